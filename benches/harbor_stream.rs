@@ -10,7 +10,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use autoharness::benchmark::harbor::HarborRunner;
+use autoharness::benchmark::harbor::{HarborInstall, HarborRunner};
 use autoharness::benchmark::harbor_job::JobSettings;
 use autoharness::benchmark::harbor_listing::{Dataset, Listing};
 use autoharness::benchmark::harbor_watch::{Watch, pause};
@@ -18,7 +18,6 @@ use autoharness::benchmark::{BenchmarkRunner as _, RunEvent, RunRequest};
 use autoharness::model::trial::{Outcome, Split};
 use autoharness::process::signals::Cancel;
 use autoharness::process::{Redactor, Supervisor};
-use autoharness::provision::harbor::HarborInstall;
 use serde_json::json;
 
 const TRIALS: usize = 2000;

@@ -19,13 +19,23 @@ use crate::error::{Error, Result};
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::process::{Redactor, Supervisor};
-use crate::provision::harbor::HarborInstall;
 
 /// The class that the agent file must define.
 pub const AGENT_CLASS: &str = "HarnessAgent";
 
 /// From SIGTERM to SIGKILL: Harbor closes every sandbox in between, which takes up to a minute.
 const GRACE: Duration = Duration::from_secs(100);
+
+/// An installed Harbor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HarborInstall {
+    /// The program.
+    pub harbor: PathBuf,
+    /// The interpreter it runs in.
+    pub python: PathBuf,
+    /// Its version.
+    pub version: String,
+}
 
 /// Any Harbor dataset.
 #[derive(Debug)]

@@ -2,13 +2,14 @@
 //! every trial to the ledger the moment it finishes.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use chrono::Utc;
 use futures_util::future::join_all;
 
 use super::agent::StagedAgent;
+use super::plan::{Conditions, Plan, share};
 use super::session::Session;
 use crate::benchmark::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
 use crate::error::{Error, Result};
@@ -94,9 +95,10 @@ pub async fn evaluate(session: &mut Session, measurement: &Measurement<'_>, step
         trials: session.config.trials,
         base_name: session.writer.tip().next_seq,
     };
-    let plan = |step| Plan::new(step, measurement, &session.state, &common, None);
-    let plans: Vec<Plan> = steps.iter().map(plan).collect();
-    let work: Vec<usize> = plans.iter().map(Plan::len).collect();
+    let conditions = common.conditions(measurement, None);
+    let plans: Vec<Plan> =
+        steps.iter().map(|step| Plan::new(&step.tasks, &conditions, &session.state.trials)).collect();
+    let work: Vec<usize> = plans.iter().map(Plan::count).collect();
     let total: usize = work.iter().sum();
     let mut names: Vec<&str> = steps.iter().map(|step| step.purpose.as_str()).collect();
     names.dedup();
@@ -184,74 +186,16 @@ struct Common {
     base_name: u64,
 }
 
-/// The trials a step still needs: contiguous trial numbers `first..first + count`, with the tasks that need just those.
-struct Plan {
-    groups: BTreeMap<(u32, u32), Vec<String>>,
-    reused: usize,
-}
-
-impl Plan {
-    /// `current`: the run under way, when this plans what it has to run again.
-    fn new(step: &Step, measurement: &Measurement<'_>, state: &State, common: &Common, current: Option<&str>) -> Plan {
-        let trials = common.trials;
-        let fresh = measurement.fresh && current.is_none();
+impl Common {
+    /// `current`: the run under way, when it is planned what it has to run again.
+    fn conditions<'a>(&self, measurement: &Measurement<'a>, current: Option<&'a str>) -> Conditions<'a> {
         let of = Of {
             agent: &measurement.agent.fingerprint,
             protocol: measurement.trial_protocol,
-            policy: common.timeout_policy,
+            policy: self.timeout_policy,
         };
-        // Longest first, so that the last trial in flight is a short one; unknown durations count as long.
-        let seconds = |task: &str| state.trials.seconds(task).unwrap_or(f64::INFINITY);
-        let mut tasks: Vec<(f64, &String)> = step.tasks.iter().map(|task| (seconds(task), task)).collect();
-        tasks.sort_unstable_by(|(a_seconds, a), (b_seconds, b)| b_seconds.total_cmp(a_seconds).then_with(|| a.cmp(b)));
-        let (mut groups, mut reused) = (BTreeMap::<(u32, u32), Vec<String>>::new(), 0);
-        for (_, task) in tasks {
-            let has = |trial| !fresh && state.trials.has_evidence(&of, task, trial, current);
-            let mut trial = 0;
-            while trial < trials {
-                if has(trial) {
-                    reused += 1;
-                    trial += 1;
-                    continue;
-                }
-                let first = trial;
-                while trial < trials && !has(trial) {
-                    trial += 1;
-                }
-                groups.entry((first, trial - first)).or_default().push(task.clone());
-            }
-        }
-        Plan { groups, reused }
+        Conditions { of, trials: self.trials, fresh: measurement.fresh && current.is_none(), current }
     }
-
-    fn len(&self) -> usize {
-        self.groups.iter().map(|((_, count), tasks)| *count as usize * tasks.len()).sum()
-    }
-}
-
-/// Splits the concurrency in proportion to the work; every step with work gets at least one, or the sum would be too
-/// small and the caller runs the steps one after the other.
-fn share(total: u32, work: &[usize]) -> Vec<u32> {
-    let sum: usize = work.iter().sum();
-    let busy = work.iter().filter(|work| **work > 0).count();
-    if busy <= 1 {
-        return work.iter().map(|work| if *work > 0 { total } else { 0 }).collect();
-    }
-    if (total as usize) < busy {
-        return vec![0; work.len()];
-    }
-    let mut left = total - busy as u32;
-    let spare = left as usize;
-    work.iter()
-        .map(|work| {
-            if *work == 0 {
-                return 0;
-            }
-            let extra = u32::try_from((spare * work).div_ceil(sum)).unwrap_or(left).min(left);
-            left -= extra;
-            1 + extra
-        })
-        .collect()
 }
 
 async fn run_step(
@@ -270,7 +214,7 @@ async fn run_step(
         }
         if attempt > 0 {
             let recorder = &mut *recorder.borrow_mut();
-            let (again, ui) = (plan.len(), recorder.ui);
+            let (again, ui) = (plan.count(), recorder.ui);
             recorder.progress.suspend(|| {
                 ui.status(format!("{}: {again} trials gave no evidence, running them again", step.purpose.as_str()));
             });
@@ -315,7 +259,7 @@ async fn run_step(
             }
         }
         let recorder = recorder.borrow();
-        plan = Plan::new(step, measurement, recorder.state, common, Some(&name));
+        plan = Plan::new(&step.tasks, &common.conditions(measurement, Some(&name)), &recorder.state.trials);
     }
     let (agent, protocol) = (&measurement.agent.fingerprint, measurement.trial_protocol);
     let reports_tokens = measurement.runner.reports_tokens();
@@ -449,20 +393,4 @@ pub fn no_evidence(report: &StepReport, evaluated: usize, expected: usize) -> Er
         error = error.because(anyhow::anyhow!("{failure}"));
     }
     error.hint("do not revert; mend the cause (`autoharness doctor`) and run the same command again: finished trials are kept.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn concurrency_is_shared_and_never_exceeded() {
-        assert_eq!(share(4, &[10, 0]), [4, 0]);
-        assert_eq!(share(4, &[10, 10]), [2, 2]);
-        assert_eq!(share(1, &[10, 10]), [0, 0]);
-        for (total, work) in [(2, [1, 1000]), (50, [13, 27]), (3, [1000, 1]), (7, [5, 5])] {
-            let shares = share(total, &work);
-            assert!(shares.iter().sum::<u32>() <= total && shares.iter().all(|share| *share > 0), "{shares:?}");
-        }
-    }
 }

@@ -1,20 +1,19 @@
 //! `gate`: file guard → preflight → regression suite and hold-out at the same time → promotion → verdict.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::agent::{self, StagedAgent};
 use super::evaluate::{Measurement, Step, StepReport, evaluate, no_evidence};
+use super::file_guard::FileGuard;
 use super::session::{Experiment, Need, Session};
 use super::{measure, report};
 use crate::benchmark::BenchmarkRunner;
 use crate::cli::{Gate, Global};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
-use crate::guard::{BaseTree, Difference, Editable, scan, show_path, violations};
+use crate::guard::BaseTree;
 use crate::model::gate::{Decision, Evidence, Policy, Reference, Status, decide};
 use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
@@ -44,7 +43,7 @@ pub async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     let base_commit = base_commit(&session, args.base.as_deref())?;
     let base = session.repo.tree(&base_commit)?;
     let reports_here: Vec<PathBuf> = args.junit.iter().cloned().chain(summary.map(PathBuf::from)).collect();
-    let guard = Guard { session: &session, base: &base, reports: &reports_here };
+    let guard = FileGuard { session: &session, base: &base, reports: &reports_here };
     let mut evidence = Evidence {
         policy: policy(&session),
         guard: if args.base.is_some() { guard.on_a_branch()? } else { guard.of_the_experiment()? },
@@ -128,71 +127,6 @@ fn base_commit(session: &Session, reference: Option<&str>) -> Result<String> {
             session.repo.merge_base(&head, &other)
         }
         None => session.state.summary.base.clone().ok_or_else(|| Error::usage("this experiment is not prepared")),
-    }
-}
-
-/// Step 0: what differs from the base commit and may not. One line each.
-struct Guard<'a> {
-    session: &'a Session,
-    base: &'a BaseTree,
-    /// Reports this very command writes; they are nobody's edit.
-    reports: &'a [PathBuf],
-}
-
-impl Guard<'_> {
-    fn paths(&self) -> Result<Vec<String>> {
-        let editable = Editable::new(&self.session.config.editable)?;
-        let ours = |path: &[u8]| {
-            let full = self.session.paths.root.join(OsStr::from_bytes(path));
-            self.reports.iter().any(|report| std::path::absolute(report).is_ok_and(|report| report == full))
-        };
-        let found = violations(&scan(&self.session.repo, self.base)?, &editable);
-        let found = found.iter().filter(|found| found.difference != Difference::Added || !ours(&found.path));
-        Ok(found.map(ToString::to_string).collect())
-    }
-
-    fn of_the_experiment(&self) -> Result<Vec<String>> {
-        let session = self.session;
-        let mut found = if session.config.file_guard { self.paths()? } else { Vec::new() };
-        if let Some(changes) = session.config_changes()? {
-            found.push(format!("{} is not the one prepared with: {changes}", session.paths.config.display()));
-        }
-        let digests = measure::data_digests(session)?;
-        for (path, digest) in &session.prepared()?.data {
-            if digests.get(path) != Some(digest) {
-                found.push(format!("data {path} is not what the experiment was prepared with"));
-            }
-        }
-        Ok(found)
-    }
-
-    /// A branch must not choose how it is judged: a configuration that git knows has to be the base commit's. One that git
-    /// does not know comes from whoever runs the gate.
-    fn on_a_branch(&self) -> Result<Vec<String>> {
-        let session = self.session;
-        let mut found = if session.config.file_guard { self.paths()? } else { Vec::new() };
-        if let Ok(path) = session.paths.config.strip_prefix(&session.paths.root) {
-            let path = path.as_os_str().as_bytes();
-            let head = session.repo.head()?.map(|head| session.repo.tree(&head)).transpose()?;
-            let known = self.base.get(path).is_some() || head.is_some_and(|head| head.get(path).is_some());
-            if known && self.base.read(path)?.as_deref() != Some(session.config.text.as_bytes()) {
-                found.push(format!(
-                    "{} is not the base commit's: a branch is judged by the rules of its base",
-                    show_path(path)
-                ));
-            }
-        }
-        let committed = match session.repo.head()? {
-            Some(head) => agent::fingerprint(session, &session.repo.tree(&head)?)?,
-            None => String::new(),
-        };
-        if committed != agent::from_disk(session, self.base)?.fingerprint {
-            return Err(Error::usage(
-                "the editable files are not committed as they lie here, so this is not the branch's agent",
-            )
-            .hint("commit them (or check the branch out anew) and run the gate again."));
-        }
-        Ok(found)
     }
 }
 

@@ -115,15 +115,6 @@ impl Repo {
         })
     }
 
-    /// Whether `ancestor` is `descendant` or one of its ancestors.
-    ///
-    /// # Errors
-    /// When one of them is not a commit of this repository.
-    pub fn is_ancestor(&self, ancestor: &str, descendant: &str) -> Result<bool> {
-        let (ancestor, descendant) = (self.commit_id(ancestor)?, self.commit_id(descendant)?);
-        Ok(ancestor == descendant || self.git.graph_descendant_of(descendant, ancestor)?)
-    }
-
     /// The shortest unambiguous form of a commit id, seven digits or more.
     ///
     /// # Errors

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::harbor::{HarborInstall, TELEMETRY};
+use super::harbor::TELEMETRY;
 use super::{Finding, Surroundings};
+use crate::benchmark::harbor::HarborInstall;
 use crate::error::{Error, Result};
 use crate::process::{Command, Limits, run_captured};
 use crate::store::atomic;

@@ -10,6 +10,7 @@ use super::python::{self, Range, Version};
 use super::python_env::{self, Spec};
 use super::sandbox;
 use super::{Finding, Surroundings};
+use crate::benchmark::harbor::HarborInstall;
 use crate::config::{Config, Environment, Settings};
 use crate::error::{Error, Result};
 
@@ -33,17 +34,6 @@ pub struct Wanted<'a> {
     pub agent_model: Option<&'a str>,
     /// The `harbor` to use, an absolute path.
     pub harbor_bin: Option<PathBuf>,
-}
-
-/// An installed Harbor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HarborInstall {
-    /// The program.
-    pub harbor: PathBuf,
-    /// The interpreter it runs in.
-    pub python: PathBuf,
-    /// Its version.
-    pub version: String,
 }
 
 impl<'a> Wanted<'a> {
