@@ -296,6 +296,18 @@ fn a_repository_of_another_user_is_refused() {
 }
 
 #[test]
+fn a_work_tree_whose_repository_is_out_of_reach_says_so() {
+    // As in a container that mounts a linked work tree, or a submodule, alone. The repository above is not its own.
+    let bed = Bed::new();
+    let tree = bed.path("linked");
+    fs_err::create_dir(&tree).unwrap();
+    fs_err::write(tree.join(".git"), "gitdir: /nowhere/main/.git/worktrees/linked\n").unwrap();
+    refused(Repo::open(&tree), &["linked/.git names /nowhere/main/.git/worktrees/linked", "same path"]);
+    fs_err::write(tree.join(".git"), "gitdir: ../.git/worktrees/gone\n").unwrap();
+    refused(Repo::open(&tree), &["names ../.git/worktrees/gone", "git worktree repair"]);
+}
+
+#[test]
 fn revisions_are_resolved_or_named() {
     let bed = Bed::new();
     bed.git(["checkout", "-q", "-b", "topic"]);

@@ -379,6 +379,99 @@ fn the_next_holder_of_the_lock_ends_what_tool_and_watcher_left() {
     assert_eq!(bed.supervisor.end_leftovers().expect("readable"), Vec::<String>::new());
 }
 
+/// Makes the bed's one record look as if a tool in another container had written it: there, numbers mean other processes.
+#[cfg(target_os = "linux")]
+fn as_from_another_container(bed: &Bed) {
+    let records: Vec<PathBuf> = fs::read_dir(bed.path().join("processes"))
+        .expect("readable")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    let [record] = &records[..] else { panic!("one record, not {records:?}") };
+    let mut contents: serde_json::Value =
+        serde_json::from_slice(&fs::read(record).expect("readable")).expect("a whole record");
+    for (name, value) in [("namespace", 1), ("tool", i32::MAX), ("tool_start", 1)] {
+        contents[name] = value.into();
+    }
+    fs::write(record, contents.to_string()).expect("writable");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_living_tool_in_a_container_runs_is_let_be() {
+    let bed = Bed::new();
+    let mut tool = start_tool(&bed, STUBBORN);
+    let pids = numbers_in(&bed.path().join("pids"), 3);
+    as_from_another_container(&bed);
+    assert_eq!(bed.supervisor.end_leftovers().expect("readable"), Vec::<String>::new());
+    assert!(pids.iter().copied().all(alive), "a process of a living tool was ended");
+    assert_eq!(bed.records(), 1, "the record is needed when that tool is killed");
+    tool.kill().expect("it runs");
+    tool.wait().expect("an exit");
+    until("everybody is gone", || !pids.iter().copied().any(alive));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_dead_tool_in_a_container_left_is_ended_where_it_can_be_seen() {
+    let bed = Bed::new();
+    let mut tool = start_tool(&bed, STUBBORN);
+    let pids = numbers_in(&bed.path().join("pids"), 3);
+    as_from_another_container(&bed);
+    let watcher = Pid::from_raw(pids[0]).expect("a process number");
+    kill_process(watcher, Signal::STOP).expect("it runs");
+    tool.kill().expect("it runs");
+    tool.wait().expect("an exit");
+    kill_process(watcher, Signal::KILL).expect("it is stopped");
+    until("the watcher is gone", || !alive(pids[0]));
+    assert!(alive(pids[1]) && alive(pids[2]));
+    assert_eq!(bed.supervisor.end_leftovers().expect("readable").len(), 1);
+    assert!(!pids.iter().copied().any(alive));
+    assert_eq!(bed.records(), 0);
+}
+
+#[test]
+fn as_the_next_command() {
+    let Some(directory) = std::env::var_os(DIRECTORY).filter(|_| std::env::var_os(SCRIPT).is_none()) else { return };
+    let ended = supervisor(Path::new(&directory)).end_leftovers().expect("readable");
+    assert_eq!(ended, Vec::<String>::new(), "from a container nobody outside can be seen");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_container_keeps_the_record_of_what_it_cannot_see() {
+    let contained = |program: &Path| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]).arg(program);
+        command.stdout(std::process::Stdio::null());
+        command
+    };
+    if !contained(Path::new("true")).status().is_ok_and(|status| status.success()) {
+        #[expect(clippy::print_stderr, reason = "a test that could not be made says so")]
+        {
+            eprintln!("skipped: no namespaces can be made here");
+        }
+        return;
+    }
+    let bed = Bed::new();
+    let mut tool = start_tool(&bed, STUBBORN);
+    let pids = numbers_in(&bed.path().join("pids"), 3);
+    let watcher = Pid::from_raw(pids[0]).expect("a process number");
+    kill_process(watcher, Signal::STOP).expect("it runs");
+    tool.kill().expect("it runs");
+    tool.wait().expect("an exit");
+    kill_process(watcher, Signal::KILL).expect("it is stopped");
+    until("the watcher is gone", || !alive(pids[0]));
+
+    let own = std::env::current_exe().expect("the path of this test");
+    let next = contained(&own).args(["--exact", "as_the_next_command"]).env(DIRECTORY, bed.path()).status();
+    assert!(next.expect("an exit").success());
+    assert_eq!(bed.records(), 1, "without its record nobody ever ends them");
+    assert!(alive(pids[1]) && alive(pids[2]));
+    assert_eq!(bed.supervisor.end_leftovers().expect("readable").len(), 1);
+    assert!(!pids.iter().copied().any(alive));
+    assert_eq!(bed.records(), 0);
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "current_thread")]
 async fn a_killed_watcher_takes_its_program_along() {

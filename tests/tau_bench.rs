@@ -292,7 +292,7 @@ fn prepare_fetches_code_and_data_of_one_commit() {
     let asked = std::fs::read_to_string(bed.outside().join("asked")).unwrap();
     assert!(asked.contains(&format!("/{checkout}\n")) && asked.contains("\nlitellm=="), "{asked}");
     let data = bed.events("prepared").pop().unwrap()["data"].clone();
-    assert!(data[format!("{checkout}/data/tau2/domains/mock")].is_string(), "{data}");
+    assert!(data["tau2:data/tau2/domains/mock"].is_string(), "{data}");
 
     // The second time nothing is fetched or installed.
     std::fs::remove_dir_all(&origin).unwrap();
@@ -302,4 +302,51 @@ fn prepare_fetches_code_and_data_of_one_commit() {
     edit(&bed, ANSWERED, &format!("        # better\n{ANSWERED}"));
     bed.run(&["gate"]).expect(0);
     bed.git(&["status", "--porcelain"]);
+}
+
+#[test]
+fn the_tau2_of_an_image_is_used_and_its_scores_compare_with_those_of_the_host() {
+    let bed = of_an_install(bed("mock", ""));
+    bed.run(&["prepare"]).expect(0);
+    let trials = bed.events("trial").len();
+
+    // The same code and data, elsewhere.
+    let config = bed.read("experiment_config.yaml");
+    let without: Vec<&str> = config.lines().filter(|line| !line.starts_with("tau2_")).collect();
+    bed.write("experiment_config.yaml", &(without.join("\n") + "\n"));
+    let image = bed.outside().join("image");
+    copy(&sources().join("tau2_standin_data"), &image.join("data"));
+    program(&image.join("venv/bin/python"), &python_with(&sources().join("tau2_standin")));
+    let revision = autoharness::config::TauBenchSettings::default().tau2_revision;
+    std::fs::write(image.join("revision"), format!("{revision}\n")).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = bed.command(words);
+        support::done(command.env("AUTOHARNESS_TAU2_DIR", &image).output().unwrap())
+    };
+    run(&["doctor"]).says(&format!("({revision}) ({})", image.join("venv/bin/python").display()));
+    run(&["prepare", "--accept"]).expect(0);
+    run(&["benchmark"]).expect(0);
+    assert_eq!(bed.events("trial").len(), trials, "the same conditions: nothing is measured again");
+    assert!(!bed.root.join("tau2_data").exists(), "nothing is fetched");
+    edit(&bed, ANSWERED, &format!("        # better\n{ANSWERED}"));
+    run(&["gate"]).expect(0);
+
+    // Its data is watched like any other.
+    let database = image.join("data/tau2/domains/mock/db.json");
+    let text = std::fs::read_to_string(&database);
+    std::fs::write(&database, "{}").unwrap();
+    run(&["gate"]).expect(1).says("data tau2:data/tau2/domains/mock is not what the experiment was prepared with");
+    match text {
+        Ok(text) => std::fs::write(&database, text).unwrap(),
+        Err(_) => std::fs::remove_file(&database).unwrap(),
+    }
+
+    // Broken, of another commit, or named by the file that the coding agent can write.
+    std::fs::remove_file(image.join("venv/bin/python")).unwrap();
+    run(&["gate"]).expect(2).warns("build the container image again");
+    run(&["doctor"]).expect(2).says("image does not work: there is no program");
+    std::fs::write(image.join("revision"), "0123\n").unwrap();
+    run(&["doctor"]).says(&format!("image holds tau2 0123, not {revision}"));
+    bed.write(".env", &format!("AUTOHARNESS_TAU2_DIR={}\n", image.display()));
+    assert!(!bed.run(&["doctor"]).stdout.contains("holds tau2"));
 }

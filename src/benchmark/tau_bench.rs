@@ -76,7 +76,7 @@ pub fn options(settings: &TauBenchSettings, base_seed: u64, data: &Path) -> Map<
 
 /// tau-bench's part of the protocol fingerprint. `code` is the digest of tau2's own source, which grades. What a trace
 /// shows (`trace_gold`) and where tau2 lies change no score and are not in it.
-pub fn protocol(settings: &TauBenchSettings, version: &str, code: &str) -> Value {
+pub fn protocol(settings: &TauBenchSettings, release: &str, code: &str) -> Value {
     let helper: Vec<_> = HELPER.iter().map(|(name, text)| (name, hash(text.as_bytes()))).collect();
     json!({
         "domain": settings.domain,
@@ -84,7 +84,7 @@ pub fn protocol(settings: &TauBenchSettings, version: &str, code: &str) -> Value
         "max_steps": settings.max_steps,
         "max_errors": settings.max_errors,
         "retrieval_config": settings.retrieval_config,
-        "tau2": version,
+        "tau2": release,
         "code": code,
         "helper": hash(json!(helper).to_string().as_bytes()),
     })

@@ -119,7 +119,7 @@ fn state_directory(experiment: &Experiment) -> Finding {
 /// Lock, ledger, views, base commit.
 fn history(experiment: &Experiment, config: Option<&Config>) -> Vec<Finding> {
     if let Some(holder) = Lock::holder(&experiment.paths.lock()) {
-        return vec![Finding::ok("lock", format!("held by `{}` (process {})", holder.command, holder.pid))];
+        return vec![Finding::ok("lock", format!("held by `{}` ({})", holder.command, holder.process()))];
     }
     // The checkpoint would do for a healthy ledger; this is the place to read every line.
     let read = experiment.read_summary().and_then(|_| State::replay(&experiment.paths.ledger()));

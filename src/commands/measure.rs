@@ -179,7 +179,7 @@ async fn tau_bench_runner(
     runner.command = tau_bench::command(&install.python, &paths.embedded())?;
     runner.options = tau_bench::options(settings, config.seed, &install.data);
     runner.symbol = Some(tau_bench::AGENT_CLASS.into());
-    runner.protocol = tau_bench::protocol(settings, &install.version, &install.code);
+    runner.protocol = tau_bench::protocol(settings, &install.release, &install.code);
     runner.reports_tokens = true;
     // Importing tau2 and litellm takes up to a quarter of a minute, much more on a busy machine.
     runner.limits.slack = Duration::from_secs(300);
@@ -256,10 +256,9 @@ pub fn data_digests(session: &Session) -> Result<BTreeMap<String, String>> {
         digests.insert(path.clone(), digest_path(&full)?);
     }
     if let Some(wanted) = tau2::Wanted::of(&session.config, &session.paths.root, &session.environment) {
-        for path in wanted.data_paths() {
-            let name = path.strip_prefix(&session.paths.root).unwrap_or(&path).display().to_string();
+        for (name, path) in wanted.data_paths() {
             if !path.exists() {
-                return Err(Error::usage(format!("tau2's data is not there: {name}"))
+                return Err(Error::usage(format!("tau2's data is not there: {}", path.display()))
                     .hint("`autoharness prepare` provides it; with `tau2_python` set, `tau2_data_dir` names it."));
             }
             digests.insert(name, digest_path(&path)?);

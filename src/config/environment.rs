@@ -72,7 +72,7 @@ impl Environment {
             Err(error) => {
                 return Err(Error::usage(format!("cannot read {}", path.display()))
                     .because(error)
-                    .hint("make it a readable UTF-8 text file, or remove it."));
+                    .hint("make it a UTF-8 text file that you can read (in a container, run as its owner), or remove it."));
             }
         };
         Ok(Environment { process: process.into_iter().collect(), file })

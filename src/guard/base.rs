@@ -40,7 +40,7 @@ impl Repo {
                     return Ok(Repo { git: Rc::new(git), prefix: prefix.to_vec(), experiment });
                 }
                 // Like git, look further up when a `.git` is not a repository at all.
-                Err(error) if error.code() == ErrorCode::NotFound => {}
+                Err(error) if error.code() == ErrorCode::NotFound => refuse_dangling(root)?,
                 Err(error) => return Err(explain_open(root, &error)),
             }
         }
@@ -267,13 +267,23 @@ pub(super) fn check_name(name: &[u8], path: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a `.git` file that leads nowhere: the repository above, if there is one, has another history.
+fn refuse_dangling(root: &Path) -> Result<()> {
+    let place = root.join(".git");
+    let Ok(text) = fs::read_to_string(&place) else { return Ok(()) };
+    let Some(named) = text.strip_prefix("gitdir:").map(str::trim) else { return Ok(()) };
+    Err(Error::usage(format!("{} names {named}, which is no git directory here", place.display()))
+        .hint("in a container, mount the main work tree's .git, too, under the same path as outside.")
+        .hint("elsewhere, `git worktree repair` in the main work tree mends it when a directory was moved."))
+}
+
 /// Names the cause of a repository that does not open, and the command that mends it.
 fn explain_open(root: &Path, error: &git2::Error) -> Error {
     let root = root.display();
     let message = error.message().to_string();
     if error.code() == ErrorCode::Owner {
         return Error::usage(format!("the git repository {root} belongs to another user")).hint(format!(
-            "if you trust it: `git config --global --add safe.directory {root}`; in a container, fix the owner."
+            "if you trust it: `git config --global --add safe.directory {root}`; in a container, run as its owner: `--user UID:GID`."
         ));
     }
     let failure = Error::usage(format!("cannot open the git repository {root}: {message}"));

@@ -20,3 +20,4 @@ pub use child::{Child, Exit};
 pub use log::Log;
 pub use redact::Redactor;
 pub use supervisor::{Ask, Command, Stderr, Supervisor};
+pub(crate) use tree::namespace;

@@ -3,7 +3,12 @@
 //! One file a child, named after the marker that the child and all of its descendants carry in their environment. The
 //! watcher removes it when the last descendant is gone. It matters only when tool *and* watcher were killed with SIGKILL.
 //! Without `/proc` (macOS) such processes cannot be found again safely and are left alone.
+//!
+//! Host and containers may use one directory. A process number of another container means nothing here, so such records
+//! are judged by the processes that carry their marker, as far as they can be seen from here.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -27,6 +32,9 @@ struct Contents {
     tool: i32,
     tool_start: u64,
     boot: String,
+    /// Where `tool` is a process number; 0 in records of older versions.
+    #[serde(default)]
+    namespace: u64,
     grace_ms: u64,
 }
 
@@ -51,6 +59,7 @@ impl Record {
             tool,
             tool_start: tree::look_up(tool).map_or(0, |process| process.start),
             boot: tree::boot_id(),
+            namespace: tree::namespace(),
             grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         };
         fs::create_dir_all(directory)?;
@@ -95,8 +104,9 @@ impl Record {
     fn is_watcher(&self, pid: i32) -> bool {
         let Ok(command) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
         let mut words = command.split(|&byte| byte == 0).skip(1);
+        // In a container the directory may have another path; the name is unique.
         words.next() == Some(watcher::ENTRY.as_bytes())
-            && words.next() == Some(std::os::unix::ffi::OsStrExt::as_bytes(self.path.as_os_str()))
+            && words.next().is_some_and(|path| Path::new(OsStr::from_bytes(path)).file_name() == self.path.file_name())
     }
 }
 
@@ -116,11 +126,16 @@ pub(crate) fn end_leftovers(directory: &Path) -> Result<Vec<String>> {
             let _ = fs::remove_file(&path);
             continue;
         };
-        if is_alive(contents.tool, contents.tool_start) {
-            continue;
-        }
         let record =
             Record { marker: marker.to_owned(), path: path.clone(), grace: Duration::from_millis(contents.grace_ms) };
+        let may_live = if contents.namespace == tree::namespace() {
+            is_alive(contents.tool, contents.tool_start)
+        } else {
+            may_live_elsewhere(&record)
+        };
+        if may_live {
+            continue;
+        }
         let (found, gone) = record.end();
         if gone {
             record.remove();
@@ -132,6 +147,17 @@ pub(crate) fn end_leftovers(directory: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(ended)
+}
+
+/// Whether a tool in another container, or outside of ours, may still care for its child.
+fn may_live_elsewhere(record: &Record) -> bool {
+    let found = tree::marked(&record.marker);
+    if found.is_empty() {
+        // Perhaps only out of sight: then somebody who sees it, or the next boot, removes the record.
+        return !tree::sees_everybody();
+    }
+    // Where a watcher is, its tool lives, or it is ending the rest by itself.
+    found.iter().any(|process| record.is_watcher(process.pid))
 }
 
 fn own_pid() -> i32 {

@@ -22,6 +22,7 @@ pub(crate) struct Process {
 #[cfg(target_os = "linux")]
 mod imp {
     use std::collections::HashSet;
+    use std::os::unix::fs::MetadataExt as _;
 
     use fs_err as fs;
     use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
@@ -107,6 +108,17 @@ mod imp {
     pub(crate) fn boot_id() -> String {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
     }
+
+    /// The namespace in which process numbers mean what they mean here; a container has one of its own. 0 when the kernel
+    /// does not say.
+    pub(crate) fn namespace() -> u64 {
+        fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
+    }
+
+    /// Whether every process of the machine can be seen from here. The kernel gives its first namespace this number.
+    pub(crate) fn sees_everybody() -> bool {
+        namespace() == 0xEFFF_FFFC
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -132,9 +144,17 @@ mod imp {
     pub(crate) fn boot_id() -> String {
         String::new()
     }
+
+    pub(crate) fn namespace() -> u64 {
+        0
+    }
+
+    pub(crate) fn sees_everybody() -> bool {
+        true
+    }
 }
 
-pub(crate) use imp::{boot_id, descendants, look_up, marked, send};
+pub(crate) use imp::{boot_id, descendants, look_up, marked, namespace, sees_everybody, send};
 
 /// Signals each of these processes.
 pub(crate) fn send_all(processes: impl IntoIterator<Item = Process>, signal: Signal) {

@@ -17,13 +17,17 @@ use crate::process::{Command, Limits, run_captured};
 const REQUIREMENTS: &str = include_str!("../../agent/helpers/tau_bench/requirements.txt");
 
 /// tau2 says 3.12 or 3.13, but imports `audioop`, which 3.13 does not have any more.
-const PYTHON: Range = Range { min: 12, below: 13 };
+pub const PYTHON: Range = Range { min: 12, below: 13 };
 
 /// Directory of the experiment that holds checkouts, one a commit. git ignores it.
 pub const DIRECTORY: &str = "tau2_data";
 
 /// Names the data directory to tau2.
 pub const DATA_VARIABLE: &str = "TAU2_DATA_DIR";
+
+/// Names a directory with tau2 in it, ready to be used: `venv/bin/python`, `data`, and the commit in `revision`. Our container
+/// image sets it. Read from the environment only: the coding agent can write `.env`.
+pub const READY_VARIABLE: &str = "AUTOHARNESS_TAU2_DIR";
 
 /// How long importing tau2 may take, in seconds: 5 to 15 usually.
 const IMPORT_SECONDS: u64 = 300;
@@ -41,6 +45,10 @@ pub struct Wanted<'a> {
     config: &'a Config,
     /// The interpreter of an existing installation.
     python: Option<PathBuf>,
+    /// The directory of an installation that is ready.
+    ready: Option<PathBuf>,
+    /// Why the directory that the environment names is not used.
+    passed_over: Option<String>,
     /// The data directory; `None` when an existing installation does not say where it is.
     data: Option<PathBuf>,
     /// Where `prepare` puts the checkout.
@@ -52,8 +60,10 @@ pub struct Wanted<'a> {
 pub struct Tau2Install {
     /// The interpreter it is installed for.
     pub python: PathBuf,
-    /// Its version, and for the one that `prepare` provides its commit.
+    /// Its version, and its commit where that is known.
     pub version: String,
+    /// Its version alone, which is the same wherever it is installed.
+    pub release: String,
     /// SHA-256 over its source files.
     pub code: String,
     /// Its data directory.
@@ -74,20 +84,25 @@ impl<'a> Wanted<'a> {
         };
         let checkout = root.join(DIRECTORY).join(&settings.tau2_revision[..12]);
         let python = settings.tau2_python.as_deref().map(program);
+        let (ready, passed_over) = match &python {
+            Some(_) => (None, None),
+            None => ready(environment, root, &settings.tau2_revision),
+        };
         let data = match (&python, settings.tau2_data_dir.as_deref()) {
-            (None, _) => Some(checkout.join("data")),
+            (None, _) => Some(ready.as_ref().unwrap_or(&checkout).join("data")),
             (Some(_), Some(written)) => Some(path(written)),
             (Some(_), None) => environment.get(DATA_VARIABLE).filter(|value| !value.is_empty()).map(path),
         };
-        Some(Wanted { settings, config, python, data, checkout })
+        Some(Wanted { settings, config, python, ready, passed_over, data, checkout })
     }
 
-    /// The files that the configured domain is made of: what must stay as it was when the experiment was prepared.
-    pub fn data_paths(&self) -> Vec<PathBuf> {
+    /// The files that the configured domain is made of: what must stay as it was when the experiment was prepared. Each with
+    /// a name that is the same wherever tau2 lies, so that a score of a container compares with one of its host.
+    pub fn data_paths(&self) -> Vec<(String, PathBuf)> {
         let Some(data) = &self.data else { return Vec::new() };
-        let simulator = data.join("tau2/user_simulator");
-        let mut paths = vec![data.join("tau2/domains").join(domain_directory(&self.settings.domain))];
-        paths.extend(Some(simulator).filter(|path| path.exists()));
+        let named = |below: String| (format!("tau2:data/{below}"), data.join(below));
+        let mut paths = vec![named(format!("tau2/domains/{}", domain_directory(&self.settings.domain)))];
+        paths.extend(Some(named("tau2/user_simulator".into())).filter(|(_, path)| path.exists()));
         paths
     }
 
@@ -127,6 +142,20 @@ impl<'a> Wanted<'a> {
         let requirements = format!("{REQUIREMENTS}\ntau2 @ {}\n", file_url(&self.checkout));
         Spec { name: "tau2", requirements, python: PYTHON, limit: python_env::LIMIT }
     }
+}
+
+/// The directory that the environment names, when it holds the wanted commit; else why it is passed over.
+fn ready(environment: &Environment, root: &Path, revision: &str) -> (Option<PathBuf>, Option<String>) {
+    let Some(named) = environment.process(READY_VARIABLE).filter(|named| !named.is_empty()) else {
+        return (None, None);
+    };
+    let place = root.join(named);
+    let why = match fs_err::read_to_string(place.join("revision")) {
+        Ok(has) if has.trim() == revision => return (Some(place), None),
+        Ok(has) => format!("{} holds tau2 {}, not {revision}", place.display(), has.trim()),
+        Err(error) => format!("{READY_VARIABLE} names no tau2: {error}"),
+    };
+    (None, Some(why))
 }
 
 /// The directory of a domain's data: some domains share one.
@@ -259,16 +288,29 @@ async fn own(
     if let Some(fault) = fault(python, &package) {
         return Ok(Err(fault));
     }
+    let release = package.version.unwrap_or_else(|| "unknown".into());
     Ok(data_of(wanted).map(|data| Tau2Install {
         python: python.to_owned(),
-        version: package.version.unwrap_or_else(|| "unknown".into()),
+        version: release.clone(),
+        release,
         code: package.code,
         data,
     }))
 }
 
-/// What `prepare` provided earlier, when it is complete.
+/// The one that is ready, else what `prepare` provided earlier, when it is complete.
+///
+/// # Errors
+/// Usage when the one that is ready cannot be used.
 async fn provided(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
+    if let Some(place) = &wanted.ready {
+        let install = installed(wanted, &place.join("venv/bin/python"), around).await?;
+        return install.map(Some).map_err(|why| {
+            Error::usage(format!("the tau2 in {} does not work: {why}", place.display())).hint(format!(
+                "build the container image again, or unset {READY_VARIABLE}: then `autoharness prepare` provides tau2."
+            ))
+        });
+    }
     match python_env::find(&wanted.spec(), around.state) {
         Some(env) => Ok(installed(wanted, &env.python, around).await?.ok()),
         None => Ok(None),
@@ -288,9 +330,11 @@ async fn installed(
     if let Some((message, _)) = fault(python, &package) {
         return Ok(Err(message));
     }
+    let release = package.version.unwrap_or_else(|| "unknown".into());
     Ok(data_of(wanted).map_err(|(message, _)| message).map(|data| Tau2Install {
         python: python.to_owned(),
-        version: format!("{} ({})", package.version.unwrap_or_default(), wanted.settings.tau2_revision),
+        version: format!("{release} ({})", wanted.settings.tau2_revision),
+        release,
         code: package.code,
         data,
     }))
@@ -299,7 +343,7 @@ async fn installed(
 /// The tau2 to use: the configured one, else what `prepare` provided. Installs nothing.
 ///
 /// # Errors
-/// Usage when `tau2_python` names something that cannot be used; `Interrupted`.
+/// Usage when `tau2_python` or the environment names something that cannot be used; `Interrupted`.
 pub async fn locate(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
     match &wanted.python {
         Some(python) => match own(wanted, python, around).await? {
@@ -319,6 +363,7 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
         import(&install, around).await?;
         return Ok(install);
     }
+    wanted.passed_over.iter().for_each(|why| say(why.clone()));
     tau2_checkout::fetch(wanted.settings, &wanted.checkout, around, say).await?;
     let env = python_env::provision(&wanted.spec(), around.state, around, say).await?;
     let install = installed(wanted, &env.python, around).await?.map_err(|why| {
@@ -393,18 +438,24 @@ async fn installation(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<
             Err((message, fix)) => Finding::fail("tau2", message, fix),
         });
     }
-    if let Some(install) = provided(wanted, around).await? {
-        return Ok(Finding::ok("tau2", format!("{} ({})", install.version, install.python.display())));
+    match provided(wanted, around).await {
+        Ok(Some(install)) => {
+            return Ok(Finding::ok("tau2", format!("{} ({})", install.version, install.python.display())));
+        }
+        Ok(None) => {}
+        Err(error) if matches!(error.kind(), crate::error::Kind::Interrupted(_)) => return Err(error),
+        Err(error) => return Ok(Finding::fail("tau2", error.to_string(), error.hints().join(" "))),
     }
     let uv = find_program(around.environment, around.root, "uv");
     let search = python::search(PYTHON, around).await?;
+    let passed_over = wanted.passed_over.iter().map(|why| format!("; {why}")).collect::<String>();
     Ok(match (search.found, uv) {
         (None, None) => {
             let seen = search.rejected.join("; ");
             let between = if seen.is_empty() { "" } else { "; " };
             Finding::fail(
                 "tau2",
-                format!("not installed{between}{seen}; no {PYTHON} to install it with"),
+                format!("not installed{passed_over}{between}{seen}; no {PYTHON} to install it with"),
                 "install uv (https://docs.astral.sh/uv), or a newer Python; then `autoharness prepare`",
             )
         }
@@ -412,7 +463,7 @@ async fn installation(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<
             let with = found.map(|found| found.path).or(uv).unwrap_or_default();
             Finding::warn(
                 "tau2",
-                "not installed",
+                format!("not installed{passed_over}"),
                 format!("autoharness prepare fetches and installs it (with {})", with.display()),
             )
         }

@@ -18,6 +18,17 @@ pub struct Holder {
     pub command: String,
     /// Since when (UTC).
     pub since: String,
+    /// Where `pid` is a process number; 0 when the kernel does not say.
+    #[serde(default)]
+    namespace: u64,
+}
+
+impl Holder {
+    /// The process as it is to be called here: the number of another container's means nothing to `kill`.
+    pub fn process(&self) -> String {
+        let elsewhere = self.namespace != 0 && self.namespace != crate::process::namespace();
+        format!("process {}{}", self.pid, if elsewhere { " in another container, or on the host" } else { "" })
+    }
 }
 
 /// The held lock; released when dropped, or by the operating system when the process dies.
@@ -40,7 +51,7 @@ impl Lock {
                 let mut text = String::new();
                 let _ = file.read_to_string(&mut text);
                 let who = match serde_json::from_str::<Holder>(&text) {
-                    Ok(holder) => format!("`{}` (process {}, since {})", holder.command, holder.pid, holder.since),
+                    Ok(holder) => format!("`{}` ({}, since {})", holder.command, holder.process(), holder.since),
                     Err(_) => "another command".to_string(),
                 };
                 return Err(Error::usage(format!("this experiment is in use by {who}"))
@@ -50,7 +61,8 @@ impl Lock {
                 return Err(Error::infrastructure(format!("cannot lock {}", path.display())).because(error));
             }
         }
-        let holder = Holder { pid: std::process::id(), command: command.to_string(), since };
+        let namespace = crate::process::namespace();
+        let holder = Holder { pid: std::process::id(), command: command.to_string(), since, namespace };
         let text = serde_json::to_string(&holder).unwrap_or_default();
         // Only for the message of a second command: a full disk is met, with a better message, by what needs it.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
@@ -121,7 +133,11 @@ mod tests {
         let error = Lock::take(&path, "autoharness record", String::new()).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("`autoharness gate` (process "), "{error}");
-        assert_eq!(Lock::holder(&path).unwrap().command, "autoharness gate");
+        let holder = Lock::holder(&path).unwrap();
+        assert_eq!(holder.command, "autoharness gate");
+        assert_eq!(holder.process(), format!("process {}", std::process::id()));
+        let elsewhere = Holder { pid: 7, namespace: 1, ..holder };
+        assert_eq!(elsewhere.process(), "process 7 in another container, or on the host");
         drop(held);
         assert!(Lock::holder(&path).is_none());
     }
