@@ -350,3 +350,32 @@ fn the_tau2_of_an_image_is_used_and_its_scores_compare_with_those_of_the_host() 
     bed.write(".env", &format!("AUTOHARNESS_TAU2_DIR={}\n", image.display()));
     assert!(!bed.run(&["doctor"]).stdout.contains("holds tau2"));
 }
+
+#[test]
+fn an_editable_installation_brings_its_own_data() {
+    let bed = bed("mock", "");
+    let checkout = bed.outside().join("my tau2");
+    copy(&sources().join("tau2_standin_data"), &checkout.join("data"));
+    let python = bed.outside().join("venv/bin/python");
+    program(&python, &python_with(&sources().join("tau2_standin")));
+    let config = bed.read("experiment_config.yaml");
+    bed.write("experiment_config.yaml", &format!("{config}tau2_python: {}\n", python.display()));
+    bed.run(&["prepare"]).expect(2).warns("set `tau2_data_dir:` in experiment_config.yaml, or TAU2_DATA_DIR");
+
+    let notes = bed.outside().join("venv/lib/python3.12/site-packages/tau2-1.0.1.dist-info");
+    std::fs::create_dir_all(&notes).unwrap();
+    let url = format!("file://{}", checkout.display()).replace(' ', "%20");
+    let note = |info: &str| {
+        std::fs::write(notes.join("direct_url.json"), format!(r#"{{"url": "{url}", "dir_info": {info}}}"#)).unwrap();
+    };
+    // A copy was installed: that checkout may be at any commit by now.
+    note("{}");
+    bed.run(&["prepare"]).expect(2).warns("tau2 is no editable installation");
+    note(r#"{"editable": true}"#);
+    bed.run(&["prepare"]).expect(0).says("split      4 train, 3 test\n");
+    let data = bed.events("prepared").pop().unwrap()["data"].clone();
+    assert!(data["tau2:data/tau2/domains/mock"].is_string(), "{data}");
+    // TAU2_DATA_DIR goes first, as for tau2 itself.
+    let doctor = support::done(bed.command(&["doctor"]).env("TAU2_DATA_DIR", "/nowhere").output().unwrap());
+    doctor.expect(2).says("/nowhere has no data of the domain mock");
+}

@@ -226,7 +226,7 @@ pub(super) const KEYS: &[Key] = &[
         benchmarks: TAU_BENCH,
         required: false,
         example: "tau2_data_dir: ~/tau2-bench/data",
-        doc: "the data directory of that installation; without it TAU2_DATA_DIR is used",
+        doc: "the data directory of that installation; else TAU2_DATA_DIR, else that of the checkout it is installed from with -e",
         set: |config, field| {
             let path = field.text()?;
             store(config, |settings| settings.tau2_data_dir = Some(path));

@@ -91,7 +91,10 @@ impl<'a> Wanted<'a> {
         let data = match (&python, settings.tau2_data_dir.as_deref()) {
             (None, _) => Some(ready.as_ref().unwrap_or(&checkout).join("data")),
             (Some(_), Some(written)) => Some(path(written)),
-            (Some(_), None) => environment.get(DATA_VARIABLE).filter(|value| !value.is_empty()).map(path),
+            (Some(python), None) => {
+                let named = environment.get(DATA_VARIABLE).filter(|value| !value.is_empty());
+                named.map(path).or_else(|| tau2_checkout::data_of_editable(python))
+            }
         };
         Some(Wanted { settings, config, python, ready, passed_over, data, checkout })
     }
@@ -264,7 +267,10 @@ fn data_of(wanted: &Wanted<'_>) -> Result<PathBuf, (String, String)> {
         let fix = format!(
             "set `tau2_data_dir:` in experiment_config.yaml, or {DATA_VARIABLE}, to the `data` directory of its checkout"
         );
-        return Err(("`tau2_python` is set, but not where its data is".into(), fix));
+        return Err((
+            "`tau2_python` is set, but not where its data is, and tau2 is no editable installation".into(),
+            fix,
+        ));
     };
     let tasks = data.join("tau2/domains").join(domain_directory(&wanted.settings.domain));
     if !tasks.is_dir() {

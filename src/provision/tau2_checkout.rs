@@ -1,7 +1,10 @@
-//! Fetches one commit of tau2: only what is needed of it, and never half of it under its final name.
+//! Checkouts of tau2: fetching one commit, only what is needed of it and never half of it under its final name; and finding
+//! the one that an editable installation runs from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::Deserialize;
 
 use super::Surroundings;
 use crate::config::TauBenchSettings;
@@ -81,4 +84,76 @@ pub(super) async fn fetch(
     fs_err::remove_dir_all(partial.join(".git"))?;
     fs_err::rename(&partial, place)?;
     Ok(())
+}
+
+/// Where an installation came from, as every installer notes it (PEP 610).
+#[derive(Deserialize)]
+struct Origin {
+    url: String,
+    #[serde(default)]
+    dir_info: DirectoryInfo,
+}
+
+#[derive(Default, Deserialize)]
+struct DirectoryInfo {
+    #[serde(default)]
+    editable: bool,
+}
+
+/// The data directory beside the source that an interpreter has installed editable (`pip install -e`, `uv sync`): there
+/// tau2 looks as well. `None` for any other installation, whose checkout may have moved on since. Starts no process.
+pub(super) fn data_of_editable(python: &Path) -> Option<PathBuf> {
+    // Not the canonical path: an environment's `python` is a link to that of the system.
+    let lib = python.parent()?.parent()?.join("lib");
+    let entries =
+        |directory: &Path| fs_err::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = |path: &Path, start: &str, end: &str| {
+        path.file_name().is_some_and(|name| {
+            let name = name.to_string_lossy();
+            name.starts_with(start) && name.ends_with(end)
+        })
+    };
+    let versions = entries(&lib).filter(|path| named(path, "python3", "")).map(|path| path.join("site-packages"));
+    let mut notes = versions
+        .flat_map(|packages| entries(&packages).filter(|path| named(path, "tau2-", ".dist-info")).collect::<Vec<_>>())
+        .filter_map(|notes| fs_err::read(notes.join("direct_url.json")).ok());
+    let origin: Origin = notes.find_map(|bytes| serde_json::from_slice(&bytes).ok())?;
+    let data = path_of_url(&origin.url)?.join("data");
+    (origin.dir_info.editable && data.is_dir()).then_some(data)
+}
+
+/// The path that a `file:` URL names.
+fn path_of_url(url: &str) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut left = url.strip_prefix("file://")?.bytes();
+    let mut path = Vec::new();
+    while let Some(byte) = left.next() {
+        path.push(match byte {
+            b'%' => {
+                let digits = [left.next()?, left.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            byte => byte,
+        });
+    }
+    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+    path.is_absolute().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_become_paths() {
+        for (url, path) in [
+            ("file:///a%20b/%C3%BC%231/x-y_z.0", Some("/a b/ü#1/x-y_z.0")),
+            ("file:///a%2", None),
+            ("file:///a%zz", None),
+            ("file://host/a", None),
+            ("https://host/a", None),
+        ] {
+            assert_eq!(path_of_url(url).as_deref(), path.map(Path::new), "{url}");
+        }
+    }
 }
