@@ -33,9 +33,11 @@ const HELPER: &[(&str, &str)] = helper![
     "processes.py",
     "protocol.py",
     "runner.py",
+    "stand_in.py",
     "tasks.py",
     "trace.py",
     "vault.py",
+    "warm.py",
 ];
 
 /// Writes the helper below `directory` (outside the work tree) and returns the command that runs it with `python`.

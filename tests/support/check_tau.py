@@ -9,6 +9,7 @@ Exit status 0 when everything holds, 1 with one line per finding otherwise. Need
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -228,6 +229,35 @@ def check_seeds():
     assert seeds == [626729, 373753, 361454], seeds
     rest = trials(bench(request(tasks=["easy"], trials=2, seed=301)))
     assert [rest["easy", number]["detail"]["seed"] for number in range(2)] == seeds[1:]
+
+
+def check_a_trial_leaves_nothing_to_the_next():
+    """One runner process runs them all; here the first trial ends with calls that nobody waits for."""
+    body = """
+        if "alpha, you" in message.content:
+            for _ in range(20):
+                threading.Thread(target=self.ask, args=(list(state),), daemon=True).start()
+        return self.ask(state)
+    """
+    with agent_file(body) as path:
+        mock = run(agent=path, tasks=["hard", "easy", "asserted", "both"], concurrency=1, trials=1)
+    plain = run(tasks=["hard", "easy", "asserted", "both"], concurrency=1)
+    for task in ("asserted", "both"):
+        kept = [{name: event[name] for name in event if name != "seconds"} for event in (mock[task], plain[task])]
+        assert kept[0] == kept[1], kept
+    assert {task: event["reward"] for task, event in mock.items()} == {t: e["reward"] for t, e in plain.items()}, mock
+
+
+def check_the_hold_out_beside_train_tasks():
+    """Tasks of both kinds in one run: each trace tells of its own task only, and of the hold-out there is none."""
+    for concurrency in (1, 4):
+        events = run(domain="telecom", split=None, concurrency=concurrency)
+        assert len(events) == 60, len(events)
+        for task, event in events.items():
+            told = {f"Easy {number}]" for number in re.findall(r"MARKER(\d+)X", str(event))}
+            assert "trace" not in event or len(told) == 1 and task.rstrip("|").endswith(told.pop()), event
+        hidden = [event for event in events.values() if "trace" not in event]
+        assert len(hidden) == 20 and "MARKER" not in str(hidden) and "detail" not in str(hidden), hidden
 
 
 def children(parent):

@@ -40,6 +40,24 @@ CHEATS = {
                     look(thing)
                     todo += gc.get_referents(thing)
     """,
+    "what the parent read and freed": """
+        import ctypes
+        libc = ctypes.CDLL(None)
+        libc.sbrk.restype, libc.sbrk.argtypes = ctypes.c_void_p, [ctypes.c_ssize_t]
+        libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+        pages = {id(thing) & -4096 for thing in gc.get_objects()}
+        page, room = (libc.sbrk(0) & -4096) - 4096, ctypes.create_string_buffer(1)
+        while libc.mincore(page, 4096, room) == 0:
+            pages.add(page)
+            page -= 4096
+        found, start = [], None
+        for page in sorted(pages):
+            start = page if start is None else start
+            if page + 4096 not in pages:
+                memory = ctypes.string_at(start, page + 4096 - start)
+                found += re.findall(rb'evaluation_criteria[\\\\]*":[^x]{0,30}actions.{0,20}', memory)[:1]
+                start = None
+    """,
     "the tasks' data": """
         found = []
         try:

@@ -4,9 +4,11 @@
 Runs with the interpreter of an environment in which `tau2` is installed, at any revision that has `tau2.runner`. Three
 kinds of process:
 
-    this one    imports tau2 once, stays single-threaded, forks, reports; it keeps no key and no task   (pool, tasks)
-    runner      one per trial: orchestrator, user simulator, environment, grader, every model call    (runner, models)
-    agent       one per trial: the agent file, the policy, the tools' schemas and the messages  (agent_side, fence)
+    this one    imports tau2 once, stays single-threaded, forks, reports; it keeps no key and no task (pool, tasks, warm)
+    runner      orchestrator, user simulator, environment, grader, every model call; one trial at a time, and another
+                after it if that one ended in good order                                  (runner, stand_in, models)
+    agent       a fresh one for each trial: the agent file, the policy, the tools' schemas, the messages
+                                                                                               (agent_side, fence)
 
 Runner and agent exchange nothing but messages, so whatever the agent does, it does to a process that holds neither the
 grader nor the answers. See README.md here for the options and for what this does not rule out.

@@ -69,26 +69,59 @@ class Meter:
         return other
 
 
+class Provider:
+    """litellm as the runner process found it. Made once per process, before any trial puts its own calls in its place."""
+
+    def __init__(self, litellm, llm_utils):
+        self._litellm, self._llm_utils = litellm, llm_utils
+        self.completion, self.cost = litellm.completion, litellm.completion_cost
+        # `outcome` is how the last HTTP request of the thread that asks ended: a status, or "broken".
+        self.wire = threading.local()
+        self._watch_wire()
+
+    def install(self, completion):
+        """Puts a trial's bounded calls where tau2 and its evaluators call models."""
+        self._llm_utils.completion = completion
+        self._litellm.completion = completion
+
+    def _watch_wire(self):
+        try:
+            import httpx
+        except ImportError:
+            return
+        send, wire = httpx.HTTPTransport.handle_request, self.wire
+
+        def watched(transport, request):
+            wire.outcome = "broken"
+            response = send(transport, request)
+            wire.outcome = response.status_code
+            return response
+
+        httpx.HTTPTransport.handle_request = watched
+
+
 class Models:
     """The model calls of one trial. `role` is who is speaking: agent, user or judge."""
 
-    def __init__(self, litellm, agent_model, timeout):
-        self._litellm = litellm
-        self._completion = litellm.completion
+    def __init__(self, provider, agent_model, timeout):
+        self._provider = provider
         self._agent_model = agent_model
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._wire = threading.local()
+        self._wire = provider.wire
         self.role = "user"
         self.meters = {"agent": Meter(), "user": Meter(), "judge": Meter()}
         self.last_failure = None
         self._pending = {}
-        self._watch_wire()
 
-    def install(self, llm_utils):
-        """Puts bounded calls where tau2 and its evaluators call models."""
-        llm_utils.completion = self._for_tau2
-        self._litellm.completion = self._for_tau2
+    def install(self):
+        """Makes this trial the one whose limits and meters every model call of the process meets."""
+        self._provider.install(self._for_tau2)
+
+    @property
+    def idle(self):
+        """Whether no call is waiting for its answer."""
+        return not self._pending
 
     def longest_pending(self):
         """Seconds that the oldest unanswered call has been waiting."""
@@ -131,7 +164,7 @@ class Models:
             for attempt in range(ATTEMPTS):
                 self._wire.outcome = None
                 try:
-                    response = self._completion(**arguments)
+                    response = self._provider.completion(**arguments)
                     break
                 except Exception as error:
                     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -147,7 +180,7 @@ class Models:
     def _count(self, role, response):
         usage = getattr(response, "usage", None)
         try:
-            cost = float(self._litellm.completion_cost(completion_response=response))
+            cost = float(self._provider.cost(completion_response=response))
         except Exception:
             cost = None  # litellm knows no price for this model.
         with self._lock:
@@ -168,22 +201,6 @@ class Models:
         if outcome is None:
             return "AuthenticationError" in kinds
         return outcome == "broken" or outcome in STATUS_FAILED or outcome >= 500
-
-    def _watch_wire(self):
-        """Notes how the last HTTP request of each thread ended: a status, or "broken"."""
-        try:
-            import httpx
-        except ImportError:
-            return
-        send, wire = httpx.HTTPTransport.handle_request, self._wire
-
-        def watched(transport, request):
-            wire.outcome = "broken"
-            response = send(transport, request)
-            wire.outcome = response.status_code
-            return response
-
-        httpx.HTTPTransport.handle_request = watched
 
 
 def unfenced(text):

@@ -1,4 +1,5 @@
-"""Hands out trials: for each one a runner process and an agent process, a deadline for both, one event when it ends."""
+"""Hands out trials: for each one a fresh agent process and an idle or new runner process, a deadline for both, one event
+when it ends."""
 
 import gc
 import json
@@ -7,7 +8,7 @@ import selectors
 import socket
 import time
 
-from tau_bench import agent_side, classify, fence, processes, runner, tasks
+from tau_bench import agent_side, classify, fence, processes, runner, tasks, warm
 from tau_bench.processes import Become
 from tau_bench.protocol import emit, log
 
@@ -16,37 +17,49 @@ HARD_MARGIN_S = 15.0
 MAX_KEPT = 64 << 20
 
 
-class Running:
-    """A trial in flight."""
+class Runner:
+    """A runner process and what it says. `trial` is the one it is busy with."""
 
-    def __init__(self, index, number, children, pipe, limit):
-        self.index, self.number, self.children, self.pipe = index, number, children, pipe
-        self.begun = time.monotonic()
-        self.killed_at = self.begun + limit
-        self.buffer, self.size = b"", 0
-        self.phase, self.forced, self.result = classify.BUILDING, False, None
-        self.messages, self.printed = [], []
+    def __init__(self, process, control, pipe, shown):
+        self.process, self.control, self.pipe, self.shown = process, control, pipe, shown
+        self.trial = None
+        self.buffer = b""
 
-    def take(self, chunk):
-        """Takes in what the runner process says, line by line."""
+    def lines(self, chunk):
+        """The whole lines that a chunk completes, as values."""
         self.buffer += chunk
         *lines, self.buffer = self.buffer.split(b"\n")
         for line in lines:
             try:
-                item = json.loads(line)
+                yield json.loads(line), len(line)
             except ValueError:
                 continue
-            self.size += len(line)
-            if "phase" in item:
-                self.phase = item["phase"]
-            elif "result" in item:
-                self.result = item["result"]
-            elif self.size > MAX_KEPT:
-                continue  # A conversation without end; its beginning says enough.
-            elif "message" in item:
-                self.messages.append(item["message"])
-            elif "printed" in item:
-                self.printed.append(item["printed"])
+
+
+class Running:
+    """A trial in flight."""
+
+    def __init__(self, index, number, agent, runner, limit):
+        self.index, self.number, self.agent, self.runner = index, number, agent, runner
+        self.begun = time.monotonic()
+        self.killed_at = self.begun + limit
+        self.size = 0
+        self.phase, self.forced, self.result = classify.BUILDING, False, None
+        self.messages, self.printed = [], []
+
+    def take(self, item, size):
+        """Takes in one thing that the runner process says."""
+        self.size += size
+        if "phase" in item:
+            self.phase = item["phase"]
+        elif "result" in item:
+            self.result = item["result"]
+        elif self.size > MAX_KEPT:
+            pass  # A conversation without end; its beginning says enough.
+        elif "message" in item:
+            self.messages.append(item["message"])
+        elif "printed" in item:
+            self.printed.append(item["printed"])
 
 
 class Pool:
@@ -62,7 +75,8 @@ class Pool:
         self.queue.reverse()
         self.limit = request["timeout_s"] + runner.grading_time(request["timeout_s"]) + HARD_MARGIN_S
         self.places = fence.readable(request["agent_path"])
-        self.running = {}
+        self.running = set()
+        self.runners = {}  # By the pipe they speak on.
         self.selector = selectors.DefaultSelector()
         self.parent = os.getppid()
 
@@ -72,8 +86,8 @@ class Pool:
         vault.take_environment()  # What importing tau2 may have added.
         self.request["tasks"] = None
         processes.adopt_orphans()
-        tasks.open_connections(upstream)
-        tasks.warm_up(upstream)
+        warm.open_connections(upstream)
+        warm.warm_up(upstream, self.tools, self.request["agent_model"])
         self.warn()
         gc.collect()
         gc.freeze()  # Children then share these objects instead of copying them at their first collection.
@@ -101,12 +115,10 @@ class Pool:
             log("banking_knowledge without retrieval_config uses tau2's default, which may need more keys and programs")
 
     def start(self, index, number):
-        """Forks the two processes of a trial."""
-        place, seed, request = self.known.places[index], self.seeds[number], self.request
-        name = self.known.name_and_split(index)
+        """Forks the trial's agent process and finds it a runner process."""
+        name, request = self.known.name_and_split(index), self.request
         shown = request["keep_traces"] and name["split"] != "test"
         here, there = socket.socketpair()
-        reader, writer = os.pipe()
         agent = processes.fork()
         if not agent:
             processes.keep_only([there.fileno()])
@@ -115,45 +127,82 @@ class Pool:
                 (self.upstream, request["agent_path"], self.tools, self.settings, there, self.vault,
                  request["agent_env"], request["effort"], self.places),
             )
-        judge = processes.fork()
-        if not judge:
-            processes.keep_only([here.fileno(), writer])
-            raise Become(
-                runner.main,
-                (self.upstream, request, self.settings, place, self.vault, seed, here, writer, shown),
-            )
-        here.close()
         there.close()
-        os.close(writer)
-        self.running[reader] = Running(index, number, (agent, judge), reader, self.limit)
-        self.selector.register(reader, selectors.EVENT_READ)
+        job = runner.job(self.known.places[index], self.seeds[number])
+        while True:
+            chosen = self.runner(shown)
+            try:
+                socket.send_fds(chosen.control, [job], [here.fileno()])
+                break
+            except OSError:
+                self.end(chosen)  # It died while it was idle.
+        here.close()
+        chosen.trial = Running(index, number, agent, chosen, self.limit)
+        self.running.add(chosen.trial)
         emit("started", task=name["task"], trial=number)
 
+    def runner(self, shown):
+        """An idle runner process of the hold-out or of the rest; a new one if there is none."""
+        idle = [one for one in self.runners.values() if one.trial is None]
+        for one in idle:
+            if one.shown == shown:
+                return one
+        for one in idle:
+            self.end(one)  # Of the other kind; it would only take up memory.
+        control, theirs = socket.socketpair()
+        reader, writer = os.pipe()
+        process = processes.fork()
+        if not process:
+            processes.keep_only([theirs.fileno(), writer])
+            raise Become(
+                runner.main, (self.upstream, self.request, self.settings, self.vault, theirs, writer, shown)
+            )
+        theirs.close()
+        os.close(writer)
+        self.runners[reader] = Runner(process, control, reader, shown)
+        self.selector.register(reader, selectors.EVENT_READ)
+        return self.runners[reader]
+
+    def end(self, one):
+        """Ends a runner process."""
+        self.selector.unregister(one.pipe)
+        del self.runners[one.pipe]
+        os.close(one.pipe)
+        one.control.close()
+        processes.kill(one.process)
+        processes.reap(one.process)
+
     def read(self, pipe):
-        """Takes in what a runner process says; its silence is the trial's end."""
-        trial = self.running[pipe]
+        """Takes in what a runner process says. A trial ends with its result or with the process."""
+        one = self.runners.get(pipe)
+        if one is None:
+            return  # Ended meanwhile.
         chunk = os.read(pipe, 1 << 20)
-        if chunk:
-            trial.take(chunk)
+        trial, again = one.trial, False
+        for item, size in one.lines(chunk):
+            if trial is not None:
+                trial.take(item, size)
+                again = item.get("again", False)
+        if chunk and (trial is None or trial.result is None):
             return
-        self.selector.unregister(pipe)
-        os.close(pipe)
-        del self.running[pipe]
-        for child in trial.children:
-            processes.kill(child)
-        for child in trial.children:
-            processes.reap(child)
-        processes.end_strays()
-        self.report(trial)
+        one.trial = None
+        if not again or not self.queue:
+            self.end(one)
+        if trial is not None:
+            self.running.discard(trial)
+            processes.kill(trial.agent)
+            processes.reap(trial.agent)
+            processes.end_strays()
+            self.report(trial)
 
     def enforce(self):
         """Ends trials whose runner process does not end them itself."""
         now = time.monotonic()
-        for trial in self.running.values():
+        for trial in self.running:
             if now > trial.killed_at and not trial.forced:
                 trial.forced = True
-                for child in trial.children:
-                    processes.kill(child)
+                processes.kill(trial.agent)
+                processes.kill(trial.runner.process)
 
     def report(self, trial):
         """Writes the trial's event."""

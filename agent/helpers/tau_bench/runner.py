@@ -1,21 +1,36 @@
-"""The runner process of one trial: orchestrator, user simulator, environment and grader around a stand-in for the agent."""
+"""The runner process: orchestrator, user simulator, environment and grader around a stand-in for the agent.
+
+It runs one trial after the other, because a new process first has to do much that the last one had done already. What one
+trial leaves behind must not reach the next:
+
+- The conversation, the task, the environment with its database, limits and meters are made anew for each trial. What stays
+  is code, litellm's connections and its caches, whose keys are models and addresses. No agent can choose those.
+- An agent's messages are plain JSON, rebuilt field by field (stand_in), and end in objects of their own trial.
+- Random numbers start at the same state each time.
+- Only a trial that came to a grade with every call answered is followed by another. An error, a time limit, a reply that
+  nobody waits for may have left a lock or a connection in any state, and such a process ends.
+- One that has held a task of the hold-out serves the hold-out only: what it may still remember, no train trace can show.
+- Domains whose tools keep state outside their database get a new process for each trial.
+"""
 
 import json
 import os
+import random
 import signal
-import threading
+import socket
 import time
 
 from tau_bench import classify, processes, trace
-from tau_bench.classify import AgentFailed, Deadline, JudgeFailed, JudgeIncomplete
-from tau_bench.models import ModelFailed, Models, unfenced
+from tau_bench.classify import Deadline, JudgeFailed, JudgeIncomplete
+from tau_bench.models import ModelFailed, Models, Provider, unfenced
 from tau_bench.protocol import one_line, sound
+from tau_bench.stand_in import Asker, stand_in_class
 
-MAX_LINE = 8 << 20
-MAX_TEXT = 100_000
-MAX_CALLS = 64
-MAX_DEPTH = 40
-AGENT_THREADS = 8
+# Domains whose tools keep everything in the database that each trial loads for itself.
+REUSABLE = {"mock", "airline", "retail", "telecom"}
+# Should something grow from trial to trial, it ends here.
+MAX_TRIALS = 100
+MAX_JOB = 4096
 HIDDEN = "the agent failed; a train task that fails alike says why"
 
 
@@ -49,21 +64,44 @@ class Progress:
         if self._shown and text:
             self._write({"printed": sound(text)})
 
-    def result(self, result):
-        self._write({"result": result})
+    def result(self, result, again):
+        """The trial's last word. `again`: this process is fit for another one."""
+        self._phase = None
+        self._write({"result": result, "again": again})
+
+
+class Process:
+    """What the trials of one process share. Made before the first of them."""
+
+    def __init__(self, upstream, request, settings, progress):
+        self.upstream, self.request, self.settings, self.progress = upstream, request, settings, progress
+        self.provider = Provider(upstream.litellm, upstream.llm_utils)
+        self.trial = None
+        self._random = random.getstate()
+        adapt(upstream, request)
+        kind = stand_in_class(upstream)
+        upstream.registry.register_agent_factory(
+            lambda tools, domain_policy, **_: kind(tools, domain_policy, self.trial), settings.agent
+        )
+
+    def begin(self, task, seed, connection):
+        """The next trial; the one before must have ended."""
+        random.setstate(self._random)
+        self.trial = Trial(self, task, seed, connection)
+        return self.trial
 
 
 class Trial:
     """One conversation and its grade."""
 
-    def __init__(self, upstream, request, settings, task, seed, connection, progress):
-        self.upstream, self.request, self.settings = upstream, request, settings
-        self.task, self.seed, self.progress = task, seed, progress
-        timeout = min(request["model_timeout"], max(5.0, request["timeout_s"] / 3))
-        self.models = Models(upstream.litellm, settings.llm_agent, timeout)
+    def __init__(self, process, task, seed, connection):
+        self.upstream, self.request, self.settings = process.upstream, process.request, process.settings
+        self.task, self.seed, self.progress = task, seed, process.progress
+        timeout = min(self.request["model_timeout"], max(5.0, self.request["timeout_s"] / 3))
+        self.models = Models(process.provider, self.settings.llm_agent, timeout)
         self.asker = Asker(connection, self)
-        self.phase, self.limit, self.sent = classify.BUILDING, request["timeout_s"], 0
-        self.orchestrator = self.simulation = None
+        self.phase, self.limit, self.sent = classify.BUILDING, self.request["timeout_s"], 0
+        self.orchestrator = self.simulation = self.error = None
 
     def enter(self, phase):
         self.phase = phase
@@ -82,7 +120,7 @@ class Trial:
             raise Deadline(message, self.models.longest_pending())
 
         signal.signal(signal.SIGALRM, expired)
-        error, outcome, reward, info = None, None, None, None
+        outcome, reward, info = None, None, None
         try:
             try:
                 self.arm(self.request["timeout_s"])
@@ -94,16 +132,14 @@ class Trial:
             reward = float(info.reward)
             outcome = "passed" if reward >= 0.5 else "failed"
         except (Deadline, Exception) as raised:
-            error = raised
+            self.error = raised
             outcome = classify.outcome(raised, self.phase, self.models, self.limit)
             reward = 0.0 if outcome in ("agent_error", "agent_timeout") else None
-        return self.event(outcome, reward, error, info)
+        return self.event(outcome, reward, info)
 
     def converse(self):
         upstream = self.upstream
-        adapt(upstream, self)
-        self.models.install(upstream.llm_utils)
-        upstream.registry.register_agent_factory(self.stand_in, self.settings.agent)
+        self.models.install()
         self.orchestrator = upstream.build_orchestrator(self.settings, self.task, seed=self.seed)
         step = self.orchestrator.step
 
@@ -124,9 +160,6 @@ class Trial:
         self.progress.messages(said[self.sent:])
         self.sent = len(said)
 
-    def stand_in(self, tools, domain_policy, **_):
-        return stand_in_class(self.upstream)(tools, domain_policy, self)
-
     def grade(self):
         self.enter(classify.GRADING)
         self.models.role = "judge"
@@ -144,8 +177,14 @@ class Trial:
             env_kwargs=upstream.tau2_build._build_env_kwargs(self.settings, task) or None,
         )
 
-    def event(self, outcome, reward, error, info):
+    @property
+    def clean(self):
+        """Whether it ended in good order, with nothing left to wait for."""
+        return self.error is None and self.asker.idle and self.models.idle
+
+    def event(self, outcome, reward, info):
         self.flush()
+        error = self.error
         meter = self.models.meters["agent"].copy()
         result = {"outcome": outcome, "reward": reward, "tokens_in": meter.tokens_in, "tokens_out": meter.tokens_out}
         if meter.priced:
@@ -164,150 +203,7 @@ class Trial:
         return result
 
 
-class Asker:
-    """The connection to the agent's process, seen from here: everything that comes in is checked."""
-
-    def __init__(self, connection, trial):
-        self._file = connection.makefile("rwb")
-        self._trial = trial
-        self._lock = threading.Lock()
-        self._slots = threading.Semaphore(AGENT_THREADS)
-
-    def _send(self, message):
-        data = json.dumps(message).encode() + b"\n"
-        try:
-            with self._lock:
-                self._file.write(data)
-                self._file.flush()
-        except OSError:
-            raise AgentFailed("the agent ended its process") from None
-
-    def ask(self, **question):
-        """Asks the agent and serves its model calls until it answers."""
-        self._trial.enter(classify.AGENT)
-        self._trial.models.last_failure = None
-        self._send(question)
-        while True:
-            try:
-                line = self._file.readline(MAX_LINE)
-                if not line.endswith(b"\n"):
-                    raise AgentFailed("the agent sent too much" if line else "the agent ended its process")
-                message = json.loads(line)
-            except (OSError, ValueError, RecursionError):
-                raise AgentFailed("the agent's process sent something that is not an answer") from None
-            if not isinstance(message, dict):
-                raise AgentFailed("the agent's process sent something that is not an answer")
-            if "model" in message:
-                self._serve(message)
-                continue
-            printed = message.get("printed")
-            self._trial.progress.printed(printed if isinstance(printed, str) else "")
-            if "error" in message:
-                raise AgentFailed(str(message["error"])[:2000], loading=message.get("loading") is True)
-            return message.get("ok")
-
-    def _serve(self, message):
-        arguments, number = message["model"], message.get("number")
-        if not isinstance(arguments, dict):
-            raise AgentFailed("the agent made a model call without arguments")
-
-        def work():
-            with self._slots:
-                try:
-                    answer = self._trial.models.for_agent(arguments)
-                except Exception as error:
-                    answer = {"refused": f"{type(error).__name__}: {error}"[:1000]}
-            try:
-                self._send({"answer_to": number, **answer})
-            except Exception:
-                pass  # Nobody waits for it any more.
-
-        threading.Thread(target=work, daemon=True).start()
-
-
-def stand_in_class(upstream):
-    """A tau2 agent that passes everything on to the agent's process and trusts nothing that comes back."""
-
-    class StandIn(upstream.HalfDuplexAgent):
-        def __init__(self, tools, domain_policy, trial):
-            super().__init__(tools=tools, domain_policy=domain_policy)
-            self._trial, self._stop = trial, False
-
-        def set_seed(self, seed):
-            pass  # The trial knows it.
-
-        def get_init_state(self, message_history=None):
-            history = [_sendable(upstream, item) for item in message_history or []]
-            self._trial.asker.ask(op="start", policy=self.domain_policy, seed=self._trial.seed, history=history)
-
-        def generate_next_message(self, message, state):
-            before = self._trial.models.meters["agent"].copy()
-            answer = self._trial.asker.ask(op="next", message=_sendable(upstream, message))
-            reply = rebuilt(upstream, answer, before, self._trial.models.meters["agent"])
-            self._stop = answer.get("stop") is True
-            return reply, None
-
-        def is_stop(self, message):
-            return self._stop
-
-    return StandIn
-
-
-def _sendable(upstream, item):
-    kind = "multi" if isinstance(item, upstream.MultiToolMessage) else item.role
-    return {"kind": kind, "message": item.model_dump(mode="json", exclude={"raw_data", "cost", "usage"})}
-
-
-def rebuilt(upstream, answer, before, after):
-    """The agent's message, made anew from the parts that are its to choose: a text, and calls of its own tools."""
-    if not isinstance(answer, dict):
-        raise AgentFailed("the agent's process sent something that is not a message")
-    content, calls = answer.get("content"), answer.get("tool_calls") or None
-    if content is not None and not isinstance(content, str):
-        raise AgentFailed(f"the message's content is a {type(content).__name__}, not a string")
-    if len(content or "") > MAX_TEXT or len(json.dumps(calls)) > MAX_TEXT:
-        raise AgentFailed(f"the message is longer than {MAX_TEXT} characters")
-    made = None
-    if calls is not None:
-        if not isinstance(calls, list) or len(calls) > MAX_CALLS:
-            raise AgentFailed(f"tool_calls must be a list of at most {MAX_CALLS}")
-        made = [_call(upstream, call) for call in calls]
-    elif not (content or "").strip():
-        raise AgentFailed("the agent answered with an empty message")
-    usage = None
-    if after.calls > before.calls:
-        usage = {
-            "prompt_tokens": after.tokens_in - before.tokens_in,
-            "completion_tokens": after.tokens_out - before.tokens_out,
-        }
-    return upstream.AssistantMessage(
-        role="assistant",
-        content=None if content is None else sound(content),
-        tool_calls=made,
-        cost=after.cost - before.cost,
-        usage=usage,
-    )
-
-
-def _call(upstream, call):
-    name, number, arguments = (call.get(key) if isinstance(call, dict) else None for key in ("name", "id", "arguments"))
-    if not isinstance(name, str) or not isinstance(arguments, dict) or not isinstance(number, (str, type(None))):
-        raise AgentFailed("a tool call needs a name, an id and an object of arguments")
-    if _deep(arguments, MAX_DEPTH):
-        raise AgentFailed("a tool call's arguments are nested too deeply")
-    arguments = json.loads(sound(json.dumps(arguments, ensure_ascii=False)))
-    return upstream.ToolCall(id=sound(number or ""), name=sound(name), arguments=arguments, requestor="assistant")
-
-
-def _deep(value, room):
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
-        return False
-    return room == 0 or any(_deep(item, room - 1) for item in value)
-
-
-def adapt(upstream, trial):
+def adapt(upstream, request):
     """Evens out what differs between revisions or would spoil a grade. This process has the grader to itself."""
     replay = upstream.Environment.set_state
 
@@ -316,8 +212,8 @@ def adapt(upstream, trial):
 
     upstream.Environment.set_state = set_state
     judge = upstream.judge
-    if trial.request["judge_model"]:
-        judge.DEFAULT_LLM_NL_ASSERTIONS = trial.request["judge_model"]
+    if request["judge_model"]:
+        judge.DEFAULT_LLM_NL_ASSERTIONS = request["judge_model"]
     ask = judge.generate
     evaluate = judge.NLAssertionsEvaluator.evaluate_nl_assertions
 
@@ -358,27 +254,50 @@ def _replayable(environment, messages):
     return kept
 
 
-def main(upstream, request, settings, place, vault, seed, connection, pipe, shown):
-    """Runs in a freshly forked process; its last line on `pipe` is the result."""
-    record = vault.get(place)
+def job(place, seed):
+    """A trial as the parent asks for it; the connection to its agent travels beside it."""
+    return json.dumps({"place": place, "seed": seed}).encode()
+
+
+def _next_job(control):
+    """Waits for the next trial: its place in the vault, its seed and the connection to its agent. None when there is none."""
+    data, descriptors, _, _ = socket.recv_fds(control, MAX_JOB, 1)
+    if not data or not descriptors:
+        return None
+    asked = json.loads(data)
+    return asked["place"], asked["seed"], socket.socket(fileno=descriptors[0])
+
+
+def main(upstream, request, settings, vault, control, pipe, shown):
+    """Runs in a freshly forked process: trials one by one, each ended by a line on `pipe`, until there are no more."""
     os.environ.update(vault.environment())
-    vault.close()
     if not shown:
         processes.silence()  # A conversation of the hold-out must not end up in a log either.
     progress = Progress(pipe, shown)
-    task = upstream.Task.model_validate_json(record["task"])
-    begun = time.monotonic()
-    trial = Trial(upstream, request, settings, task, seed, connection, progress)
-    result = trial.run()
-    result["seconds"] = round(time.monotonic() - begun, 3)
-    if not shown:
-        loading = result.pop("loading", False)
-        error = result.get("error")
-        result = {name: result[name] for name in result if name not in ("detail", "error")}
-        if error and result["outcome"] == "agent_error":
-            result["error"] = error if loading else HIDDEN
-        elif error:
-            result["error"] = result["outcome"].replace("_", " ") + f" while at {trial.phase}"
-    result.pop("loading", None)
-    progress.result(result)
+    process = Process(upstream, request, settings, progress)
+    left = MAX_TRIALS if request["domain"] in REUSABLE else 1
+    while left and (asked := _next_job(control)):
+        place, seed, connection = asked
+        begun = time.monotonic()
+        trial = process.begin(upstream.Task.model_validate_json(vault.get(place)), seed, connection)
+        result = trial.run()
+        result["seconds"] = round(time.monotonic() - begun, 3)
+        left = left - 1 if trial.clean else 0
+        if left:
+            trial.asker.close()
+        progress.result(_told(result, trial, shown), again=left > 0)
     os._exit(0)
+
+
+def _told(result, trial, shown):
+    """The part of a result that may be told."""
+    loading = result.pop("loading", False)
+    if shown:
+        return result
+    error = result.get("error")
+    result = {name: result[name] for name in result if name not in ("detail", "error")}
+    if error and result["outcome"] == "agent_error":
+        result["error"] = error if loading else HIDDEN
+    elif error:
+        result["error"] = result["outcome"].replace("_", " ") + f" while at {trial.phase}"
+    return result

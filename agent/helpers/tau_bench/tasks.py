@@ -51,11 +51,15 @@ def load_upstream(data_dir=None):
 
 
 class Known:
-    """The domain's tasks. They lie in the vault; here are only their places."""
+    """The domain's tasks. They lie in the vault; here are only the places of their names and of themselves.
+
+    The parent reads names and never a task: what it frees stays in memory until it is overwritten, and agents' processes
+    are copies of it."""
 
     def __init__(self, vault, places):
         self._vault = vault
-        self.places = places
+        self._names = [name for name, _ in places]
+        self.places = [task for _, task in places]
 
     @property
     def count(self):
@@ -64,7 +68,7 @@ class Known:
 
     def name_and_split(self, index):
         """Id and split of a task, as an event names them."""
-        record = self._vault.get(self.places[index])
+        record = self._vault.get(self._names[index])
         return {"task": record["id"], "split": record["split"]}
 
     def select(self, request):
@@ -112,7 +116,8 @@ def _fill(upstream, domain, vault, writer):
         split_of = _splits(upstream, domain)
         tasks = upstream.get_tasks(domain, "base", None)
         places = [
-            vault.put({"id": task.id, "split": split_of.get(task.id), "task": task.model_dump_json()}) for task in tasks
+            (vault.put({"id": task.id, "split": split_of.get(task.id)}), vault.put(task.model_dump_json()))
+            for task in tasks
         ]
         if not places:
             raise RequestError(f"domain {domain} has no tasks; is its data there?")
@@ -177,40 +182,3 @@ def seeds(request):
     first = request["seed"] - request["base_seed"]
     drawn = [numbers.randint(0, 1000000) for _ in range(first + request["trials"])]
     return drawn[first:]
-
-
-
-def open_connections(upstream):
-    """Gives litellm a client whose limits no trial can reach: tau2's allows ten connections to all of a run's trials.
-    Connections are opened after the fork, by each trial's own process."""
-    try:
-        import httpx
-    except ImportError:
-        return
-    limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
-    upstream.litellm.client_session = httpx.Client(limits=limits)
-
-
-def warm_up(upstream):
-    """Has the parent do once what each trial's first model call would do anew: late imports, and schemas built at first
-    use. Makes no call, which would start threads, and those do not survive a fork."""
-    message = {"role": "assistant", "content": None, "tool_calls": [
-        {"id": "x", "type": "function", "function": {"name": "x", "arguments": "{}"}},
-    ]}
-    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-    reply = {
-        "id": "x", "created": 1, "model": "x", "object": "chat.completion", "usage": usage,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-    }
-    late = (
-        "openai.resources.chat.chat", "openai.resources.chat.completions.completions",
-        "litellm.litellm_core_utils.get_supported_openai_params", "litellm.llms.openai_like.dynamic_config",
-    )
-    steps = [lambda name=name: importlib.import_module(name) for name in late]
-    steps.append(lambda: upstream.litellm.ModelResponse(**reply).model_dump())
-    steps.append(lambda: importlib.import_module("openai.types.chat").ChatCompletion.model_validate(reply).model_dump())
-    for step in steps:
-        try:
-            step()
-        except Exception:
-            pass  # Other versions have other parts; nothing but time depends on this.

@@ -1,8 +1,8 @@
 """What an agent's process must never hold: API keys, and tasks with their answers.
 
-Both lie in memory that is shared between this program's processes and that each child closes as soon as it has what it
-needs; an agent's process closes it first of all. So the answers are not merely dropped there, they never were on its
-heap. Nothing of it ever is a file.
+Both lie in memory that is shared between this program's processes. An agent's process closes it first of all, a runner
+process reads the task of each trial from it, and the parent only the tasks' names. So the answers are not merely dropped
+in an agent's process, they never were on the heap that it is a copy of. Nothing of it ever is a file.
 """
 
 import ctypes
