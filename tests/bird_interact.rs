@@ -6,22 +6,13 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests may panic")]
 
+#[path = "support/bird/mod.rs"]
+mod rig;
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
 use autoharness::config::{Benchmark, Config, Settings};
+use rig::{Rig, experiment, sources};
 use serde_json::{Value, json};
-use support::{Bed, Done};
-
-const VARIABLE: &str = "AUTOHARNESS_TEST_BIRD";
-
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/bird")
-}
 
 fn load(text: &str) -> Config {
     let directory = tempfile::tempdir().unwrap();
@@ -49,15 +40,6 @@ fn the_originals_configuration_is_understood_and_its_password_hidden() {
     assert_eq!(load("benchmark: terminal-bench\ndataset: a@1\n").snapshot()["dataset"], "a@1");
 }
 
-/// An experiment with this configuration, and a home without keys.
-fn experiment(config: &str) -> Bed {
-    let bed = Bed::empty();
-    bed.run(&["init", "--benchmark", "bird-interact"]).expect(0);
-    bed.write("experiment_config.yaml", &format!("benchmark: bird-interact\n{config}"));
-    bed.write(".env", "OPENAI_API_KEY=scripted-key\nPG_PASSWORD=not-a-secret\n");
-    bed
-}
-
 #[test]
 fn missing_parts_are_named_with_the_commands_that_bring_them() {
     let bed = experiment("agent_model: openai/x\nbird_repo: /nowhere/adk\nbird_python_bin: /nowhere/python\n");
@@ -75,155 +57,31 @@ fn missing_parts_are_named_with_the_commands_that_bring_them() {
     bed.run(&["prepare"]).expect(2).warns("agent model: is not set");
 }
 
-/// A PostgreSQL and a scripted model, gone with the value.
-struct Rig {
-    bed: Bed,
-    database: Child,
-    port: u64,
-    model: Option<Child>,
-    directory: tempfile::TempDir,
-}
+/// Half of the tasks, as the model solves them before the agent is improved.
+const HALF: &str = "{**tasks.solved(), **tasks.unsolved(tasks.NAMES[::2])}";
 
-impl Drop for Rig {
-    fn drop(&mut self) {
-        drop(self.database.stdin.take());
-        let _ = self.database.wait();
-        if let Some(mut model) = self.model.take() {
-            let _ = model.kill();
-            let _ = model.wait();
-        }
+/// The baseline's evidence is there, for train only.
+fn traces_of_train_only(rig: &Rig) {
+    for task in rig.split("train") {
+        let trace = rig.bed.read_json(&format!("workspace/traces/baseline/{task}/trace.json"));
+        assert!(!trace["tool_trajectory"].as_array().unwrap().is_empty(), "{trace}");
     }
-}
-
-impl Rig {
-    /// `None`, said so, where the loop cannot be run.
-    fn new() -> Option<Rig> {
-        let python = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let servers = std::fs::read_dir("/usr/lib/postgresql").is_ok_and(|mut found| found.next().is_some());
-        let Some(python) = python.filter(|_| servers) else {
-            #[expect(clippy::print_stderr, reason = "a test that could not be made says so")]
-            {
-                eprintln!("skipped: set {VARIABLE} to a python with google-adk, and install postgresql");
-            }
-            return None;
-        };
-        // Not below the bed, whose directory the server's own user may not enter.
-        let directory = tempfile::Builder::new().prefix("autoharness-bird-").tempdir().unwrap();
-        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
-        let mut database = Command::new("python3")
-            .arg("-B")
-            .arg(sources().join("database.py"))
-            .arg(directory.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(database.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let said: Value = serde_json::from_str(&line).unwrap();
-        let port = said["port"].as_u64().unwrap();
-        let mut rig = Rig { bed: Bed::empty(), database, port, model: None, directory };
-        rig.script("half");
-        let base = rig.start_model();
-        let data = rig.python("import sys, tasks; print(tasks.write(sys.argv[1] + '/data'))");
-        rig.bed = experiment(&format!(
-            "agent_model: openai/scripted\nuser_model: openai/scripted-user\nper_task_timeout: 120\ninfra_retries: 0\n\
-             bird_repo: {}\nbird_python_bin: {}\nbird_data_path: {data}\npg_port: {port}\npg_user: bird\n",
-            sources().join("adk").display(),
-            python.display(),
-        ));
-        let env = rig.bed.read(".env");
-        rig.bed.write(".env", &format!("{env}OPENAI_API_BASE={base}\n"));
-        Some(rig)
-    }
-
-    /// What a line of Python beside the task set prints; its argument is the rig's directory.
-    fn python(&self, code: &str) -> String {
-        let mut command = Command::new("python3");
-        command.args(["-B", "-c", code]).arg(self.directory.path()).env("PYTHONPATH", sources());
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_string()
-    }
-
-    /// From now on the model solves `half` of the tasks, or `all` of them.
-    fn script(&self, what: &str) {
-        self.python(&format!(
-            "import sys, os, json, tasks\n\
-             done = [{{'text': 'Done.'}}]\n\
-             right = {{n: [tasks.submit(tasks.gold(n))] + ([tasks.submit(tasks.gold(n, 2))] if t.get('follow_up') else []) + done\n  \
-             for n, t in tasks.BY_ID.items()}}\n\
-             wrong = {{n: [tasks.submit('SELECT 42')] + done for n in sorted(right)[::2]}}\n\
-             scripts = {{**right, **({{}} if {what:?} == 'all' else wrong)}}\n\
-             path = sys.argv[1] + '/scripts.json'\n\
-             open(path + '.tmp', 'w').write(json.dumps(scripts))\n\
-             os.replace(path + '.tmp', path)"
-        ));
-    }
-
-    fn start_model(&mut self) -> String {
-        let port = self.directory.path().join("port");
-        let mut command = Command::new("python3");
-        command.arg("-B").arg(sources().join("stub.py")).arg(self.directory.path().join("scripts.json")).arg(&port);
-        let mut model = command.spawn().unwrap();
-        while !port.exists() {
-            assert!(model.try_wait().unwrap().is_none(), "the scripted model ended");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        self.model = Some(model);
-        format!("http://127.0.0.1:{}/v1", std::fs::read_to_string(port).unwrap().trim())
-    }
-
-    /// Databases that a run made and did not remove.
-    fn copies(&self) -> String {
-        let query = "SELECT datname FROM pg_database WHERE datname LIKE '%\\_\\_%'";
-        let port = self.port.to_string();
-        let output = Command::new("psql")
-            .args(["-X", "-A", "-t", "-h", "127.0.0.1", "-p", &port, "-U", "admin", "-d", "postgres", "-c", query])
-            .env("PGPASSWORD", "not-a-secret")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_string()
-    }
-
-    /// Runs the binary; whatever it does, no copy of a database may be left.
-    fn run(&self, arguments: &[&str]) -> Done {
-        let done = self.bed.run(arguments);
-        assert_eq!(self.copies(), "", "{arguments:?}");
-        done
-    }
-
-    fn edit(&self, text: &str) {
-        let agent = self.bed.read("agent/agent.py");
-        self.bed.write("agent/agent.py", &format!("{agent}\n{text}\n"));
+    for task in rig.split("test") {
+        assert!(!rig.bed.root.join("workspace/traces/baseline").join(&task).exists(), "{task}");
     }
 }
 
 #[test]
 fn the_loop_from_baseline_to_record() {
-    let Some(rig) = Rig::new() else { return };
+    let Some(rig) = Rig::new("tasks.TASKS", "") else { return };
+    rig.script(HALF);
     rig.run(&["doctor"]).expect(0).says("the gold SQL of 4 tasks passes").says("a model can call a tool");
-    rig.run(&["prepare"]).expect(0).says("(2/4 pass)");
-    let split: Value = rig
-        .bed
-        .ledger_lines()
-        .iter()
-        .find_map(|line| {
-            let entry: Value = serde_json::from_str(line).unwrap();
-            entry["event"].get("prepared").map(|prepared| prepared["split"].clone())
-        })
-        .unwrap();
-    for task in split["train"].as_array().unwrap() {
-        let trace = rig.bed.read_json(&format!("workspace/traces/baseline/{}/trace.json", task.as_str().unwrap()));
-        assert!(!trace["tool_trajectory"].as_array().unwrap().is_empty(), "{trace}");
-    }
-    for task in split["test"].as_array().unwrap() {
-        assert!(!rig.bed.root.join("workspace/traces/baseline").join(task.as_str().unwrap()).exists(), "{task}");
-    }
+    rig.run(&["prepare"]).expect(0).says("(2/4 pass); train 2/4 pass");
+    assert_eq!((rig.split("train").len(), rig.split("test").len()), (4, 4));
+    traces_of_train_only(&rig);
 
     // The same agent is not paid for twice; a better one passes.
-    rig.script("all");
+    rig.script("tasks.solved()");
     rig.run(&["benchmark"]).expect(0);
     rig.edit("# thinks harder");
     rig.run(&["gate"]).expect(0).says("gate: passed");
@@ -238,14 +96,47 @@ fn the_loop_from_baseline_to_record() {
     rig.run(&["verify"]).expect(0);
 
     // Another patience is another benchmark, and so are other tasks.
-    let tasks = rig.directory.path().join("data/bird_interact_data.jsonl");
-    let text = std::fs::read_to_string(&tasks).unwrap();
-    std::fs::write(&tasks, text.replace("Where do we grow the most?", "Where do we grow most?")).unwrap();
+    let text = std::fs::read_to_string(rig.data()).unwrap();
+    std::fs::write(rig.data(), text.replace("Where do we grow the most?", "Where do we grow most?")).unwrap();
     rig.edit("# thinks on");
     rig.run(&["gate"]).expect(2).warns("the benchmark is not the one this experiment was prepared with");
-    std::fs::write(&tasks, text).unwrap();
+    std::fs::write(rig.data(), text).unwrap();
 
     // Without the ground truth nothing is scored.
-    rig.python("import sys, tasks; tasks.write(sys.argv[1] + '/data', [tasks.public(t) for t in tasks.TASKS])");
+    rig.python("tasks.write(sys.argv[1] + '/data', [tasks.public(t) for t in tasks.TASKS])");
     rig.run(&["doctor"]).expect(2).says("have no ground truth").says("bird.bench25@gmail.com");
+}
+
+#[test]
+fn the_loop_in_c_interact() {
+    let Some(rig) = Rig::new("tasks.TASKS", "mode: c-interact\nmax_concurrency: 3\n") else { return };
+    rig.script("tasks.honest('c-interact')[0]");
+    rig.run(&["prepare"]).expect(0).says("(3/4 pass); train 4/4 pass");
+    let rewards: serde_json::Map<String, Value> =
+        serde_json::from_str(&rig.python("print(json.dumps(tasks.honest('c-interact')[1]))")).unwrap();
+    let trials = rig.bed.events("trial");
+    assert_eq!(trials.len(), 8);
+    for trial in trials {
+        assert_eq!(trial["reward"], rewards[trial["task"].as_str().unwrap()], "{trial}");
+    }
+    traces_of_train_only(&rig);
+
+    // The honest model misses some second phases; with all of them right the score is higher.
+    rig.script("tasks.solved()");
+    rig.edit("# thinks harder");
+    let done = rig.run(&["gate"]).expect(0).says("gate: passed");
+    rig.bed.commit_agent();
+    rig.run(&["record"]).expect(0);
+    let recorded = rig.bed.read("workspace/results.tsv");
+    assert!(done.stdout.contains(recorded.lines().last().unwrap().split('\t').nth(1).unwrap()), "{recorded}");
+
+    // An instruction with a name that the session does not know is the agent's own mistake, and it is told which.
+    rig.edit("C_INTERACT += 'You are {nobody_knows}.'");
+    rig.run(&["benchmark"]).expect(0);
+    for trial in rig.bed.events("trial").into_iter().rev().take(4) {
+        assert_eq!((&trial["outcome"], &trial["reward"]), (&json!("agent_error"), &json!(0.0)), "{trial}");
+        assert!(trial["error"].as_str().unwrap().contains("nobody_knows"), "{trial}");
+    }
+    rig.bed.git(&["checkout", "-q", "agent/agent.py"]);
+    rig.run(&["verify"]).expect(0).says("verify: ok");
 }

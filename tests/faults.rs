@@ -126,6 +126,37 @@ fn an_interrupted_command_waits_for_the_slower_of_two_runs() {
 }
 
 #[test]
+fn what_a_run_over_the_hold_out_logged_goes_with_it() {
+    let (_directory, gate) = Gate::new();
+    gate.let_through(None);
+    let bed = Bed::prepared(json!({"tasks": tasks(), "gate": gate.path()}), "");
+    bed.agent(&["easy", "hard"]);
+    bed.run(&["benchmark"]).expect(0);
+    let logs = || leaves(&bed.state().join("logs")).into_iter().chain(leaves(&bed.state().join("scratch")));
+    let before: Vec<_> = logs().collect();
+    for signal in [Signal::TERM, Signal::KILL] {
+        // Train is known, so that only the hold-out is run.
+        gate.let_through(Some(1));
+        let command = Running::start(bed.command(&["gate"]));
+        gate.held("test");
+        assert_ne!(logs().collect::<Vec<_>>(), before, "the log is kept while the run lasts");
+        command.signal(signal);
+        command.end();
+        nobody_left(&bed);
+        if signal == Signal::KILL {
+            bed.run(&["benchmark"]).expect(0);
+        }
+        assert_eq!(logs().collect::<Vec<_>>(), before, "{signal:?}");
+    }
+}
+
+/// The files below a directory.
+fn leaves(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let below = walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten();
+    below.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+}
+
+#[test]
 fn a_trace_that_cannot_be_written_loses_no_trial() {
     let bed = Bed::prepared(json!({"tasks": tasks()}), "");
     bed.agent(&["easy", "hard"]);

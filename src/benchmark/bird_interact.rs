@@ -35,16 +35,24 @@ const FILES: &[(&str, &str)] = files![
     "bench.py",
     "dataset.py",
     "doctor.py",
+    "environment.py",
+    "guard.py",
+    "host.py",
     "http1.py",
     "launch.py",
+    "link.py",
+    "nursery.py",
     "postgres.py",
+    "processes.py",
     "proxy.py",
     "report.py",
     "requirements.txt",
     "run.py",
+    "seal.py",
     "service.py",
     "services.py",
     "smoke.py",
+    "sockets.py",
     "verdict.py",
 ];
 
@@ -156,4 +164,22 @@ fn digest(directories: &[PathBuf], depth: usize, wanted: &dyn Fn(&str) -> bool) 
         }
     }
     Ok(hash(json!(list).to_string().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_helper_is_embedded() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent/helpers/bird_interact");
+        let entries = fs_err::read_dir(directory).expect("the helper is part of the sources");
+        let mut found: Vec<String> = entries
+            .map(|entry| entry.expect("a readable directory").file_name().to_string_lossy().into_owned())
+            .filter(|name| name != "__pycache__")
+            .collect();
+        found.sort();
+        let embedded: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(found, embedded);
+    }
 }

@@ -4,6 +4,7 @@
 //! one program supplement.
 
 pub mod bird_interact;
+pub mod bird_runner;
 pub mod demo;
 pub mod harbor;
 mod harbor_end;
@@ -136,10 +137,16 @@ pub trait BenchmarkRunner {
         cancel: &'a Cancel,
     ) -> BoxFuture<'a, Result<Vec<TaskInfo>>>;
 
-    /// Runs trials and sends each to `sink` the moment it ends. Returns when every process it started is gone.
+    /// Runs trials and sends each to `sink` the moment it ends. Returns when every process it started for them is gone.
     ///
     /// # Errors
     /// Only when nothing could be started at all, or `Interrupted` after a cancellation; a benchmark that breaks off
     /// half way is reported through [`RunReport::failure`], because the trials already sent count.
     fn run<'a>(&'a self, request: &'a RunRequest, sink: Sink, cancel: &'a Cancel) -> BoxFuture<'a, Result<RunReport>>;
+
+    /// Ends what the runner keeps running between runs, and waits until it is gone. Called once, after the last run of a
+    /// command, however that ended.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }

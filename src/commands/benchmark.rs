@@ -56,7 +56,9 @@ pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
         cancel: &cancel,
     };
     let step = Step { purpose: Purpose::Benchmark, split: Some(args.split), tasks: tasks.clone() };
-    let report = evaluate(&mut session, &measurement, &[step]).await?.into_iter().next().unwrap_or_default();
+    let reports = evaluate(&mut session, &measurement, &[step]).await;
+    runner.close().await;
+    let report = reports?.into_iter().next().unwrap_or_default();
     let (trials, policy) = (session.config.trials, session.config.timeout_policy);
     let rewards = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, &tasks, trials, policy);
     if args.reveal_held_out && args.split == Split::Test {

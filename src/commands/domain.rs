@@ -117,6 +117,7 @@ pub async fn run(
         }
     };
     let (report, ()) = tokio::join!(runner.run(&request, sink, cancel), listen);
+    runner.close().await;
     drop(progress);
     let _ = fs_err::remove_dir_all(&request.scratch);
     let _ = fs_err::remove_file(&request.log);

@@ -223,6 +223,12 @@ async fn run_step(
         for (number, ((first, count), tasks)) in plan.groups.iter().enumerate() {
             common.cancel.check()?;
             let id = format!("{name}-{attempt}-{number}");
+            let scratch = common.scratch.join(&id);
+            // What is logged may quote tasks of the hold-out; then it goes with the scratch directory, even after a kill.
+            let log = match step.split {
+                Some(Split::Train) => common.logs.join(format!("{id}.log")),
+                _ => scratch.join("program.log"),
+            };
             let request = RunRequest {
                 run: id.clone(),
                 tasks: tasks.clone(),
@@ -235,16 +241,12 @@ async fn run_step(
                 keep_traces: step.split != Some(Split::Test),
                 staging: measurement.agent.staging.clone(),
                 agent_file: measurement.agent.file.clone(),
-                scratch: common.scratch.join(&id),
-                log: common.logs.join(format!("{id}.log")),
+                scratch,
+                log,
             };
             measurement.agent.refresh()?;
             let group = Group { step, run: &name, first: *first, request: &request };
             let (ran, ended) = run_group(&group, measurement, common, recorder).await?;
-            // What was logged may quote tasks of the hold-out.
-            if step.split != Some(Split::Train) {
-                let _ = fs_err::remove_file(&request.log);
-            }
             report.run += ran;
             report.untrusted |= ended.untrusted;
             report.failure = ended.failure.or(report.failure);

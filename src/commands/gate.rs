@@ -71,9 +71,14 @@ pub async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     if evidence.guard.is_empty() && evidence.preflight.is_none() {
         provision::require(&provision::quick(&session.config, &session.paths.root, &session.environment))?;
         let run = Run { args, runner: runner.as_ref(), cancel: &cancel, base: &base };
-        ground = run.ground(&mut session).await?;
-        evidence.best = run.best(&mut session, &ground).await?;
-        reports = run.measure(&mut session, &agent, &ground, &mut evidence).await?;
+        let measured = async {
+            ground = run.ground(&mut session).await?;
+            evidence.best = run.best(&mut session, &ground).await?;
+            run.measure(&mut session, &agent, &ground, &mut evidence).await
+        }
+        .await;
+        runner.close().await;
+        reports = measured?;
     }
     // What was checked before the run must still hold after it: the run takes hours.
     if evidence.guard.is_empty() && evidence.preflight.is_none() {

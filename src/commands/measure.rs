@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::session::Session;
 use crate::benchmark::bird_interact as bird;
+use crate::benchmark::bird_runner::BirdRunner;
 use crate::benchmark::harbor::HarborRunner;
 use crate::benchmark::harbor_job::JobSettings;
 use crate::benchmark::harbor_listing::Dataset;
@@ -73,7 +74,15 @@ pub async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Resu
             return Ok(Box::new(harbor_runner(session, settings, cancel).await?));
         }
         Settings::TauBench(settings) => tau_bench_runner(session, settings, &mut runner, cancel).await?,
-        Settings::BirdInteract(_) => bird_runner(session, &mut runner)?,
+        Settings::BirdInteract(_) => {
+            bird_runner(session, &mut runner)?;
+            return Ok(Box::new(BirdRunner {
+                bench: runner,
+                scratch: session.paths.scratch().join("services"),
+                log: session.paths.logs().join("services.log"),
+                host: tokio::sync::Mutex::new(None),
+            }));
+        }
     }
     Ok(Box::new(runner))
 }

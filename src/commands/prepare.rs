@@ -174,7 +174,9 @@ async fn establish(
         fresh,
         cancel,
     };
-    let reports = evaluate(session, &measurement, &steps).await?;
+    let reports = evaluate(session, &measurement, &steps).await;
+    runner.close().await;
+    let reports = reports?;
     let policy = session.config.timeout_policy;
     let count = session.config.trials;
     let rewards = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, &ids, count, policy);

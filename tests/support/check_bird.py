@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the BIRD-Interact helper: scores, failures, cheats, kills, and what must not be left behind.
 
-    python3 tests/support/check_bird.py --python VENV/bin/python [--adk DIR] [-k WORD,WORD]
+    python3 tests/support/check_bird.py --python VENV/bin/python [--adk DIR] [-j 2] [-k WORD,WORD]
 
 Runs the real program with google-adk, litellm, fastapi, uvicorn and psycopg2 from the environment of `--python`, a PostgreSQL
 from Debian's packages, a scripted model, and stand-ins for the benchmark's services; `--adk` takes a checkout of the real
@@ -9,6 +9,7 @@ BIRD-Interact-ADK instead. Exit status 0 when everything holds, 1 with one line 
 """
 
 import argparse
+import multiprocessing
 import os
 import signal
 import socket
@@ -22,10 +23,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "bir
 
 import bed as beds  # noqa: E402
 import tasks  # noqa: E402
+import tricks  # noqa: E402
 from bed import wait_for  # noqa: E402
 from tasks import LONG, call, gold, submit  # noqa: E402
 
-DONE = {"text": "Done."}
+DONE = tasks.DONE
 
 
 def reward(result, task):
@@ -119,55 +121,12 @@ def check_import_errors(bed):
         assert result.status == 0 and reason in result.trials["shop_1"]["error"], result.trials
 
 
-# What an agent file may try. Every trick belongs to one task, recognised by its question.
-TRICKS = """
-import subprocess, sys
-_honest_before_model = before_model
-
-def _spy(state):
-    state["dialogue_history"] = [{"env": sorted(os.environ), "values": " ".join(os.environ.values()), "cwd": sorted(os.listdir("."))}]
-
-def _forge(state):
-    state["total_reward"], state["phase1_completed"], state["phase2_completed"], state["task_done"] = 1.0, True, True, True
-
-def _reload(state):
-    port, task = os.environ["DB_ENV_PORT"], state["task_id"]
-    data = {"selected_database": "yard", "amb_user_query": "", "sol_sql": ["SELECT 1"], "category": "Query"}
-    answers = [httpx.post(f"http://localhost:{port}{path}", json={"task_id": task, "task_data": data}, trust_env=False).status_code
-               for path in ("/init_task", "/cleanup_task", "/openapi.json")]
-    state["dialogue_history"] = answers
-
-def _rich(state):
-    COSTS.update(dict.fromkeys(COSTS, 0.0))
-    state["budget_remaining"] = 1e6
-
-def _bypass(state):
-    for name in os.listdir("/proc"):
-        try:
-            about = open(f"/proc/{name}/environ").read()
-        except (OSError, ValueError):
-            continue
-        if "USER_SIM_MODEL=" in about and os.environ["CHECK_BIRD_MARK"] in about:
-            port = about.split("DB_ENV_PORT=")[1].split(chr(0))[0]
-            data = {"selected_database": "shop", "amb_user_query": "", "sol_sql": ["SELECT 1"], "category": "Query"}
-            httpx.post(f"http://localhost:{port}/init_task", json={"task_id": state["task_id"], "task_data": data}, trust_env=False)
-
-def before_model(callback_context, llm_request):
-    text = str(llm_request.contents)
-    for question, trick in ALL.items():
-        if question in text:
-            trick(callback_context.state)
-    return _honest_before_model(callback_context, llm_request)
-"""
-
-
-def tricks(bed, **chosen):
-    lines = "".join(f"    {tasks.BY_ID[task]['amb_user_query']!r}: {code},\n" for task, code in chosen.items())
-    return bed.agent(extra=TRICKS + "ALL = {\n" + lines + "}\n")
+def tricked(bed, **chosen):
+    return bed.agent(extra=tricks.source(**chosen))
 
 
 def check_tricks(bed):
-    """Forged rewards, a second /init_task, a patched budget, parallel submissions, a look around."""
+    """Forged rewards, a second /init_task, a patched budget, parallel submissions, a look around, a way round the proxy."""
     many = [call("execute_sql", sql="SELECT 1")] * 14
     script = {
         "shop_1": [submit("SELECT 0"), DONE],
@@ -175,12 +134,21 @@ def check_tricks(bed):
         "yard_1": [submit("SELECT 1"), DONE],
         "yard_M_1": [*many, submit(gold("yard_M_1")), submit(gold("yard_M_1")), DONE],
         "yard_2": [submit(gold("yard_2")), DONE],
+        # The last: once somebody has spoken to a service directly, no reward of that run can be trusted.
+        "shop_3": [submit("SELECT 1"), DONE],
     }
-    agent = tricks(bed, shop_1="_forge", yard_1="_reload", yard_M_1="_rich", yard_2="_spy")
-    result = bed.run(list(script), script, agent=agent, PG_HOST="secret-host", PGPASSFILE="/nowhere", HF_TOKEN="kept")
+    agent = tricked(bed, shop_1="_forge", yard_1="_reload", yard_M_1="_rich", yard_2="_spy", shop_3="_bypass")
+    variables = {"PG_HOST": "secret-host", "PGPASSFILE": "/nowhere", "HF_TOKEN": "kept"}
+    result = bed.run(list(script), script, agent=agent, concurrency=1, **variables)
     expect(
-        result, shop_1=("verifier_error", None), shop_2=("passed", 0.7), yard_1=("failed", 0.0), yard_2=("passed", 0.7)
+        result,
+        shop_1=("verifier_error", None),
+        shop_2=("passed", 0.7),
+        yard_1=("failed", 0.0),
+        yard_2=("passed", 0.7),
+        shop_3=("verifier_error", None),
     )
+    assert "behind the tool's back" in result.trials["shop_3"]["error"]
     assert (
         "reported reward 1.0" in result.trials["shop_1"]["error"]
         and "0.0 was earned" in result.trials["shop_1"]["error"]
@@ -194,16 +162,8 @@ def check_tricks(bed):
     assert not [name for name in seen["cwd"] if "bird" in name or "db_env" in name], seen
 
 
-def check_bypass(bed):
-    result = bed.run(
-        ["shop_2"], {"shop_2": [submit("SELECT 1"), DONE]}, agent=tricks(bed, shop_2="_bypass"), concurrency=1
-    )
-    expect(result, shop_2=("verifier_error", None))
-    assert "behind the tool's back" in result.trials["shop_2"]["error"]
-
-
-def check_crashes(bed):
-    """Exceptions, exits and deaths of the agent are its own; the neighbours go on."""
+def check_failures(bed):
+    """Whose fault what was, all in one run: exceptions, exits and deaths of the agent are its own, and the neighbours go on."""
     ok = [submit(gold("shop_2")), DONE]
     script = {
         "shop_1": [DONE],
@@ -214,11 +174,29 @@ def check_crashes(bed):
         "yard_2": [call("no_such_tool"), DONE],
         "yard_M_1": [{"status": 400}],
         "shop_M_1": [{"text": "Nothing to say."}],
+        # A {name} in the instruction that the state does not have, which the benchmark reports as nobody's error.
+        "case_name": [DONE],
+        "case_model": [{"status": 500}],
+        "case_user": [call("ask_user", question="Which?"), *ok],
+        # The last: a task whose neighbour ends the process is begun again, and this one takes its whole time.
+        "case_hang": [{"hang": bed.path("never")}],
     }
-    agent = tricks(
-        bed, shop_1="(lambda state: 1 / 0)", shop_3="(lambda state: os._exit(7))", yard_1="(lambda state: sys.exit(5))"
+    agent = tricked(
+        bed,
+        unknown_name="case_name",
+        shop_1="(lambda state: 1 / 0)",
+        shop_3="(lambda state: os._exit(7))",
+        yard_1="(lambda state: sys.exit(5))",
     )
-    result = bed.run(list(script), script, agent=agent, concurrency=3)
+    options = {"data_path": tasks.write(bed.path("cases"), tasks.TASKS + tasks.CASES)}
+    result = bed.run(
+        list(script),
+        {**script, "user": [{"status": 500}]},
+        agent=agent,
+        concurrency=3,
+        timeout_s=60,
+        options=options,
+    )
     crash = ("agent_error", 0.0)
     expect(
         result,
@@ -229,43 +207,21 @@ def check_crashes(bed):
         yard_2=("failed", 0.0),
         shop_M_1=("failed", 0.0),
         shop_2=("passed", 0.7),
+        case_name=crash,
+        case_model=("infra_error", None),
+        case_user=("infra_error", None),
+        case_hang=("agent_timeout", None),
         **{LONG: ("passed", 0.7)},
     )
     errors = {task: event.get("error") for task, event in result.trials.items()}
     assert "ZeroDivisionError" in errors["shop_1"] and "agent.py line" in errors["shop_1"], errors
     assert "exit status 7" in errors["shop_3"] and "end of the process" in errors["yard_1"], errors
+    assert "nobody_knows" in errors["case_name"] and "the agent's model failed" in errors["case_model"], errors
+    assert "user simulator's model failed" in errors["case_user"], errors
     assert "1 / 0" in result.trials["shop_1"]["trace"]["traceback"]
 
 
-def check_unknown_name(bed):
-    """A {name} in the instruction that the state does not have, which the benchmark reports as nobody's error."""
-    agent = bed.agent(extra="C_INTERACT = 'You are {nobody_knows}.'\n")
-    result = bed.run(["shop_2"], {"shop_2": [DONE]}, agent=agent, mode="c-interact")
-    expect(result, shop_2=("agent_error", 0.0))
-    assert "nobody_knows" in result.trials["shop_2"]["error"], result.trials
-
-
-def check_timeout(bed):
-    hang = bed.path("never")
-    script = {"shop_1": [{"hang": hang}], "shop_2": [submit(gold("shop_2")), DONE]}
-    result = bed.run(["shop_1", "shop_2"], script, timeout_s=60)
-    expect(result, shop_1=("agent_timeout", None), shop_2=("passed", 0.7))
-
-
 # ------------------------------------------------------------------------------------------- failures of everybody else
-
-
-def check_models_fail(bed):
-    script = {
-        "shop_1": [{"status": 500}],
-        "shop_2": [submit(gold("shop_2")), DONE],
-        "shop_3": [call("ask_user", question="Which?"), submit(gold("shop_3")), DONE],
-        "user": [{"status": 500}],
-    }
-    result = bed.run(["shop_2", "shop_1", "shop_3"], script, concurrency=1)
-    expect(result, shop_1=("infra_error", None), shop_2=("passed", 0.7), shop_3=("infra_error", None))
-    assert "the agent's model failed" in result.trials["shop_1"]["error"]
-    assert "user simulator's model failed" in result.trials["shop_3"]["error"]
 
 
 def check_bad_key(bed):
@@ -295,7 +251,7 @@ def check_database_gone(bed):
     assert result.status == 1 and "yard_1" not in result.trials, result
     assert {event["outcome"] for event in result.trials.values()} <= {"infra_error", "failed"}, result.stdout
     assert "PostgreSQL" in result.stdout, result.stdout
-    bed.run(["shop_2"], script)  # Leaves nothing, although the last run could not clean up.
+    bed.run(["shop_2"], mode="oracle")  # Leaves nothing, although the last run could not clean up.
 
 
 def check_own_connection(bed):
@@ -388,7 +344,7 @@ def check_two_runs(bed):
     expect(second.finish(), shop_2=("passed", 0.7))
     assert bed.database.copies() == copies and copies, f"{copies}, then {bed.database.copies()}"
     bed.kill(first)
-    bed.run(["shop_2"])
+    bed.run(["shop_2"], mode="oracle")
 
 
 # ------------------------------------------------------------------------------------------------------------ doctor
@@ -415,32 +371,56 @@ def subprocess_json(bed, started):
 
 
 CHECKS = {name[6:]: check for name, check in list(globals().items()) if name.startswith("check_")}
+LONGEST_FIRST = ["failures", "import_errors", "killed", "terminated", "two_runs", "tricks", "honest_a", "honest_c"]
+
+
+def work(arguments, names, taken, failures):
+    """Makes checks until none is left, on a bed of its own."""
+    with beds.Bed(arguments.python, arguments.adk) as bed:
+        while True:
+            with taken.get_lock():
+                if taken.value == len(names):
+                    return
+                name = names[taken.value]
+                taken.value += 1
+            start = time.monotonic()
+            try:
+                CHECKS[name](bed)
+                print(f"ok    {name} ({time.monotonic() - start:.0f} s)", flush=True)
+            except (AssertionError, OSError, subprocess.SubprocessError, RuntimeError, KeyError) as error:
+                with failures.get_lock():
+                    failures.value += 1
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                print(f"FAIL  {name} ({time.monotonic() - start:.0f} s): line {place.lineno}: {error}", flush=True)
+                for leftover in bed.database.copies():
+                    bed.database.admin(f'DROP DATABASE "{leftover}" WITH (FORCE)')
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--adk")
-    parser.add_argument("-k", default="")
+    parser.add_argument("-k", default="", help="words, separated by commas; checks that have none of them are left out")
+    parser.add_argument("-j", type=int, default=1, help="how many checks are made at a time")
     arguments = parser.parse_args()
     # A killed run leaves orphans to init; here they come to us, and must not linger as zombies.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    failed = 0
-    with beds.Bed(arguments.python, arguments.adk) as bed:
-        for name, check in CHECKS.items():
-            if not any(word in name for word in arguments.k.split(",")):
-                continue
-            start = time.monotonic()
-            try:
-                check(bed)
-                print(f"ok    {name} ({time.monotonic() - start:.0f} s)", flush=True)
-            except (AssertionError, OSError, subprocess.SubprocessError, RuntimeError, KeyError) as error:
-                failed += 1
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                print(f"FAIL  {name} ({time.monotonic() - start:.0f} s): line {place.lineno}: {error}", flush=True)
-                for leftover in bed.database.copies():
-                    bed.database.admin(f'DROP DATABASE "{leftover}" WITH (FORCE)')
-    print(f"{failed} failed" if failed else "all hold")
+    chosen = [name for name in CHECKS if any(word in name for word in arguments.k.split(","))]
+    if not chosen:
+        parser.error(f"no check has {arguments.k!r} in its name; there are {', '.join(CHECKS)}")
+    # The longest first, so that they do not end up alone.
+    chosen.sort(key=lambda name: LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST))
+    taken, failures = multiprocessing.Value("i", 0), multiprocessing.Value("i", 0)
+    workers = [
+        multiprocessing.Process(target=work, args=(arguments, chosen, taken, failures))
+        for _ in range(min(arguments.j, len(chosen)))
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    failed = failures.value + sum(worker.exitcode != 0 for worker in workers)
+    print(f"{failed} failed" if failed else f"all {len(chosen)} hold")
     return 1 if failed else 0
 
 

@@ -5,15 +5,23 @@ Needs nothing but Python 3.10 or newer; the benchmark's services, its orchestrat
 that `options.python` names, where google-adk and its companions are installed.
 
     bench.py      the request, the order of trials, the answers
-    run.py        one run: services, orchestrators, aliases, copies, cleaning up
-    services.py   processes, ports, views        proxy.py     what is forwarded, recorded, refused
-    verdict.py    what a trial counts as         dataset.py   the tasks
-    postgres.py   psql                           service.py   the agent's process
-    doctor.py     checks before money is spent
+    run.py        one run: orchestrators, aliases, copies, cleaning up
+    host.py       the services, for many runs    link.py      a run's side of it
+    guard.py      a service and its door         seal.py      how processes know each other
+    nursery.py    forks agents' processes        service.py   what these do
+    services.py   starting, ending, views        processes.py what the kernel does about orphans
+    proxy.py      what is forwarded, recorded, refused        http1.py, sockets.py
+    verdict.py    what a trial counts as         report.py    what is told of it
+    dataset.py    the tasks                      postgres.py  psql
+    environment.py what a process may know       doctor.py    checks before money is spent
+
+Beside the actions of the protocol there is "host": starts a host and answers with {"event": "host", "host": …} once its door
+is open; it ends with SIGTERM, with its parent, or with a log event that says which of its processes ended. What is in "host"
+is for the option `host` of runs.
 
 Options: mode ("a-interact", "c-interact"; "oracle" hands in the gold SQL and needs no model), dataset ("lite", "full"),
 patience, adk_dir, data_path, python, pg {host, port, user, password_env}, ports {agent, user, db} (default: any),
-agent_services (default: one for every four trials at a time).
+agent_services (default: one for every four trials at a time), host (see above; default: one of its own).
 
 Exit status: 0 when every trial was reported, 1 when the run broke off, 2 when the request makes no sense.
 """
@@ -28,8 +36,10 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import dataset  # noqa: E402
+import host  # noqa: E402
+from processes import die_with_parent  # noqa: E402
 from run import Broken, Run  # noqa: E402
-from services import StartError  # noqa: E402
+from sockets import StartError  # noqa: E402
 
 PROTOCOL = 1
 MODES = ("a-interact", "c-interact", "oracle")
@@ -60,6 +70,7 @@ def read_options(request):
         "python": options.get("python") or sys.executable,
         "ports": dict(options.get("ports") or {}),
         "agent_services": options.get("agent_services") or 0,
+        "host": options.get("host"),
         "pg": {
             "host": pg.get("host") or "127.0.0.1",
             "port": int(pg.get("port") or 5432),
@@ -153,6 +164,7 @@ async def supervised(work):
 
 
 def main():
+    parent = os.getppid()
     stream = private_stdout()
 
     def say(**event):
@@ -172,6 +184,10 @@ def main():
             for task in tasks:
                 say(event="task", task=task)
             return 0
+        if request.get("action") == "host":
+            die_with_parent(parent, signal.SIGTERM)
+            os.umask(0o077)
+            return asyncio.run(supervised(host.serve(options, request.get("agent") or {}, tasks, say)))
         if request.get("action") != "run":
             raise Usage(f"unknown action {request.get('action')!r}")
         request = {

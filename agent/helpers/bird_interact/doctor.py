@@ -21,7 +21,9 @@ import bench  # noqa: E402
 import dataset  # noqa: E402
 from postgres import PostgresError, Server  # noqa: E402
 from run import Run  # noqa: E402
-from services import CODE, StartError, without_secrets  # noqa: E402
+from environment import without_secrets  # noqa: E402
+from services import CODE  # noqa: E402
+from sockets import StartError  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOOLS = ("psql", "createdb", "dropdb")

@@ -1,7 +1,11 @@
 """The little of HTTP/1.1 that local services need: JSON bodies of known length, one request a connection."""
 
 import asyncio
+import collections
+import hmac
 import json
+
+from seal import HEADER
 
 LARGEST_HEAD = 64 * 1024
 LARGEST_BODY = 64 << 20
@@ -17,6 +21,9 @@ REASONS = {
     413: "Content Too Large",
     502: "Bad Gateway",
 }
+
+
+Answer = collections.namedtuple("Answer", "status body headers")
 
 
 class Refused(Exception):
@@ -38,7 +45,7 @@ def _headers(head):
 
 
 async def _read(reader, to_the_end):
-    """The first line and the body of a message."""
+    """The first line, the header fields and the body of a message."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:
@@ -48,32 +55,39 @@ async def _read(reader, to_the_end):
         length = int(fields["content-length"]) if fields["content-length"].isdigit() else -1
         if not 0 <= length <= LARGEST_BODY:
             raise Refused(413, "the body is too long")
-        return first, await reader.readexactly(length)
+        return first, fields, await reader.readexactly(length)
     if "transfer-encoding" in fields:
         raise Refused(411, "only bodies of known length are taken")
-    return first, await reader.read(LARGEST_BODY) if to_the_end else b""
+    return first, fields, await reader.read(LARGEST_BODY) if to_the_end else b""
 
 
-async def request(port, method, path, payload=None, limit=None):
-    """Sends one request to a local service; returns status and body. Raises OSError, also on a broken answer."""
+async def request(port, method, path, payload=None, limit=None, seal=None):
+    """Sends one request to a local service; returns its answer. Raises OSError, also on a broken answer.
+
+    With a `seal`, an answer that lacks its counterpart is as good as none.
+    """
     body = b"" if payload is None else json.dumps(payload).encode()
-    return await exchange(port, method, path, body, limit)
+    return await exchange(port, method, path, body, limit, seal)
 
 
-async def exchange(port, method, path, body, limit=None):
+async def exchange(port, method, path, body, limit=None, seal=None):
     """As `request`, with the body as it is."""
+    given, proof = seal.ask() if seal else (None, None)
+    stamp = f"{HEADER}: {given}\r\n" if seal else ""
 
     async def talk():
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LARGEST_HEAD)
         try:
             head = (
                 f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                f"Content-Length: {len(body)}\r\n{stamp}Connection: close\r\n\r\n"
             )
             writer.write(head.encode("latin-1") + body)
             await writer.drain()
-            first, answer = await _read(reader, to_the_end=True)
-            return int(first.split()[1]), answer
+            first, fields, answer = await _read(reader, to_the_end=True)
+            if seal and not hmac.compare_digest(fields.get(HEADER, "").encode(), proof.encode()):
+                raise ConnectionError(f"what answers on port {port} is not the service that was started there")
+            return Answer(int(first.split()[1]), answer, fields)
         except (asyncio.IncompleteReadError, Refused, IndexError, ValueError) as error:
             raise ConnectionError(f"broken answer to {path}: {error}") from None
         finally:
@@ -95,7 +109,7 @@ async def serve(sock, handler):
     async def client(reader, writer):
         try:
             try:
-                first, body = await _read(reader, to_the_end=False)
+                first, _, body = await _read(reader, to_the_end=False)
                 method, path, _ = first.split(" ", 2)
                 status, answer = await handler(method, path.split("?", 1)[0], body)
             except Refused as refusal:

@@ -3,36 +3,27 @@
 
     launch.py PARENT [--warm MODULE] [--file PATH | MODULE] ARGUMENT...
 
-The kernel is told to kill this process when its parent dies (Linux; elsewhere this step does nothing), because a service
-whose driver was killed would go on calling models that somebody pays for. The module runs in this very process, as
+The kernel is told to kill this process when its parent dies (where it can), because a service whose driver was killed would
+go on calling models that somebody pays for. The module runs in this very process, as
 `python -m` would run it in the current directory, so there is no second start to wait for.
 
 `--warm` imports a module in the background once the service is up. The first call of a model otherwise waits ten
 seconds for an import.
 """
 
-import ctypes
 import os
 import resource
 import runpy
-import signal
 import sys
 import threading
 import time
 
-PR_SET_PDEATHSIG = 1
+from processes import die_with_parent
+
 # A program that prints without end must not fill the disk. No honest log or result comes near this.
 LARGEST_FILE = 1 << 30
 # After the service has opened its doors; the import competes with it for the processor.
 WARM_DELAY_S = 1.0
-
-
-def die_with_parent(parent):
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # The parent may have died before the request was in place.
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 def warm(module):

@@ -11,6 +11,7 @@ import json
 import time
 
 import http1
+from guard import FAILED_HEADER
 from http1 import Refused
 
 COSTS = {
@@ -31,13 +32,10 @@ FROM_ORCHESTRATOR = {
     "user": {"/init_task", "/phase_transition"},
     "db": {"/init_task", "/schema", "/knowledge", "/submit", "/cleanup_task"},
 }
-# Requests that nobody but this proxy has reason to send; the services' own logs are held against our count of them.
-COUNTED = {"db": ("/init_task", "/submit", "/cleanup_task"), "user": ("/init_task", "/ask", "/phase_transition")}
 # In c-interact a phase has one submission and one more after the error was shown.
 GUESSES = 2
 # The stock tool gives up on the user simulator after 60 s. An agent that gives up sooner has itself to blame.
 SLOW_ANSWER_S = 55.0
-LLM_FAILED = "LLM call failed: "
 
 
 class Record:
@@ -53,6 +51,7 @@ class Record:
         self.spent = 0.0
         self.refused = []
         self.infrastructure = []
+        self.bypasses = []  # What was asked of a service behind our back, in this trial's name.
         self.suspicions = []  # Signs of a lost database that the agent could have faked; checked before they count.
         self.sessions = []  # (path, status, answer) of the agent service
         self.agent_busy = False
@@ -94,10 +93,10 @@ class Proxy:
     """Five doors: agent, user and db for orchestrators, user and db for the agent's process."""
 
     def __init__(self, services, log):
-        self.services = services  # .port(kind, record) and .user_failures()
+        self.services = services  # .port(kind, record) and .seal
         self.log = log
         self.records = {}
-        self.sent = {(kind, path): 0 for kind, paths in COUNTED.items() for path in paths}
+        self.busy = 0  # Requests that the database service is working on.
         self.servers = []
 
     async def open(self, sockets):
@@ -126,14 +125,22 @@ class Proxy:
         return request, record
 
     async def _send(self, kind, path, body, record):
-        if (kind, path) in self.sent:
-            self.sent[kind, path] += 1
+        """Forwards a request; returns status and body. The benchmark's own services are asked, and answer, with seals."""
+        seal = None if kind == "agent" else self.services.seal
+        self.busy += kind == "db"
         try:
-            return await http1.exchange(self.services.port(kind, record), "POST", path, body)
+            status, answer, headers = await http1.exchange(
+                self.services.port(kind, record), "POST", path, body, seal=seal
+            )
         except OSError as error:
             if kind != "agent":
                 record.infrastructure.append(f"the {kind} service is out of reach: {error}")
             raise Refused(502, f"the {kind} service is out of reach") from None
+        finally:
+            self.busy -= kind == "db"
+        if seal and FAILED_HEADER in headers:
+            record.infrastructure.append(f"the user simulator's model failed: {json.loads(headers[FAILED_HEADER])}")
+        return status, answer
 
     def _orchestrator(self, kind):
         async def handle(method, path, body):
@@ -245,14 +252,11 @@ class Proxy:
 
     async def _ask(self, body, record):
         record.asked += 1
-        failures, start = self.services.user_failures(), time.monotonic()
+        start, before = time.monotonic(), len(record.infrastructure)
         status, answer = await self._send("user", "/ask", body, record)
         if status >= 500:
             record.infrastructure.append(f"the user service answered {status} to /ask: {text(answer)}")
-        elif self.services.user_failures() > failures:
-            reason = self.services.last_user_failure()
-            record.infrastructure.append(f"the user simulator's model failed: {reason}")
-        elif time.monotonic() - start > SLOW_ANSWER_S:
+        elif len(record.infrastructure) == before and time.monotonic() - start > SLOW_ANSWER_S:
             record.infrastructure.append("the user simulator took longer than the agent's tool waits")
         return status, answer
 

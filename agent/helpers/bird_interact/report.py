@@ -3,6 +3,8 @@
 import json
 import os
 
+import verdict
+
 LARGEST_OUTPUT = 256 << 20
 
 
@@ -78,3 +80,23 @@ def detail(record, result):
     if record.refused:
         about["refused_requests"] = sorted(set(record.refused))
     return about
+
+
+def event(task_id, record, result, judged, seconds, keep):
+    """The fields of the trial event; what tells of the conversation only where that may be kept."""
+    usage = collect_usage(record)
+    fields = {"reward": judged.reward, "outcome": judged.outcome, "seconds": round(seconds, 3), **usage}
+    if judged.error:
+        fields["error"] = judged.error
+    if keep:
+        fields["detail"] = detail(record, result)
+        fields["trace"] = trace(task_id, record, result)
+    return fields
+
+
+def odd_books(task_id, record, result, judged):
+    """A remark on an agent whose own books say less than it earned, `None` when there is nothing to say."""
+    low = verdict.under_reported(record, result)
+    if low is None or judged.outcome not in ("passed", "failed"):
+        return None
+    return f"{task_id}: the agent's own books say {low}; what it earned, {record.reward}, counts"

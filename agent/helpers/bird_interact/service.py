@@ -1,10 +1,7 @@
 """The agent service: loads `build_agent` from the agent file and runs it, task by task, behind two HTTP requests.
 
-    launch.py PARENT --file service.py SOCKET STATUS MODE AGENT_FILE
-
-SOCKET and STATUS are inherited file descriptors: where to listen, and where to say how the start goes. The agent file is
-imported only after a line on stdin, which comes when the other services run: code of the agent must not be able to
-change them before they start.
+It is a process that the nursery makes (nursery.py). The agent file is imported only after a line on stdin, which comes when
+the other services run: code of the agent must not be able to change them before they start.
 
 Every task has a thread and an event loop of its own. Agents call tools that block (a slow query, the user simulator's
 model); on a shared loop one such call would hold up every other task. It also has an agent of its own, so that nothing an
@@ -17,7 +14,6 @@ import importlib
 import importlib.util
 import json
 import os
-import socket
 import sys
 import threading
 import traceback
@@ -289,22 +285,23 @@ def make_app(loader, mode):
     return app
 
 
-def main():
-    sock_fd, status_fd, mode, agent_file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+def imports():
+    """Everything but the agent: imported before, because it takes seconds, and failing here is not the agent's fault."""
+    import fastapi  # noqa: F401
+    import google.adk.models.lite_llm  # noqa: F401
+    import google.adk.runners  # noqa: F401
+    import litellm  # noqa: F401  # The first call would otherwise wait for it.
+    import uvicorn  # noqa: F401
+
+
+def serve(sock, status_fd, mode, agent_file):
+    """Loads the agent file after a line on stdin, and serves it on `sock`; says how that goes on `status_fd`."""
+    import uvicorn
 
     def say(**state):
         os.write(status_fd, json.dumps(state).encode() + b"\n")
 
-    try:
-        import fastapi  # noqa: F401
-        import google.adk.models.lite_llm  # noqa: F401
-        import google.adk.runners  # noqa: F401
-        import litellm  # noqa: F401  # Imported now, because the first call would otherwise wait for it.
-        import uvicorn
-    except Exception as error:
-        say(state="failed", error=f"{type(error).__name__}: {error}")
-        return 1
-    say(state="prepared")
+    say(state="prepared", port=sock.getsockname()[1])
     if not sys.stdin.readline():
         return 1
     sys.stdin.close()
@@ -322,9 +319,5 @@ def main():
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     say(state="serving")
     os.close(status_fd)
-    asyncio.run(server.serve(sockets=[socket.socket(fileno=sock_fd)]))
+    asyncio.run(server.serve(sockets=[sock]))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

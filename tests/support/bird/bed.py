@@ -185,7 +185,7 @@ class Bed:
                 **(options or {}),
             },
         }
-        marker = f"CHECK_BIRD_MARK={os.getpid()}x{self.count}"
+        marker = f"CHECK_BIRD_MARK={os.getpid()}x{self.count}x"
         environment = {
             **os.environ,
             "PG_PASSWORD": password,

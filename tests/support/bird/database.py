@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A PostgreSQL of our own on loopback, from Debian's packages, with the databases of the task set.
 
-    database.py DIRECTORY      starts one there, prints {"port", "user", "password", "pid"}, and stops it when stdin ends
+    database.py DIRECTORY      starts one there, prints {"port", "user", "password", "pid"}, and stops it when stdin ends;
+                               the lines `stop` and `start` on stdin are answered when that is done
 
 The role that runs use may create databases and owns the templates, but is no superuser. The server itself refuses to run
 as root, so root runs it as the user `postgres`.
@@ -167,7 +168,9 @@ def main():
             json.dumps({"port": database.port, "user": USER, "password": PASSWORD, "pid": database.process.pid}),
             flush=True,
         )
-        sys.stdin.read()
+        for line in sys.stdin:
+            {"stop": database.stop, "start": database.start}[line.strip()]()
+            print("done", flush=True)
     finally:
         database.stop()
 

@@ -5,8 +5,8 @@
 
 SCRIPTS is a JSON file {task id: [step, …]}, read anew for every request. The task is recognised by its question in the
 conversation; the step is the number of answers with calls that the conversation holds. A step is {"tool", "args"}, a list of
-these (parallel calls), {"text"}, {"status"} (an HTTP error), {"hang": path} (answers once the file at `path` exists; a file
-`path`.seen says that it has been asked), or {"raw"} (a body as it is). Requests without tools come from the user simulator
+these (parallel calls), {"text"}, {"status"} (an HTTP error), {"hang": path} (answers once the file at `path` exists, with
+the step "then" if it has one; a file `path`.seen says that it has been asked), or {"raw"} (a body as it is). Requests without tools come from the user simulator
 and follow the script "user". Every request is noted in SCRIPTS.log.
 """
 
@@ -61,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         messages = request["messages"]
         if request.get("tools"):
             whole = "\n".join(content(message) for message in messages)
-            name = next((task["instance_id"] for task in tasks.TASKS if task["amb_user_query"] in whole), None)
+            name = next((name for name, task in tasks.BY_ID.items() if task["amb_user_query"] in whole), None)
             # Words put in its place by callbacks are not the model's own answers.
             done = sum(bool(message.get("tool_calls")) for message in messages)
         else:
@@ -87,7 +87,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             open(step["hang"] + ".seen", "w").close()
             while not os.path.exists(step["hang"]):
                 time.sleep(0.05)
-            step = {"text": "Late."}
+            step = step.get("then", {"text": "Late."})
         status = step.get("status", 200) if isinstance(step, dict) else 200
         if status != 200:
             body = {"error": {"message": f"scripted {status}", "type": "scripted", "code": str(status)}}

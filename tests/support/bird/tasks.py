@@ -158,7 +158,20 @@ TASKS = [
     ),
     _task(LONG, "shop", "How many people do we sell to?", "Number of customers.", "SELECT count(*) FROM customers"),
 ]
-BY_ID = {task["instance_id"]: task for task in TASKS}
+NAMES = sorted(task["instance_id"] for task in TASKS)
+
+# More of the same, for runs in which every task plays a part: the set above is too small for all parts.
+CASES = [
+    _task(
+        f"case_{word}",
+        "shop",
+        f"Which towns do our customers live in, as far as {word} goes?",
+        "Distinct towns, without unknown ones.",
+        "SELECT DISTINCT town FROM customers WHERE town IS NOT NULL",
+    )
+    for word in ("name", "model", "user", "hang")
+]
+BY_ID = {task["instance_id"]: task for task in TASKS + CASES}
 
 
 def write(directory, tasks=TASKS):
@@ -229,3 +242,18 @@ def honest(mode):
         LONG: first,
     }
     return scripts, {task: round(reward, 6) for task, reward in rewards.items()}
+
+
+DONE = {"text": "Done."}
+
+
+def solved(names=None):
+    """Scripts that hand in the gold SQL of these tasks, of all of them by default."""
+    names = NAMES if names is None else names
+    phases = {name: (1, 2) if BY_ID[name].get("follow_up") else (1,) for name in names}
+    return {name: [*(submit(gold(name, phase)) for phase in phases[name]), DONE] for name in names}
+
+
+def unsolved(names):
+    """Scripts that hand in something else."""
+    return {name: [submit("SELECT 42"), DONE] for name in names}

@@ -12,6 +12,7 @@ from fastapi import Body, FastAPI, HTTPException
 from shared import config
 
 app = FastAPI()
+config.mark("db")
 TASKS = {}
 REWARDS = {"a-interact": {1: (0.7, 0.7), 2: (0.3, 0.3)}, "c-interact": {1: (0.7, 0.5), 2: (0.3, 0.2)}}
 

@@ -21,3 +21,10 @@ PG = {
 
 def url(service, path):
     return f"http://localhost:{PORTS[service]}{path}"
+
+
+def mark(service):
+    """Leaves a line beside the tasks, for tests that count how often services start."""
+    for folder in sorted(DATA.glob("*"))[:1]:
+        with open(folder.resolve().parent / "starts", "a", encoding="utf-8") as file:
+            file.write(f"{service} {os.getpid()}\n")

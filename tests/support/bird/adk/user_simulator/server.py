@@ -10,6 +10,7 @@ from fastapi import Body, FastAPI, HTTPException
 from shared import config
 
 app = FastAPI()
+config.mark("user")
 log = logging.getLogger(__name__)
 TASKS = {}
 SHRUG = "I'm not sure I understand your question."

@@ -1,0 +1,65 @@
+"""What each process may know: secrets only where they are used."""
+
+import os
+
+SECRET_ENDINGS = ("_API_KEY", "_TOKEN", "_SECRET", "_KEY", "_PASSWORD", "_CREDENTIALS")
+MODELS = ("AGENT_MODEL", "AGENT_REASONING_EFFORT", "SYSTEM_AGENT_MODEL", "USER_SIM_MODEL")
+LOCAL = "localhost,127.0.0.1,::1"
+
+
+def without_secrets(environment):
+    return {
+        name: value
+        for name, value in environment.items()
+        if not (name.startswith("PG") or name.endswith(SECRET_ENDINGS))
+    }
+
+
+def base(options, secret):
+    """What every process of the benchmark has; with `secret` also the keys of the models."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "AUTOHARNESS_"))}
+    environment.pop(options["pg"]["password_env"], None)
+    if not secret:
+        environment = without_secrets(environment)
+    for name in MODELS:
+        environment.pop(name, None)
+    for name in ("NO_PROXY", "no_proxy"):
+        environment[name] = ",".join(filter(None, [environment.get(name), LOCAL]))
+    environment.update(
+        PYTHONUNBUFFERED="1",
+        PYTHONDONTWRITEBYTECODE="1",
+        LITELLM_LOCAL_MODEL_COST_MAP="True",
+        DATASET=options["dataset"],
+        PATIENCE=str(options["patience"]),
+    )
+    return environment
+
+
+def for_user(options, agent, db_port):
+    """The user simulator; it fetches the schema from the database service itself."""
+    environment = {**base(options, secret=True), "DB_ENV_PORT": str(db_port)}
+    model = agent.get("user_model") or agent.get("model")
+    if model:
+        environment["USER_SIM_MODEL"] = model
+    return environment
+
+
+def for_db(options, password):
+    pg = options["pg"]
+    where = {"PG_HOST": pg["host"], "PG_PORT": str(pg["port"]), "PG_USER": pg["user"], "PG_PASSWORD": password}
+    return {**base(options, secret=False), **where}
+
+
+def for_agent(options, agent, user_port, db_port):
+    """The agent's process; its doors to the other services are the proxy's."""
+    environment = {**base(options, secret=True), "USER_SIM_PORT": str(user_port), "DB_ENV_PORT": str(db_port)}
+    if agent.get("model"):
+        environment.update(AGENT_MODEL=agent["model"], SYSTEM_AGENT_MODEL=agent["model"])
+    if agent.get("reasoning_effort"):
+        environment["AGENT_REASONING_EFFORT"] = agent["reasoning_effort"]
+    return environment
+
+
+def for_orchestrator(options, agent_port, user_port, db_port):
+    ports = {"SYSTEM_AGENT_PORT": agent_port, "USER_SIM_PORT": user_port, "DB_ENV_PORT": db_port}
+    return {**base(options, secret=False), **{name: str(port) for name, port in ports.items()}}

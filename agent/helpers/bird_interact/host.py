@@ -1,0 +1,245 @@
+"""The host: keeps the user simulator, the database service and a nursery for agents running, for any number of runs.
+
+Runs find it through its description (`described`): the port of its door and the key of the seals. At the door a caller shows
+a seal and gets the counterpart back; then it is told how the services are (`{"state": "healthy"}`, later perhaps
+`{"state": "ended", "reason"}`), or is handed on to the nursery, which forks an agent's process for it. When one of its
+processes ends, the host is of no use any more: it says so to everybody and ends.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+
+import dataset
+import environment
+from processes import become_subreaper, end_strays
+from seal import Seal
+from services import HERE, Child, Upstream, make_view
+from sockets import StartError, listen
+
+SERVICE_START_S = 120.0
+NURSERY = os.path.join(HERE, "nursery.py")
+# How long a caller may take to show its seal.
+GREETING_S = 10.0
+# The port that the nursery is asked for, in its message; see nursery.py.
+PORT_BYTES = 8
+DRAIN_S = 2.0
+
+
+class Host:
+    """The services of a command. Ends with `close`, which is harmless when called twice."""
+
+    def __init__(self, options, agent, tasks):
+        self.options, self.agent, self.tasks = options, agent, tasks
+        self.key = Seal.new_key()
+        self.seal = Seal(self.key)
+        self.scratch = tempfile.mkdtemp(prefix="bird-", dir=os.environ.get("AUTOHARNESS_SCRATCH") or None)
+        self.view, self.logs = os.path.join(self.scratch, "bench"), os.path.join(self.scratch, "logs")
+        self.upstream = {
+            "db": Upstream("db", "db_environment.server"),
+            "user": Upstream("user", "user_simulator.server"),
+        }
+        self.nursery = self.nursery_control = self.door = None
+        self.guards, self.callers = [], set()
+        self.nursery_ready = asyncio.Event()
+        self.state = {"state": "starting"}
+        self.changed = asyncio.Event()
+        self.tending = None
+
+    # --------------------------------------------------------------------------------------------------------- start
+
+    async def start(self):
+        """Opens the door and starts everything; whether it comes up is told at the door."""
+        become_subreaper()
+        options = self.options
+        os.mkdir(self.logs)
+        folders = {
+            name: dataset.folder(name, options["data_path"], options["adk_dir"], options["dataset"])
+            for name in dataset.databases(self.tasks)
+        }
+        make_view(options["adk_dir"], f"bird-interact-{options['dataset']}", folders, self.view)
+        sockets = {}
+        for kind, service in self.upstream.items():
+            sockets[kind], guard = listen(options["ports"].get(kind) or 0)
+            service.port = sockets[kind].getsockname()[1]
+            self.guards.append(guard)
+        environments = {
+            "db": environment.for_db(options, os.environ.get(options["pg"]["password_env"], "")),
+            "user": environment.for_user(options, self.agent, self.upstream["db"].port),
+        }
+        for kind, service in self.upstream.items():
+            log, warm = os.path.join(self.logs, f"{kind}.log"), kind == "user"
+            await service.start(
+                options["python"], self.view, environments[kind], log, sockets[kind], self.key, warm=warm
+            )
+            sockets[kind].close()
+        if options["mode"] != "oracle":
+            await self._start_nursery()
+        sock, guard = listen()
+        self.guards.append(guard)
+        self.port = sock.getsockname()[1]
+        self.door = await asyncio.start_server(self._greet, sock=sock)
+        self.tending = asyncio.ensure_future(self._tend())
+
+    async def _start_nursery(self):
+        self.nursery_control, theirs = socket.socketpair()
+        self.nursery_control.setblocking(False)
+        try:
+            self.nursery = await Child.start(
+                "nursery",
+                self.options["python"],
+                ["--file", NURSERY, str(theirs.fileno())],
+                self.view,
+                environment.base(self.options, secret=False),
+                os.path.join(self.logs, "nursery.log"),
+                (theirs.fileno(),),
+            )
+        finally:
+            theirs.close()
+
+    def described(self):
+        """What a run must know to use this host. Holds the key: for stdin only."""
+        ports = {kind: service.port for kind, service in self.upstream.items()}
+        return {"port": self.port, "key": self.key, "view": self.view, "services": ports}
+
+    # ---------------------------------------------------------------------------------------------------------- tend
+
+    def _set(self, **state):
+        self.state = state
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def _tend(self):
+        """Waits until the services are up, and then until one of them ends."""
+        watched = {asyncio.ensure_future(service.child.process.wait()): service for service in self.upstream.values()}
+        if self.nursery is not None:
+            watched[asyncio.ensure_future(self.nursery.process.wait())] = None
+        rising = asyncio.ensure_future(self._rise())
+        try:
+            await rising
+            self._set(state="healthy")
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            service = watched[done.pop()]
+            name, child = ("nursery", self.nursery) if service is None else (f"{service.kind} service", service.child)
+            # Its log may quote tasks.
+            self._set(state="ended", reason=f"the {name} ended with {child.status()}")
+        except StartError as error:
+            self._set(state="ended", reason=str(error))
+        finally:
+            for future in (*watched, rising):
+                future.cancel()
+            await asyncio.gather(*watched, rising, return_exceptions=True)
+
+    async def _rise(self):
+        waits = [service.healthy(SERVICE_START_S, self.seal) for service in self.upstream.values()]
+        if self.nursery is not None:
+            waits.append(self._nursery_up())
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _nursery_up(self):
+        """Waits until the nursery has imported what agents need. Whatever fails here is no agent's fault."""
+        said = b""
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            said = await asyncio.wait_for(self._nursery_says(), SERVICE_START_S)
+        state = json.loads(said) if said.endswith(b"\n") else {}
+        if state.get("state") != "prepared":
+            reason = state.get("error") or self.nursery.tail() or "it gave no sign"
+            raise StartError(f"the agent service did not start: {reason}")
+        self.nursery_ready.set()
+
+    async def _nursery_says(self):
+        said = b""
+        while not said.endswith(b"\n"):
+            some = await asyncio.get_running_loop().sock_recv(self.nursery_control, 4096)
+            if not some:
+                break
+            said += some
+        return said
+
+    async def ended(self):
+        """Waits until the host is of no use any more; says why."""
+        while self.state["state"] != "ended":
+            await self.changed.wait()
+        return self.state["reason"]
+
+    # ---------------------------------------------------------------------------------------------------------- door
+
+    async def _greet(self, reader, writer):
+        caller = asyncio.current_task()
+        self.callers.add(caller)
+        try:
+            line = await asyncio.wait_for(reader.readline(), GREETING_S)
+            asked = json.loads(line)
+            proof = self.seal.counterpart(asked.get("seal"))
+            if proof is None:
+                return
+            if asked.get("want") == "agent":
+                await self.nursery_ready.wait()
+                writer.write(json.dumps({"proof": proof}).encode() + b"\n")
+                await writer.drain()
+                # The nursery gets the connection itself. It neither has the key nor sees what is said to the services.
+                port = str(int(asked.get("port") or 0)).rjust(PORT_BYTES).encode()
+                socket.send_fds(self.nursery_control, [port], [writer.get_extra_info("socket").fileno()])
+                return
+            said = None
+            while said is None or said["state"] != "ended":
+                changed, said = self.changed, self.state
+                writer.write(json.dumps({"proof": proof, **said}).encode() + b"\n")
+                await writer.drain()
+                if said["state"] != "ended":
+                    await changed.wait()
+        except (OSError, ValueError, AttributeError, TypeError, asyncio.TimeoutError):
+            pass
+        finally:
+            self.callers.discard(caller)
+            writer.close()
+
+    # ----------------------------------------------------------------------------------------------------------- end
+
+    async def close(self):
+        """Ends every process and removes every file."""
+        if self.door is not None:
+            self.door.close()
+        if self.tending is not None:
+            self.tending.cancel()
+            await asyncio.gather(self.tending, return_exceptions=True)
+        if self.callers and self.state["state"] == "ended":
+            await asyncio.wait(set(self.callers), timeout=DRAIN_S)  # The reason is on its way to them.
+        for caller in list(self.callers):
+            caller.cancel()
+        children = [service.child for service in self.upstream.values() if service.child]
+        children += [self.nursery] if self.nursery else []
+        for child in children:
+            child.kill()
+        for child in children:
+            await child.end()
+        if self.nursery_control is not None:
+            self.nursery_control.close()
+        for guard in self.guards:
+            if guard is not None:
+                guard.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+async def serve(options, agent, tasks, say):
+    """Runs a host as a program: describes it once its door is open, and lives until it is stopped or of no use."""
+    host = Host(options, agent, tasks)
+    try:
+        await host.start()
+        say(event="host", host=host.described())
+        reason = await host.ended()
+        say(event="log", level="error", message=reason)
+        return 1
+    finally:
+        await host.close()
+        end_strays()

@@ -1,0 +1,269 @@
+"""The nursery: a process that has imported everything an agent's process needs, and forks one for everybody who asks.
+
+    launch.py PARENT --file nursery.py CONTROL
+
+The imports take seconds and are paid for once a command; a forked process is ready at once. This process has no secret, no
+task and no agent's code, so nothing passes from one agent's process to the next. CONTROL is an inherited socket: the first
+line out says how the imports went, and every message in is a port (digits, `PORT_BYTES` long; 0 for any) with a connection.
+
+On the connection the caller says in one line what the process is for (`cwd`, `environment`, `log`, `mode`, `agent_file`). The
+process answers with its states, waits for a line before it loads the agent, and is killed when the caller hangs up. When it has
+ended, for whatever reason, the nursery says with which status and hangs up. A connection that ends without that was the
+nursery's end, not the agent's doing.
+
+Where forking a process with loaded libraries is not safe (macOS), a new interpreter takes the place of the fork.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+
+import service
+from processes import become_subreaper, die_with_parent, end_strays
+from sockets import StartError, listen
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PORT_BYTES = 8
+LARGEST_REQUEST = 4 << 20
+FIRST_CALL_S = 60
+FORK = sys.platform == "linux"
+
+
+def first_call_modules():
+    """What the first call of a model imports late, found out in a process of its own so that nothing else is left of it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            import smoke
+
+            signal.alarm(FIRST_CALL_S)
+            before = set(sys.modules)
+            smoke.main()
+            late = [name for name in sys.modules if name not in before]
+            with os.fdopen(writing, "w") as stream:
+                stream.write("\n".join(late))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        names = stream.read().split("\n")
+    os.waitpid(child, 0)
+    return [name for name in names if name]
+
+
+class Nursling:
+    """A process for one caller, seen from the nursery."""
+
+    def __init__(self, pid, connection, states, go, port):
+        self.pid, self.connection, self.states, self.go, self.port = pid, connection, states, go, port
+        self.status = None
+
+    def kill(self):
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            # It may not have become the leader of its group yet.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def become_agent_process(connection, states, go, port):
+    """What a forked process does with its life; returns its exit status."""
+    request = json.loads(connection.makefile("rb").readline(LARGEST_REQUEST) or b"null")
+    if request is None:
+        return 1
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["cwd"])
+    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for number, source in ((0, go), (1, log), (2, log)):
+        os.dup2(source, number)
+    try:
+        sock, guard = listen(port)
+    except StartError as error:
+        os.write(states, json.dumps({"state": "failed", "error": str(error)}).encode() + b"\n")
+        return 1
+    os.environ["SYSTEM_AGENT_PORT"] = str(sock.getsockname()[1])
+    # Other callers' connections and the way to the host are none of the agent's business.
+    keep = sorted({0, 1, 2, states, sock.fileno(), guard.fileno() if guard else 0})
+    for low, high in zip(keep, [*keep[1:], os.sysconf("SC_OPEN_MAX")]):
+        os.closerange(low + 1, high)
+    connection.detach()
+    for name, module in list(sys.modules.items()):
+        if name != "__main__" and os.path.dirname(getattr(module, "__file__", None) or "") == HERE:
+            del sys.modules[name]  # The agent may have modules of these names.
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # Or all agents would draw the same numbers.
+    return service.serve(sock, states, request["mode"], request["agent_file"])
+
+
+def forked(connection, states, go, port, nursery):
+    """The whole life of a forked process."""
+    status = 1
+    try:
+        os.setsid()
+        die_with_parent(nursery)
+        become_subreaper()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        status = become_agent_process(connection, states, go, port)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status & 0xFF)
+
+
+class Nursery:
+    """The loop that serves callers."""
+
+    def __init__(self, control):
+        self.control, self.nurslings = control, {}
+        self.selector = selectors.DefaultSelector()
+
+    def run(self):
+        """Until the host hangs up."""
+        waking, wake = socket.socketpair()
+        for sock in (waking, wake):
+            sock.setblocking(False)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.selector.register(self.control, selectors.EVENT_READ, self.admit)
+        self.selector.register(waking, selectors.EVENT_READ, lambda: self.reap(waking))
+        self.open = True
+        while self.open:
+            for key, _ in self.selector.select():
+                # An earlier event of this round may have ended what this one is about.
+                if key.fileobj in self.selector.get_map():
+                    key.data()
+        for nursling in self.nurslings.values():
+            nursling.kill()
+
+    def admit(self):
+        message, connections, _, _ = socket.recv_fds(self.control, PORT_BYTES, 1)
+        if not connections:
+            self.open = False
+            return
+        connection = socket.socket(fileno=connections[0])
+        connection.setblocking(True)
+        port = int(message)
+        # Two runs at a time cannot both have the port that the configuration names; nor need they.
+        if any(nursling.port == port for nursling in self.nurslings.values()):
+            port = 0
+        states, states_writing = os.pipe()
+        go_reading, go = os.pipe()
+        if FORK:
+            nursery = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                forked(connection, states_writing, go_reading, port, nursery)
+        else:
+            pid = self.spawn(connection, states_writing, go_reading, port)
+        os.close(states_writing)
+        os.close(go_reading)
+        nursling = self.nurslings[pid] = Nursling(pid, connection, states, go, port)
+        self.selector.register(states, selectors.EVENT_READ, lambda: self.told(nursling))
+
+    def spawn(self, connection, states, go, port):
+        keep = (connection.fileno(), states, go)
+        for descriptor in keep:
+            os.set_inheritable(descriptor, True)
+        arguments = [sys.executable, "-s", "-B", __file__, "--spawned", *map(str, keep), str(port)]
+        try:
+            return os.posix_spawn(sys.executable, arguments, os.environ)
+        finally:
+            for descriptor in keep:
+                os.set_inheritable(descriptor, False)
+
+    def told(self, nursling):
+        """A state of the process, for its caller. After the first one the caller is listened to: until then its words are
+        read by the process itself."""
+        said = os.read(nursling.states, 4096)
+        if not said:
+            self.selector.unregister(nursling.states)
+            self.listen_to_caller(nursling)
+            return
+        with contextlib.suppress(OSError):
+            nursling.connection.sendall(said)
+        self.listen_to_caller(nursling)
+
+    def listen_to_caller(self, nursling):
+        if nursling.status is None and nursling.connection not in self.selector.get_map():
+            self.selector.register(nursling.connection, selectors.EVENT_READ, lambda: self.heard(nursling))
+
+    def heard(self, nursling):
+        try:
+            said = nursling.connection.recv(4096)
+        except OSError:
+            said = b""
+        if not said:
+            self.selector.unregister(nursling.connection)
+            nursling.kill()
+            return
+        with contextlib.suppress(OSError):
+            os.write(nursling.go, said)
+
+    def reap(self, waking):
+        with contextlib.suppress(BlockingIOError):
+            while waking.recv(4096):
+                pass
+        for pid, nursling in list(self.nurslings.items()):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                nursling.status = os.waitstatus_to_exitcode(status)
+                del self.nurslings[pid]
+                self.bury(nursling)
+
+    def bury(self, nursling):
+        """Nothing of an agent may outlive it: neither its group nor what left the group, which is ours by now."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(nursling.pid, signal.SIGKILL)
+        end_strays(self.nurslings)
+        said = b""
+        if nursling.states in self.selector.get_map():
+            self.selector.unregister(nursling.states)
+            os.set_blocking(nursling.states, False)
+            with contextlib.suppress(BlockingIOError):
+                said = os.read(nursling.states, 1 << 16)
+        with contextlib.suppress(OSError):
+            nursling.connection.sendall(said + json.dumps({"state": "exited", "status": nursling.status}).encode() + b"\n")
+        if nursling.connection in self.selector.get_map():
+            self.selector.unregister(nursling.connection)
+        nursling.connection.close()
+        os.close(nursling.states)
+        os.close(nursling.go)
+
+
+def main():
+    if sys.argv[1] == "--spawned":
+        connection, states, go, port = (int(argument) for argument in sys.argv[2:6])
+        os.setsid()
+        service.imports()
+        return become_agent_process(socket.socket(fileno=connection), states, go, port)
+    control = socket.socket(fileno=int(sys.argv[1]))
+    become_subreaper()
+    try:
+        service.imports()
+        if FORK:
+            for name in first_call_modules():
+                with contextlib.suppress(Exception):
+                    __import__(name)
+    except Exception as error:
+        control.sendall(json.dumps({"state": "failed", "error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+        return 1
+    control.sendall(b'{"state": "prepared"}\n')
+    Nursery(control).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
