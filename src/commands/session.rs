@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::guard::Repo;
 use crate::paths::{Paths, STATE_VARIABLE};
 use crate::process::{Redactor, Supervisor};
+use crate::provision::bird_interact;
 use crate::store::atomic;
 use crate::store::event::{Event, Prepared};
 use crate::store::ledger::{Entry, ReadReport, VERSION, Writer};
@@ -150,6 +151,7 @@ impl Session {
             ui.warn(format!("ended a process that an interrupted command left running: {ended}"));
         }
         let _ = fs_err::remove_dir_all(paths.scratch());
+        bird_interact::sweep(&paths.state)?;
         atomic::sweep(&paths.state)?;
         atomic::sweep(&paths.workspace())?;
         prune_logs(&paths.logs());

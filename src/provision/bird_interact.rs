@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::{Pid, test_kill_process};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -27,6 +28,8 @@ const URL: &str = "https://github.com/bird-bench/BIRD-Interact";
 const REVISION: &str = "451fe2c3518ee1cf908d8139e2913483bd519381";
 /// The directory of the services in a checkout.
 const ADK: &str = "BIRD-Interact-ADK";
+/// Begins the names of the checks' scratch directories; the number of the process that made one follows.
+const SCRATCH: &str = "bird-checks-";
 /// In a checkout that is not complete.
 const UNFINISHED: &str = ".autoharness-unfinished";
 /// How long a checkout may take.
@@ -246,13 +249,33 @@ struct Said {
     hint: Option<String>,
 }
 
+/// Removes what killed checks left in the state directory: copies of the benchmark with its tasks. `doctor` takes no lock,
+/// so those of a living process stay.
+///
+/// # Errors
+/// Infrastructure when the directory cannot be read, or one of its leftovers not removed.
+pub fn sweep(state: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(state)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(SCRATCH)) else { continue };
+        let maker = rest.split('-').next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        if maker.is_none_or(|maker| test_kill_process(maker).is_err()) {
+            fs_err::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Runs the helper's checks.
 async fn examine(wanted: &Wanted<'_>, places: &Places, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
     if !places.data.is_file() {
         return Ok(vec![no_data(wanted)]);
     }
     let helper = bench::write_helper(&around.state.join("embedded"))?;
-    let scratch = tempfile::tempdir_in(around.state)?;
+    sweep(around.state)?;
+    let scratch =
+        tempfile::Builder::new().prefix(&format!("{SCRATCH}{}-", std::process::id())).tempdir_in(around.state)?;
     let request = json!({
         "protocol": 1,
         "action": "doctor",

@@ -99,6 +99,9 @@ async def run_trials(request, options, tasks, say):
     status = 0
     async with Run(request, options, tasks, say) as run:
         if run.agent_failure:
+            # Once for all trials, which are told the same.
+            reason = f"the agent file cannot be loaded: {run.agent_failure}"
+            say(event="log", level="error", message=reason)
             for task, trial in pending:
                 say(event="started", task=task, trial=trial)
                 say(
@@ -108,7 +111,7 @@ async def run_trials(request, options, tasks, say):
                     reward=0.0,
                     outcome="agent_error",
                     seconds=0.0,
-                    error=f"the agent file cannot be loaded: {run.agent_failure}",
+                    error=reason,
                 )
             return 0
         queue = list(reversed(pending))

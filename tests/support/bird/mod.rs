@@ -89,7 +89,7 @@ impl Rig {
         let base = rig.start_model();
         rig.python(&format!("tasks.write(sys.argv[1] + '/data', {wanted})"));
         rig.bed = experiment(&format!(
-            "agent_model: openai/scripted\nuser_model: openai/scripted-user\nper_task_timeout: 120\n\
+            "agent_model: openai/scripted\nuser_model: openai/scripted-user\nper_task_timeout: 300\n\
              bird_repo: {}\nbird_python_bin: {}\nbird_data_path: {}\npg_port: {port}\npg_user: bird\n{config}",
             named(ADK_VARIABLE).unwrap_or_else(|| sources().join("adk")).display(),
             python.display(),
@@ -247,9 +247,13 @@ impl Rig {
             json!(test)
         )))
         .unwrap();
-        let places = [self.bed.outside().to_path_buf()];
-        for entry in places.iter().flat_map(walkdir::WalkDir::new).flatten().filter(|entry| entry.file_type().is_file())
-        {
+        for entry in walkdir::WalkDir::new(self.bed.outside()).into_iter().flatten() {
+            let name = entry.file_name().to_string_lossy();
+            // What the services see of the benchmark, with the tasks' folders; and a directory nobody would ever remove.
+            assert!(name != "bench" && !name.starts_with(".tmp"), "{} is left", entry.path().display());
+            if !entry.file_type().is_file() {
+                continue;
+            }
             let text = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default()).into_owned();
             // The helper itself names the fields, and an agent file of these tests tells tasks by their questions.
             if entry.path().extension().is_some_and(|ending| ending == "py") {
