@@ -47,11 +47,13 @@ fn missing_parts_are_named_with_the_commands_that_bring_them() {
     done.warns("there is no BIRD-Interact-ADK in /nowhere/adk").warns("/nowhere/python does not exist");
 
     let adk = sources().join("adk");
-    let config = format!("agent_model: openai/x\nbird_repo: {}\nbird_python_bin: python3\n", adk.display());
+    let config = format!(
+        "agent_model: openai/x\nbird_repo: {}\nbird_python_bin: python3\nbird_data_path: /nowhere/tasks.jsonl\npg_port: 1\n",
+        adk.display()
+    );
     let bed = experiment(&config);
-    let done = bed.run(&["prepare"]).expect(2).warns("the tasks are missing");
-    let done = done.warns("git clone https://huggingface.co/datasets/birdsql/bird-interact-lite");
-    done.warns("bird.bench25@gmail.com").warns("[bird-interact-lite GT&Test Cases]").warns("/merged.jsonl");
+    let done = bed.run(&["prepare"]).expect(2).warns("the tasks are missing: /nowhere/tasks.jsonl");
+    done.warns("bird.bench25@gmail.com").warns("[bird-interact-lite GT&Test Cases]").warns("cannot log in as root");
 
     let bed = experiment(&config.replace("agent_model: openai/x\n", ""));
     bed.run(&["prepare"]).expect(2).warns("agent model: is not set");
@@ -75,7 +77,7 @@ fn traces_of_train_only(rig: &Rig) {
 fn the_loop_from_baseline_to_record() {
     let Some(rig) = Rig::new("tasks.TASKS", "") else { return };
     rig.script(HALF);
-    rig.run(&["doctor"]).expect(0).says("the gold SQL of 4 tasks passes").says("a model can call a tool");
+    rig.run(&["doctor"]).expect(0).says("the gold SQL of 4 tasks passes").says("called execute_sql through the agent service");
     rig.run(&["prepare"]).expect(0).says("(2/4 pass); train 2/4 pass");
     assert_eq!((rig.split("train").len(), rig.split("test").len()), (4, 4));
     traces_of_train_only(&rig);
@@ -104,7 +106,7 @@ fn the_loop_from_baseline_to_record() {
 
     // Without the ground truth nothing is scored.
     rig.python("tasks.write(sys.argv[1] + '/data', [tasks.public(t) for t in tasks.TASKS])");
-    rig.run(&["doctor"]).expect(2).says("have no ground truth").says("bird.bench25@gmail.com");
+    rig.run(&["doctor"]).expect(2).says("8 of the 8 tasks in").says("bird.bench25@gmail.com");
 }
 
 #[test]

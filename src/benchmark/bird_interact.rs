@@ -106,7 +106,7 @@ pub fn options(settings: &BirdInteractSettings, places: &Places) -> Map<String, 
         "data_path": places.data,
         "python": places.python,
         "pg": {
-            "host": settings.pg_host,
+            "host": settings.host(),
             "port": settings.port(),
             "user": settings.pg_user,
             "password_env": settings.pg_password_env,

@@ -6,7 +6,7 @@ use crate::config::{Config, Environment};
 use crate::error::{EXIT_OK, EXIT_USAGE, Result};
 use crate::guard::{Editable, scan, violations};
 use crate::process::signals::Cancel;
-use crate::provision::{Finding, Level, Surroundings, check};
+use crate::provision::{Depth, Finding, Level, Surroundings, check};
 use crate::store::lock::Lock;
 use crate::store::state::State;
 use crate::store::views;
@@ -44,7 +44,7 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
             supervisor: &supervisor,
             cancel: &cancel,
         };
-        findings.extend(check(config, &around).await?);
+        findings.extend(check(config, &around, Depth::Everything).await?);
     }
     findings.extend(secrets(&experiment)?);
     findings.push(state_directory(&experiment));

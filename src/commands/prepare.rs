@@ -18,7 +18,7 @@ use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
 use crate::process::Supervisor;
 use crate::process::signals::Cancel;
-use crate::provision::{self, Cost, Finding, Level, Rehearsal, Surroundings};
+use crate::provision::{self, Cost, Depth, Finding, Level, Rehearsal, Surroundings};
 use crate::store::event::{Accepted, Baseline, Event, Prepared, Purpose};
 use crate::store::{atomic, traces};
 use crate::templates;
@@ -35,7 +35,7 @@ pub async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     let cancel = Cancel::on_signals()?;
     let supervisor = session.supervisor()?;
     let around = surroundings(&session, &supervisor, &cancel);
-    provision::require(&provision::check(&session.config, &around).await?)?;
+    provision::require(&provision::check(&session.config, &around, Depth::Needed).await?)?;
     let ui = session.ui.clone();
     provision::provide(&session.config, &around, &|message| ui.status(message)).await?;
     workspace(&session, args.reset_agent)?;

@@ -9,6 +9,11 @@ use crate::error::Result;
 
 /// The variable with PostgreSQL's password unless configured.
 const PASSWORD_VARIABLE: &str = "PG_PASSWORD";
+/// PostgreSQL's host unless configured: where the benchmark's container publishes its port.
+const THIS_MACHINE: &str = "127.0.0.1";
+/// The role of the benchmark's container, and its password. Both stand in the benchmark's public compose file.
+const CONTAINER_USER: &str = "root";
+const CONTAINER_PASSWORD: &str = "123123";
 
 /// How an agent and the simulated user talk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +94,8 @@ pub struct BirdInteractSettings {
     pub python: Option<String>,
     /// The tasks, as written; `None`: where the benchmark itself looks.
     pub data_path: Option<String>,
-    /// PostgreSQL's host.
-    pub pg_host: String,
+    /// PostgreSQL's host; `None`: this machine.
+    pub pg_host: Option<String>,
     /// PostgreSQL's port; `None`: that of the dataset.
     pub pg_port: Option<u16>,
     /// PostgreSQL's role.
@@ -116,9 +121,9 @@ impl Default for BirdInteractSettings {
             repo: None,
             python: None,
             data_path: None,
-            pg_host: "127.0.0.1".into(),
+            pg_host: None,
             pg_port: None,
-            pg_user: "root".into(),
+            pg_user: CONTAINER_USER.into(),
             pg_password_env: PASSWORD_VARIABLE.into(),
             pg_password: None,
             agent_port: None,
@@ -129,9 +134,26 @@ impl Default for BirdInteractSettings {
 }
 
 impl BirdInteractSettings {
+    /// PostgreSQL's host, configured or this machine.
+    pub fn host(&self) -> &str {
+        self.pg_host.as_deref().unwrap_or(THIS_MACHINE)
+    }
+
     /// PostgreSQL's port, configured or the dataset's.
     pub fn port(&self) -> u16 {
         self.pg_port.unwrap_or_else(|| self.dataset.default_port())
+    }
+
+    /// Whether the benchmark's own container is meant: nobody has named another server.
+    pub fn is_container(&self) -> bool {
+        self.pg_host.is_none() && self.pg_port.is_none()
+    }
+
+    /// PostgreSQL's password where its variable is not set: the one written into the configuration, else the public one
+    /// of the benchmark's container.
+    pub fn fallback_password(&self) -> Option<&str> {
+        let public = (self.is_container() && self.pg_user == CONTAINER_USER).then_some(CONTAINER_PASSWORD);
+        self.pg_password.as_ref().map(Secret::reveal).or(public)
     }
 }
 
@@ -229,12 +251,12 @@ pub(super) const KEYS: &[Key] = &[
     row!(
         "pg_host",
         "pg_host: 127.0.0.1",
-        "the host of the PostgreSQL that holds the benchmark's databases",
+        "the host of a PostgreSQL of your own with the benchmark's databases; then no docker is needed",
         |settings, field| {
-            settings.pg_host = field.text()?;
+            settings.pg_host = Some(field.text()?);
             Ok(None)
         },
-        |settings| json!(settings.pg_host),
+        |settings| json!(settings.host()),
     ),
     row!(
         "pg_port",

@@ -9,33 +9,29 @@ use rustix::process::{Pid, test_kill_process};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::bird_clone as clone;
+use super::bird_data::{self, Place};
+use super::bird_postgres::Server;
 use super::need::{find_program, home};
 use super::python::Range;
 use super::python_env::{self, Spec};
-use super::{Finding, Level, Surroundings, model_keys};
+use super::{Depth, Finding, Level, Rehearsal, Surroundings, model_keys};
 use crate::benchmark::bird_interact::{self as bench, Places};
-use crate::config::{BirdDataset, BirdInteractSettings, Config, Environment, Settings};
+use crate::config::{BirdInteractSettings, Config, Environment, Settings};
 use crate::error::{Error, Result};
 use crate::guard::Repo;
-use crate::process::git::{git, git_within};
 use crate::process::{Command, Limits, run_captured};
 
 /// The directory of the checkout that `prepare` makes; git ignores it in an experiment.
 const CHECKOUT: &str = "bird_interact_adk";
-/// Where it comes from.
-const URL: &str = "https://github.com/bird-bench/BIRD-Interact";
-/// The revision that the helper is tested with.
-const REVISION: &str = "451fe2c3518ee1cf908d8139e2913483bd519381";
 /// The directory of the services in a checkout.
 const ADK: &str = "BIRD-Interact-ADK";
 /// Begins the names of the checks' scratch directories; the number of the process that made one follows.
 const SCRATCH: &str = "bird-checks-";
-/// In a checkout that is not complete.
-const UNFINISHED: &str = ".autoharness-unfinished";
-/// How long a checkout may take.
-const CLONE: Limits = Limits { time: Duration::from_secs(30 * 60), output: 64 * 1024 };
 /// How long the checks may take: one call of a model, and a few tasks with copies of databases.
 const CHECK: Limits = Limits { time: Duration::from_secs(20 * 60), output: 256 * 1024 };
+/// How many tasks have their gold SQL tried.
+const SAMPLE: usize = 4;
 /// What the pinned packages were tested with, and the next one they have wheels for.
 const PYTHON: Range = Range { min: 11, below: 14 };
 
@@ -75,22 +71,27 @@ impl<'a> Wanted<'a> {
     }
 
     /// The directory of the services: the checkout may be named, or this directory itself.
-    fn adk(&self) -> PathBuf {
+    pub(super) fn adk(&self) -> PathBuf {
         let inner = self.checkout.join(ADK);
         if inner.is_dir() || !self.checkout.join("orchestrator").is_dir() { inner } else { self.checkout.clone() }
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         let inside = || self.adk().join(format!("bird-interact-{}/bird_interact_data.jsonl", self.set()));
         self.data.clone().unwrap_or_else(inside)
     }
 
-    fn set(&self) -> &'static str {
+    /// Whether the user has named the file with the tasks.
+    pub(super) fn names_data(&self) -> bool {
+        self.data.is_some()
+    }
+
+    pub(super) fn set(&self) -> &'static str {
         self.settings.dataset.as_str()
     }
 
     fn has_checkout(&self) -> bool {
-        self.adk().join("orchestrator").is_dir() && !self.checkout.join(UNFINISHED).exists()
+        self.adk().join("orchestrator").is_dir() && !clone::is_unfinished(&self.checkout)
     }
 
     fn interpreter(&self, state: &Path) -> Option<PathBuf> {
@@ -121,9 +122,16 @@ impl<'a> Wanted<'a> {
         let mut pass: Vec<String> = keys.collect();
         pass.push(self.settings.pg_password_env.clone());
         pass.extend(self.config.pass_env.iter().cloned());
-        let password = self.settings.pg_password.as_ref().filter(|_| !environment.has(&self.settings.pg_password_env));
-        let extra = password.map(|secret| (self.settings.pg_password_env.clone().into(), secret.reveal().into()));
-        environment.for_child(&pass, &extra.into_iter().collect::<Vec<_>>())
+        let password =
+            self.password(environment).map(|secret| (self.settings.pg_password_env.clone().into(), secret.into()));
+        environment.for_child(&pass, &password.into_iter().collect::<Vec<_>>())
+    }
+
+    /// PostgreSQL's password; `None`: logins are tried without.
+    pub(super) fn password(&self, environment: &Environment) -> Option<String> {
+        let variable = &self.settings.pg_password_env;
+        let set = environment.get(variable).filter(|value| !value.is_empty());
+        set.or(self.settings.fallback_password()).map(str::to_string)
     }
 }
 
@@ -148,8 +156,8 @@ pub fn quick(wanted: &Wanted<'_>, root: &Path, environment: &Environment) -> Vec
             ),
         });
     }
-    let variable = &wanted.settings.pg_password_env;
-    if !environment.has(variable) && wanted.settings.pg_password.is_none() {
+    if wanted.password(environment).is_none() {
+        let variable = &wanted.settings.pg_password_env;
         findings.push(Finding::warn(
             "pg password",
             format!("{variable} is not set, so logins are tried without a password"),
@@ -159,12 +167,12 @@ pub fn quick(wanted: &Wanted<'_>, root: &Path, environment: &Environment) -> Vec
     findings
 }
 
-/// Everything that `doctor` shows and `prepare` insists on. What `prepare` makes itself is a warning while it is missing;
-/// when nothing is missing, the helper's own checks are run.
+/// Everything that `doctor` shows and `prepare` insists on. What `prepare` makes itself is a warning while it is missing.
+/// Starts nothing that stays, and downloads nothing.
 ///
 /// # Errors
 /// `Interrupted`; infrastructure when the helper cannot be written.
-pub async fn findings(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
+pub async fn findings(wanted: &Wanted<'_>, around: &Surroundings<'_>, depth: Depth) -> Result<Vec<Finding>> {
     let mut findings = quick(wanted, around.root, around.environment);
     let prepare = "autoharness prepare";
     if !wanted.has_checkout() {
@@ -184,25 +192,45 @@ pub async fn findings(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<
             "correct it, or leave it out: then `prepare` installs an environment",
         )),
     }
-    if let Some(places) = wanted.places(around.state) {
-        findings.extend(examine(wanted, &places, around).await?);
-    } else if wanted.data.is_some() && !wanted.data().is_file() {
-        findings.push(no_data(wanted));
+    let place = Place::of(wanted);
+    if wanted.own || wanted.has_checkout() || wanted.names_data() {
+        findings.extend(bird_data::findings(&place, around).await?);
+    }
+    let databases = place.databases();
+    let (seen, ready) = Server::of(wanted, around).findings(&databases).await?;
+    findings.extend(seen);
+    if let Some(places) = wanted.places(around.state).filter(|_| !databases.is_empty()) {
+        let sound = findings.iter().all(|finding| finding.level != Level::Fail);
+        let agent = around.root.join(wanted.config.agent_file());
+        let deep = depth == Depth::Everything;
+        let extent = Extent {
+            postgres: ready,
+            agent: agent.is_file().then_some(agent.as_path()).filter(|_| deep),
+            sample: if deep && ready && sound { SAMPLE } else { 0 },
+            basics: true,
+        };
+        findings.extend(examine(wanted, &places, &extent, around).await?.into_iter().map(|(finding, _)| finding));
     }
     Ok(findings)
 }
 
-/// Makes what is missing of checkout and environment, and then runs the checks that could not be run before.
+/// Makes what is missing of checkout, data, environment and databases, and then runs the checks that could not be run
+/// before.
 ///
 /// # Errors
-/// Infrastructure when something cannot be fetched; usage for what the user must mend; `Interrupted`.
+/// Infrastructure when something cannot be fetched or does not come up; usage for what the user must mend; `Interrupted`.
 pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
-    if wanted.places(around.state).is_some() {
-        return Ok(());
-    }
+    let place = Place::of(wanted);
+    let complete = wanted.places(around.state).is_some() && !place.databases().is_empty();
     if wanted.own && !wanted.has_checkout() {
-        check_out(&wanted.checkout, around, say).await?;
+        clone::code(&wanted.checkout, around, say).await?;
     }
+    // The checkout shows only now where its services are.
+    let place = Place::of(wanted);
+    bird_data::ensure(&place, around, say).await?;
+    // A container fills its databases while the packages are installed.
+    let server = Server::of(wanted, around);
+    server.start(say).await?;
     if wanted.python.is_none() {
         python_env::provision(&spec(), around.state, around, say).await?;
     }
@@ -211,32 +239,74 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
             "remove that directory, and `autoharness prepare` makes it anew; or name another one in `bird_repo:`.",
         ));
     };
-    say("checking packages, tasks and databases; this takes a minute".into());
-    super::require(&examine(wanted, &places, around).await?)
+    let waited = server.wait(&place.databases(), say).await?;
+    if complete && !waited {
+        return Ok(());
+    }
+    say("checking packages, tasks and databases".into());
+    let (seen, ready) = server.findings(&place.databases()).await?;
+    super::require(&seen)?;
+    let extent = Extent { postgres: ready, agent: None, sample: 0, basics: true };
+    let findings = examine(wanted, &places, &extent, around).await?;
+    super::require(&findings.into_iter().map(|(finding, _)| finding).collect::<Vec<_>>())
 }
 
-async fn check_out(directory: &Path, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
-    let unfinished = directory.join(UNFINISHED);
-    if unfinished.exists() {
-        say(format!("removing a checkout of {CHECKOUT} that was interrupted"));
-        fs_err::remove_dir_all(directory)?;
+/// Before the baseline, and without a key: a tool call of the staged agent through its service, with a model of our own, and
+/// the gold SQL of a few tasks.
+///
+/// # Errors
+/// Usage when the agent cannot be loaded, or data and databases do not fit; infrastructure when the service does not work;
+/// `Interrupted`.
+pub async fn rehearse(
+    wanted: &Wanted<'_>,
+    rehearsal: &Rehearsal<'_>,
+    around: &Surroundings<'_>,
+    say: &dyn Fn(String),
+) -> Result<Finding> {
+    let Some(places) = wanted.places(around.state) else {
+        return Err(Error::infrastructure("BIRD-Interact is not installed")
+            .hint("run `autoharness prepare`, which installs it."));
+    };
+    say("canary: one tool call through the agent service with a scripted model, and the gold SQL of a few tasks".into());
+    let agent = rehearsal.staging.join(wanted.config.agent_file());
+    let extent = Extent { postgres: false, agent: Some(&agent), sample: SAMPLE, basics: false };
+    let findings = examine(wanted, &places, &extent, around).await?;
+    judge(findings, rehearsal.is_template)
+}
+
+/// Whose fault a failure is decides what it means: the template has none.
+fn judge(findings: Vec<(Finding, bool)>, is_template: bool) -> Result<Finding> {
+    for (finding, of_agent) in findings.iter().filter(|(finding, _)| finding.level != Level::Ok) {
+        let detail = &finding.detail;
+        match (of_agent, finding.level) {
+            (true, Level::Fail) => {
+                return Err(Error::usage(detail.clone())
+                    .hint("mend the agent file, or start over with `autoharness prepare --reset-agent`."));
+            }
+            (true, _) if is_template => {
+                return Err(Error::infrastructure(format!("the template agent did not work: {detail}"))
+                    .hint("`autoharness doctor` shows what is installed; nothing was spent."));
+            }
+            (true, _) => return Ok(finding.clone()),
+            (false, _) => {}
+        }
     }
-    if directory.symlink_metadata().is_ok() {
-        return Err(Error::usage(format!("{} exists and holds no {ADK}", directory.display()))
-            .hint("remove it, or name your own checkout in `bird_repo:`."));
-    }
-    say(format!("cloning {URL} at {}", &REVISION[..7]));
-    fs_err::create_dir_all(directory)?;
-    fs_err::write(&unfinished, "")?;
-    let Surroundings { supervisor, environment, cancel, .. } = around;
-    git(supervisor, environment, directory, &["init", "--quiet"], cancel).await?;
-    let fetch = ["fetch", "--quiet", "--depth", "1", URL, REVISION];
-    let offline = "check the network, or clone it yourself and name the checkout in `bird_repo:`.";
-    git_within(CLONE, supervisor, environment, directory, &fetch, cancel).await.map_err(|error| error.hint(offline))?;
-    let checkout = ["checkout", "--quiet", "--detach", "FETCH_HEAD"];
-    git_within(CLONE, supervisor, environment, directory, &checkout, cancel).await?;
-    fs_err::remove_file(&unfinished)?;
-    Ok(())
+    let findings: Vec<Finding> = findings.into_iter().map(|(finding, _)| finding).collect();
+    super::require(&findings)?;
+    let details: Vec<&str> = findings.iter().map(|finding| finding.detail.as_str()).collect();
+    Ok(Finding::ok("canary", details.join("; ")))
+}
+
+/// What doctor.py shall look at.
+struct Extent<'a> {
+    /// Whether the server can be asked.
+    postgres: bool,
+    /// The agent whose service is tried.
+    agent: Option<&'a Path>,
+    /// How many tasks have their gold SQL tried.
+    sample: usize,
+    /// Packages, code and names too.
+    basics: bool,
 }
 
 /// One line of doctor.py.
@@ -247,6 +317,9 @@ struct Said {
     level: String,
     message: String,
     hint: Option<String>,
+    /// Whether the agent is to blame.
+    #[serde(default)]
+    agent: bool,
 }
 
 /// Removes what killed checks left in the state directory: copies of the benchmark with its tasks. `doctor` takes no lock,
@@ -267,22 +340,28 @@ pub fn sweep(state: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the helper's checks.
-async fn examine(wanted: &Wanted<'_>, places: &Places, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
-    if !places.data.is_file() {
-        return Ok(vec![no_data(wanted)]);
-    }
+/// Runs the helper's checks; with each finding, whether the agent is to blame.
+async fn examine(
+    wanted: &Wanted<'_>,
+    places: &Places,
+    extent: &Extent<'_>,
+    around: &Surroundings<'_>,
+) -> Result<Vec<(Finding, bool)>> {
     let helper = bench::write_helper(&around.state.join("embedded"))?;
     sweep(around.state)?;
     let scratch =
         tempfile::Builder::new().prefix(&format!("{SCRATCH}{}-", std::process::id())).tempdir_in(around.state)?;
+    let mut options = bench::options(wanted.settings, places);
+    options.insert("postgres".into(), extent.postgres.into());
+    options.insert("oracle_sample".into(), extent.sample.into());
+    options.insert("basics".into(), extent.basics.into());
     let request = json!({
         "protocol": 1,
         "action": "doctor",
         "keep_traces": false,
-        "agent": {"path": null, "model": wanted.config.agent_model, "user_model": wanted.config.user_model,
+        "agent": {"path": extent.agent, "model": wanted.config.agent_model, "user_model": wanted.config.user_model,
             "reasoning_effort": null},
-        "options": bench::options(wanted.settings, places),
+        "options": options,
     });
     let mut env = wanted.environment(around.environment);
     env.push((crate::benchmark::protocol::SCRATCH_VARIABLE.into(), scratch.path().into()));
@@ -291,26 +370,20 @@ async fn examine(wanted: &Wanted<'_>, places: &Places, around: &Surroundings<'_>
     command.stdin = format!("{request}\n").into_bytes();
     command.grace = bench::GRACE;
     let said = run_captured(around.supervisor, command, CHECK, around.cancel).await?;
-    let mut findings: Vec<Finding> = Vec::new();
-    for line in said.stdout.split(|byte| *byte == b'\n') {
-        if let Ok(said) = serde_json::from_slice::<Said>(line) {
-            findings.push(finding(said, wanted, around));
-        }
-    }
-    let failing = findings.iter().any(|finding| finding.level == Level::Fail);
+    let lines = said.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Said>(line).ok());
+    let mut findings: Vec<(Finding, bool)> =
+        lines.map(|said| (said.agent, said)).map(|(agent, said)| (finding(said, wanted), agent)).collect();
+    let failing = findings.iter().any(|(finding, _)| finding.level == Level::Fail);
     if !said.exit.success() && !failing {
         let stderr = String::from_utf8_lossy(&said.stderr);
         let last = stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it says nothing");
         let detail = format!("the checks ended with {}: {last}", said.exit);
-        findings.push(Finding::fail("bird-interact", detail, "run `autoharness prepare`"));
-    }
-    if let Some(warning) = readable(&places.data, around.root) {
-        findings.push(warning);
+        findings.push((Finding::fail("bird-interact", detail, "run `autoharness prepare`"), false));
     }
     Ok(findings)
 }
 
-fn finding(said: Said, wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Finding {
+fn finding(said: Said, wanted: &Wanted<'_>) -> Finding {
     let level = match (said.ok, said.level.as_str()) {
         (true, _) => Level::Ok,
         (false, "error") => Level::Fail,
@@ -318,70 +391,8 @@ fn finding(said: Said, wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Findin
     };
     let fix = match said.check.as_str() {
         _ if said.ok => None,
-        "ground-truth" => Some(ground_truth(wanted)),
-        "postgres-login" => Some(postgres(wanted, around)),
-        "packages" | "model-call" if wanted.python.is_none() => Some("autoharness prepare".into()),
+        "packages" | "model-call" if wanted.python.is_none() && !said.agent => Some("autoharness prepare".into()),
         _ => said.hint,
     };
     Finding { name: said.check, level, detail: said.message, fix }
-}
-
-/// Gold SQL in the work tree is open to the coding agent, that of the hold-out included.
-fn readable(data: &Path, root: &Path) -> Option<Finding> {
-    let inside = fs_err::canonicalize(data).ok()?.starts_with(fs_err::canonicalize(root).ok()?);
-    inside.then(|| {
-        Finding::warn(
-            "hold-out",
-            format!("{} lies inside the experiment, where the coding agent can read the gold SQL", data.display()),
-            "move the tasks and their folders elsewhere, and name them in `bird_data_path:`",
-        )
-    })
-}
-
-fn no_data(wanted: &Wanted<'_>) -> Finding {
-    let set = wanted.set();
-    Finding::fail(
-        "data",
-        format!("the tasks are missing: {}", wanted.data().display()),
-        format!(
-            "git lfs install && git clone https://huggingface.co/datasets/birdsql/bird-interact-{set} ~/bird-interact-{set}; \
-             then {}",
-            ground_truth(wanted)
-        ),
-    )
-}
-
-/// How to get what the public data set leaves out. The benchmark's own merge empties its input when that is the output.
-fn ground_truth(wanted: &Wanted<'_>) -> String {
-    let set = wanted.set();
-    let adk = wanted.adk();
-    let script = adk.parent().unwrap_or(&adk).join("combine_public_with_gt.py");
-    let merged = format!("bird-interact-{set}/merged.jsonl");
-    format!(
-        "write to bird.bench25@gmail.com with the subject \"[bird-interact-{set} GT&Test Cases]\", save the file that is \
-         sent as ~/ground_truth.jsonl, and run: python3 {} ~/bird-interact-{set}/bird_interact_data.jsonl \
-         ~/ground_truth.jsonl ~/{merged} (the output must be another file than the input); then set \
-         `bird_data_path: ~/{merged}`",
-        script.display()
-    )
-}
-
-/// How to start the benchmark's PostgreSQL, or to name another one.
-fn postgres(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> String {
-    let settings = wanted.settings;
-    let named = format!("set pg_host, pg_port and pg_user, and {} in .env", settings.pg_password_env);
-    if find_program(around.environment, around.root, "docker").is_none() {
-        return format!("start the benchmark's PostgreSQL (its images need docker), or {named}");
-    }
-    let file = wanted.adk().join("docker-compose.yml");
-    let services = match settings.dataset {
-        BirdDataset::Lite => "up -d postgresql",
-        BirdDataset::Full => "--profile full up -d postgresql_full",
-    };
-    format!(
-        "docker compose -f {} {services} (port {}; it fills its databases for several minutes; its role is root with the \
-         password of that file), or {named}",
-        file.display(),
-        settings.dataset.default_port()
-    )
 }

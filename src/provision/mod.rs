@@ -1,6 +1,12 @@
 //! What an experiment needs of its surroundings: what `prepare` and `doctor` share.
 
+mod bird_clone;
+mod bird_container;
+mod bird_data;
+mod bird_filling;
 pub mod bird_interact;
+mod bird_postgres;
+mod bird_tasks;
 pub mod canary;
 mod estimate;
 pub mod harbor;
@@ -78,11 +84,20 @@ pub struct Surroundings<'a> {
     pub cancel: &'a Cancel,
 }
 
+/// How closely [`check`] looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// At what must be there before anything is made or paid for: seconds.
+    Needed,
+    /// At everything that can be tried for nothing: a minute or two.
+    Everything,
+}
+
 /// Looks at everything the configured benchmark needs.
 ///
 /// # Errors
 /// `Interrupted`; what is missing is a finding, not an error.
-pub async fn check(config: &Config, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
+pub async fn check(config: &Config, around: &Surroundings<'_>, depth: Depth) -> Result<Vec<Finding>> {
     let mut findings = quick(config, around.root, around.environment);
     if config.benchmark == Benchmark::Demo || config.agent_file().ends_with(".py") {
         findings.push(python(around).await?);
@@ -99,7 +114,7 @@ pub async fn check(config: &Config, around: &Surroundings<'_>) -> Result<Vec<Fin
         findings.extend(thorough);
     }
     if let Some(wanted) = bird_interact::Wanted::of(config, around.root, around.environment) {
-        let thorough = bird_interact::findings(&wanted, around).await?;
+        let thorough = bird_interact::findings(&wanted, around, depth).await?;
         findings.retain(|finding| thorough.iter().all(|better| better.name != finding.name));
         findings.extend(thorough);
     }
@@ -138,13 +153,16 @@ pub struct Rehearsal<'a> {
 /// Tries, without keys and without money, what a run stands on. Says what works.
 ///
 /// # Errors
-/// As [`canary::canary`]; infrastructure when what [`provide`] installs is not there.
+/// As [`canary::canary`] and [`bird_interact::rehearse`]; infrastructure when what [`provide`] installs is not there.
 pub async fn rehearse(
     config: &Config,
     rehearsal: &Rehearsal<'_>,
     around: &Surroundings<'_>,
     say: &dyn Fn(String),
 ) -> Result<Option<Finding>> {
+    if let Some(wanted) = bird_interact::Wanted::of(config, around.root, around.environment) {
+        return bird_interact::rehearse(&wanted, rehearsal, around, say).await.map(Some);
+    }
     let Some(wanted) = Wanted::of(config, around.root, around.environment) else { return Ok(None) };
     let Some(install) = harbor::locate(&wanted, around).await? else {
         return Err(

@@ -349,18 +349,41 @@ def check_two_runs(bed):
 
 # ------------------------------------------------------------------------------------------------------------ doctor
 
+TOOLLESS = '''from google.adk import Agent
+from google.adk.models.lite_llm import LiteLlm
+
+
+def broken(word: str) -> str:
+    """Fails."""
+    raise RuntimeError("no")
+
+
+def build_agent(mode):
+    return Agent(name="a", model=LiteLlm(model="openai/x", num_retries=0), instruction="x", tools=[])
+'''
+
 
 def check_doctor(bed):
-    result = subprocess_json(bed, bed.start(action="doctor", program="doctor.py"))
-    assert all(finding["ok"] for finding in result), result
-    path = bed.path("data/public.jsonl")
-    with open(path, "w", encoding="utf-8") as file:
-        import json
+    for mode in ("a-interact", "c-interact"):
+        result = subprocess_json(bed, bed.start(action="doctor", program="doctor.py", mode=mode))
+        assert all(finding["ok"] for finding in result), result
+        said = {finding["check"]: finding["message"] for finding in result}
+        assert "called" in said["model-call"] and "gold SQL of 4 tasks passes" in said["oracle"], said
 
-        file.writelines(json.dumps(tasks.public(task)) + "\n" for task in tasks.TASKS)
-    result = subprocess_json(bed, bed.start(action="doctor", program="doctor.py", options={"data_path": path}))
-    failed = {finding["check"] for finding in result if not finding["ok"]}
-    assert failed == {"ground-truth"}, result
+
+def check_doctor_agents(bed):
+    """A call of a tool through the agent service tells the agent's faults from everybody else's."""
+    for source, level, text in (
+        ("def build_agent(mode):\n    return missing\n", "error", "cannot be loaded: agent.py line 2: NameError"),
+        (TOOLLESS, "warning", "offered the model no tool"),
+        (TOOLLESS.replace("tools=[]", "tools=[broken]"), "warning", "agent.py line 7: RuntimeError: no"),
+        (TOOLLESS.replace('"openai/x"', '"anthropic/x"'), "warning", "calls another model"),
+    ):
+        agent = bed.agent(source)
+        started = bed.start(action="doctor", program="doctor.py", agent=agent, options={"oracle_sample": 0})
+        found = [finding for finding in subprocess_json(bed, started) if not finding["ok"]]
+        assert len(found) == 1 and found[0]["agent"] and found[0]["level"] == level, found
+        assert text in found[0]["message"], found
 
 
 def subprocess_json(bed, started):

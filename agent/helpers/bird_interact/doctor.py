@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 """Checks everything that a run needs before it costs anything. Reads the same request as bench.py, from stdin.
 
-Answers with one JSON object a line: {"event": "finding", "check", "ok", "level", "message", "hint"?}. Level "error" means
-that scores would be missing or wrong, "warning" that something should be known. Options beside those of bench.py:
-oracle_sample (tasks whose gold SQL is handed in, default 4; 0 for none), smoke (default true).
+Answers with one JSON object a line: {"event": "finding", "check", "ok", "level", "message", "hint"?, "agent"?}. Level
+"error" means that scores would be missing or wrong, "warning" that something should be known; "agent" is true where the
+agent is to blame. That the data is whole and the databases are filled is seen to elsewhere, before this is asked.
+
+Options beside those of bench.py: basics (packages, code, names; default true), postgres (whether the server can be asked,
+default true), oracle_sample (tasks whose gold SQL is handed in, default 4; 0 for none). Where the request names an agent,
+one call of a tool is made through its service.
 
 Exit status: 0 without errors, 1 with errors, 2 when the request makes no sense.
 """
@@ -11,7 +15,6 @@ Exit status: 0 without errors, 1 with errors, 2 when the request makes no sense.
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -19,14 +22,13 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import bench  # noqa: E402
 import dataset  # noqa: E402
+import smoke  # noqa: E402
 from postgres import PostgresError, Server  # noqa: E402
 from run import Run  # noqa: E402
 from environment import without_secrets  # noqa: E402
 from services import CODE  # noqa: E402
 from sockets import StartError  # noqa: E402
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-TOOLS = ("psql", "createdb", "dropdb")
 # Distribution names, for the hint; google-adk and litellm declare neither mcp nor the ones the services need.
 PACKAGES = {
     "google.adk": "google-adk",
@@ -42,7 +44,6 @@ PACKAGES = {
 }
 LONGEST_ALIAS = len("ah01234567t99999")
 SNAPSHOT = "__p1snap"
-SMOKE_LIMIT_S = 180
 SHOWN = 5
 
 
@@ -57,7 +58,7 @@ class Doctor:
         self.server = Server(pg["host"], pg["port"], pg["user"], password, without_secrets(os.environ))
         self.tasks = {}
 
-    def report(self, check, ok, message, hint=None, level="error"):
+    def report(self, check, ok, message, hint=None, level="error", agent=False):
         self.errors += not ok and level == "error"
         self.say(
             event="finding",
@@ -66,21 +67,13 @@ class Doctor:
             level="info" if ok else level,
             message=message,
             **({"hint": hint} if hint and not ok else {}),
+            **({"agent": True} if agent else {}),
         )
         return ok
 
     def few(self, names):
         names = sorted(names)
         return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-    def postgres_tools(self):
-        missing = [tool for tool in TOOLS if not shutil.which(tool)]
-        return self.report(
-            "postgres-tools",
-            not missing,
-            f"not on PATH: {', '.join(missing)}" if missing else "psql, createdb, dropdb found",
-            "Debian: apt-get install postgresql-client; macOS: brew install libpq.",
-        )
 
     def packages(self):
         text = "import importlib.util as u, sys; print(' '.join(m for m in sys.argv[1:] if not u.find_spec(m.split('.')[0]) or not u.find_spec(m)))"
@@ -107,24 +100,22 @@ class Doctor:
             f"{self.options['python']} -m pip install -r requirements.txt",
         )
 
-    def smoke(self):
-        done = subprocess.run(
-            [self.options["python"], "-s", "-B", os.path.join(HERE, "smoke.py")],
-            capture_output=True,
-            text=True,
-            timeout=SMOKE_LIMIT_S,
-            env=without_secrets(os.environ),
-            cwd=HERE,
-        )
-        lines = done.stderr.strip().splitlines()
-        return self.report(
-            "model-call",
-            done.returncode == 0,
-            "a model can call a tool"
-            if done.returncode == 0
-            else f"a scripted model could not call a tool: {lines[-1][:300] if lines else 'no reason given'}",
-            "install the versions of requirements.txt; newer ones are often incomplete.",
-        )
+    async def smoke(self, agent_file):
+        try:
+            tool = await smoke.smoke(self.options, agent_file)
+        except smoke.AgentFault as fault:
+            text = f"in a pretended task: {fault}" if fault.loads else str(fault)
+            hint = "look at it before you pay for a run." if fault.loads else "mend the agent file."
+            level = "warning" if fault.loads else "error"
+            return self.report("agent", False, text, hint, level, agent=True)
+        except StartError as error:
+            return self.report(
+                "model-call",
+                False,
+                f"no tool could be called through the agent service: {error}",
+                "install the versions of requirements.txt; newer ones are often incomplete.",
+            )
+        return self.report("model-call", True, f"a scripted model called {tool} through the agent service")
 
     def adk(self):
         directory = self.options["adk_dir"]
@@ -145,36 +136,13 @@ class Doctor:
             )
         return ok
 
-    def data(self):
+    def data(self, basics):
         try:
             self.tasks = dataset.load(self.options["data_path"])
         except dataset.DataError as error:
             return self.report("data", False, str(error), "run `autoharness prepare`.")
-        self.report("data", True, f"{len(self.tasks)} tasks on {len(self.databases())} databases")
-        missing = {name: dataset.missing_truth(task) for name, task in self.tasks.items()}
-        missing = {name: what for name, what in missing.items() if what}
-        self.report(
-            "ground-truth",
-            not missing,
-            f"{len(missing)} of {len(self.tasks)} tasks have no ground truth, such as {self.few(missing)}: "
-            f"they would score 0.0 whatever the agent does"
-            if missing
-            else "every task has its ground truth",
-            "ask the authors for the ground truth and merge it; the output must be another file than the input.",
-        )
-        absent = []
-        for name in self.databases():
-            folder = dataset.folder(name, self.options["data_path"], self.options["adk_dir"], self.options["dataset"])
-            files = [name + ending for ending in ("_schema.txt", "_column_meaning_base.json", "_kb.jsonl")]
-            absent += [
-                f"{name}/{file}" for file in files if not folder or not os.path.isfile(os.path.join(folder, file))
-            ]
-        self.report(
-            "data-folders",
-            not absent,
-            f"missing beside the tasks: {self.few(absent)}" if absent else "schemas and knowledge are there",
-            "the agent would be told that there is no schema; fetch the whole data set.",
-        )
+        if not basics:
+            return True
         long = [
             name
             for name in self.databases()
@@ -206,7 +174,6 @@ class Doctor:
                 f"cannot log in as {where}: {error}",
                 f"start the server, or set pg_host, pg_port, pg_user and {pg['password_env']}.",
             )
-        self.report("postgres-login", True, f"logged in as {where}")
         if rights[0] == "t":
             self.report(
                 "postgres-role",
@@ -222,26 +189,16 @@ class Doctor:
                 "the role may create databases" if rights[1] == "t" else "the role may not create databases",
                 f"as a superuser: ALTER ROLE {pg['user']} CREATEDB.",
             )
-        self.templates()
-        leaked = self.server.leaked()
-        self.report(
-            "leaked-copies",
-            not leaked,
-            f"{len(leaked)} copies of ended runs: {self.few(leaked)}" if leaked else "no copies of ended runs",
-            "the next run removes them.",
-            level="warning",
-        )
-        return True
-
-    def templates(self):
-        known = set(self.server.query("SELECT datname FROM pg_database"))
-        missing = [name for name in self.databases() if f"{name}_template" not in known]
-        self.report(
-            "templates",
-            not missing,
-            f"no template for {self.few(missing)}" if missing else f"{len(self.databases())} templates found",
-            "the server is still being filled, or lacks the data set; it takes several minutes.",
-        )
+            # The benchmark ends every session of a copy before it drops it, and only a superuser may end that one.
+            vacuum = self.server.query("SHOW autovacuum")[0]
+            self.report(
+                "autovacuum",
+                vacuum == "off",
+                f"autovacuum is {vacuum}"
+                + ("" if vacuum == "off" else ": when it visits a copy, this role cannot reset it, and the trial fails"),
+                "as a superuser: ALTER SYSTEM SET autovacuum = off; SELECT pg_reload_conf()",
+                level="warning",
+            )
         busy = self.server.query("SELECT DISTINCT datname FROM pg_stat_activity WHERE datname LIKE '%\\_template'")
         self.report(
             "template-sessions",
@@ -251,33 +208,15 @@ class Doctor:
             else "nobody is connected to a template",
             "close that session.",
         )
-        # Looked for in the database of the same content: a session in a template keeps others from copying it.
-        empty, unseen = [], []
-        for name in self.databases():
-            if name not in known:
-                unseen.append(name)
-                continue
-            tables = self.server.query(
-                "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-                "WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')",
-                database=name,
-            )
-            filled = " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables) or "false"
-            if self.server.query(f"SELECT {filled}", database=name) != ["t"]:
-                empty.append(name)
+        leaked = self.server.leaked()
         self.report(
-            "tables",
-            not empty,
-            f"without any rows: {self.few(empty)}" if empty else "the databases hold rows",
-            "the import of the server's dumps failed, which it only logs; make the container anew.",
+            "leaked-copies",
+            not leaked,
+            f"{len(leaked)} copies of ended runs: {self.few(leaked)}" if leaked else "no copies of ended runs",
+            "the next run removes them.",
+            level="warning",
         )
-        if unseen:
-            self.report(
-                "tables-unseen",
-                False,
-                f"there is no database {self.few(unseen)} beside its template to look into",
-                level="warning",
-            )
+        return True
 
     async def oracle(self, size):
         """Hands in gold SQL: whatever does not pass has broken data, tests or databases."""
@@ -295,6 +234,8 @@ class Doctor:
             ),
         )
         sample = order[:size]
+        if not sample:  # Only gold of several statements, which the benchmark's own oracle cannot hand in.
+            return
         failed = {}
         request = {**self.request, "keep_traces": False, "timeout_s": None, "concurrency": 2}
         async with Run(request, {**self.options, "mode": "oracle"}, self.tasks, lambda **_: None) as run:
@@ -314,19 +255,23 @@ class Doctor:
             f"gold SQL does not pass: {'; '.join(f'{name}: {why}' for name, why in list(failed.items())[:SHOWN])}"
             if failed
             else f"the gold SQL of {len(sample)} tasks passes",
+            "databases, tests or gold SQL do not fit together; where the server was only busy, run the same command again.",
         )
 
     async def examine(self, extra):
-        tools, packages = self.postgres_tools(), self.packages()
-        if packages and extra.get("smoke", True):
-            self.smoke()
-        adk, data = self.adk(), self.data()
+        basics = extra.get("basics", True)
+        agent = (self.request.get("agent") or {}).get("path")
+        packages, adk = not basics or self.packages(), not basics or self.adk()
+        if agent and packages and adk:
+            await self.smoke(agent)
+        data = self.data(basics)
         try:
-            reachable = tools and self.postgres()
+            if basics and extra.get("postgres", True):
+                self.postgres()
         except PostgresError as error:
-            reachable = self.report("postgres", False, f"PostgreSQL failed on the way: {error}")
+            self.report("postgres", False, f"PostgreSQL failed on the way: {error}")
         size = int(extra.get("oracle_sample", 4))
-        if size and reachable and packages and adk and data and not self.errors:
+        if size and packages and adk and data and not self.errors:
             try:
                 await self.oracle(size)
             except StartError as error:

@@ -14,6 +14,8 @@ import time
 COPY = re.compile(r".+__ah([0-9a-f]{8})t[0-9]+(?:__p1snap)?\Z")
 COPY_SQL = "__ah[0-9a-f]{8}t[0-9]+(__p1snap)?$"
 APPLICATION = "autoharness_"
+# Only a superuser may end the server's own workers, and dropping a database ends its autovacuum by itself.
+CLIENT = "backend_type = 'client backend'"
 CONNECT_LIMIT_S = 10
 QUERY_LIMIT_S = 60
 SWEEP_LIMIT_S = 40
@@ -88,7 +90,7 @@ class Server:
             identifier = '"' + name.replace('"', '""') + '"'
             try:
                 self.query(
-                    f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {quoted(name)}",
+                    f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {quoted(name)} AND {CLIENT}",
                     f"DROP DATABASE IF EXISTS {identifier}",
                 )
             except PostgresError as error:
@@ -103,7 +105,7 @@ class Server:
         """
         deadline = time.monotonic() + limit
         marker = quoted(f"%\\_\\_ah{run}t%")
-        mine = f"pid <> pg_backend_pid() AND (datname LIKE {marker} OR query LIKE {marker})"
+        mine = f"pid <> pg_backend_pid() AND {CLIENT} AND (datname LIKE {marker} OR query LIKE {marker})"
         active = f"{mine} AND (state = 'active' OR datname LIKE {marker})"
         while True:
             self.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {active}")

@@ -1,83 +1,196 @@
-"""One call of a model with a tool, through google-adk's own model class, against a model of our own on loopback.
+"""One call of a tool by the agent, through the agent service that runs use, with a model of our own on loopback.
 
-Imports prove nothing: some releases of litellm import a package that they do not declare, only when a request has tools.
-Prints nothing and exits 0 when the call works; else the exception.
+Imports prove nothing: some releases of litellm import a package that they do not declare, only when a request has tools. The
+agent is the experiment's own; what it calls beside the model (the database, the user) is pretended on loopback too. No key
+and no address of anybody else's plays a part.
 """
 
 import asyncio
-import http.server
+import contextlib
 import json
 import os
-import threading
+import secrets
+import shutil
+import tempfile
 
+import http1
+from services import AGENT_CODE, AgentError, AgentService, StartError, copy_code, listen, without_secrets
+
+START_LIMIT_S = 120.0
+TURN_LIMIT_S = 120.0
+MODEL = "openai/smoke"
+# Called when the agent has them, because every agent's tools end here; else the first one that is offered.
+LIKELY = ("execute_sql", "ask_user", "submit_sql")
+# What the pretended database and user answer, whatever is asked.
 ANSWER = {
-    "id": "x",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "m",
-    "choices": [
-        {
-            "index": 0,
-            "finish_reason": "tool_calls",
-            "message": {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [
-                    {"id": "c", "type": "function", "function": {"name": "probe", "arguments": '{"word": "here"}'}}
-                ],
-            },
-        }
-    ],
-    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    "status": "ok",
+    "success": True,
+    "result": "1",
+    "schema": "CREATE TABLE t (x int);",
+    "column_meanings": "{}",
+    "meaning": "a number",
+    "names": ["x"],
+    "knowledge": "[]",
+    "answer": "Yes.",
+    "passed": False,
+    "reward": 0.0,
+    "message": "SQL failed Phase 1. It is not correct.",
 }
 
 
-class Model(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+class AgentFault(Exception):
+    """The agent is to blame. `loads` says whether it got as far as running."""
 
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(ANSWER).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def __init__(self, text, loads):
+        super().__init__(text)
+        self.loads = loads
 
 
-def probe(word: str) -> str:
-    """Says that the call arrived."""
-    return word
+class World:
+    """The model, the database and the user, behind one port."""
+
+    def __init__(self):
+        self.called, self.answered, self.requests = None, False, 0
+
+    async def handle(self, method, path, body):
+        if path.endswith("/chat/completions"):
+            return 200, json.dumps(self.complete(json.loads(body))).encode()
+        return 200, json.dumps(ANSWER).encode()
+
+    def complete(self, request):
+        self.requests += 1
+        tools = {tool["function"]["name"]: tool["function"] for tool in request.get("tools") or []}
+        # Told by its id, not by its place: an agent may add messages of its own behind the answer of a tool.
+        self.answered |= any(message.get("tool_call_id") == "smoke_1" for message in request["messages"])
+        message = {"role": "assistant", "content": "Done."}
+        if tools and not self.called:
+            name = next((name for name in LIKELY if name in tools), next(iter(tools)))
+            self.called = name
+            arguments = json.dumps(arguments_for(tools[name].get("parameters") or {}))
+            call = {"id": "smoke_1", "type": "function", "function": {"name": name, "arguments": arguments}}
+            message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        return {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "smoke",
+            "choices": [
+                {"index": 0, "finish_reason": "tool_calls" if "tool_calls" in message else "stop", "message": message}
+            ],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        }
 
 
-async def call(base):
-    from google.adk import Agent
-    from google.adk.models.lite_llm import LiteLlm
-    from google.adk.runners import InMemoryRunner
-    from google.genai import types
+def arguments_for(schema):
+    """Something of the right kind for every argument that a tool demands."""
+    kinds = {"integer": 1, "number": 1, "boolean": True, "array": [], "object": {}}
+    properties = schema.get("properties") or {}
+    return {name: kinds.get((properties.get(name) or {}).get("type"), "SELECT 1") for name in schema.get("required") or []}
 
-    # Nobody's real key or address may play a part in this.
-    model = LiteLlm(model="openai/probe", api_base=base, api_key="probe", num_retries=0)
-    runner = InMemoryRunner(
-        agent=Agent(name="probe", model=model, instruction="Probe.", tools=[probe]), app_name="probe"
+
+def state(mode, task):
+    """The state of a session as the orchestrator fills it in, for the names that an instruction may use."""
+    common = {"task_id": task, "db_name": "t", "dialogue_history": [], "tool_trajectory": []}
+    if mode == "c-interact":
+        more = {"mode": mode, "db_schema": ANSWER["schema"], "external_kg": "[]", "max_turn": 3, "phase_max_turns": 9}
+        return {**common, **more, "model_turns": 0}
+    return {
+        **common,
+        "user_query": "What is one?",
+        "current_phase": 1,
+        "budget_remaining": 20.0,
+        "initial_budget": 20.0,
+        "total_reward": 0.0,
+        "adk_events": [],
+        "phase1_completed": False,
+        "phase2_completed": False,
+        "task_done": False,
+    }
+
+
+def environment(port):
+    """The agent service's, without anything that is a secret or leads to somebody else."""
+    base = f"http://127.0.0.1:{port}/v1"
+    chosen = {name: value for name, value in without_secrets(os.environ).items() if not name.startswith("AUTOHARNESS_")}
+    chosen.pop("AGENT_REASONING_EFFORT", None)
+    chosen.update(
+        PYTHONUNBUFFERED="1",
+        PYTHONDONTWRITEBYTECODE="1",
+        NO_PROXY="localhost,127.0.0.1,::1",
+        no_proxy="localhost,127.0.0.1,::1",
+        LITELLM_LOCAL_MODEL_COST_MAP="True",
+        AGENT_MODEL=MODEL,
+        SYSTEM_AGENT_MODEL=MODEL,
+        OPENAI_API_BASE=base,
+        OPENAI_BASE_URL=base,
+        OPENAI_API_KEY="smoke",
+        LITELLM_API_BASE=base,
+        LITELLM_API_KEY="smoke",
+        DB_ENV_PORT=str(port),
+        USER_SIM_PORT=str(port),
     )
-    session = await runner.session_service.create_session(app_name="probe", user_id="u")
-    message = types.Content(role="user", parts=[types.Part(text="go")])
-    async for event in runner.run_async(user_id="u", session_id=session.id, new_message=message):
-        for part in event.content.parts if event.content else []:
-            if part.function_response and "here" in str(part.function_response.response):
-                return
-    raise RuntimeError("the tool was not called")
+    return chosen
 
 
-def main():
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    asyncio.run(call(f"http://127.0.0.1:{server.server_address[1]}/v1"))
+async def _post(agent, world, path, body, limit):
+    status, answer = await http1.request(agent.port, "POST", path, body, limit=limit)
+    if status == 200:
+        return
+    with contextlib.suppress(ValueError):
+        detail = json.loads(answer).get("detail")
+        if isinstance(detail, dict):
+            error = detail.get("error") or "no reason given"
+            if detail.get("kind") == "agent":
+                raise AgentFault(error, loads=True)
+            if not world.requests and "No module named" not in error:
+                raise AgentFault(f"it calls another model than the configured one (AGENT_MODEL): {error}", loads=True)
+            raise StartError(f"a model could not be called: {error}")
+    raise StartError(f"the agent service answered {status} to {path}: {answer[:300].decode('utf-8', 'replace')}")
 
 
-if __name__ == "__main__":
-    main()
+async def smoke(options, agent_file):
+    """Returns the name of the tool that was called.
+
+    Raises AgentFault for what the agent is to blame for, StartError for everything else.
+    """
+    scratch = tempfile.mkdtemp(prefix="smoke-", dir=os.environ.get("AUTOHARNESS_SCRATCH") or None)
+    world, server, agent, guards, task = World(), None, None, [], f"smoke_{secrets.token_hex(4)}"
+    try:
+        view = os.path.join(scratch, "agent")
+        copy_code(options["adk_dir"], view, AGENT_CODE)
+        door, guard = listen()
+        guards.append(guard)
+        port = door.getsockname()[1]
+        server = await http1.serve(door, world.handle)
+        sock, guard = listen()
+        guards.append(guard)
+        agent = AgentService("smoke")
+        surroundings = {**environment(port), "SYSTEM_AGENT_PORT": str(sock.getsockname()[1])}
+        log, mode = os.path.join(scratch, "agent.log"), options["mode"]
+        await agent.start(options["python"], view, surroundings, log, sock, guard, mode, agent_file)
+        await agent.prepared(START_LIMIT_S)
+        try:
+            await agent.load(START_LIMIT_S)
+        except AgentError as error:
+            raise AgentFault(f"the agent file cannot be loaded: {error}", loads=False) from None
+        session = {"task_id": task, "mode": mode, "state": state(mode, task), "reset": True}
+        await _post(agent, world, "/init_session", session, 60)
+        await _post(agent, world, "/run_session", {**session, "message": "What is one?"}, TURN_LIMIT_S)
+        if not world.requests:
+            raise AgentFault("the agent did not call the configured model (AGENT_MODEL)", loads=True)
+        if not world.called:
+            raise AgentFault("the agent offered the model no tool", loads=True)
+        if not world.answered:
+            raise AgentFault(f"the model called {world.called}, and never heard what came of it", loads=True)
+        return world.called
+    except OSError as error:
+        raise StartError(f"{error}; {agent.child.tail() if agent and agent.child else ''}") from None
+    finally:
+        if agent is not None and agent.child is not None:
+            await agent.child.end()
+        if server is not None:
+            server.close()
+        for guard in filter(None, guards):
+            guard.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+

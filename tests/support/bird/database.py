@@ -128,6 +128,8 @@ class Database:
                     "-c",
                     "synchronous_commit=off",
                     "-c",
+                    "autovacuum=off",
+                    "-c",
                     "unix_socket_directories=",
                     "-c",
                     "max_connections=100",
