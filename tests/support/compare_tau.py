@@ -149,7 +149,8 @@ class Bench:
         log, peak, begun = os.path.join(self.place, "log"), 0.0, time.monotonic()
         with open(log, "w", encoding="utf-8") as file:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment, text=True
+                command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment, text=True,
+                start_new_session=True,  # Linux shares a busy machine out among sessions.
             )
             process.stdin.write(given)
             process.stdin.close()
@@ -185,27 +186,30 @@ class Bench:
         figures = self.measured([self.options.python, "-B", __file__, "--upstream"], json.dumps(settings) + "\n")
         return read_json(out), figures
 
-    def run_ours(self, concurrency):
-        """The same tasks through the binary: (reward, outcome, error) by task, and the figures."""
+    def run_ours(self, concurrency, timed=True):
+        """The same tasks through the binary: (reward, outcome, error) by task, and the figures. A run that is not timed is
+        the one that `prepare` makes anyway."""
         options, root = self.options, os.path.join(self.place, "experiment")
-        harness = [options.autoharness, "-C", root]
+        harness, figures = [options.autoharness, "-C", root], None
+        ledger = os.path.join(root, ".git", "autoharness", "ledger.jsonl")
         if not os.path.isdir(root):
             self.measured([options.autoharness, "init", root, "--benchmark", "tau-bench"])
             with open(os.path.join(root, "experiment_config.yaml"), "w", encoding="utf-8") as file:
                 file.write(
                     f"benchmark: tau-bench\ndomain: {options.domain}\nagent_model: {MODEL}\njudge_model: {JUDGE}\n"
                     f"tau2_python: {options.python}\ntau2_data_dir: {self.data}\nper_task_timeout: 600\n"
-                    "infra_retries: 0\nmin_evidence: 0.1\n"
+                    f"infra_retries: 0\nmin_evidence: 0.1\nmax_concurrency: {concurrency}\n"
                 )
-            if options.split == "test":
-                self.measured([*harness, "prepare"])
-        # A domain without splits is run as a whole by `prepare` alone.
-        work = ["benchmark", "--split", "test", "--fresh"] if options.split == "test" else ["prepare", "--accept", "--fresh"]
-        if work[0] == "benchmark":
-            work += ["--concurrency", str(concurrency)]
-        ledger = os.path.join(root, ".git", "autoharness", "ledger.jsonl")
-        known = len(lines(ledger))
-        figures = self.measured([*harness, *work])
+            figures = self.measured([*harness, "prepare"])
+        if options.split == "test" and timed:
+            known = len(lines(ledger))
+            work = ["benchmark", "--split", "test", "--fresh", "--concurrency", str(concurrency)]
+            figures = self.measured([*harness, *work])
+        elif figures is None:
+            known = len(lines(ledger))  # A domain without splits is run as a whole by `prepare` alone.
+            figures = self.measured([*harness, "prepare", "--accept", "--fresh"])
+        else:
+            known = 0
         events = [json.loads(line)["event"] for line in lines(ledger)[known:]]
         trials = {event["trial"]["task"]: event["trial"] for event in events if "trial" in event}
         return {name: (one["reward"], one["outcome"], one.get("error")) for name, one in trials.items()}, figures
@@ -294,7 +298,7 @@ def main():
 
 def faulty(bench):
     print(f"{bench.options.domain} {bench.options.split}, with faults")
-    return compare(bench, bench.run_upstream(10)[0], bench.run_ours(10)[0])
+    return compare(bench, bench.run_upstream(10)[0], bench.run_ours(10, timed=False)[0])
 
 
 def timed(bench, options):

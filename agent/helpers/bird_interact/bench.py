@@ -8,12 +8,14 @@ that `options.python` names, where google-adk and its companions are installed.
     run.py        one run: orchestrators, aliases, copies, cleaning up
     host.py       the services, for many runs    link.py      a run's side of it
     guard.py      a service and its door         seal.py      how processes know each other
-    nursery.py    forks agents' processes        service.py   what these do
+    nursery.py    forks agents' processes        nurse.py     the host's side of it
+    service.py    what these processes do        first_call.py a call of a model, for what it imports
     services.py   starting, ending, views        processes.py what the kernel does about orphans
     proxy.py      what is forwarded, recorded, refused        http1.py, sockets.py
     verdict.py    what a trial counts as         report.py    what is told of it
     dataset.py    the tasks                      postgres.py  psql
     environment.py what a process may know       doctor.py    checks before money is spent
+    smoke.py      one call of a tool by the agent, with a scripted model
 
 Beside the actions of the protocol there is "host": starts a host and answers with {"event": "host", "host": …} once its door
 is open; it ends with SIGTERM, with its parent, or with a log event that says which of its processes ended. What is in "host"

@@ -16,17 +16,16 @@ import tempfile
 
 import dataset
 import environment
+from nurse import Nursery
 from processes import become_subreaper, end_strays
 from seal import Seal
-from services import HERE, Child, Upstream, make_view
+from services import Upstream, make_view
 from sockets import StartError, listen
 
-SERVICE_START_S = 120.0
-NURSERY = os.path.join(HERE, "nursery.py")
+# A machine that is busy with other things takes long to import what there is.
+SERVICE_START_S = 240.0
 # How long a caller may take to show its seal.
 GREETING_S = 10.0
-# The port that the nursery is asked for, in its message; see nursery.py.
-PORT_BYTES = 8
 DRAIN_S = 2.0
 
 
@@ -43,9 +42,9 @@ class Host:
             "db": Upstream("db", "db_environment.server"),
             "user": Upstream("user", "user_simulator.server"),
         }
-        self.nursery = self.nursery_control = self.door = None
+        self.nursery = None if options["mode"] == "oracle" else Nursery()
+        self.door = None
         self.guards, self.callers = [], set()
-        self.nursery_ready = asyncio.Event()
         self.state = {"state": "starting"}
         self.changed = asyncio.Event()
         self.tending = None
@@ -77,29 +76,13 @@ class Host:
                 options["python"], self.view, environments[kind], log, sockets[kind], self.key, warm=warm
             )
             sockets[kind].close()
-        if options["mode"] != "oracle":
-            await self._start_nursery()
+        if self.nursery is not None:
+            await self.nursery.start(options["python"], self.view, environment.base(options, secret=False), self.logs)
         sock, guard = listen()
         self.guards.append(guard)
         self.port = sock.getsockname()[1]
         self.door = await asyncio.start_server(self._greet, sock=sock)
         self.tending = asyncio.ensure_future(self._tend())
-
-    async def _start_nursery(self):
-        self.nursery_control, theirs = socket.socketpair()
-        self.nursery_control.setblocking(False)
-        try:
-            self.nursery = await Child.start(
-                "nursery",
-                self.options["python"],
-                ["--file", NURSERY, str(theirs.fileno())],
-                self.view,
-                environment.base(self.options, secret=False),
-                os.path.join(self.logs, "nursery.log"),
-                (theirs.fileno(),),
-            )
-        finally:
-            theirs.close()
 
     def described(self):
         """What a run must know to use this host. Holds the key: for stdin only."""
@@ -117,16 +100,16 @@ class Host:
         """Waits until the services are up, and then until one of them ends."""
         watched = {asyncio.ensure_future(service.child.process.wait()): service for service in self.upstream.values()}
         if self.nursery is not None:
-            watched[asyncio.ensure_future(self.nursery.process.wait())] = None
+            watched[asyncio.ensure_future(self.nursery.child.process.wait())] = None
         rising = asyncio.ensure_future(self._rise())
         try:
             await rising
             self._set(state="healthy")
             done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             service = watched[done.pop()]
-            name, child = ("nursery", self.nursery) if service is None else (f"{service.kind} service", service.child)
+            kept, name = (self.nursery, "nursery") if service is None else (service, f"{service.kind} service")
             # Its log may quote tasks.
-            self._set(state="ended", reason=f"the {name} ended with {child.status()}")
+            self._set(state="ended", reason=f"the {name} ended with {kept.child.status()}")
         except StartError as error:
             self._set(state="ended", reason=str(error))
         finally:
@@ -137,7 +120,7 @@ class Host:
     async def _rise(self):
         waits = [service.healthy(SERVICE_START_S, self.seal) for service in self.upstream.values()]
         if self.nursery is not None:
-            waits.append(self._nursery_up())
+            waits.append(self.nursery.up(SERVICE_START_S))
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         try:
             await asyncio.gather(*tasks)
@@ -145,26 +128,6 @@ class Host:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _nursery_up(self):
-        """Waits until the nursery has imported what agents need. Whatever fails here is no agent's fault."""
-        said = b""
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
-            said = await asyncio.wait_for(self._nursery_says(), SERVICE_START_S)
-        state = json.loads(said) if said.endswith(b"\n") else {}
-        if state.get("state") != "prepared":
-            reason = state.get("error") or self.nursery.tail() or "it gave no sign"
-            raise StartError(f"the agent service did not start: {reason}")
-        self.nursery_ready.set()
-
-    async def _nursery_says(self):
-        said = b""
-        while not said.endswith(b"\n"):
-            some = await asyncio.get_running_loop().sock_recv(self.nursery_control, 4096)
-            if not some:
-                break
-            said += some
-        return said
 
     async def ended(self):
         """Waits until the host is of no use any more; says why."""
@@ -184,12 +147,11 @@ class Host:
             if proof is None:
                 return
             if asked.get("want") == "agent":
-                await self.nursery_ready.wait()
+                await self.nursery.ready.wait()
                 writer.write(json.dumps({"proof": proof}).encode() + b"\n")
                 await writer.drain()
                 # The nursery gets the connection itself. It neither has the key nor sees what is said to the services.
-                port = str(int(asked.get("port") or 0)).rjust(PORT_BYTES).encode()
-                socket.send_fds(self.nursery_control, [port], [writer.get_extra_info("socket").fileno()])
+                self.nursery.hand_on(int(asked.get("port") or 0), writer.get_extra_info("socket").fileno())
                 return
             said = None
             while said is None or said["state"] != "ended":
@@ -218,13 +180,13 @@ class Host:
         for caller in list(self.callers):
             caller.cancel()
         children = [service.child for service in self.upstream.values() if service.child]
-        children += [self.nursery] if self.nursery else []
+        children += [self.nursery.child] if self.nursery and self.nursery.child else []
         for child in children:
             child.kill()
         for child in children:
             await child.end()
-        if self.nursery_control is not None:
-            self.nursery_control.close()
+        if self.nursery is not None:
+            self.nursery.hang_up()
         for guard in self.guards:
             if guard is not None:
                 guard.close()

@@ -30,7 +30,7 @@ from sockets import StartError, listen
 HERE = os.path.dirname(os.path.abspath(__file__))
 PORT_BYTES = 8
 LARGEST_REQUEST = 4 << 20
-FIRST_CALL_S = 60
+FIRST_CALL_S = 30
 FORK = sys.platform == "linux"
 
 
@@ -40,11 +40,11 @@ def first_call_modules():
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            import smoke
+            import first_call
 
             signal.alarm(FIRST_CALL_S)
             before = set(sys.modules)
-            smoke.main()
+            first_call.main()
             late = [name for name in sys.modules if name not in before]
             with os.fdopen(writing, "w") as stream:
                 stream.write("\n".join(late))
@@ -253,14 +253,14 @@ def main():
     become_subreaper()
     try:
         service.imports()
-        if FORK:
-            for name in first_call_modules():
-                with contextlib.suppress(Exception):
-                    __import__(name)
     except Exception as error:
         control.sendall(json.dumps({"state": "failed", "error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
         return 1
     control.sendall(b'{"state": "prepared"}\n')
+    # Callers wait a little longer now, and their agents' first calls do not. Nothing depends on it.
+    for name in first_call_modules() if FORK else ():
+        with contextlib.suppress(Exception):
+            __import__(name)
     Nursery(control).run()
     return 0
 

@@ -11,10 +11,15 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 
 import http1
-from services import AGENT_CODE, AgentError, AgentService, StartError, copy_code, listen, without_secrets
+from environment import without_secrets
+from link import LONGEST_LINE, AgentError, AgentService
+from nurse import Nursery
+from services import AGENT_CODE, copy_code, tail
+from sockets import StartError, listen
 
 START_LIMIT_S = 120.0
 TURN_LIMIT_S = 120.0
@@ -154,20 +159,24 @@ async def smoke(options, agent_file):
     Raises AgentFault for what the agent is to blame for, StartError for everything else.
     """
     scratch = tempfile.mkdtemp(prefix="smoke-", dir=os.environ.get("AUTOHARNESS_SCRATCH") or None)
-    world, server, agent, guards, task = World(), None, None, [], f"smoke_{secrets.token_hex(4)}"
+    log, mode, task = os.path.join(scratch, "agent.log"), options["mode"], f"smoke_{secrets.token_hex(4)}"
+    world, nursery, server, agent, guard = World(), Nursery(), None, None, None
     try:
         view = os.path.join(scratch, "agent")
         copy_code(options["adk_dir"], view, AGENT_CODE)
         door, guard = listen()
-        guards.append(guard)
         port = door.getsockname()[1]
         server = await http1.serve(door, world.handle)
-        sock, guard = listen()
-        guards.append(guard)
-        agent = AgentService("smoke")
-        surroundings = {**environment(port), "SYSTEM_AGENT_PORT": str(sock.getsockname()[1])}
-        log, mode = os.path.join(scratch, "agent.log"), options["mode"]
-        await agent.start(options["python"], view, surroundings, log, sock, guard, mode, agent_file)
+        surroundings = environment(port)
+        await nursery.start(options["python"], view, surroundings, scratch)
+        await nursery.up(START_LIMIT_S)
+        ours, theirs = socket.socketpair()
+        nursery.hand_on(0, theirs.fileno())
+        theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
+        about = {"cwd": view, "environment": surroundings, "log": log, "mode": mode, "agent_file": agent_file}
+        writer.write(json.dumps(about).encode() + b"\n")
+        agent = AgentService("smoke", reader, writer, log)
         await agent.prepared(START_LIMIT_S)
         try:
             await agent.load(START_LIMIT_S)
@@ -184,13 +193,17 @@ async def smoke(options, agent_file):
             raise AgentFault(f"the model called {world.called}, and never heard what came of it", loads=True)
         return world.called
     except OSError as error:
-        raise StartError(f"{error}; {agent.child.tail() if agent and agent.child else ''}") from None
+        raise StartError(f"{error}; {tail(log)}") from None
     finally:
-        if agent is not None and agent.child is not None:
-            await agent.child.end()
+        if agent is not None:
+            await agent.end()
+        if nursery.child is not None:
+            nursery.child.kill()
+            await nursery.child.end()
+        nursery.hang_up()
         if server is not None:
             server.close()
-        for guard in filter(None, guards):
+        if guard is not None:
             guard.close()
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -268,7 +268,7 @@ impl Rig {
     /// Waits for something that takes a while but must happen, while `child` runs.
     #[track_caller]
     pub fn wait_for(&self, what: &str, child: &mut Child, mut happened: impl FnMut() -> bool) {
-        let until = Instant::now() + Duration::from_secs(180);
+        let until = Instant::now() + Duration::from_secs(600);
         while !happened() {
             assert!(Instant::now() < until, "{what} did not happen");
             assert!(child.try_wait().unwrap().is_none(), "the command ended before {what}");
