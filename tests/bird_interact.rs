@@ -77,7 +77,10 @@ fn traces_of_train_only(rig: &Rig) {
 fn the_loop_from_baseline_to_record() {
     let Some(rig) = Rig::new("tasks.TASKS", "") else { return };
     rig.script(HALF);
-    rig.run(&["doctor"]).expect(0).says("the gold SQL of 4 tasks passes").says("called execute_sql through the agent service");
+    rig.run(&["doctor"])
+        .expect(0)
+        .says("the gold SQL of 4 tasks passes")
+        .says("called execute_sql through the agent service");
     rig.run(&["prepare"]).expect(0).says("(2/4 pass); train 2/4 pass");
     assert_eq!((rig.split("train").len(), rig.split("test").len()), (4, 4));
     traces_of_train_only(&rig);

@@ -58,6 +58,31 @@ async fn an_environment_is_made_once() {
 }
 
 #[tokio::test]
+async fn locked_packages_are_installed_by_their_hashes_and_a_directory_after_them() {
+    let machine = Machine::new();
+    machine.python("python3.12", "3.12.4");
+    let locked = "a==1 \\\n    --hash=sha256:aa\n";
+    let spec = spec(&format!("# why\n{locked}\nb @ file:///place/b%20c\n"));
+    machine.provision(&spec).await.expect("an environment");
+    assert_eq!(machine.ran(), ["venv", "pip", "pip"]);
+    let asked = fs::read_to_string(machine.path("pip-arguments")).expect("a file");
+    let [first, second] = asked.lines().collect::<Vec<_>>()[..] else { panic!("two calls are expected: {asked}") };
+    assert!(first.contains(" --require-hashes ") && !first.contains("--no-deps"), "{first}");
+    assert!(second.contains(" --no-deps --no-build-isolation ") && !second.contains("hashes"), "{second}");
+    let installed = fs::read_to_string(machine.path("pip-requirements")).expect("a file");
+    assert_eq!(installed, format!("# why\n{locked}\nb @ file:///place/b%20c\n"));
+    assert!(python_env::find(&spec, &machine.state).is_some());
+    // Other files under the same version are another environment, and a wrong file is no environment at all.
+    let other = Spec { requirements: spec.requirements.replace("sha256:aa", "sha256:bb"), ..spec.clone() };
+    assert_eq!(python_env::find(&other, &machine.state), None);
+    fs::write(machine.path("pip-fails"), "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\n")
+        .expect("a file");
+    let error = machine.provision(&other).await.expect_err("pip failed");
+    assert!(lines(&error).contains("the index gave another file"), "{}", lines(&error));
+    assert_eq!(python_env::find(&other, &machine.state), None);
+}
+
+#[tokio::test]
 async fn an_interrupted_installation_is_done_again() {
     let machine = Machine::new();
     machine.python("python3.12", "3.12.4");

@@ -6,90 +6,28 @@
 #[path = "support/running.rs"]
 mod running;
 mod support;
+#[path = "support/tau.rs"]
+mod tau;
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use running::{Running, nobody_left, processes, until};
 use rustix::process::Signal;
 use support::{Bed, Done};
-
-/// Where the template's agent can be edited without breaking it.
-const ANSWERED: &str = "        state.append(answer)\n";
-/// In every third task of the stand-in's telecom the value to set is not the one the customer says.
-const CLEVER: &str = "        for call in answer.tool_calls or []:\n            \
-    if int(call.arguments[\"value\"]) % 3 == 0:\n                call.arguments[\"value\"] = \"secret\"\n";
-
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support")
-}
-
-fn program(path: &Path, text: &str) {
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// A Python beside which the stand-in is installed.
-fn python_with(packages: &Path) -> String {
-    format!("#!/bin/sh\nPYTHONPATH='{}' exec python3 \"$@\"\n", packages.display())
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in walkdir::WalkDir::new(from).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
-        let target = to.join(entry.path().strip_prefix(from).unwrap());
-        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-        std::fs::copy(entry.path(), target).unwrap();
-    }
-}
-
-/// A committed experiment, not prepared; `config` is appended.
-fn bed(domain: &str, config: &str) -> Bed {
-    let bed = Bed::empty();
-    bed.run(&["init", "--benchmark", "tau-bench"]).expect(0);
-    let (python, data) = (bed.outside().join("tau2/python"), bed.outside().join("tau2/data"));
-    program(&python, &python_with(&sources().join("tau2_standin")));
-    copy(&sources().join("tau2_standin_data"), &data);
-    bed.write(
-        "experiment_config.yaml",
-        &format!(
-            "benchmark: tau-bench\ndomain: {domain}\nagent_model: stub/x\nuser_model: stub/user\njudge_model: stub/judge\n\
-             max_concurrency: 8\nper_task_timeout: 30\n{config}\n"
-        ),
-    );
-    bed
-}
-
-fn of_an_install(bed: Bed) -> Bed {
-    let (python, data) = (bed.outside().join("tau2/python"), bed.outside().join("tau2/data"));
-    let config = bed.read("experiment_config.yaml");
-    bed.write(
-        "experiment_config.yaml",
-        &format!("{config}tau2_python: {}\ntau2_data_dir: {}\n", python.display(), data.display()),
-    );
-    bed
-}
-
-fn edit(bed: &Bed, from: &str, to: &str) {
-    let text = bed.read("agent/agent.py");
-    assert!(text.contains(from), "the template has no {from:?}");
-    bed.write("agent/agent.py", &text.replace(from, to));
-}
-
-fn tasks(bed: &Bed, split: &str) -> Vec<String> {
-    serde_json::from_value(bed.events("prepared").pop().unwrap()["split"][split].clone()).unwrap()
-}
+use tau::{ANSWERED, CLEVER, bed, copy, edit, of_an_install, program, python_with, run_in, sources, tasks};
 
 #[test]
 fn the_loop_from_baseline_to_record_keeps_the_hold_out_secret() {
     let bed = of_an_install(bed("telecom", ""));
+    let temporary = bed.outside().join("tmp");
+    let run = |words: &[&str]| run_in(&bed, &temporary, words);
     let mut terminal = String::new();
     let mut hear = |done: Done| -> Done {
         terminal.push_str(&done.stdout);
         terminal.push_str(&done.stderr);
         done
     };
-    let done = hear(bed.run(&["prepare"]).expect(0).says("split      40 train, 20 test\n"));
+    let done = hear(run(&["prepare"]).expect(0).says("split      40 train, 20 test\n"));
     done.says("baseline   val_score 0.7000 (14/20 pass); train 26/40 pass");
     let longest = tasks(&bed, "train").into_iter().max_by_key(String::len).unwrap();
     assert!(longest.len() == 215 && longest.contains(['[', '|', ' ']), "{longest}");
@@ -104,33 +42,34 @@ fn the_loop_from_baseline_to_record_keeps_the_hold_out_secret() {
     assert!(!result.to_string().contains("secret") && !trace.to_string().contains("secret"), "{result}");
 
     // Ids reach the program and come back as they are.
-    let done = hear(bed.run(&["benchmark", "--fresh", "--format", "json", "--task-ids", &longest]).expect(0));
+    let done = hear(run(&["benchmark", "--fresh", "--format", "json", "--task-ids", &longest]).expect(0));
     assert_eq!(done.json()[0]["task"], longest.as_str());
     let wrong = longest.replace("mms_issue", "mms_isue");
-    hear(bed.run(&["benchmark", "--task-ids", &wrong]).expect(2).warns("did you mean `[mms_issue]"));
+    hear(run(&["benchmark", "--task-ids", &wrong]).expect(2).warns("did you mean `[mms_issue]"));
 
     // A better agent passes and is recorded; nothing is paid for twice.
     edit(&bed, ANSWERED, &format!("{CLEVER}{ANSWERED}"));
-    hear(bed.run(&["benchmark"]).expect(0).says("train_score=1.0000 passed=40 evaluated=40"));
-    hear(bed.run(&["gate"]).expect(0).says("gate: passed val_score=1.0000 evals_passed=20 evals_total=20"));
+    hear(run(&["benchmark"]).expect(0).says("train_score=1.0000 passed=40 evaluated=40"));
+    hear(run(&["gate"]).expect(0).says("gate: passed val_score=1.0000 evals_passed=20 evals_total=20"));
     bed.commit_agent();
-    hear(bed.run(&["record"]).expect(0).says("recorded: iteration=1 val_score=1.0000"));
+    hear(run(&["record"]).expect(0).says("recorded: iteration=1 val_score=1.0000"));
     let trials = bed.events("trial").len();
-    hear(bed.run(&["benchmark"]).expect(0));
+    hear(run(&["benchmark"]).expect(0));
     assert_eq!(bed.events("trial").len(), trials);
 
     // A crash and an exit are the agent's, and no way out.
     for bug in ["        raise KeyError('bug')\n", "        import os; os._exit(0)\n"] {
         edit(&bed, ANSWERED, &format!("{bug}{ANSWERED}"));
-        hear(bed.run(&["gate"]).expect(1).says("gate: failed val_score=0.0000"));
+        hear(run(&["gate"]).expect(1).says("gate: failed val_score=0.0000"));
         assert_eq!(bed.read_json(&format!("{place}/result.json"))["outcome"], "agent_error");
         bed.git(&["checkout", "-q", "agent/agent.py"]);
     }
-    hear(bed.run(&["verify"]).expect(0).says("verify: ok"));
+    hear(run(&["verify"]).expect(0).says("verify: ok"));
 
     // What the customers of the hold-out say is nowhere: the stand-in marks every conversation.
     let hidden: Vec<String> = (40..60).map(|number| format!("MARKER{number}X")).collect();
-    for entry in walkdir::WalkDir::new(&bed.root).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+    let places = [&bed.root, &temporary].map(|place| walkdir::WalkDir::new(place).into_iter());
+    for entry in places.into_iter().flatten().flatten().filter(|entry| entry.file_type().is_file()) {
         let text = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap()).into_owned();
         let found = hidden.iter().find(|marker| text.contains(*marker));
         assert!(found.is_none(), "{} has {found:?}", entry.path().display());
@@ -253,6 +192,21 @@ fn upstream(bed: &Bed) -> (PathBuf, String) {
     (origin, commit)
 }
 
+/// A PATH with an installer that notes what it is asked and gives the stand-in.
+fn installer(bed: &Bed) -> std::ffi::OsString {
+    let bin = bed.outside().join("bin");
+    let here = bed.outside().display().to_string();
+    program(
+        &bin.join("uv"),
+        &format!(
+            "#!/bin/sh\nfor last; do :; done\ncase \"$1\" in\nvenv) mkdir -p \"$last/bin\"; sed \"s#exec python3#exec $4#\" '{here}/tau2/python' > \"$last/bin/python\"; chmod +x \"$last/bin/python\" ;;\n\
+             pip) cat \"$last\" >> '{here}/asked'; ls '{here}/experiment/tau2_data' >> '{here}/asked' ;;\n*) exit 1 ;;\nesac\n"
+        ),
+    );
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path))).unwrap()
+}
+
 #[test]
 fn prepare_fetches_code_and_data_of_one_commit() {
     let bed = bed("mock", "");
@@ -262,20 +216,7 @@ fn prepare_fetches_code_and_data_of_one_commit() {
         let own = format!("tau2_repository: {}\ntau2_revision: {commit}\n", repository.display());
         bed.write("experiment_config.yaml", &format!("{config}{own}"));
     };
-    // An installer that notes what it is asked and gives the stand-in.
-    let bin = bed.outside().join("bin");
-    let here = bed.outside().display().to_string();
-    program(
-        &bin.join("uv"),
-        &format!(
-            "#!/bin/sh\nfor last; do :; done\ncase \"$1\" in\nvenv) mkdir -p \"$last/bin\"; sed \"s#exec python3#exec $4#\" '{here}/tau2/python' > \"$last/bin/python\"; chmod +x \"$last/bin/python\" ;;\n\
-             pip) cat \"$last\" > '{here}/asked'; ls '{here}/experiment/tau2_data' >> '{here}/asked' ;;\n*) exit 1 ;;\nesac\n"
-        ),
-    );
-    let path = std::env::join_paths(
-        std::iter::once(bin.clone()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-    );
-    let path = path.unwrap();
+    let path = installer(&bed);
     let prepare = || support::done(bed.command(&["prepare"]).env("PATH", &path).output().unwrap());
 
     configure(&bed.outside().join("nowhere"));
@@ -378,4 +319,71 @@ fn an_editable_installation_brings_its_own_data() {
     // TAU2_DATA_DIR goes first, as for tau2 itself.
     let doctor = support::done(bed.command(&["doctor"]).env("TAU2_DATA_DIR", "/nowhere").output().unwrap());
     doctor.expect(2).says("/nowhere has no data of the domain mock");
+}
+
+#[test]
+fn a_download_that_was_killed_is_finished_by_the_next_prepare() {
+    let bed = bed("mock", "");
+    let (origin, commit) = upstream(&bed);
+    let config = bed.read("experiment_config.yaml");
+    let own = format!("tau2_repository: {}\ntau2_revision: {commit}\n", origin.display());
+    bed.write("experiment_config.yaml", &format!("{config}{own}"));
+    let path = installer(&bed);
+    // A git that stops where it is told to, before or after its work, with its lock still there.
+    let (git, here) = (which::which("git").unwrap(), bed.outside().display().to_string());
+    program(
+        &bed.outside().join("bin/git"),
+        &format!(
+            "#!/bin/sh\nhold() {{ if [ \"$(cat '{here}/hold' 2>/dev/null)\" = \"$1\" ]; then touch .git/index.lock .git/shallow.lock '{here}/held'; exec sleep 600; fi; }}\n\
+             for word; do case \"$word\" in fetch|checkout) step=$word ;; esac; done\n\
+             [ -z \"$step\" ] || hold \"before $step\"\n'{}' \"$@\"\nstatus=$?\n[ -z \"$step\" ] || hold \"after $step\"\nexit $status\n",
+            git.display()
+        ),
+    );
+    let (hold, held) = (bed.outside().join("hold"), bed.outside().join("held"));
+    let prepare = || {
+        let mut command = bed.command(&["prepare"]);
+        command.env("PATH", &path);
+        command
+    };
+    let checkout = bed.root.join("tau2_data").join(&commit[..12]);
+    let partial = checkout.with_extension("partial");
+    for (step, lost) in [
+        ("before fetch", ""),
+        ("after fetch", ""),
+        ("after checkout", ""),
+        // In the middle of tidying up, or of a disk that did not write everything.
+        ("after checkout", ".git/objects"),
+        ("after checkout", "data"),
+    ] {
+        std::fs::write(&hold, step).unwrap();
+        let command = Running::start(prepare());
+        until(step, || held.exists());
+        command.signal(Signal::KILL);
+        assert_eq!(command.end().code, 137);
+        nobody_left(&bed);
+        assert!(!checkout.exists(), "{step}");
+        let place = partial.join(lost);
+        if !lost.is_empty() {
+            if place.is_dir() { std::fs::remove_dir_all(place) } else { std::fs::remove_file(place) }.unwrap();
+        }
+        std::fs::remove_file(&held).unwrap();
+        std::fs::remove_file(&hold).unwrap();
+        let done = support::done(prepare().output().unwrap());
+        assert_eq!(done.code, 0, "{step} {lost}\n{}", done.stderr);
+        assert_eq!(bed.list("tau2_data"), [commit[..12].to_string()].into(), "{step} {lost}");
+        let names = walkdir::WalkDir::new(&checkout).into_iter().flatten().filter(|entry| entry.file_type().is_file());
+        let names: std::collections::BTreeSet<_> =
+            names.map(|entry| entry.path().strip_prefix(&checkout).unwrap().display().to_string()).collect();
+        let expected = [
+            "README.md",
+            "data/tau2/domains/mock/tasks.json",
+            "data/tau2/domains/telecom/tasks.json",
+            "pyproject.toml",
+            "src/tau2/__init__.py",
+        ];
+        assert_eq!(names, expected.map(str::to_owned).into(), "{step} {lost}");
+        // Once more from nothing, but for the environment.
+        std::fs::remove_dir_all(bed.root.join("tau2_data")).unwrap();
+    }
 }

@@ -70,9 +70,9 @@ impl Environment {
             // Some name their virtual environment `.env`; that is not our file.
             Err(_) if path.is_dir() => BTreeMap::new(),
             Err(error) => {
-                return Err(Error::usage(format!("cannot read {}", path.display()))
-                    .because(error)
-                    .hint("make it a UTF-8 text file that you can read (in a container, run as its owner), or remove it."));
+                return Err(Error::usage(format!("cannot read {}", path.display())).because(error).hint(
+                    "make it a UTF-8 text file that you can read (in a container, run as its owner), or remove it.",
+                ));
             }
         };
         Ok(Environment { process: process.into_iter().collect(), file })

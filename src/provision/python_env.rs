@@ -76,7 +76,8 @@ const INSTALLER_VARIABLES: [&str; 24] = [
 pub struct Spec {
     /// Its name, part of a directory's name: `harbor`.
     pub name: &'static str,
-    /// A pip requirements file.
+    /// A pip requirements file. When its packages have hashes, all must have one but those that are built from a directory
+    /// (`name @ file://...`): these come last, without dependencies, and are built with what was installed before.
     pub requirements: String,
     /// The versions of Python that will do.
     pub python: Range,
@@ -103,7 +104,9 @@ struct Marker {
 impl Spec {
     /// The requirements without comments, so that rewording one does not cost an installation.
     fn pins(&self) -> String {
-        let lines = self.requirements.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
+        // A package is one line together with its hashes.
+        let whole = self.requirements.replace("\\\n", " ");
+        let lines = whole.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
         let mut pins: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         pins.sort_unstable();
         pins.join("\n") + "\n"
@@ -111,6 +114,22 @@ impl Spec {
 
     fn digest(&self) -> String {
         hash(self.pins().as_bytes())
+    }
+
+    /// What to install one after the other: a requirements file and the options that it needs. An installer that insists
+    /// on hashes takes no directory, which has none.
+    fn steps(&self) -> Vec<(String, &'static [&'static str])> {
+        if !self.requirements.contains("--hash=") {
+            return vec![(self.requirements.clone(), &[])];
+        }
+        let (built, locked): (Vec<&str>, Vec<&str>) =
+            self.requirements.lines().partition(|line| line.contains(" @ file://"));
+        let mut steps: Vec<(String, &[&str])> = vec![(locked.join("\n") + "\n", &["--require-hashes"])];
+        if !built.is_empty() {
+            // Building it must not fetch what no hash was checked of either.
+            steps.push((built.join("\n") + "\n", &["--no-deps", "--no-build-isolation"]));
+        }
+        steps
     }
 }
 
@@ -207,8 +226,6 @@ async fn build(
     interpreter: Option<&Interpreter>,
     install: &Install<'_>,
 ) -> Result<Interpreter> {
-    let requirements = directory.join("requirements.txt");
-    atomic::replace_unsynced(&requirements, spec.requirements.as_bytes())?;
     let environment = at(directory);
     match (uv, interpreter) {
         (Some(uv), _) => {
@@ -218,19 +235,20 @@ async fn build(
             install
                 .run(uv, &["venv".into(), "--allow-existing".into(), "--python".into(), python, directory.into()])
                 .await?;
-            let python = environment.python.clone().into();
-            install
-                .run(uv, &["pip".into(), "install".into(), "--python".into(), python, "-r".into(), requirements.into()])
-                .await?;
         }
-        (None, Some(found)) => {
-            install.run(&found.path, &["-m".into(), "venv".into(), directory.into()]).await?;
-            let arguments = ["-m", "pip", "install", "--no-input", "--progress-bar", "off", "-r"];
-            let mut arguments: Vec<OsString> = arguments.map(OsString::from).to_vec();
-            arguments.push(requirements.into());
-            install.run(&environment.python, &arguments).await?;
-        }
+        (None, Some(found)) => install.run(&found.path, &["-m".into(), "venv".into(), directory.into()]).await?,
         (None, None) => return Err(no_interpreter(spec, &[])),
+    }
+    for (number, (text, options)) in spec.steps().iter().enumerate() {
+        let requirements = directory.join(format!("requirements-{}.txt", number + 1));
+        atomic::replace_unsynced(&requirements, text.as_bytes())?;
+        let mut arguments: Vec<OsString> = match uv {
+            Some(_) => vec!["pip".into(), "install".into(), "--python".into(), environment.python.clone().into()],
+            None => ["-m", "pip", "install", "--no-input", "--progress-bar", "off"].map(OsString::from).to_vec(),
+        };
+        arguments.extend(options.iter().map(OsString::from));
+        arguments.extend(["-r".into(), requirements.into()]);
+        install.run(uv.unwrap_or(&environment.python), &arguments).await?;
     }
     python::interrogate(&environment.python, install.around).await?.ok_or_else(|| {
         Error::infrastructure(format!("the new Python in {} does not start", directory.display()))
@@ -312,6 +330,11 @@ fn diagnose(log: &str) -> Option<&'static str> {
     if says(&["certificate verify failed", "invalid peer certificate"]) {
         return Some(
             "the index's certificate is not trusted: set SSL_CERT_FILE or PIP_CERT to your organisation's bundle.",
+        );
+    }
+    if says(&["do not match the hashes", "hash mismatch"]) {
+        return Some(
+            "the index gave another file than the one this version of autoharness was tested with: do not use it. A mirror that builds packages anew cannot be used; check PIP_INDEX_URL / UV_INDEX_URL.",
         );
     }
     let network = [

@@ -84,11 +84,13 @@ case "$*" in
 "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; echo "venv" >> "$here/ran" ;;
 "-m pip install "*)
     echo "pip" >> "$here/ran"
+    echo "$*" >> "$here/pip-arguments"
     env > "$here/pip-environment"
     echo "Looking in indexes: $PIP_INDEX_URL"
     if [ -e "$here/pip-hangs" ]; then sleep 600; fi
     if [ -e "$here/pip-fails" ]; then cat "$here/pip-fails" >&2; exit 1; fi
     for last; do :; done
+    cat "$last" >> "$here/pip-requirements"
     cp "$last" "$here/requirements"
     echo "#!$0" > "$(dirname "$0")/harbor" ;;
 "-c import importlib"*) cat "$here/packages" ;;

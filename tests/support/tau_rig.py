@@ -1,6 +1,7 @@
 """Runs the tau-bench helper against the stand-in for tau2: what check_tau.py and check_tau_cheats.py share."""
 
 import collections
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -8,14 +9,20 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 BENCH = os.path.join(ROOT, "agent", "helpers", "tau_bench", "bench.py")
 TEMPLATE = os.path.join(ROOT, "agent", "templates", "tau_bench.py")
 STANDIN = os.path.join(HERE, "tau2_standin")
+STANDIN_DATA = os.path.join(HERE, "tau2_standin_data")
 KEY = "a-key-that-no-agent-may-see"
 LIMIT = 20
+# The older revision of tau2 refuses to replay tools that do not exist, the newer one passes over them.
+REPLAYS = ({}, {"STANDIN_STRICT_REPLAY": "1"})
+# Most of the time a helper waits, so there may be more of them than cores.
+AT_ONCE = threading.BoundedSemaphore(8)
 
 Result = collections.namedtuple("Result", "status events stderr")
 
@@ -36,9 +43,9 @@ def call(tool, /, requestor="assistant", **arguments):
 
 CLASS = """
 class HarnessAgent(HalfDuplexAgent):
-    def __init__(self, tools, domain_policy, llm=None, llm_args=None):
+    def __init__(self, tools, domain_policy, llm=None, llm_args=None, **more):
         super().__init__(tools=tools, domain_policy=domain_policy)
-        self.llm, self.turn = llm, 0
+        self.llm, self.turn, self.given = llm, 0, {"tools", "domain_policy", "llm", "llm_args", *more}
 
     def get_init_state(self, message_history=None):
         return []
@@ -76,10 +83,11 @@ def request(**fields):
 
 def bench(message, cwd=None, variables=None):
     """Runs the program on one request and returns how it went."""
-    done = subprocess.run(
-        [sys.executable, "-B", BENCH], input=json.dumps(message) + "\n", capture_output=True, text=True, timeout=180,
-        env=environment(**variables or {}), cwd=cwd,
-    )
+    with AT_ONCE:
+        done = subprocess.run(
+            [sys.executable, "-B", BENCH], input=json.dumps(message) + "\n", capture_output=True, text=True, timeout=180,
+            env=environment(**variables or {}), cwd=cwd,
+        )
     return Result(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr)
 
 
@@ -125,6 +133,14 @@ def one_of(body, task="easy", head="", **fields):
     """The event of a single trial of an agent with that body."""
     with agent_file(body, head) as path:
         return one(task, agent=path, **fields)
+
+
+def side_by_side(attempt, rows):
+    """Tries each row, all at the same time; fails with everything that was found."""
+    with concurrent.futures.ThreadPoolExecutor(len(rows)) as pool:
+        findings = [future.exception() for future in [pool.submit(attempt, row) for row in rows]]
+    found = [str(finding) or repr(finding) for finding in findings if finding]
+    assert not found, "; ".join(found)
 
 
 def landlock():

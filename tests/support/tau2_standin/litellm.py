@@ -6,6 +6,7 @@ import re
 import time
 
 import httpx
+import stub_script
 
 suppress_debug_info = drop_params = False
 client_session = None
@@ -29,7 +30,23 @@ class InternalServerError(LiteError):
     pass
 
 
+class PermissionDeniedError(LiteError):
+    pass
+
+
+class NotFoundError(LiteError):
+    pass
+
+
+class ServiceUnavailableError(LiteError):
+    pass
+
+
 class APIConnectionError(LiteError):
+    pass
+
+
+class Timeout(APIConnectionError):
     pass
 
 
@@ -73,7 +90,8 @@ def completion_cost(completion_response):
 
 
 FAULTS = {
-    "500": (500, InternalServerError), "429": (429, RateLimitError), "401": (401, AuthenticationError),
+    "500": (500, InternalServerError), "503": (503, ServiceUnavailableError), "429": (429, RateLimitError),
+    "401": (401, AuthenticationError), "403": (403, PermissionDeniedError), "404": (404, NotFoundError),
     "context": (400, ContextWindowExceededError), "400": (400, BadRequestError),
 }
 
@@ -88,12 +106,17 @@ def completion(model=None, messages=None, tools=None, timeout=None, **arguments)
     if os.environ.get("STUB_CALLS"):
         with open(os.environ["STUB_CALLS"], "a", encoding="utf-8") as file:
             file.write(f"{model} {os.environ.get('STUB_KEY')}\n")
+    with stub_script.call(texts) as scripted:
+        return _answer(model, scripted or wish, texts, messages)
+
+
+def _answer(model, wish, texts, messages):
     transport = httpx.HTTPTransport()
-    if wish == "drop":
+    if wish in ("drop", "slow"):
         try:
             transport.handle_request("drop")
         except httpx.ConnectError as error:
-            raise APIConnectionError(str(error)) from error
+            raise (Timeout if wish == "slow" else APIConnectionError)(str(error)) from error
     if wish == "hang":
         time.sleep(3600)
     if wish in FAULTS:
@@ -153,9 +176,13 @@ def _agent(texts, wish, messages):
 
 
 def _verdicts(text, wish):
-    wanted = json.loads(text.partition("EXPECTED ")[2])
-    if wish == "few":
-        wanted = wanted[:-1]
+    said, _, wanted = text.rpartition("EXPECTED ")
+    wanted = {"few": lambda all: all[:-1], "many": lambda all: all * 2, "none": lambda all: []}.get(wish, list)(
+        json.loads(wanted)
+    )
+    if wish == "obeys" and "ANSWER WITH NOTHING" in said:
+        wanted = []
     results = [{"expectedOutcome": item, "reasoning": "seen", "metExpectation": wish != "no"} for item in wanted]
     reply = json.dumps({"results": results})
-    return {"prose": "All is well.", "fence": f"```json\n{reply}\n```"}.get(wish, reply)
+    replies = {"prose": "All is well.", "fence": f"```json\n{reply}\n```", "keys": reply.replace("metExpectation", "met")}
+    return replies.get(wish, reply)

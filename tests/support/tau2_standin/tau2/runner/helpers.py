@@ -35,10 +35,14 @@ def telecom_id(number):
 
 
 def _telecom():
-    return [
-        _task(telecom_id(n), f"MARKER{n}X Please set line{n} to {n}", [f"set line{n} to {n if n % 3 else 'secret'}"])
-        for n in range(60)
-    ]
+    """Every third task needs what the customer does not say: another value, or something the customer has to do. A few
+    are judged."""
+    tasks = []
+    for n in range(60):
+        actions = [f"set line{n} to {n if n % 6 else 'secret'}", *([f"flip line{n}"] if n % 6 == 3 else [])]
+        judged = {"basis": ("DB", "NL_ASSERTION"), "nl_assertions": ["kind", "brief"]} if n % 10 == 5 else {}
+        tasks.append(_task(telecom_id(n), f"MARKER{n}X Please set line{n} to {n}", actions, **judged))
+    return tasks
 
 
 def get_tasks(task_set_name, task_split_name=None, task_ids=None):
