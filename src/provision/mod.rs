@@ -10,6 +10,7 @@ mod bird_tasks;
 pub mod canary;
 mod estimate;
 pub mod harbor;
+mod installer;
 pub mod model_keys;
 pub mod need;
 pub mod python;
@@ -17,6 +18,7 @@ pub mod python_env;
 pub mod sandbox;
 pub mod tau2;
 mod tau2_checkout;
+mod tau2_probe;
 
 use std::path::Path;
 

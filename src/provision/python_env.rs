@@ -2,74 +2,23 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::Surroundings;
+use super::installer::Install;
 use super::need::find_program;
 use super::python::{self, Interpreter, Range, Version};
 use crate::error::{Error, Result};
 use crate::model::hash::hash;
-use crate::process::{Command, Log, Redactor, Stderr, log};
 use crate::store::atomic;
 
 /// How long one installation may take, usually.
 pub const LIMIT: Duration = Duration::from_secs(30 * 60);
-/// How often it says that it is still at it.
-const SPEAK_EVERY: Duration = Duration::from_secs(30);
 /// Written last: an environment without it is half an installation.
 const MARKER: &str = "complete.json";
-/// How many lines of an installer's log an error repeats.
-const LAST_LINES: usize = 6;
-
-/// What would make an installer put things somewhere else, or nothing anywhere. Everything else of `PIP_` and `UV_` is
-/// the user's way to an index.
-const REDIRECTS: [&str; 15] = [
-    "PIP_TARGET",
-    "PIP_PREFIX",
-    "PIP_ROOT",
-    "PIP_USER",
-    "PIP_PYTHON",
-    "PIP_DRY_RUN",
-    "PIP_DOWNLOAD",
-    "PIP_LOG",
-    "PIP_REQUIREMENT",
-    "UV_PYTHON",
-    "UV_SYSTEM_PYTHON",
-    "UV_BREAK_SYSTEM_PACKAGES",
-    "UV_PROJECT_ENVIRONMENT",
-    "UV_TARGET",
-    "UV_DRY_RUN",
-];
-/// The other variables an installer needs.
-const INSTALLER_VARIABLES: [&str; 24] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-    "NETRC",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "PYENV_ROOT",
-    "PYENV_VERSION",
-];
 
 /// What an environment shall hold.
 #[derive(Debug, Clone)]
@@ -195,19 +144,8 @@ pub async fn provision(
     }
     fs::create_dir_all(&directory)?;
     fs::create_dir_all(state.join("logs"))?;
-    let log_path = state.join(format!("logs/install-{}.log", spec.name));
-    let _ = fs::remove_file(&log_path);
-    let env = installer_environment(around);
-    let install = Install {
-        name: spec.name,
-        redactor: Redactor::new(around.environment.secret_values().into_iter().chain(url_secrets(&env))),
-        log_path,
-        env,
-        started: Instant::now(),
-        limit: spec.limit,
-        around,
-        say,
-    };
+    let install =
+        Install::new(spec.name, state.join(format!("logs/install-{}.log", spec.name)), spec.limit, around, say);
     let installer = if uv.is_some() { "uv" } else { "pip" };
     say(format!("installing {} for Python {version} with {installer}; this takes a few minutes", spec.name));
     let made = build(spec, &directory, uv.as_deref(), interpreter.as_ref(), &install).await?;
@@ -215,7 +153,7 @@ pub async fn provision(
     let bytes =
         serde_json::to_vec(&marker).map_err(|error| Error::infrastructure("cannot render a marker").because(error))?;
     atomic::replace(&directory.join(MARKER), &bytes)?;
-    say(format!("installed {} in {:.0} s", spec.name, install.started.elapsed().as_secs_f64()));
+    say(format!("installed {} in {:.0} s", spec.name, install.elapsed().as_secs_f64()));
     Ok(at(&directory))
 }
 
@@ -250,117 +188,10 @@ async fn build(
         arguments.extend(["-r".into(), requirements.into()]);
         install.run(uv.unwrap_or(&environment.python), &arguments).await?;
     }
-    python::interrogate(&environment.python, install.around).await?.ok_or_else(|| {
+    python::interrogate(&environment.python, install.around()).await?.ok_or_else(|| {
         Error::infrastructure(format!("the new Python in {} does not start", directory.display()))
-            .hint(format!("the whole log: {}", install.log_path.display()))
+            .hint(format!("the whole log: {}", install.log_path().display()))
     })
-}
-
-/// One installation under way.
-struct Install<'a> {
-    name: &'static str,
-    redactor: Redactor,
-    log_path: PathBuf,
-    env: Vec<(OsString, OsString)>,
-    started: Instant,
-    limit: Duration,
-    around: &'a Surroundings<'a>,
-    say: &'a dyn Fn(String),
-}
-
-impl Install<'_> {
-    async fn run(&self, program: &Path, arguments: &[OsString]) -> Result<()> {
-        let cancel = self.around.cancel;
-        cancel.check()?;
-        let log = Log::open(&self.log_path, log::DEFAULT_CAP, self.redactor.clone())?;
-        log.line(&format!("$ {} {}", program.display(), arguments.join(" ".as_ref()).display()));
-        let mut command = Command::new(program, "/").args(arguments).env(self.env.clone());
-        command.stderr = Stderr::Log(log.clone());
-        let mut child = self.around.supervisor.spawn(command)?;
-        let reading = child.take_stdout().map(|stdout| tokio::spawn(log.copy(stdout)));
-        let exit = loop {
-            let left = self.limit.saturating_sub(self.started.elapsed());
-            tokio::select! {
-                exit = child.wait() => break exit?,
-                signal = cancel.cancelled() => {
-                    child.stop(Duration::from_secs(5)).await?;
-                    return Err(Error::interrupted(signal));
-                }
-                () = tokio::time::sleep(left.min(SPEAK_EVERY)) => {
-                    let seconds = self.started.elapsed().as_secs();
-                    if self.started.elapsed() >= self.limit {
-                        child.stop(Duration::from_secs(5)).await?;
-                        return Err(self.failed(format!("not done after {seconds} s")));
-                    }
-                    (self.say)(format!("still installing {} ({seconds} s)", self.name));
-                }
-            }
-        };
-        if let Some(reading) = reading {
-            let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
-        }
-        if exit.success() { Ok(()) } else { Err(self.failed(format!("`{}` ended with {exit}", program.display()))) }
-    }
-
-    fn failed(&self, how: String) -> Error {
-        let log = fs::read(&self.log_path).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
-        let mut error = Error::infrastructure(format!("cannot install {}: {how}:\n  {last}", self.name));
-        if let Some(hint) = diagnose(&log) {
-            error = error.hint(hint);
-        }
-        error.hint(format!("the whole log: {}; the same command tries again.", self.log_path.display()))
-    }
-}
-
-/// What an installer's complaint most probably means.
-fn diagnose(log: &str) -> Option<&'static str> {
-    let log = log.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| log.contains(word));
-    if says(&["no space left"]) {
-        return Some("free some disk space (Harbor needs about 500 MB).");
-    }
-    if says(&["ensurepip is not available", "no module named ensurepip", "no module named venv"]) {
-        return Some(
-            "this Python has no venv: `apt install python3-venv` (of its version), or install uv (https://docs.astral.sh/uv).",
-        );
-    }
-    if says(&["certificate verify failed", "invalid peer certificate"]) {
-        return Some(
-            "the index's certificate is not trusted: set SSL_CERT_FILE or PIP_CERT to your organisation's bundle.",
-        );
-    }
-    if says(&["do not match the hashes", "hash mismatch"]) {
-        return Some(
-            "the index gave another file than the one this version of autoharness was tested with: do not use it. A mirror that builds packages anew cannot be used; check PIP_INDEX_URL / UV_INDEX_URL.",
-        );
-    }
-    let network = [
-        "name resolution",
-        "name or service not known",
-        "newconnectionerror",
-        "connection refused",
-        "connection timed out",
-        "network is unreachable",
-        "dns error",
-        "failed to fetch",
-        "error sending request",
-        "proxyerror",
-        "max retries exceeded",
-    ];
-    if says(&network) {
-        return Some(
-            "the package index cannot be reached: check the network, proxies, or PIP_INDEX_URL / UV_INDEX_URL for a mirror.",
-        );
-    }
-    if says(&["no matching distribution", "could not find a version", "no solution found"]) {
-        return Some(
-            "the index does not have a wanted version: check PIP_INDEX_URL / UV_INDEX_URL and any constraints.",
-        );
-    }
-    None
 }
 
 fn no_interpreter(spec: &Spec, rejected: &[String]) -> Error {
@@ -369,35 +200,9 @@ fn no_interpreter(spec: &Spec, rejected: &[String]) -> Error {
         .hint("install uv (https://docs.astral.sh/uv), which brings its own Python, or `apt install python3.12 python3.12-venv`, or `pyenv install 3.12`.")
 }
 
-fn installer_environment(around: &Surroundings<'_>) -> Vec<(OsString, OsString)> {
-    around.environment.select(|name| {
-        let own = (name.starts_with("PIP_") || name.starts_with("UV_")) && !REDIRECTS.contains(&name);
-        (own && !name.starts_with("UV_PUBLISH")) || INSTALLER_VARIABLES.contains(&name)
-    })
-}
-
-/// Passwords inside addresses of indexes and proxies, which look harmless by name.
-fn url_secrets(env: &[(OsString, OsString)]) -> Vec<String> {
-    let words = env.iter().filter_map(|(_, value)| value.to_str()).flat_map(str::split_whitespace);
-    let credentials = words.filter_map(|word| word.split_once("://")?.1.split('/').next()?.rsplit_once('@'));
-    credentials
-        .flat_map(|(user, _)| {
-            let password = user.split_once(':').map_or(user, |(_, password)| password);
-            [user.to_owned(), password.to_owned()]
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_in_addresses_are_secrets() {
-        let env = [("PIP_INDEX_URL".into(), "https://bob:hunter22@pypi.example/simple".into())];
-        assert_eq!(url_secrets(&env), ["bob:hunter22", "hunter22"]);
-        assert!(url_secrets(&[("HTTP_PROXY".into(), "http://proxy:3128/a@b".into())]).is_empty());
-    }
 
     #[test]
     fn a_reworded_comment_costs_nothing() {
