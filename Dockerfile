@@ -34,7 +34,9 @@ COPY agent/helpers/tau_bench/requirements.txt /requirements.txt
 # may read, too.
 RUN python -m venv /opt/tau2/venv \
     && /opt/tau2/venv/bin/python -m pip install --no-cache-dir --no-input --progress-bar off \
-        --requirement /requirements.txt "tau2 @ file:///checkout" \
+        --require-hashes --requirement /requirements.txt \
+    && /opt/tau2/venv/bin/python -m pip install --no-cache-dir --no-input --progress-bar off \
+        --no-deps --no-build-isolation "tau2 @ file:///checkout" \
     && mkdir -p /opt/tau2/data/tau2 \
     && cp -R data/tau2/domains data/tau2/user_simulator /opt/tau2/data/tau2/ \
     && cp LICENSE /opt/tau2/ \
