@@ -138,7 +138,7 @@ def environment(port):
 
 
 async def _post(agent, world, path, body, limit):
-    status, answer = await http1.request(agent.port, "POST", path, body, limit=limit)
+    status, answer, _ = await http1.request(agent.port, "POST", path, body, limit=limit)
     if status == 200:
         return
     with contextlib.suppress(ValueError):

@@ -140,7 +140,8 @@ impl Rig {
         let port = self.path("port");
         let mut command = Command::new("python3");
         command.arg("-B").arg(sources().join("stub.py")).arg(self.path("scripts.json")).arg(&port);
-        let mut model = command.spawn().unwrap();
+        // It ends with this pipe, so that it does not outlive a test that is killed.
+        let mut model = command.arg("--until-eof").stdin(Stdio::piped()).spawn().unwrap();
         while !port.exists() {
             assert!(model.try_wait().unwrap().is_none(), "the scripted model ended");
             std::thread::sleep(Duration::from_millis(5));
@@ -272,7 +273,8 @@ impl Rig {
         while !happened() {
             assert!(Instant::now() < until, "{what} did not happen");
             assert!(child.try_wait().unwrap().is_none(), "the command ended before {what}");
-            std::thread::sleep(Duration::from_millis(10));
+            // What is asked may start psql or read all of /proc, and must not take the processor from what is waited for.
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 

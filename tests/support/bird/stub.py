@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """A language model that follows a script, behind the usual chat-completions request on loopback.
 
-    stub.py SCRIPTS PORT_FILE
+    stub.py SCRIPTS PORT_FILE [--until-eof]
 
 SCRIPTS is a JSON file {task id: [step, …]}, read anew for every request. The task is recognised by its question in the
 conversation; the step is the number of answers with calls that the conversation holds. A step is {"tool", "args"}, a list of
 these (parallel calls), {"text"}, {"status"} (an HTTP error), {"hang": path} (answers once the file at `path` exists, with
-the step "then" if it has one; a file `path`.seen says that it has been asked), or {"raw"} (a body as it is). Requests without tools come from the user simulator
+the step "then" if it has one; a file `path`.seen says that it has been asked), or {"raw"} (a body as it is). With --until-eof it ends when its stdin does. Requests without tools come from the user simulator
 and follow the script "user". Every request is noted in SCRIPTS.log.
 """
 
@@ -113,6 +113,10 @@ def main():
     with open(sys.argv[2] + ".tmp", "w", encoding="utf-8") as file:
         file.write(str(server.server_address[1]))
     os.replace(sys.argv[2] + ".tmp", sys.argv[2])
+    if "--until-eof" in sys.argv:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sys.stdin.read()
+        return
     server.serve_forever()
 
 
