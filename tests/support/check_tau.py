@@ -322,7 +322,7 @@ def gone(process):
 
 def until(condition, what):
     """Waits for a condition; fails when it does not come true."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
