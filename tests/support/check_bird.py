@@ -297,8 +297,8 @@ def stages(bed):
 
     return script, {
         "starting": lambda started: wait_for(lambda: len(started.survivors()) > 3, "services start"),
-        "model": lambda started: wait_for(lambda: os.path.exists(hang + ".seen"), "the model is asked", 120),
-        "database": lambda started: wait_for(busy, "the database works", 120),
+        "model": lambda started: wait_for(lambda: os.path.exists(hang + ".seen"), "the model is asked", 300),
+        "database": lambda started: wait_for(busy, "the database works", 300),
     }
 
 
@@ -338,7 +338,7 @@ def check_two_runs(bed):
     hang = bed.path("patience")
     bed.script({"shop_1": [call("get_schema"), {"hang": hang}], "shop_2": [submit(gold("shop_2")), DONE]})
     first = bed.start(["shop_1"])
-    wait_for(lambda: os.path.exists(hang + ".seen"), "the first run is at work", 120)
+    wait_for(lambda: os.path.exists(hang + ".seen"), "the first run is at work", 300)
     copies = bed.database.copies()
     second = bed.start(["shop_2"])
     expect(second.finish(), shop_2=("passed", 0.7))

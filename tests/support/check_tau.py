@@ -233,7 +233,7 @@ def check_hangs():
         begun = time.monotonic()
         event = one_of(body, timeout_s=2, **fields) if body else one(timeout_s=2, **fields)
         assert event["outcome"] == outcome, f"{name}: {event}"
-        assert time.monotonic() - begun < 120, f"{name} took too long"
+        assert time.monotonic() - begun < 300, f"{name} took too long"
         assert event["trace"]["messages"][0]["role"] == "assistant", f"{name}: the conversation is lost"
 
     side_by_side(attempt, [
