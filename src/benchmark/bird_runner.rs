@@ -15,12 +15,12 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::protocol::{PROTOCOL_VERSION, ProtocolRunner, SCRATCH_VARIABLE};
+use super::protocol::{PROTOCOL_VERSION, ProtocolRunner};
 use super::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::process::output::LineReader;
 use crate::process::signals::Cancel;
-use crate::process::{Ask, Child, Command, Log, Stderr, log};
+use crate::process::{Ask, Child, Command, Log};
 
 /// How long the host may take until its door is open; its services come up after that, while a run prepares.
 const DOOR: Duration = Duration::from_secs(120);
@@ -123,7 +123,7 @@ impl BirdRunner {
     async fn start(&self, cancel: &Cancel) -> Result<Host> {
         let bench = &self.bench;
         fs_err::create_dir_all(&self.scratch)?;
-        let log = Log::open(&self.log, log::DEFAULT_CAP, bench.redactor.clone())?;
+        let log = bench.open_log(&self.log)?;
         let agent = &bench.agent;
         let request = json!({
             "protocol": PROTOCOL_VERSION,
@@ -131,20 +131,8 @@ impl BirdRunner {
             "agent": {"model": agent.model, "user_model": agent.user_model},
             "options": bench.options,
         });
-        let Some((program, arguments)) = bench.command.split_first() else {
-            return Err(Error::usage(format!("{} has no command to run", bench.name)));
-        };
-        let mut stdin = serde_json::to_vec(&request).infra(|| "cannot write the request".into())?;
-        stdin.push(b'\n');
-        let mut environment = bench.environment.clone();
-        environment.push((SCRATCH_VARIABLE.into(), self.scratch.clone().into()));
-        let mut child = bench.supervisor.spawn(Command {
-            stdin,
-            stderr: Stderr::Log(log.clone()),
-            grace: GRACE,
-            ask: Ask::Leader,
-            ..Command::new(program, &self.scratch).args(arguments).env(environment)
-        })?;
+        let command = bench.invocation(&request, &self.scratch, Some(&self.scratch), &log)?;
+        let mut child = bench.supervisor.spawn(Command { grace: GRACE, ask: Ask::Leader, ..command })?;
         let Some(stdout) = child.take_stdout() else {
             return Err(Error::infrastructure(format!("`{}` was started without an output", child.name())));
         };

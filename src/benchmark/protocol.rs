@@ -229,7 +229,8 @@ impl ProtocolRunner {
         }
     }
 
-    fn open_log(&self, path: &Path) -> Result<Log> {
+    /// Opens a log that no secret of ours gets into.
+    pub(super) fn open_log(&self, path: &Path) -> Result<Log> {
         Log::open(path, log::DEFAULT_CAP, self.redactor.clone())
     }
 
@@ -243,6 +244,11 @@ impl ProtocolRunner {
     }
 
     fn start(&self, request: &Value, cwd: &Path, scratch: Option<&Path>, log: &Log) -> Result<Child> {
+        self.supervisor.spawn(self.invocation(request, cwd, scratch, log)?)
+    }
+
+    /// The program with this request on its stdin, not started yet.
+    pub(super) fn invocation(&self, request: &Value, cwd: &Path, scratch: Option<&Path>, log: &Log) -> Result<Command> {
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(Error::usage(format!("{} has no command to run", self.name)));
         };
@@ -256,7 +262,7 @@ impl ProtocolRunner {
         if let Some(scratch) = scratch {
             environment.push((SCRATCH_VARIABLE.into(), scratch.into()));
         }
-        self.supervisor.spawn(Command {
+        Ok(Command {
             stdin,
             stderr: Stderr::Log(log.clone()),
             grace: self.grace,
