@@ -8,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod error;
 pub mod guard;
+pub mod helpers;
 pub mod model;
 pub mod paths;
 pub mod process;

@@ -1,4 +1,4 @@
-//! BIRD-Interact: an ordinary program that speaks the trial protocol, written out of the binary with all its modules.
+//! BIRD-Interact: an ordinary program that speaks the trial protocol.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::protocol::Limits;
 use crate::config::BirdInteractSettings;
 use crate::error::Result;
+use crate::helpers::BIRD_INTERACT;
 use crate::model::hash::hash;
-use crate::store::atomic;
 
 /// The function that the agent file must define.
 pub const AGENT_SYMBOL: &str = "build_agent";
@@ -25,39 +25,6 @@ pub const GRACE: Duration = Duration::from_secs(60);
 pub const LIMITS: Limits =
     Limits { silence: Duration::from_secs(3600), slack: Duration::from_secs(240), exit: Duration::from_secs(5) };
 
-macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        &[$(($name, include_str!(concat!("../../agent/helpers/bird_interact/", $name)))),*]
-    };
-}
-
-const FILES: &[(&str, &str)] = files![
-    "bench.py",
-    "dataset.py",
-    "doctor.py",
-    "environment.py",
-    "first_call.py",
-    "guard.py",
-    "host.py",
-    "http1.py",
-    "launch.py",
-    "link.py",
-    "nurse.py",
-    "nursery.py",
-    "postgres.py",
-    "processes.py",
-    "proxy.py",
-    "report.py",
-    "requirements.txt",
-    "run.py",
-    "seal.py",
-    "service.py",
-    "services.py",
-    "smoke.py",
-    "sockets.py",
-    "verdict.py",
-];
-
 /// Where everything is that a run stands on. All paths are absolute.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -67,32 +34,6 @@ pub struct Places {
     pub adk: PathBuf,
     /// The file with the tasks.
     pub data: PathBuf,
-}
-
-/// Writes the helper below `directory` (outside the work tree) and returns the directory with its programs.
-///
-/// # Errors
-/// Infrastructure when it cannot be written.
-pub fn write_helper(directory: &Path) -> Result<PathBuf> {
-    let helper = directory.join("bird_interact");
-    fs_err::create_dir_all(&helper)?;
-    for entry in fs_err::read_dir(&helper)? {
-        // A module of another version, or of somebody else, could be imported in place of Python's own.
-        let path = entry?.path();
-        let known = FILES.iter().any(|(name, _)| path.file_name().is_some_and(|found| found == *name));
-        if path.is_dir() && !path.is_symlink() {
-            fs_err::remove_dir_all(&path)?;
-        } else if !known {
-            fs_err::remove_file(&path)?;
-        }
-    }
-    for (name, text) in FILES {
-        let path = helper.join(name);
-        if fs_err::read(&path).ok().as_deref() != Some(text.as_bytes()) {
-            atomic::replace(&path, text.as_bytes())?;
-        }
-    }
-    Ok(helper)
 }
 
 /// The request's `options`.
@@ -127,7 +68,6 @@ pub fn options(settings: &BirdInteractSettings, places: &Places) -> Map<String, 
 /// # Errors
 /// Infrastructure when a file cannot be read.
 pub fn protocol(settings: &BirdInteractSettings, places: &Places, revision: Option<String>) -> Result<Value> {
-    let helper: Vec<(&str, String)> = FILES.iter().map(|(name, text)| (*name, hash(text.as_bytes()))).collect();
     let code = ["orchestrator", "shared", "db_environment", "user_simulator", "system_agent"];
     let code = code.iter().map(|name| places.adk.join(name)).collect::<Vec<_>>();
     let beside = places.data.parent().map(Path::to_path_buf);
@@ -146,7 +86,7 @@ pub fn protocol(settings: &BirdInteractSettings, places: &Places, revision: Opti
         "tasks": hash(&fs_err::read(&places.data)?),
         "schemas": digest(&knowledge, 2, &described)?,
         "versions": hash(REQUIREMENTS.as_bytes()),
-        "helper": hash(json!(helper).to_string().as_bytes()),
+        "helper": BIRD_INTERACT.fingerprint(),
     }))
 }
 
@@ -166,22 +106,4 @@ fn digest(directories: &[PathBuf], depth: usize, wanted: &dyn Fn(&str) -> bool) 
         }
     }
     Ok(hash(json!(list).to_string().as_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_file_of_the_helper_is_embedded() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent/helpers/bird_interact");
-        let entries = fs_err::read_dir(directory).expect("the helper is part of the sources");
-        let mut found: Vec<String> = entries
-            .map(|entry| entry.expect("a readable directory").file_name().to_string_lossy().into_owned())
-            .filter(|name| name != "__pycache__")
-            .collect();
-        found.sort();
-        let embedded: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
-        assert_eq!(found, embedded);
-    }
 }

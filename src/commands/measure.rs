@@ -17,6 +17,7 @@ use crate::benchmark::{BenchmarkRunner, TaskInfo, demo, tau_bench};
 use crate::config::{Benchmark, Settings, TauBenchSettings, TerminalBenchSettings};
 use crate::error::{Error, Result};
 use crate::guard::{BaseTree, Editable, digest_path, show_path};
+use crate::helpers;
 use crate::model::hash::hash;
 use crate::model::split::TaskSplit;
 use crate::model::trial::Split;
@@ -54,7 +55,7 @@ pub async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Resu
     };
     match &config.settings {
         Settings::Demo => {
-            runner.command = demo::command(&session.paths.embedded())?;
+            runner.command = demo::command(&helpers::DEMO.write(&session.paths.embedded())?);
             runner.symbol = Some("HarnessAgent".into());
             runner.protocol = demo::protocol();
         }
@@ -95,7 +96,7 @@ fn bird_runner(session: &Session, runner: &mut ProtocolRunner) -> Result<()> {
     };
     let wanted = bird_interact::Wanted::of(&session.config, &paths.root, environment).ok_or_else(missing)?;
     let places = wanted.places(&paths.state).ok_or_else(missing)?;
-    let program = bird::write_helper(&paths.embedded())?.join("bench.py");
+    let program = helpers::BIRD_INTERACT.write(&paths.embedded())?.join("bench.py");
     runner.command = [&places.python, Path::new("-B"), &program].map(|word| word.to_string_lossy().into_owned()).into();
     runner.environment = wanted.environment(environment);
     runner.options = bird::options(wanted.settings, &places);
@@ -185,7 +186,7 @@ async fn tau_bench_runner(
         ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),
     ];
     runner.environment = environment.for_child(&pass, &own);
-    runner.command = tau_bench::command(&install.python, &paths.embedded())?;
+    runner.command = tau_bench::command(&install.python, &helpers::TAU_BENCH.write(&paths.embedded())?);
     runner.options = tau_bench::options(settings, config.seed, &install.data);
     runner.symbol = Some(tau_bench::AGENT_CLASS.into());
     runner.protocol = tau_bench::protocol(settings, &install.release, &install.code);

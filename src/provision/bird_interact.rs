@@ -20,6 +20,7 @@ use crate::benchmark::bird_interact::{self as bench, Places};
 use crate::config::{BirdInteractSettings, Config, Environment, Settings};
 use crate::error::{Error, Result};
 use crate::guard::Repo;
+use crate::helpers;
 use crate::process::{Command, Limits, run_captured};
 
 /// The directory of the checkout that `prepare` makes; git ignores it in an experiment.
@@ -347,7 +348,7 @@ async fn examine(
     extent: &Extent<'_>,
     around: &Surroundings<'_>,
 ) -> Result<Vec<(Finding, bool)>> {
-    let helper = bench::write_helper(&around.state.join("embedded"))?;
+    let helper = helpers::BIRD_INTERACT.write(&around.state.join("embedded"))?;
     sweep(around.state)?;
     let scratch =
         tempfile::Builder::new().prefix(&format!("{SCRATCH}{}-", std::process::id())).tempdir_in(around.state)?;

@@ -1,0 +1,153 @@
+//! The Python programs of ours that run benchmarks, embedded in the binary and written out where they are needed.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::error::Result;
+use crate::model::hash::hash;
+use crate::store::atomic;
+
+/// The files of one helper.
+#[derive(Debug)]
+pub struct Helper {
+    /// Its directory. Modules of a package import each other by that name.
+    name: &'static str,
+    files: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! helper {
+    ($helper:literal: $($name:literal),* $(,)?) => {
+        Helper {
+            name: $helper,
+            files: &[$(($name, include_str!(concat!("../agent/helpers/", $helper, "/", $name)))),*],
+        }
+    };
+}
+
+/// The demo's benchmark program.
+pub const DEMO: Helper = helper!("demo": "bench.py");
+
+/// Runs tau2's own loop around the agent.
+pub const TAU_BENCH: Helper = helper!("tau_bench":
+    "__init__.py",
+    "agent_side.py",
+    "bench.py",
+    "classify.py",
+    "fence.py",
+    "models.py",
+    "pool.py",
+    "processes.py",
+    "protocol.py",
+    "runner.py",
+    "stand_in.py",
+    "tasks.py",
+    "trace.py",
+    "vault.py",
+    "warm.py",
+);
+
+/// Runs BIRD-Interact's services, orchestrators and the agent.
+pub const BIRD_INTERACT: Helper = helper!("bird_interact":
+    "bench.py",
+    "dataset.py",
+    "doctor.py",
+    "environment.py",
+    "first_call.py",
+    "guard.py",
+    "host.py",
+    "http1.py",
+    "launch.py",
+    "link.py",
+    "nurse.py",
+    "nursery.py",
+    "postgres.py",
+    "processes.py",
+    "proxy.py",
+    "report.py",
+    "requirements.txt",
+    "run.py",
+    "seal.py",
+    "service.py",
+    "services.py",
+    "smoke.py",
+    "sockets.py",
+    "verdict.py",
+);
+
+impl Helper {
+    /// Writes the helper below `directory` (outside the work tree) and returns the directory with its programs. Whatever
+    /// else lies there goes: it was tampered with, or belongs to another version, and could be imported in place of a
+    /// module of Python's own.
+    ///
+    /// # Errors
+    /// Infrastructure when it cannot be written.
+    pub fn write(&self, directory: &Path) -> Result<PathBuf> {
+        let helper = directory.join(self.name);
+        fs_err::create_dir_all(&helper)?;
+        for entry in fs_err::read_dir(&helper)? {
+            let path = entry?.path();
+            let known = self.files.iter().any(|(name, _)| path.file_name().is_some_and(|found| found == *name));
+            if path.is_dir() && !path.is_symlink() {
+                fs_err::remove_dir_all(&path)?;
+            } else if !known {
+                fs_err::remove_file(&path)?;
+            }
+        }
+        for (name, text) in self.files {
+            let path = helper.join(name);
+            if fs_err::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+                atomic::replace(&path, text.as_bytes())?;
+            }
+        }
+        Ok(helper)
+    }
+
+    /// One hash over its files, for the protocol fingerprint.
+    pub fn fingerprint(&self) -> String {
+        if let [(_, text)] = self.files {
+            return hash(text.as_bytes());
+        }
+        let files: Vec<_> = self.files.iter().map(|(name, text)| (name, hash(text.as_bytes()))).collect();
+        hash(json!(files).to_string().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_a_package_is_embedded() {
+        for (helper, beside) in [(TAU_BENCH, &["README.md", "requirements.txt"][..]), (BIRD_INTERACT, &[])] {
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent/helpers").join(helper.name);
+            let entries = fs_err::read_dir(directory).expect("the helper is part of the sources");
+            let mut found: Vec<String> = entries
+                .map(|entry| entry.expect("a readable directory").file_name().to_string_lossy().into_owned())
+                .filter(|name| name != "__pycache__" && !beside.contains(&name.as_str()))
+                .collect();
+            found.sort();
+            let embedded: Vec<&str> = helper.files.iter().map(|(name, _)| *name).collect();
+            assert_eq!(found, embedded);
+        }
+    }
+
+    #[test]
+    fn what_lies_beside_a_helper_goes() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let helper = TAU_BENCH.write(directory.path()).expect("writable");
+        fs_err::write(helper.join("random.py"), "evil").expect("writable");
+        fs_err::write(helper.join("bench.py"), "evil").expect("writable");
+        fs_err::create_dir(helper.join("json")).expect("writable");
+        std::os::unix::fs::symlink("/", helper.join("root")).expect("writable");
+        assert_eq!(TAU_BENCH.write(directory.path()).expect("writable"), helper);
+        let mut left: Vec<_> = fs_err::read_dir(&helper)
+            .expect("readable")
+            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+            .collect();
+        left.sort();
+        assert_eq!(left, TAU_BENCH.files.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        let bench = TAU_BENCH.files.iter().find(|(name, _)| *name == "bench.py").map(|(_, text)| *text);
+        assert_eq!(fs_err::read_to_string(helper.join("bench.py")).ok().as_deref(), bench);
+    }
+}
