@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::guard::Repo;
 use crate::paths::{Paths, STATE_VARIABLE};
 use crate::process::{Redactor, Supervisor};
-use crate::provision::bird_interact;
 use crate::store::atomic;
 use crate::store::event::{Event, Prepared};
 use crate::store::ledger::{Entry, ReadReport, VERSION, Writer};
 use crate::store::lock::Lock;
+use crate::store::scratch;
 use crate::store::state::{Checkpoint, State, timestamp};
 use crate::store::views::{self, Comparison, Written};
 use crate::ui::Ui;
@@ -151,7 +151,7 @@ impl Session {
             ui.warn(format!("ended a process that an interrupted command left running: {ended}"));
         }
         let _ = fs_err::remove_dir_all(paths.scratch());
-        bird_interact::sweep(&paths.state)?;
+        scratch::sweep(&paths.state)?;
         atomic::sweep(&paths.state)?;
         atomic::sweep(&paths.workspace())?;
         prune_logs(&paths.logs());

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, test_kill_process};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -22,13 +21,12 @@ use crate::error::{Error, Result};
 use crate::guard::Repo;
 use crate::helpers;
 use crate::process::{Command, Limits, run_captured};
+use crate::store::scratch::{self, Scratch};
 
 /// The directory of the checkout that `prepare` makes; git ignores it in an experiment.
 const CHECKOUT: &str = "bird_interact_adk";
 /// The directory of the services in a checkout.
 const ADK: &str = "BIRD-Interact-ADK";
-/// Begins the names of the checks' scratch directories; the number of the process that made one follows.
-const SCRATCH: &str = "bird-checks-";
 /// How long the checks may take: one call of a model, and a few tasks with copies of databases.
 const CHECK: Limits = Limits { time: Duration::from_secs(20 * 60), output: 256 * 1024 };
 /// How many tasks have their gold SQL tried.
@@ -323,24 +321,6 @@ struct Said {
     agent: bool,
 }
 
-/// Removes what killed checks left in the state directory: copies of the benchmark with its tasks. `doctor` takes no lock,
-/// so those of a living process stay.
-///
-/// # Errors
-/// Infrastructure when the directory cannot be read, or one of its leftovers not removed.
-pub fn sweep(state: &Path) -> Result<()> {
-    for entry in fs_err::read_dir(state)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(SCRATCH)) else { continue };
-        let maker = rest.split('-').next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-        if maker.is_none_or(|maker| test_kill_process(maker).is_err()) {
-            fs_err::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 /// Runs the helper's checks; with each finding, whether the agent is to blame.
 async fn examine(
     wanted: &Wanted<'_>,
@@ -349,9 +329,8 @@ async fn examine(
     around: &Surroundings<'_>,
 ) -> Result<Vec<(Finding, bool)>> {
     let helper = helpers::BIRD_INTERACT.write(&around.state.join("embedded"))?;
-    sweep(around.state)?;
-    let scratch =
-        tempfile::Builder::new().prefix(&format!("{SCRATCH}{}-", std::process::id())).tempdir_in(around.state)?;
+    scratch::sweep(around.state)?;
+    let scratch = Scratch::new(around.state)?;
     let mut options = bench::options(wanted.settings, places);
     options.insert("postgres".into(), extent.postgres.into());
     options.insert("oracle_sample".into(), extent.sample.into());

@@ -1,9 +1,10 @@
-//! The only writer: ledger, views, traces, lock, atomic replacement.
+//! The only writer: ledger, views, traces, lock, scratch directories, atomic replacement.
 
 pub mod atomic;
 pub mod event;
 pub mod ledger;
 pub mod lock;
+pub mod scratch;
 pub mod state;
 pub mod traces;
 pub mod trials;
