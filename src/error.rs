@@ -82,6 +82,17 @@ impl Error {
         self
     }
 
+    /// As [`Error::hint`], unless a signal ended the command: then nothing has to be mended.
+    #[must_use]
+    pub fn hint_unless_interrupted(self, hint: impl Into<String>) -> Self {
+        if self.is_interruption() { self } else { self.hint(hint) }
+    }
+
+    /// Whether a signal ended the command.
+    pub fn is_interruption(&self) -> bool {
+        matches!(self.kind, Kind::Interrupted(_))
+    }
+
     /// Adds the underlying cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<anyhow::Error>) -> Self {

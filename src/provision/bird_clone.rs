@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Surroundings;
 use super::need::{ask, find_program};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::process::Limits;
 use crate::process::git::{git, git_within};
 
@@ -60,7 +60,7 @@ pub(super) async fn code(directory: &Path, around: &Surroundings<'_>, say: &dyn 
         run(&["fetch", "--quiet", "--depth", "1", CODE, REVISION], directory, around).await?;
         run(&["checkout", "--quiet", "--detach", "FETCH_HEAD"], directory, around).await
     };
-    finish(directory, made.await.map_err(|error| explain(error, &[offline.into()])))
+    finish(directory, made.await.map_err(|error: Error| error.hint_unless_interrupted(offline)))
 }
 
 /// The newest state of a data set, with the files that git-lfs keeps.
@@ -89,7 +89,7 @@ pub(super) async fn data(set: &str, directory: &Path, around: &Surroundings<'_>,
          `autoharness prepare` again.",
         quoted(directory)
     );
-    finish(directory, made.await.map_err(|error| explain(error, &[by_hand])))
+    finish(directory, made.await.map_err(|error: Error| error.hint_unless_interrupted(by_hand)))
 }
 
 /// Brings the files that git-lfs has left as stand-ins in a clone of ours.
@@ -99,7 +99,7 @@ pub(super) async fn data(set: &str, directory: &Path, around: &Surroundings<'_>,
 pub(super) async fn smudge(directory: &Path, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     say(format!("fetching what git-lfs has left out in {}", directory.display()));
     let by_hand = format!("check the network; by hand: {}", pull_command(directory));
-    large_files(directory, around).await.map_err(|error| explain(error, &[by_hand]))
+    large_files(directory, around).await.map_err(|error: Error| error.hint_unless_interrupted(by_hand))
 }
 
 /// The command that does the same in anybody's clone.
@@ -151,13 +151,6 @@ fn finish(directory: &Path, made: Result<()>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn explain(error: Error, hints: &[String]) -> Error {
-    if matches!(error.kind(), Kind::Interrupted(_)) {
-        return error;
-    }
-    hints.iter().fold(error, |error, hint| error.hint(hint.clone()))
 }
 
 /// A path for a shell's command line.

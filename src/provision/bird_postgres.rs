@@ -11,7 +11,7 @@ use super::bird_interact::Wanted;
 use super::bird_tasks::few;
 use super::need::find_program;
 use super::{Finding, Surroundings};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::process::{Captured, Command, Limits, run_captured};
 
 /// What runs need on the PATH: the services copy and drop databases with them.
@@ -81,7 +81,7 @@ impl<'a> Server<'a> {
         command.stdin = script.as_bytes().to_vec();
         let said = match run_captured(around.supervisor, command, LOOK, around.cancel).await {
             Ok(said) => said,
-            Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => return Err(error),
+            Err(error) if error.is_interruption() => return Err(error),
             Err(error) => return Ok(Err(error.to_string())),
         };
         if said.exit.success() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Finding, Surroundings};
 use crate::config::Environment;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::process::{Captured, Command, Limits, run_captured};
 
 /// One condition, or a combination of some.
@@ -177,7 +177,7 @@ pub async fn ask(program: &Path, arguments: &[&str], around: &Surroundings<'_>) 
     let command = Command::new(program, "/").args(arguments).env(around.environment.for_child(&[], &[]));
     match run_captured(around.supervisor, command, Limits::seconds(ANSWER_SECONDS), around.cancel).await {
         Ok(said) => Ok(Some(said)),
-        Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => Err(error),
+        Err(error) if error.is_interruption() => Err(error),
         Err(_) => Ok(None),
     }
 }

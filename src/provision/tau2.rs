@@ -344,7 +344,7 @@ async fn installation(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<
             return Ok(Finding::ok("tau2", format!("{} ({})", install.version, install.python.display())));
         }
         Ok(None) => {}
-        Err(error) if matches!(error.kind(), crate::error::Kind::Interrupted(_)) => return Err(error),
+        Err(error) if error.is_interruption() => return Err(error),
         Err(error) => return Ok(Finding::fail("tau2", error.to_string(), error.hints().join(" "))),
     }
     let uv = find_program(around.environment, around.root, "uv");

@@ -66,10 +66,7 @@ pub(super) async fn fetch(
         git(supervisor, environment, &partial, &["config", name, value], cancel).await?;
     }
     let hint = |error: Error| {
-        if matches!(error.kind(), crate::error::Kind::Interrupted(_)) {
-            return error;
-        }
-        error.hint(format!(
+        error.hint_unless_interrupted(format!(
             "check the network and proxies, and that {repository} has the commit {revision}; `tau2_repository` names a mirror, \
              `tau2_python` an installation of your own. The same command continues."
         ))
