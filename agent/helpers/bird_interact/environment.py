@@ -60,6 +60,23 @@ def for_agent(options, agent, user_port, db_port):
     return environment
 
 
+def for_smoke(options, model, port):
+    """The agent's process when everybody else is pretended behind one port: no secret, and no way to anybody real."""
+    base_url = f"http://127.0.0.1:{port}/v1"
+    return {
+        **base(options, secret=False),
+        "AGENT_MODEL": model,
+        "SYSTEM_AGENT_MODEL": model,
+        "OPENAI_API_BASE": base_url,
+        "OPENAI_BASE_URL": base_url,
+        "OPENAI_API_KEY": "smoke",
+        "LITELLM_API_BASE": base_url,
+        "LITELLM_API_KEY": "smoke",
+        "DB_ENV_PORT": str(port),
+        "USER_SIM_PORT": str(port),
+    }
+
+
 def for_orchestrator(options, agent_port, user_port, db_port):
     ports = {"SYSTEM_AGENT_PORT": agent_port, "USER_SIM_PORT": user_port, "DB_ENV_PORT": db_port}
     return {**base(options, secret=False), **{name: str(port) for name, port in ports.items()}}

@@ -7,11 +7,9 @@ import os
 import socket
 
 from services import HERE, Child
-from sockets import StartError
+from sockets import PORT_BYTES, StartError
 
 PROGRAM = os.path.join(HERE, "nursery.py")
-# The port that the nursery is asked for, in its message; see nursery.py.
-PORT_BYTES = 8
 
 
 class Nursery:

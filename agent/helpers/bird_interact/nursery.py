@@ -25,10 +25,9 @@ import traceback
 
 import service
 from processes import become_subreaper, die_with_parent, end_strays
-from sockets import StartError, listen
+from sockets import PORT_BYTES, StartError, listen
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PORT_BYTES = 8
 LARGEST_REQUEST = 4 << 20
 FIRST_CALL_S = 30
 FORK = sys.platform == "linux"

@@ -14,8 +14,8 @@ import shutil
 import socket
 import tempfile
 
+import environment
 import http1
-from environment import without_secrets
 from link import LONGEST_LINE, AgentError, AgentService
 from nurse import Nursery
 from services import AGENT_CODE, copy_code, tail
@@ -113,30 +113,6 @@ def state(mode, task):
     }
 
 
-def environment(port):
-    """The agent service's, without anything that is a secret or leads to somebody else."""
-    base = f"http://127.0.0.1:{port}/v1"
-    chosen = {name: value for name, value in without_secrets(os.environ).items() if not name.startswith("AUTOHARNESS_")}
-    chosen.pop("AGENT_REASONING_EFFORT", None)
-    chosen.update(
-        PYTHONUNBUFFERED="1",
-        PYTHONDONTWRITEBYTECODE="1",
-        NO_PROXY="localhost,127.0.0.1,::1",
-        no_proxy="localhost,127.0.0.1,::1",
-        LITELLM_LOCAL_MODEL_COST_MAP="True",
-        AGENT_MODEL=MODEL,
-        SYSTEM_AGENT_MODEL=MODEL,
-        OPENAI_API_BASE=base,
-        OPENAI_BASE_URL=base,
-        OPENAI_API_KEY="smoke",
-        LITELLM_API_BASE=base,
-        LITELLM_API_KEY="smoke",
-        DB_ENV_PORT=str(port),
-        USER_SIM_PORT=str(port),
-    )
-    return chosen
-
-
 async def _post(agent, world, path, body, limit):
     status, answer, _ = await http1.request(agent.port, "POST", path, body, limit=limit)
     if status == 200:
@@ -167,7 +143,7 @@ async def smoke(options, agent_file):
         door, guard = listen()
         port = door.getsockname()[1]
         server = await http1.serve(door, world.handle)
-        surroundings = environment(port)
+        surroundings = environment.for_smoke(options, MODEL, port)
         await nursery.start(options["python"], view, surroundings, scratch)
         await nursery.up(START_LIMIT_S)
         ours, theirs = socket.socketpair()

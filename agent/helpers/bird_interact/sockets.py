@@ -3,6 +3,8 @@
 import contextlib
 import socket
 
+# The length of a port in a message to the nursery; see nursery.py.
+PORT_BYTES = 8
 IN_USE = (98, 48)  # EADDRINUSE of Linux and of macOS
 
 
