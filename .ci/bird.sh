@@ -20,11 +20,6 @@ wanted = ("google.adk", "litellm", "mcp", "fastapi", "uvicorn", "psycopg2", "htt
 sys.exit(not all(util.find_spec(name) for name in wanted))'
 }
 
-if [ -n "${AUTOHARNESS_CI_BIRD:-}" ]; then
-    [ -x "$AUTOHARNESS_CI_BIRD" ] || die "AUTOHARNESS_CI_BIRD is not a program: $AUTOHARNESS_CI_BIRD"
-    echo "$AUTOHARNESS_CI_BIRD"
-    exit 0
-fi
-
+given AUTOHARNESS_CI_BIRD && exit
 pinned_environment bird "$root/agent/helpers/bird_interact/requirements.txt" 11 13 works
 echo "$environment/bin/python"

@@ -1,6 +1,7 @@
 # Sourced by harbor.sh and bird.sh: installs pinned packages from PyPI into an environment of their own, once per machine
 # and set of pins. Set `me` to the script's name before; what is printed goes to stderr.
 #
+#     given VARIABLE                                             prints what the user names instead
 #     pinned_environment NAME REQUIREMENTS OLDEST NEWEST CHECK    sets `environment`
 #
 # NAME: the directory's name begins with it. OLDEST and NEWEST: minor versions of Python 3. CHECK: a function that is given
@@ -44,6 +45,14 @@ find_uv() {
         { python3 -m venv "$own" && "$own/bin/python" -m pip install --quiet uv; } >&2 || return 1
     fi
     echo "$own/bin/uv"
+}
+
+# given VARIABLE: prints the program that it names, instead of one of ours. Fails when it is not set.
+given() {
+    local program=${!1:-}
+    [ -n "$program" ] || return 1
+    [ -x "$program" ] || die "$1 is not a program: $program"
+    echo "$program"
 }
 
 pinned_environment() {

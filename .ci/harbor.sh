@@ -17,12 +17,7 @@ works() {
         "$1/bin/python" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("mcp"))'
 }
 
-if [ -n "${AUTOHARNESS_CI_HARBOR:-}" ]; then
-    [ -x "$AUTOHARNESS_CI_HARBOR" ] || die "AUTOHARNESS_CI_HARBOR is not a program: $AUTOHARNESS_CI_HARBOR"
-    echo "$AUTOHARNESS_CI_HARBOR"
-    exit 0
-fi
-
+given AUTOHARNESS_CI_HARBOR && exit
 # Harbor needs 3.12; its dependencies have no packages yet for versions much newer than 3.13.
 pinned_environment harbor "$root/agent/helpers/terminal_bench/requirements.txt" 12 13 works
 echo "$environment/bin/harbor"
