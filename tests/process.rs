@@ -329,12 +329,31 @@ fn start_tool(bed: &Bed, script: &str) -> std::process::Child {
 const STUBBORN: &str = "echo $PPID >> pids; trap '' TERM; echo $$ >> pids; \
     setsid sh -c 'echo $$ >> pids; while :; do sleep 600; done' & while :; do sleep 600; done";
 
+/// A tool with a child that resists, and the process numbers of its watcher, the child and a grandchild.
+#[cfg(target_os = "linux")]
+fn start_stubborn_tool(bed: &Bed) -> (std::process::Child, Vec<i32>) {
+    let tool = start_tool(bed, STUBBORN);
+    let pids = numbers_in(&bed.path().join("pids"), 3);
+    (tool, pids)
+}
+
+/// Kills both, so that nobody can tidy up.
+#[cfg(target_os = "linux")]
+fn kill_with_watcher(tool: &mut std::process::Child, pid: i32) {
+    let watcher = Pid::from_raw(pid).expect("a process number");
+    // Stopped first, or the watcher would act between the two blows.
+    kill_process(watcher, Signal::STOP).expect("it runs");
+    tool.kill().expect("it runs");
+    tool.wait().expect("an exit");
+    kill_process(watcher, Signal::KILL).expect("it is stopped");
+    until("the watcher is gone", || !alive(pid));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_tool_killed_with_sigkill_leaves_nobody() {
     let bed = Bed::new();
-    let mut tool = start_tool(&bed, STUBBORN);
-    let pids = numbers_in(&bed.path().join("pids"), 3);
+    let (mut tool, pids) = start_stubborn_tool(&bed);
     tool.kill().expect("it runs");
     tool.wait().expect("an exit");
     until("everybody is gone", || !pids.iter().copied().any(alive) && bed.records() == 0);
@@ -359,16 +378,9 @@ fn ctrl_c_reaches_the_tool_alone() {
 #[test]
 fn the_next_holder_of_the_lock_ends_what_tool_and_watcher_left() {
     let bed = Bed::new();
-    let mut tool = start_tool(&bed, STUBBORN);
-    let pids = numbers_in(&bed.path().join("pids"), 3);
-    let watcher = Pid::from_raw(pids[0]).expect("a process number");
+    let (mut tool, pids) = start_stubborn_tool(&bed);
     assert_eq!(bed.supervisor.end_leftovers().expect("readable"), Vec::<String>::new(), "the tool is alive");
-    // Stopped first, or the watcher would act between the two blows.
-    kill_process(watcher, Signal::STOP).expect("it runs");
-    tool.kill().expect("it runs");
-    tool.wait().expect("an exit");
-    kill_process(watcher, Signal::KILL).expect("it is stopped");
-    until("the watcher is gone", || !alive(pids[0]));
+    kill_with_watcher(&mut tool, pids[0]);
     assert!(alive(pids[1]) && alive(pids[2]));
 
     let ended = bed.supervisor.end_leftovers().expect("readable");
@@ -399,8 +411,7 @@ fn as_from_another_container(bed: &Bed) {
 #[test]
 fn what_a_living_tool_in_a_container_runs_is_let_be() {
     let bed = Bed::new();
-    let mut tool = start_tool(&bed, STUBBORN);
-    let pids = numbers_in(&bed.path().join("pids"), 3);
+    let (mut tool, pids) = start_stubborn_tool(&bed);
     as_from_another_container(&bed);
     assert_eq!(bed.supervisor.end_leftovers().expect("readable"), Vec::<String>::new());
     assert!(pids.iter().copied().all(alive), "a process of a living tool was ended");
@@ -414,15 +425,9 @@ fn what_a_living_tool_in_a_container_runs_is_let_be() {
 #[test]
 fn what_a_dead_tool_in_a_container_left_is_ended_where_it_can_be_seen() {
     let bed = Bed::new();
-    let mut tool = start_tool(&bed, STUBBORN);
-    let pids = numbers_in(&bed.path().join("pids"), 3);
+    let (mut tool, pids) = start_stubborn_tool(&bed);
     as_from_another_container(&bed);
-    let watcher = Pid::from_raw(pids[0]).expect("a process number");
-    kill_process(watcher, Signal::STOP).expect("it runs");
-    tool.kill().expect("it runs");
-    tool.wait().expect("an exit");
-    kill_process(watcher, Signal::KILL).expect("it is stopped");
-    until("the watcher is gone", || !alive(pids[0]));
+    kill_with_watcher(&mut tool, pids[0]);
     assert!(alive(pids[1]) && alive(pids[2]));
     assert_eq!(bed.supervisor.end_leftovers().expect("readable").len(), 1);
     assert!(!pids.iter().copied().any(alive));
@@ -453,14 +458,8 @@ fn a_container_keeps_the_record_of_what_it_cannot_see() {
         return;
     }
     let bed = Bed::new();
-    let mut tool = start_tool(&bed, STUBBORN);
-    let pids = numbers_in(&bed.path().join("pids"), 3);
-    let watcher = Pid::from_raw(pids[0]).expect("a process number");
-    kill_process(watcher, Signal::STOP).expect("it runs");
-    tool.kill().expect("it runs");
-    tool.wait().expect("an exit");
-    kill_process(watcher, Signal::KILL).expect("it is stopped");
-    until("the watcher is gone", || !alive(pids[0]));
+    let (mut tool, pids) = start_stubborn_tool(&bed);
+    kill_with_watcher(&mut tool, pids[0]);
 
     let own = std::env::current_exe().expect("the path of this test");
     let next = contained(&own).args(["--exact", "as_the_next_command"]).env(DIRECTORY, bed.path()).status();
