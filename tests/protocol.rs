@@ -83,6 +83,7 @@ impl Bed {
             symbol: Some("Agent".into()),
             protocol: json!({"benchmark": "fake"}),
             reports_tokens: false,
+            exits: &[(9, "out of milk")],
             grace: Duration::from_millis(300),
             limits: Limits::default(),
             supervisor: Supervisor::with_watcher(root.join("processes"), env!("CARGO_BIN_EXE_autoharness")),
@@ -245,6 +246,9 @@ async fn a_program_that_dies_half_way_keeps_its_trials() {
         assert_eq!(failure, format!("fake ended with {how} after {n} of 4 trials; its log: {log}"));
         assert_eq!(seen.trials.len(), n);
     }
+    // All that is said of a run over the hold-out.
+    let bed = Bed::new("die_after").option("n", 0).option("code", 9).held_out();
+    assert_eq!(bed.failure().await.0, "fake ended with exit status 9 (out of milk) after 0 of 4 trials");
     let (failure, _) = Bed::new("die_after").option("n", 3).option("code", 0).failure().await;
     assert!(failure.starts_with("fake ended after 3 of 4 trials;"), "{failure}");
 }

@@ -25,6 +25,13 @@ pub const GRACE: Duration = Duration::from_secs(60);
 pub const LIMITS: Limits =
     Limits { silence: Duration::from_secs(3600), slack: Duration::from_secs(240), exit: Duration::from_secs(5) };
 
+/// What the helper's exit statuses mean; bench.py has the list.
+pub const EXITS: &[(i32, &str)] = &[
+    (3, "PostgreSQL cannot be used; `autoharness doctor` looks at it"),
+    (4, "a port that the configuration names is in use"),
+    (5, "a model refuses every request: its name, its key or its credit"),
+];
+
 /// Where everything is that a run stands on. All paths are absolute.
 #[derive(Debug, Clone)]
 pub struct Places {

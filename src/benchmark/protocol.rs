@@ -76,6 +76,9 @@ pub struct ProtocolRunner {
     pub protocol: Value,
     /// See [`BenchmarkRunner::reports_tokens`].
     pub reports_tokens: bool,
+    /// What exit statuses of the program mean, where it has agreed on some with us. All that can be told of a run that
+    /// touches the hold-out, because it says nothing of a task.
+    pub exits: &'static [(i32, &'static str)],
     /// How long the program may take to end when it is asked to.
     pub grace: Duration,
     /// Everything else it may take.
@@ -197,7 +200,10 @@ impl ProtocolRunner {
         let what = match end {
             End::Exited(exit) if exit.success() && session.done == session.total => return Ok(RunReport::default()),
             End::Exited(exit) if exit.success() => "ended".to_owned(),
-            End::Exited(exit) => format!("ended with {exit}"),
+            End::Exited(exit) => match self.exits.iter().find(|(status, _)| *status == exit.code) {
+                Some((_, meaning)) => format!("ended with {exit} ({meaning})"),
+                None => format!("ended with {exit}"),
+            },
             End::Stalled(why) => format!("{why} and was stopped"),
             End::Misbehaved(why) => format!("broke the trial protocol and was stopped: {why};"),
         };

@@ -48,6 +48,7 @@ pub async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Resu
         symbol: None,
         protocol: Value::Null,
         reports_tokens: false,
+        exits: &[],
         grace: GRACE,
         limits: Limits::default(),
         supervisor: session.supervisor()?,
@@ -103,6 +104,7 @@ fn bird_runner(session: &Session, runner: &mut ProtocolRunner) -> Result<()> {
     runner.symbol = Some(bird::AGENT_SYMBOL.into());
     runner.protocol = bird::protocol(wanted.settings, &places, wanted.revision())?;
     runner.reports_tokens = true;
+    runner.exits = bird::EXITS;
     runner.grace = bird::GRACE;
     runner.limits = bird::LIMITS;
     let written = wanted.settings.pg_password.iter().map(|secret| secret.reveal().to_string());

@@ -228,7 +228,7 @@ def check_bad_key(bed):
     """A key that is refused ends the run at the first trial instead of billing eight times for nothing."""
     script = {task["instance_id"]: [{"status": 401}] for task in tasks.TASKS}
     result = bed.run(script=script, concurrency=1)
-    assert result.status == 1 and len(result.trials) == 1, result
+    assert result.status == 5 and len(result.trials) == 1, result
     assert [event["outcome"] for event in result.trials.values()] == ["infra_error"]
     assert "no further trial is started" in result.stdout
 
@@ -248,7 +248,7 @@ def check_database_gone(bed):
         result = started.finish()
     finally:
         bed.database.start()
-    assert result.status == 1 and "yard_1" not in result.trials, result
+    assert result.status == 3 and "yard_1" not in result.trials, result
     assert {event["outcome"] for event in result.trials.values()} <= {"infra_error", "failed"}, result.stdout
     assert "PostgreSQL" in result.stdout, result.stdout
     bed.run(["shop_2"], mode="oracle")  # Leaves nothing, although the last run could not clean up.
@@ -268,18 +268,18 @@ def check_own_connection(bed):
 
 
 def check_ports(bed):
-    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    for family, address, kind in ((socket.AF_INET, "127.0.0.1", "db"), (socket.AF_INET6, "::1", "agent")):
         try:
             with beds.listener(family, address) as port:
-                result = bed.run(["shop_2"], {}, options={"ports": {"db": port}})
+                result = bed.run(["shop_2"], {}, options={"ports": {kind: port}})
         except OSError:
             continue  # This machine has no ::1.
-        assert result.status == 1 and f"port {port} is in use" in result.stdout and not result.trials, result
+        assert result.status == 4 and f"port {port} is in use" in result.stdout and not result.trials, result
 
 
 def check_wrong_password(bed):
     result = bed.run(["shop_2"], {}, password="wrong")
-    assert result.status == 1 and "is not usable as bird" in result.stdout and not result.trials, result
+    assert result.status == 3 and "is not usable as bird" in result.stdout and not result.trials, result
 
 
 # -------------------------------------------------------------------------------------------------------------- kills

@@ -25,7 +25,9 @@ Options: mode ("a-interact", "c-interact"; "oracle" hands in the gold SQL and ne
 patience, adk_dir, data_path, python, pg {host, port, user, password_env}, ports {agent, user, db} (default: any),
 agent_services (default: one for every four trials at a time), host (see above; default: one of its own).
 
-Exit status: 0 when every trial was reported, 1 when the run broke off, 2 when the request makes no sense.
+Exit status: 0 when every trial was reported, 2 when the request makes no sense, else the run broke off: 3 because PostgreSQL
+cannot be used, 4 because a port is in use, 5 because a model refuses every request, 1 for other reasons. The log events that
+say more are not shown of runs that touch the hold-out; the status is.
 """
 
 import asyncio
@@ -44,6 +46,7 @@ from run import Broken, Run  # noqa: E402
 from sockets import StartError  # noqa: E402
 
 PROTOCOL = 1
+MODEL_REFUSES = 5
 MODES = ("a-interact", "c-interact", "oracle")
 DATASETS = ("lite", "full")
 
@@ -98,7 +101,6 @@ async def run_trials(request, options, tasks, say):
     if unknown:
         raise Usage(f"unknown task {unknown[0]!r}")
     pending = [(task, trial) for trial in range(request["trials"]) for task in wanted]
-    status = 0
     async with Run(request, options, tasks, say) as run:
         if run.agent_failure:
             # Once for all trials, which are told the same.
@@ -129,7 +131,7 @@ async def run_trials(request, options, tasks, say):
             say(event="trial", task=task, trial=trial, **fields)
             state["model_worked"] |= bool(fields.get("tokens_in"))
             if fatal and not state["model_worked"]:
-                state["stop"] = f"no further trial is started: {fields['error']}"
+                state["stop"] = f"no further trial is started: {fields['error']}", MODEL_REFUSES
 
         async def worker():
             while queue and not state["stop"]:
@@ -143,10 +145,11 @@ async def run_trials(request, options, tasks, say):
             for task in workers:
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        if queue:
-            say(event="log", level="error", message=state["stop"])
-            status = 1
-    return status
+        if not queue:
+            return 0
+        reason, status = state["stop"]
+        say(event="log", level="error", message=reason)
+        return status
 
 
 async def supervised(work):
@@ -206,7 +209,7 @@ def main():
         return 2
     except (Broken, StartError) as error:
         say(event="log", level="error", message=str(error))
-        return 1
+        return getattr(error, "status", 1)
     finally:
         with contextlib.suppress(OSError):
             stream.close()

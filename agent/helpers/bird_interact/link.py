@@ -144,7 +144,8 @@ class AgentService:
         """Waits until it listens. Whatever fails here is not the agent's fault."""
         state = await self._state(limit)
         if state["state"] != "prepared":
-            raise StartError(f"the agent service did not start: {state.get('error') or tail(self.log) or state['state']}")
+            reason = state.get("error") or tail(self.log) or state["state"]
+            raise StartError(f"the agent service did not start: {reason}", state.get("status", 1))
         self.port = state["port"]
 
     async def load(self, limit):

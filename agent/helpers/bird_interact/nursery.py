@@ -85,7 +85,7 @@ def become_agent_process(connection, states, go, port):
     try:
         sock, guard = listen(port)
     except StartError as error:
-        os.write(states, json.dumps({"state": "failed", "error": str(error)}).encode() + b"\n")
+        os.write(states, json.dumps({"state": "failed", "error": str(error), "status": error.status}).encode() + b"\n")
         return 1
     os.environ["SYSTEM_AGENT_PORT"] = str(sock.getsockname()[1])
     # Other callers' connections and the way to the host are none of the agent's business.

@@ -30,6 +30,8 @@ DEFAULT_LIMIT_S = {"a-interact": 1800.0 + 600, "c-interact": 4 * 600.0 + 600, "o
 TRIALS_PER_AGENT_SERVICE = 4
 CLEANUP_LIMIT_S = 30.0
 REFUSALS_LIMIT_S = 10.0
+# An exit status of bench.py.
+POSTGRES_UNUSABLE = 3
 # How long the database service may be busy with requests of a run that is over.
 SETTLE_S = 30.0
 
@@ -133,7 +135,7 @@ class Run:
         except PostgresError as error:
             pg = self.options["pg"]
             raise StartError(
-                f"PostgreSQL at {pg['host']}:{pg['port']} is not usable as {pg['user']}: {error}"
+                f"PostgreSQL at {pg['host']}:{pg['port']} is not usable as {pg['user']}: {error}", POSTGRES_UNUSABLE
             ) from None
         if leaked:
             count = len(leaked) - len(failed)
@@ -323,10 +325,10 @@ class Run:
     # ----------------------------------------------------------------------------------------------------------- end
 
     async def problem(self):
-        """Why no further trial can succeed, if so."""
+        """Why no further trial can succeed, and the exit status that says so; None if they can."""
         if self.link.reason:
-            return self.link.reason
-        return "PostgreSQL was lost" if await self.session.server_lost() else None
+            return self.link.reason, 1
+        return ("PostgreSQL was lost", POSTGRES_UNUSABLE) if await self.session.server_lost() else None
 
     async def _end(self, child):
         self.children.discard(child)

@@ -5,11 +5,17 @@ import socket
 
 # The length of a port in a message to the nursery; see nursery.py.
 PORT_BYTES = 8
+# An exit status of bench.py.
+PORT_IN_USE = 4
 IN_USE = (98, 48)  # EADDRINUSE of Linux and of macOS
 
 
 class StartError(Exception):
-    """A service did not come up; the text says which and why."""
+    """A service did not come up; the text says which and why. `status`: see bench.py."""
+
+    def __init__(self, text, status=1):
+        super().__init__(text)
+        self.status = status
 
 
 def listen(port=0):
@@ -41,6 +47,6 @@ def listen(port=0):
             sock.close()
             if port:
                 raise StartError(
-                    f"port {port} is in use ({error.strerror}); free it, or leave the choice to us"
+                    f"port {port} is in use ({error.strerror}); free it, or leave the choice to us", PORT_IN_USE
                 ) from None
     raise StartError("no port is free on both 127.0.0.1 and ::1")
