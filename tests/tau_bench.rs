@@ -192,15 +192,28 @@ fn upstream(bed: &Bed) -> (PathBuf, String) {
     (origin, commit)
 }
 
-/// A PATH with an installer that notes what it is asked and gives the stand-in.
+/// A PATH with an installer that notes what it is asked and gives the stand-in. Asked for a version that is not on this
+/// machine, which uv would download, it gives what there is under that name.
 fn installer(bed: &Bed) -> std::ffi::OsString {
     let bin = bed.outside().join("bin");
     let here = bed.outside().display().to_string();
     program(
         &bin.join("uv"),
         &format!(
-            "#!/bin/sh\nfor last; do :; done\ncase \"$1\" in\nvenv) mkdir -p \"$last/bin\"; sed \"s#exec python3#exec $4#\" '{here}/tau2/python' > \"$last/bin/python\"; chmod +x \"$last/bin/python\" ;;\n\
-             pip) cat \"$last\" >> '{here}/asked'; ls '{here}/experiment/tau2_data' >> '{here}/asked' ;;\n*) exit 1 ;;\nesac\n"
+            r##"#!/bin/sh
+for last; do :; done
+case "$1" in
+venv)
+    mkdir -p "$last/bin"
+    case "$4" in
+    /*) sed "s#exec python3#exec $4#" '{here}/tau2/python' > "$last/bin/python" ;;
+    *) sed "1a case \"\$*\" in *sys.version_info*) echo $4.0; echo \"\$0\"; exit ;; esac" '{here}/tau2/python' > "$last/bin/python" ;;
+    esac
+    chmod +x "$last/bin/python" ;;
+pip) cat "$last" >> '{here}/asked'; ls '{here}/experiment/tau2_data' >> '{here}/asked' ;;
+*) exit 1 ;;
+esac
+"##
         ),
     );
     let path = std::env::var_os("PATH").unwrap();
