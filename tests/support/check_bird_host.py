@@ -6,13 +6,17 @@
 Needs google-adk and its companions, but no PostgreSQL and no model. Exit status 0 when everything holds.
 """
 
+import array
 import asyncio
+import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
+import termios
 import time
 
 sys.dont_write_bytecode = True
@@ -191,11 +195,11 @@ def seen(folder, name="seen"):
         return eval(file.read())
 
 
-def gone(pid):
-    deadline = time.monotonic() + 10
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not os.path.exists(f"/proc/{pid}")
+def until(what, happened):
+    deadline = time.monotonic() + LIMIT_S
+    while not happened():
+        assert time.monotonic() < deadline, f"{what}: in vain"
+        time.sleep(0.005)
 
 
 async def check_nursery(fork):
@@ -249,7 +253,8 @@ async def check_nursery(fork):
                 assert "exit status 7" in str(error), error
             stray = seen(folder, "stray")
             await first.end()
-            assert not first.alive and first.code == -9 and not first.lost and gone(stray)
+            assert not first.alive and first.code == -9 and not first.lost
+            until("what it started is gone", lambda: not os.path.exists(f"/proc/{stray}"))
             assert second.alive and os.path.exists(f"/proc/{seen(other, 'stray')}"), "the neighbour was hit"
 
             # A nursery that dies takes its children with it, and that is nobody's fault.
@@ -262,12 +267,60 @@ async def check_nursery(fork):
     return f"an agent was loaded in {loaded:.2f} s"
 
 
+def stat(pid):
+    """State and parent of a process; None when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return fields[0], int(fields[1])
+    except OSError:
+        return None
+
+
+def children(parent):
+    return {int(name) for name in os.listdir("/proc") if name.isdigit() and (stat(name) or "__")[1] == parent}
+
+
+async def check_hang_up():
+    """An agent's process dies and its caller hangs up, and the nursery hears of both in one go: the other agents live on."""
+    with tempfile.TemporaryDirectory(prefix="check-nursery-") as directory:
+        async with Nest(directory, True) as nest:
+            nursery = nest.child.process.pid
+
+            async def prepared():
+                known = children(nursery)
+                agent, _ = await nest.agent()
+                await agent.prepared(LIMIT_S)
+                (pid,) = children(nursery) - known
+                return agent, pid
+
+            first, dying = await prepared()
+            slow, stopped = await prepared()
+            # Whatever is said to a process that has stopped reading fills a pipe. Then the nursery waits, and hears nothing.
+            os.kill(stopped, signal.SIGSTOP)
+            with open(f"/proc/{stopped}/fd/0", "rb") as pipe:
+                room = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+                slow.writer.write(b"x" * (2 * room))
+                await slow.writer.drain()
+                filled = array.array("i", [0])
+                until("the pipe is full", lambda: not fcntl.ioctl(pipe, termios.FIONREAD, filled) and filled[0] == room)
+                os.kill(dying, signal.SIGKILL)
+                until("it is dead", lambda: stat(dying)[0] == "Z")
+                first.writer.write_eof()
+            os.kill(stopped, signal.SIGKILL)
+            for agent in (first, slow):
+                await asyncio.wait_for(agent.wait(), LIMIT_S)
+                assert agent.code == -9, f"{agent.name}: {agent.status()}; {nest.child.tail()}"
+            third, _ = await nest.agent()
+            await third.prepared(LIMIT_S)
+
+
 def main():
     for name, check in (
         ("seals", check_seals),
         ("who answers", check_who_answers),
         ("guard", check_guard),
-        *([("nursery", lambda: check_nursery(True))] if sys.platform == "linux" else []),
+        *([("nursery", lambda: check_nursery(True)), ("hang up", check_hang_up)] if sys.platform == "linux" else []),
         ("nursery without fork", lambda: check_nursery(False)),
     ):
         start = time.monotonic()

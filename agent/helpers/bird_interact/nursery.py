@@ -141,9 +141,7 @@ class Nursery:
         self.open = True
         while self.open:
             for key, _ in self.selector.select():
-                # An earlier event of this round may have ended what this one is about.
-                if key.fileobj in self.selector.get_map():
-                    key.data()
+                key.data()
         for nursling in self.nurslings.values():
             nursling.kill()
 
@@ -186,6 +184,8 @@ class Nursery:
     def told(self, nursling):
         """A state of the process, for its caller. After the first one the caller is listened to: until then its words are
         read by the process itself."""
+        if nursling.status is not None:
+            return  # Buried by an earlier event of this round.
         said = os.read(nursling.states, 4096)
         if not said:
             self.selector.unregister(nursling.states)
@@ -200,6 +200,8 @@ class Nursery:
             self.selector.register(nursling.connection, selectors.EVENT_READ, lambda: self.heard(nursling))
 
     def heard(self, nursling):
+        if nursling.status is not None:
+            return
         try:
             said = nursling.connection.recv(4096)
         except OSError:
