@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -315,12 +316,35 @@ async def check_hang_up():
             await third.prepared(LIMIT_S)
 
 
+async def check_no_room():
+    """A nursery that may open no more files refuses the next agent, and keeps those that it has."""
+    with tempfile.TemporaryDirectory(prefix="check-nursery-") as directory:
+        async with Nest(directory, True) as nest:
+            nursery = nest.child.process.pid
+            first, _ = await nest.agent()
+            await first.prepared(LIMIT_S)
+            before = resource.prlimit(nursery, resource.RLIMIT_NOFILE)
+            highest = max(map(int, os.listdir(f"/proc/{nursery}/fd")))
+            for room in (0, 1, 2, 3, 4):  # None for the connection itself; then for some of the pipes.
+                resource.prlimit(nursery, resource.RLIMIT_NOFILE, (highest + 1 + room, before[1]))
+                refused, _ = await nest.agent()
+                try:
+                    await refused.prepared(LIMIT_S)
+                    raise AssertionError(f"an agent found room for {room} files")
+                except StartError:
+                    await refused.end()
+            resource.prlimit(nursery, resource.RLIMIT_NOFILE, before)
+            assert first.alive, nest.child.tail()
+            second, _ = await nest.agent()
+            await second.prepared(LIMIT_S)
+
+
 def main():
     for name, check in (
         ("seals", check_seals),
         ("who answers", check_who_answers),
         ("guard", check_guard),
-        *([("nursery", lambda: check_nursery(True)), ("hang up", check_hang_up)] if sys.platform == "linux" else []),
+        *([("nursery", lambda: check_nursery(True)), ("hang up", check_hang_up), ("no room", check_no_room)] if sys.platform == "linux" else []),
         ("nursery without fork", lambda: check_nursery(False)),
     ):
         start = time.monotonic()

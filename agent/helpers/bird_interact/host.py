@@ -162,6 +162,8 @@ class Host:
                     await changed.wait()
         except (OSError, ValueError, AttributeError, TypeError, asyncio.TimeoutError):
             pass
+        except asyncio.CancelledError:
+            pass  # By `close`. asyncio would put a traceback into the log for it.
         finally:
             self.callers.discard(caller)
             writer.close()

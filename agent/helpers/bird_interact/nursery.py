@@ -147,24 +147,37 @@ class Nursery:
 
     def admit(self):
         message, connections, _, _ = socket.recv_fds(self.control, PORT_BYTES, 1)
-        if not connections:
+        if not message:
             self.open = False
             return
+        if not connections:
+            return  # The kernel had no room for it, and has hung up on the caller.
         connection = socket.socket(fileno=connections[0])
         connection.setblocking(True)
         port = int(message)
         # Two runs at a time cannot both have the port that the configuration names; nor need they.
         if any(nursling.port == port for nursling in self.nurslings.values()):
             port = 0
-        states, states_writing = os.pipe()
-        go_reading, go = os.pipe()
-        if FORK:
-            nursery = os.getpid()
-            pid = os.fork()
-            if pid == 0:
-                forked(connection, states_writing, go_reading, port, nursery)
-        else:
-            pid = self.spawn(connection, states_writing, go_reading, port)
+        pipes = []
+        try:
+            pipes += os.pipe()
+            pipes += os.pipe()
+            states, states_writing, go_reading, go = pipes
+            if FORK:
+                nursery = os.getpid()
+                pid = os.fork()
+                if pid == 0:
+                    forked(connection, states_writing, go_reading, port, nursery)
+            else:
+                pid = self.spawn(connection, states_writing, go_reading, port)
+        except OSError as error:
+            # This machine has no process or descriptor left. That ends nobody else's agent.
+            with contextlib.suppress(OSError):
+                connection.sendall(json.dumps({"state": "failed", "error": f"no process for it: {error}"}).encode() + b"\n")
+            for descriptor in pipes:
+                os.close(descriptor)
+            connection.close()
+            return
         os.close(states_writing)
         os.close(go_reading)
         nursling = self.nurslings[pid] = Nursling(pid, connection, states, go, port)
