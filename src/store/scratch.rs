@@ -51,7 +51,13 @@ pub fn sweep(state: &Path) -> Result<()> {
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        match File::open(entry.path())?.file().try_lock() {
+        let left = match File::open(entry.path()) {
+            Ok(left) => left,
+            // Its checks have just ended and removed it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        match left.file().try_lock() {
             Err(TryLockError::WouldBlock) => {}
             // A file system without locks: rather a leftover removed too early than tasks that stay for ever.
             Ok(()) | Err(TryLockError::Error(_)) => fs_err::remove_dir_all(entry.path())?,
