@@ -238,12 +238,13 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
             "remove that directory, and `autoharness prepare` makes it anew; or name another one in `bird_repo:`.",
         ));
     };
-    let waited = server.wait(&place.databases(), say).await?;
+    let databases = place.databases();
+    let waited = server.wait(&databases, say).await?;
     if complete && !waited {
         return Ok(());
     }
     say("checking packages, tasks and databases".into());
-    let (seen, ready) = server.findings(&place.databases()).await?;
+    let (seen, ready) = server.findings(&databases).await?;
     super::require(&seen)?;
     let extent = Extent { postgres: ready, agent: None, sample: 0, basics: true };
     let findings = examine(wanted, &places, &extent, around).await?;
