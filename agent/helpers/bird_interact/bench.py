@@ -43,10 +43,9 @@ import dataset  # noqa: E402
 import host  # noqa: E402
 from processes import die_with_parent  # noqa: E402
 from run import Broken, Run  # noqa: E402
-from sockets import StartError  # noqa: E402
+from sockets import MODEL_REFUSES, StartError  # noqa: E402
 
 PROTOCOL = 1
-MODEL_REFUSES = 5
 MODES = ("a-interact", "c-interact", "oracle")
 DATASETS = ("lite", "full")
 

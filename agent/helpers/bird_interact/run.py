@@ -22,7 +22,7 @@ from postgres import PostgresError, Server, Session
 from processes import become_subreaper, end_strays
 from proxy import Proxy, Record
 from services import AGENT_CODE, Child, copy_code
-from sockets import StartError, listen
+from sockets import POSTGRES_UNUSABLE, StartError, listen
 
 AGENT_LOAD_S = 120.0
 # The orchestrator's own limits for the agent's turns, with room for copying databases; used where no limit is configured.
@@ -30,8 +30,6 @@ DEFAULT_LIMIT_S = {"a-interact": 1800.0 + 600, "c-interact": 4 * 600.0 + 600, "o
 TRIALS_PER_AGENT_SERVICE = 4
 CLEANUP_LIMIT_S = 30.0
 REFUSALS_LIMIT_S = 10.0
-# An exit status of bench.py.
-POSTGRES_UNUSABLE = 3
 # How long the database service may be busy with requests of a run that is over.
 SETTLE_S = 30.0
 

@@ -5,8 +5,8 @@ import socket
 
 # The length of a port in a message to the nursery; see nursery.py.
 PORT_BYTES = 8
-# An exit status of bench.py.
-PORT_IN_USE = 4
+# Exit statuses of bench.py, which says what they mean.
+POSTGRES_UNUSABLE, PORT_IN_USE, MODEL_REFUSES = 3, 4, 5
 IN_USE = (98, 48)  # EADDRINUSE of Linux and of macOS
 
 
