@@ -23,14 +23,15 @@ import time
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HELPER = os.path.join(ROOT, "agent", "helpers", "bird_interact")
-sys.path.insert(0, HELPER)
+sys.path[:0] = [HELPER, os.path.join(ROOT, "tests", "support", "bird")]
 
 import guard  # noqa: E402
 import http1  # noqa: E402
 import link  # noqa: E402
+from bed import wait_for  # noqa: E402
 from seal import HEADER, Seal  # noqa: E402
 from services import Child  # noqa: E402
-from sockets import StartError, listen  # noqa: E402
+from sockets import PORT_BYTES, StartError, listen  # noqa: E402
 
 LIMIT_S = 120
 
@@ -181,7 +182,7 @@ class Nest:
         with open(path, "w", encoding="utf-8") as file:
             file.write(AGENT % body)
         ours, theirs = socket.socketpair()
-        socket.send_fds(self.control, [str(port).rjust(8).encode()], [theirs.fileno()])
+        socket.send_fds(self.control, [str(port).rjust(PORT_BYTES).encode()], [theirs.fileno()])
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
         log = os.path.join(self.directory, f"agent{self.count}.log")
@@ -194,13 +195,6 @@ class Nest:
 def seen(folder, name="seen"):
     with open(os.path.join(folder, name), encoding="utf-8") as file:
         return eval(file.read())
-
-
-def until(what, happened):
-    deadline = time.monotonic() + LIMIT_S
-    while not happened():
-        assert time.monotonic() < deadline, f"{what}: in vain"
-        time.sleep(0.005)
 
 
 async def check_nursery(fork):
@@ -255,7 +249,7 @@ async def check_nursery(fork):
             stray = seen(folder, "stray")
             await first.end()
             assert not first.alive and first.code == -9 and not first.lost
-            until("what it started is gone", lambda: not os.path.exists(f"/proc/{stray}"))
+            wait_for(lambda: not os.path.exists(f"/proc/{stray}"), "what it started is gone")
             assert second.alive and os.path.exists(f"/proc/{seen(other, 'stray')}"), "the neighbour was hit"
 
             # A nursery that dies takes its children with it, and that is nobody's fault.
@@ -304,9 +298,9 @@ async def check_hang_up():
                 slow.writer.write(b"x" * (2 * room))
                 await slow.writer.drain()
                 filled = array.array("i", [0])
-                until("the pipe is full", lambda: not fcntl.ioctl(pipe, termios.FIONREAD, filled) and filled[0] == room)
+                wait_for(lambda: not fcntl.ioctl(pipe, termios.FIONREAD, filled) and filled[0] == room, "the pipe is full")
                 os.kill(dying, signal.SIGKILL)
-                until("it is dead", lambda: stat(dying)[0] == "Z")
+                wait_for(lambda: stat(dying)[0] == "Z", "it is dead")
                 first.writer.write_eof()
             os.kill(stopped, signal.SIGKILL)
             for agent in (first, slow):
