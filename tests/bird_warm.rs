@@ -38,31 +38,9 @@ fn starts(rig: &Rig) -> (usize, usize) {
 
 /// An agent that, at one task, finds the database service's own port and hands it a task of its own making.
 fn bypass(rig: &Rig, task: &str) -> String {
-    let question = rig.python(&format!("print(repr(tasks.BY_ID['{task}']['amb_user_query']))"));
-    format!(
-        r#"
-_honest_before_model = before_model
-
-def _bypass(state):
-    for name in os.listdir("/proc"):
-        try:
-            about = open(f"/proc/{{name}}/environ").read()
-        except (OSError, ValueError):
-            continue
-        if "USER_SIM_MODEL=" in about and "DB_ENV_PORT=" in about and os.environ["HOME"] in about:
-            port = about.split("DB_ENV_PORT=")[1].split(chr(0))[0]
-            data = {{"selected_database": "shop", "amb_user_query": "", "sol_sql": ["SELECT 1"], "category": "Query"}}
-            url = f"http://localhost:{{port}}/init_task"
-            httpx.post(url, json={{"task_id": state["task_id"], "task_data": data}}, trust_env=False)
-            open({mark:?}, "w").close()
-
-def before_model(callback_context, llm_request):
-    if {question} in str(llm_request.contents):
-        _bypass(callback_context.state)
-    return _honest_before_model(callback_context, llm_request)
-"#,
-        mark = rig.path("bypassed"),
-    )
+    let mark = rig.path("bypassed");
+    let trick = format!("(lambda state: _bypass(state) and open({mark:?}, 'w').close())");
+    rig.python(&format!("print(tricks.source(**{{{task:?}: {trick:?}}}))"))
 }
 
 #[test]
