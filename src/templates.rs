@@ -97,7 +97,7 @@ pub fn program(experiment: &Path, config: &Config) -> Result<String> {
 }
 
 /// A path as it must be typed into a shell, because the program shows commands with it.
-fn shell_word(path: &str) -> String {
+pub fn shell_word(path: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "._-/+@%:,".contains(c);
     if path.chars().all(plain) { path.to_string() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }

@@ -110,3 +110,90 @@ fn experiments_in_one_repository_do_not_disturb_each_other() {
     assert_eq!((gates("one"), gates("two")), (json!("passed"), json!("failed")));
     assert!(bed.state().join("at/one/ledger.jsonl").exists() && bed.state().join("at/two/ledger.jsonl").exists());
 }
+
+#[test]
+fn init_takes_over_what_a_hosting_service_put_there() {
+    let bed = Bed::empty();
+    bed.write("README.md", "# mine\n");
+    bed.write("LICENSE", "MIT\n");
+    bed.write(".gitignore", "*.log\n__pycache__/");
+    let done = bed.run(&["init", "--benchmark", "command"]).expect(0).says("created ");
+    done.warns(".gitignore: added what an experiment must ignore");
+    assert_eq!(bed.git(&["status", "--porcelain"]), "", "README and LICENSE are committed with the scaffold");
+    assert_eq!(bed.read("README.md"), "# mine\n");
+    let ignored = bed.read(".gitignore");
+    assert!(ignored.starts_with("*.log\n__pycache__/\n\n# added by autoharness\n"), "{ignored}");
+    assert_eq!(ignored.matches("__pycache__/").count(), 1);
+    assert!(ignored.contains("\n/workspace/\n") && ignored.contains("\n.env\n"));
+    bed.run(&["prepare"]).expect(0);
+    bed.run(&["gate"]).expect(0);
+}
+
+#[test]
+fn init_leaves_uncommitted_files_of_a_used_repository_alone() {
+    let bed = Bed::empty();
+    bed.git(&["init", "-q"]);
+    bed.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    bed.write("README.md", "a draft\n");
+    bed.run(&["init", "--benchmark", "command"]).expect(0);
+    assert_eq!(bed.git(&["status", "--porcelain"]), "?? README.md");
+}
+
+#[test]
+fn init_after_a_failed_one_commits() {
+    let bed = Bed::empty();
+    bed.git(&["init", "-q"]);
+    bed.write(".git/index.lock", "");
+    bed.run(&["init", "--benchmark", "command"]).expect(3);
+    std::fs::remove_file(bed.root.join(".git/index.lock")).unwrap();
+    bed.run(&["init", "--benchmark", "command"]).expect(0).says("completed ").warns("committed the scaffold");
+    assert_eq!(bed.git(&["status", "--porcelain"]), "");
+    bed.run(&["prepare"]).expect(0);
+}
+
+#[test]
+fn init_never_says_done_without_a_commit() {
+    let bed = Bed::empty();
+    bed.git(&["init", "-q"]);
+    bed.write(".git/info/exclude", "agent/\n");
+    let done = bed.run(&["init", "--benchmark", "command"]).expect(2);
+    done.warns("agent/agent.py is not committed: git ignores it").warns("git check-ignore -v agent/agent.py");
+}
+
+#[test]
+fn init_makes_no_repository_inside_one_it_cannot_open() {
+    let bed = Bed::empty();
+    bed.git(&["init", "-q", "--object-format=sha256"]);
+    bed.git(&["commit", "-q", "--allow-empty", "-m", "x"]);
+    bed.run(&["init", "lab/one", "--benchmark", "command"]).expect(2).warns("its objects are SHA-256");
+    assert_eq!(bed.list("."), BTreeSet::from([".git".to_string()]), "nothing was written");
+}
+
+#[test]
+fn init_gives_the_repository_an_identity_of_its_own() {
+    let config = |bed: &Bed| {
+        ["user.name", "user.email"].map(|key| bed.git(&["config", "--local", "--default", "none", "--get", key]))
+    };
+    let bed = Bed::initialised();
+    assert_eq!(config(&bed), ["autoharness", "autoharness@localhost"]);
+    // The user's own, where it is known: a coding agent's shell may hide ~/.gitconfig.
+    for (global, expected) in [
+        ("[user]\n\tname = Ann\n\temail = ann@example.org\n", ["Ann", "ann@example.org"]),
+        ("[user]\n\temail = ann@example.org\n", ["autoharness", "ann@example.org"]),
+    ] {
+        let bed = Bed::empty();
+        let path = bed.outside().join("home/.gitconfig");
+        std::fs::write(&path, global).unwrap();
+        let mut command = bed.command(&["init", "--benchmark", "command"]);
+        command.env_remove("GIT_CONFIG_GLOBAL");
+        support::done(command.output().unwrap()).expect(0).warns("commits in this repository are made by ");
+        assert_eq!(config(&bed), expected);
+    }
+    let bed = Bed::empty();
+    bed.git(&["init", "-q"]);
+    bed.git(&["config", "user.name", "Bo"]);
+    bed.git(&["config", "user.email", "bo@example.org"]);
+    let done = bed.run(&["init", "--benchmark", "command"]).expect(0);
+    assert!(!done.stderr.contains("are made by"), "{}", done.stderr);
+    assert_eq!(config(&bed), ["Bo", "bo@example.org"]);
+}

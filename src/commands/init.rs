@@ -3,20 +3,41 @@
 use std::path::Path;
 
 use crate::cli::{Global, Init};
-use crate::config::{Benchmark, Environment};
+use crate::config::{Benchmark, CONFIG_FILE, Environment};
 use crate::error::{Context, EXIT_OK, Error, Result};
 use crate::guard::Repo;
 use crate::process::Supervisor;
-use crate::process::git::{commit, git};
+use crate::process::git::{commit, ensure_identity, git};
 use crate::process::signals::Cancel;
 use crate::store::atomic;
 use crate::templates;
 use crate::ui::Ui;
 
+/// What hosting services and editors put into a new repository: no reason to refuse it. Compared without an ending.
+const WELCOME: [&str; 16] = [
+    ".DS_Store",
+    ".editorconfig",
+    ".git",
+    ".gitattributes",
+    ".github",
+    ".gitignore",
+    ".idea",
+    ".mailmap",
+    ".vscode",
+    "AUTHORS",
+    "CHANGELOG",
+    "CODEOWNERS",
+    "COPYING",
+    "LICENCE",
+    "LICENSE",
+    "NOTICE",
+];
+
 /// Runs the command.
 ///
 /// # Errors
-/// Usage when the directory is not empty or the benchmark is unknown; infrastructure when git fails.
+/// Usage when the directory is not empty, its repository cannot be used or the benchmark is unknown; infrastructure when
+/// git fails.
 pub async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
     let benchmark = Benchmark::parse(&args.benchmark).ok_or_else(|| {
         let near = Benchmark::nearest(&args.benchmark).map(|near| format!("did you mean `{near}`? "));
@@ -27,23 +48,34 @@ pub async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
         ))
     })?;
     let directory = global.directory.join(&args.dir);
-    let files = templates::scaffold(benchmark);
+    // A repository that cannot be used is refused before anything is written: a second one inside it would hide the
+    // experiment from the first.
+    let existing = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    let outer = Repo::find(if existing.as_os_str().is_empty() { Path::new(".") } else { existing })?;
     fs_err::create_dir_all(&directory)?;
     let directory = fs_err::canonicalize(directory)?;
-    let again = check_empty(&directory)?;
+    let found = look_around(&directory)?;
+    let mut files = templates::scaffold(benchmark);
     let mut written = Vec::new();
-    for (name, content) in &files {
-        let path = directory.join(name);
-        if path.exists() {
-            ui.status(format!("{name} already exists"));
-        } else {
+    for (name, content) in &mut files {
+        let path = directory.join(&*name);
+        if !path.exists() {
             atomic::replace(&path, content.as_bytes())?;
-            written.push(name.as_str());
+            written.push(name.clone());
+        } else if let Some(merged) = found.merged(name, content)? {
+            atomic::replace(&path, merged.as_bytes())?;
+            ui.status(format!("{name}: added what an experiment must ignore"));
+            written.push(name.clone());
+        } else {
+            ui.status(format!("{name} already exists"));
         }
     }
+    let scaffold: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).filter(|name| *name != CONFIG_FILE).collect();
     let cancel = Cancel::on_signals()?;
-    commit_first(&directory, &written, &cancel, ui).await?;
-    let what = if again { "completed" } else { "created" };
+    let place =
+        Place { directory: &directory, found: &found, scaffold: &scaffold, written: &written, cancel: &cancel, ui };
+    place.commit(outer.is_none()).await?;
+    let what = if found.experiment { "completed" } else { "created" };
     ui.line(format!("{what} {} ({benchmark})", directory.display()));
     ui.json(&serde_json::json!({"type": "init", "directory": directory, "benchmark": benchmark.as_str(), "written": written}));
     ui.hint(next(benchmark, &args.dir));
@@ -51,54 +83,144 @@ pub async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
 }
 
 fn next(benchmark: Benchmark, directory: &Path) -> String {
-    let go = if directory == Path::new(".") { String::new() } else { format!("cd {} && ", directory.display()) };
+    let go = if directory == Path::new(".") {
+        String::new()
+    } else {
+        format!("cd {} && ", templates::shell_word(&directory.to_string_lossy()))
+    };
     match benchmark {
         Benchmark::Demo => format!("next: {go}autoharness prepare"),
         _ => format!("look through experiment_config.yaml, put keys into .env, then: {go}autoharness prepare"),
     }
 }
 
-/// True when the directory is an experiment already. A directory with nothing but `.git` counts as empty.
-fn check_empty(directory: &Path) -> Result<bool> {
-    if directory.join(crate::config::CONFIG_FILE).exists() || directory.join("experiment_config.yaml.template").exists()
-    {
-        return Ok(true);
-    }
-    let mut entries = fs_err::read_dir(directory)?;
-    let other = entries.find_map(|entry| entry.ok().map(|entry| entry.file_name()).filter(|name| name != ".git"));
-    match other {
-        None => Ok(false),
-        Some(name) => {
-            Err(Error::usage(format!("{} is not empty: it has {}", directory.display(), name.to_string_lossy()))
-                .hint("choose an empty or new directory: `autoharness init DIR --benchmark NAME`."))
+/// What the directory holds before anything is written.
+struct Found {
+    directory: std::path::PathBuf,
+    /// True when it is an experiment already, perhaps half a one.
+    experiment: bool,
+    /// Files of [`WELCOME`], `.git` excepted.
+    welcome: Vec<String>,
+}
+
+fn look_around(directory: &Path) -> Result<Found> {
+    let experiment = [CONFIG_FILE, "experiment_config.yaml.template"].iter().any(|name| directory.join(name).exists());
+    let mut welcome = Vec::new();
+    for entry in fs_err::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let stem = name.split_once('.').map_or(name.as_str(), |(stem, _)| stem);
+        if WELCOME.contains(&name.as_str()) || WELCOME.contains(&stem) || stem.eq_ignore_ascii_case("readme") {
+            welcome.extend((name != ".git").then_some(name));
+        } else if !experiment {
+            return Err(Error::usage(format!("{} is not empty: it has {name}", directory.display())).hint(
+                "choose an empty or new directory: `autoharness init DIR --benchmark NAME`; a README, a LICENSE and git's own files are welcome.",
+            ));
         }
+    }
+    welcome.sort();
+    Ok(Found { directory: directory.to_path_buf(), experiment, welcome })
+}
+
+impl Found {
+    /// What somebody's `.gitignore` becomes: without our rules git would track `workspace/` and `.env`. `None` for every
+    /// other file, and where nothing is missing. In an experiment of before, a rule that is gone was taken out on purpose.
+    fn merged(&self, name: &str, content: &str) -> Result<Option<String>> {
+        if name != ".gitignore" || self.experiment {
+            return Ok(None);
+        }
+        let mut text = fs_err::read_to_string(self.directory.join(name)).map_err(|error| {
+            Error::usage("cannot read .gitignore as text").because(error).hint("make it a text file.")
+        })?;
+        let known: Vec<&str> = text.lines().map(str::trim).collect();
+        let missing: Vec<&str> = content
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#') && !known.contains(line))
+            .collect();
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let added = format!("\n# added by autoharness\n{}\n", missing.join("\n"));
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&added);
+        Ok(Some(text))
     }
 }
 
-/// `git init` where there is no repository, and a commit of just the files written here.
-async fn commit_first(directory: &Path, written: &[&str], cancel: &Cancel, ui: &Ui) -> Result<()> {
-    let environment = Environment::load(directory)?;
-    // Nothing is locked yet and no state directory exists, so children are recorded in a place of their own.
-    let registry = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
-    let supervisor = Supervisor::new(registry.path())?;
-    if Repo::open(directory).is_err() {
-        git(&supervisor, &environment, directory, &["init", "--quiet"], cancel).await?;
-        ui.status("made a git repository");
+/// Where the first commit is made, and of what.
+struct Place<'a> {
+    directory: &'a Path,
+    found: &'a Found,
+    /// Every file of the scaffold that git tracks.
+    scaffold: &'a [&'a str],
+    /// Those written now.
+    written: &'a [String],
+    cancel: &'a Cancel,
+    ui: &'a Ui,
+}
+
+impl Place<'_> {
+    /// `git init` where there is no repository, an identity where it has none, and a commit of just the scaffold's files
+    /// that no commit has: those written here, and those that an earlier `init` could not commit.
+    async fn commit(&self, make_repository: bool) -> Result<()> {
+        let environment = Environment::load(self.directory)?;
+        // Nothing is locked yet and no state directory exists, so children are recorded in a place of their own.
+        let registry = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
+        let supervisor = Supervisor::new(registry.path())?;
+        let run =
+            async |arguments: &[&str]| git(&supervisor, &environment, self.directory, arguments, self.cancel).await;
+        if make_repository {
+            run(&["init", "--quiet"]).await?;
+            self.ui.status("made a git repository");
+        }
+        if let Some(identity) = ensure_identity(&supervisor, &environment, self.directory, self.cancel).await? {
+            self.ui.status(format!(
+                "commits in this repository are made by {identity} (git config user.name, user.email)"
+            ));
+        }
+        let first = Repo::open(self.directory)?.head()?.is_none();
+        let mut files = self.scaffold.to_vec();
+        if first {
+            files.extend(self.found.welcome.iter().map(String::as_str).filter(|name| !self.scaffold.contains(name)));
+        }
+        let mut status = vec!["status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--"];
+        status.extend(&files);
+        let listing = run(&status).await?.stdout;
+        let listing = String::from_utf8_lossy(&listing).into_owned();
+        // git names paths from the root of its work tree; ours end with the name that we know.
+        let ends_with =
+            |path: &str, name: &str| path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'));
+        let ours = |path: &str, names: &[&str]| names.iter().any(|name| ends_with(path, name));
+        let written: Vec<&str> = self.written.iter().map(String::as_str).collect();
+        let uncommitted: Vec<String> = listing
+            .split('\0')
+            .filter_map(|line| Some((line.get(..2)?, line.get(3..)?)))
+            .filter(|(state, path)| *state == "??" || state.starts_with('A') || ours(path, &written))
+            .map(|(_, path)| format!(":(top,literal){path}"))
+            .collect();
+        if !uncommitted.is_empty() {
+            let paths: Vec<&str> = uncommitted.iter().map(String::as_str).collect();
+            let mut add = vec!["add", "--"];
+            add.extend(&paths);
+            run(&add).await?;
+            commit(&supervisor, &environment, self.directory, "Start an autoharness experiment", &paths, self.cancel)
+                .await?;
+            self.ui.status("committed the scaffold");
+        }
+        self.require_committed()
     }
-    let tracked: Vec<&str> = written.iter().copied().filter(|name| *name != crate::config::CONFIG_FILE).collect();
-    if tracked.is_empty() {
-        return Ok(());
+
+    /// An experiment whose files no commit has cannot be prepared; better said here than there.
+    fn require_committed(&self) -> Result<()> {
+        let repo = Repo::open(self.directory)?;
+        let tree = repo.head()?.map(|head| repo.tree(&head)).transpose()?;
+        let has = |name: &&&str| tree.as_ref().is_some_and(|tree| tree.get(name.as_bytes()).is_some());
+        match self.scaffold.iter().find(|name| !has(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::usage(format!("{name} is not committed: git ignores it")).hint(format!(
+                "`git check-ignore -v {name}` names the rule; take it out, then run `autoharness init` again."
+            ))),
+        }
     }
-    let mut add = vec!["add", "--"];
-    add.extend(&tracked);
-    git(&supervisor, &environment, directory, &add, cancel).await?;
-    // A file that was only missing from disk is back as it was committed; git refuses an empty commit.
-    let mut status = vec!["status", "--porcelain", "--"];
-    status.extend(&tracked);
-    if git(&supervisor, &environment, directory, &status, cancel).await?.text().is_empty() {
-        return Ok(());
-    }
-    commit(&supervisor, &environment, directory, "Start an autoharness experiment", &tracked, cancel).await?;
-    ui.status("committed the scaffold");
-    Ok(())
 }

@@ -23,11 +23,22 @@ pub struct Repo {
 }
 
 impl Repo {
-    /// Opens the repository whose work tree holds `experiment`, ignoring `GIT_DIR` and the like.
+    /// Opens the repository whose work tree holds `experiment`.
     ///
     /// # Errors
-    /// Usage errors when there is no repository, when it belongs to another user, or when its format is not supported.
+    /// As [`Repo::find`], and a usage error when there is no repository.
     pub fn open(experiment: &Path) -> Result<Repo> {
+        Repo::find(experiment)?.ok_or_else(|| {
+            Error::usage(format!("{} is not in a git repository", experiment.display()))
+                .hint("`autoharness init DIR --benchmark demo` makes a new experiment; in an existing one run `git init`, then commit.")
+        })
+    }
+
+    /// The repository whose work tree holds `experiment`, ignoring `GIT_DIR` and the like; `None` when there is none.
+    ///
+    /// # Errors
+    /// Usage errors when the repository belongs to another user, or when its format is not supported.
+    pub fn find(experiment: &Path) -> Result<Option<Repo>> {
         let experiment = fs::canonicalize(experiment).usage(|| "cannot open the experiment directory".into())?;
         for root in experiment.ancestors() {
             if fs::symlink_metadata(root.join(".git")).is_err() {
@@ -37,15 +48,14 @@ impl Repo {
             match Repository::open_ext(root, RepositoryOpenFlags::NO_SEARCH, no_ceilings) {
                 Ok(git) => {
                     let prefix = experiment.strip_prefix(root).map_or(b"".as_slice(), |p| p.as_os_str().as_bytes());
-                    return Ok(Repo { git: Rc::new(git), prefix: prefix.to_vec(), experiment });
+                    return Ok(Some(Repo { git: Rc::new(git), prefix: prefix.to_vec(), experiment }));
                 }
                 // Like git, look further up when a `.git` is not a repository at all.
                 Err(error) if error.code() == ErrorCode::NotFound => refuse_dangling(root)?,
                 Err(error) => return Err(explain_open(root, &error)),
             }
         }
-        Err(Error::usage(format!("{} is not in a git repository", experiment.display()))
-            .hint("`autoharness init DIR --benchmark demo` makes a new experiment; in an existing one run `git init`, then commit."))
+        Ok(None)
     }
 
     /// The experiment's directory, absolute and without links.

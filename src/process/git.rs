@@ -42,7 +42,7 @@ pub async fn git_within(
         .check(&format!("run `git {}`", arguments.join(" ")))
 }
 
-/// Commits the named files, and nothing else that may be staged. Where the user has no identity configured, the tool commits under its own name.
+/// Commits the named files, and nothing else that may be staged. The repository needs an identity: [`ensure_identity`].
 ///
 /// # Errors
 /// As [`git`].
@@ -54,14 +54,39 @@ pub async fn commit(
     files: &[&str],
     cancel: &Cancel,
 ) -> Result<Captured> {
-    let configured = run(supervisor, environment, directory, &["config", "user.email"], cancel).await?;
-    let mut arguments = vec![];
-    if !configured.exit.success() {
-        arguments.extend(["-c", "user.name=autoharness", "-c", "user.email=autoharness@localhost"]);
-    }
-    arguments.extend(["commit", "--quiet", "--no-gpg-sign", "-m", message, "--"]);
+    let mut arguments = vec!["commit", "--quiet", "--no-gpg-sign", "-m", message, "--"];
     arguments.extend(files);
     git(supervisor, environment, directory, &arguments, cancel).await
+}
+
+/// Gives the repository an identity of its own where it has none: the user's, else this tool's. Coding agents commit from
+/// shells that may hide `~/.gitconfig` (Gemini CLI sets `GIT_CONFIG_GLOBAL=/dev/null`), and git refuses to commit without.
+/// Returns the identity when something was set.
+///
+/// # Errors
+/// As [`git`].
+pub async fn ensure_identity(
+    supervisor: &Supervisor,
+    environment: &Environment,
+    directory: &Path,
+    cancel: &Cancel,
+) -> Result<Option<String>> {
+    let get = async |arguments: &[&str]| {
+        let found = run(supervisor, environment, directory, arguments, cancel).await?;
+        Ok::<_, crate::error::Error>(Some(found.text()).filter(|text| found.exit.success() && !text.is_empty()))
+    };
+    let (mut identity, mut missing) = (Vec::new(), false);
+    for (key, own) in [("user.name", "autoharness"), ("user.email", "autoharness@localhost")] {
+        if let Some(local) = get(&["config", "--local", "--get", key]).await? {
+            identity.push(local);
+            continue;
+        }
+        let value = get(&["config", "--get", key]).await?.unwrap_or_else(|| own.to_string());
+        git(supervisor, environment, directory, &["config", "--local", key, &value], cancel).await?;
+        identity.push(value);
+        missing = true;
+    }
+    Ok(missing.then(|| format!("{} <{}>", identity[0], identity[1])))
 }
 
 async fn run(
