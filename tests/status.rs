@@ -22,12 +22,14 @@ fn before_prepare_status_names_the_next_command() {
 fn status_is_one_screen() {
     let bed = Bed::session();
     let head = bed.git(&["rev-parse", "--short", "HEAD"]);
+    let at = bed.read_json("workspace/train_results.json")["timestamp"].as_str().unwrap().to_string();
     let expected = format!(
         "\
 experiment  {}
 benchmark   command, 6 train and 4 test tasks
 best        val_score 1.0000 ({head}), baseline 0.5000
-train       2/6 pass; suite holds 2 of them
+train       2/6 pass when last run, {at}; 4/6 with what gates have seen since
+suite       2 tasks; 0 pass in the last gate
 last gate   failed (val_score 0.5000); gates so far: 2
 spent       24 trials, 0 s of trial time
 history     iteration  val_score  commit    passed
@@ -63,6 +65,68 @@ fn status_says_what_a_verdict_asks_for() {
     bed.commit_agent();
     bed.run(&["record"]).expect(0);
     assert_eq!(next(), "read the traces of failing train tasks, edit the agent, autoharness gate");
+}
+
+#[test]
+fn status_never_sends_anybody_round_in_a_circle() {
+    let bed = Bed::prepared(json!({}), "");
+    let next = || bed.run(&["status", "--format", "json"]).json()[0]["next"].as_str().unwrap().to_string();
+    let on = "read the traces of failing train tasks, edit the agent, autoharness gate";
+    // The gate passes what is recorded already: there is nothing to commit.
+    bed.run(&["gate"]).expect(0);
+    assert_eq!(next(), on);
+    // An edit that passed, and was given up.
+    bed.agent(&["easy", "hard"]);
+    bed.run(&["gate"]).expect(0);
+    bed.git(&["commit", "-qam", "edit"]);
+    assert_eq!(next(), "autoharness record: the edit that passed the gate is committed");
+    bed.git(&["reset", "-q", "--hard", "HEAD~"]);
+    assert_eq!(next(), on);
+    // A receipt from before the rules were changed is none that `record` takes.
+    bed.agent(&["easy", "hard"]);
+    bed.run(&["gate"]).expect(0);
+    bed.write("experiment_config.yaml", &format!("{}trials: 2\n", bed.read("experiment_config.yaml")));
+    bed.run(&["prepare", "--accept"]).expect(0);
+    bed.commit_agent();
+    assert_eq!(next(), on);
+    // Three times no evidence is for the human to see to.
+    bed.mood(json!({"misbehave": {"hard-3": "infra_error", "easy-3": "infra_error"}}));
+    bed.agent(&["easy", "hard", "odd"]);
+    for expected in ["autoharness gate again", "autoharness gate again", "tell the human: 3 gates in a row decided"] {
+        bed.run(&["gate"]).expect(3);
+        assert!(next().starts_with(expected), "{}", next());
+    }
+    bed.git(&["checkout", "-q", "--", "agent/agent.py"]);
+    assert_eq!(next(), on, "the edit that could not be judged is gone");
+}
+
+#[test]
+fn judging_the_recorded_agent_again_is_no_iteration() {
+    let bed = Bed::prepared(json!({}), "");
+    let without = || bed.run(&["status", "--format", "json"]).json()[0]["gates_without_improvement"].clone();
+    for _ in 0..2 {
+        bed.run(&["gate"]).expect(0);
+        assert_eq!(without(), json!(0));
+    }
+    bed.agent(&[]);
+    bed.run(&["gate"]).expect(1);
+    assert_eq!(without(), json!(1));
+    bed.git(&["checkout", "-q", "--", "agent/agent.py"]);
+    bed.run(&["gate"]).expect(0);
+    assert_eq!(without(), json!(1));
+}
+
+#[test]
+fn scores_under_other_rules_are_set_apart_in_the_history() {
+    let bed = Bed::session();
+    let apart = "            -- other rules from here on: scores above are not comparable --\n";
+    let history = || bed.run(&["status"]).expect(0).stdout;
+    assert!(!history().contains(apart));
+    bed.write("experiment_config.yaml", &format!("{}trials: 2\n", bed.read("experiment_config.yaml")));
+    bed.run(&["prepare", "--accept"]).expect(0);
+    assert!(history().contains(&format!("4/4\n{apart}next ")), "{}", history());
+    bed.accept(&["easy", "hard", "odd"]);
+    assert!(history().contains(&format!("4/4\n{apart}            2 ")), "{}", history());
 }
 
 #[test]

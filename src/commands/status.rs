@@ -1,13 +1,18 @@
 //! `status`: where the experiment stands, in one screen.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::session::Experiment;
 use crate::cli::Global;
 use crate::error::{EXIT_OK, Result};
+use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
+use crate::guard::{Editable, agent_fingerprint};
+use crate::model::gate::Status;
 use crate::model::score::passes;
 use crate::store::lock::Lock;
-use crate::store::state::Summary;
+use crate::store::state::{Summary, timestamp};
 use crate::store::views;
 use crate::ui::{Ui, duration};
 
@@ -15,6 +20,9 @@ use crate::ui::{Ui, duration};
 pub const PATIENCE: u32 = 5;
 /// Rows of the history shown.
 const ROWS: usize = 8;
+/// Gates in a row without a decision after which PROGRAM.md has the coding agent turn to the human.
+const UNDECIDED: u32 = 3;
+const OTHER_RULES: &str = "            -- other rules from here on: scores above are not comparable --";
 
 /// Runs the command.
 ///
@@ -34,7 +42,12 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
             views::compare(&workspace, &views::render(summary)?, &written)?.changed
         }
     };
-    let next = next_step(summary, holder.is_some(), !changed.is_empty());
+    let next = match (holder.is_some(), changed.is_empty()) {
+        (true, _) => "a command is running; wait for it".into(),
+        (false, false) => "autoharness verify --restore: views of the ledger were changed".into(),
+        // An agent that cannot be read is what the gate will say; here it is merely not known.
+        (false, true) => next_step(summary, &Agents::look(&experiment, summary).unwrap_or_default()),
+    };
     let running = holder.as_ref().map(|holder| holder.command.as_str());
     ui.json(&as_json(summary, running, &changed, &next));
     let Some(prepared) = &summary.prepared else {
@@ -50,12 +63,7 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
         let baseline = prepared.baseline.val_score;
         ui.line(format!("best        val_score {:.4} ({}), baseline {baseline:.4}", best.val_score, best.source));
     }
-    let passing = summary.train_results.values().filter(|reward| passes(**reward)).count();
-    ui.line(format!(
-        "train       {passing}/{} pass; suite holds {} of them",
-        summary.train_results.len(),
-        summary.suite.len()
-    ));
+    train_lines(summary, ui);
     if let Some(receipt) = &summary.last_decided {
         let decision = &receipt.verdict.decision;
         let score = decision.val_score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
@@ -88,9 +96,15 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     }
     ui.line("history     iteration  val_score  commit    passed");
     let skipped = summary.rows.len().saturating_sub(ROWS);
-    for row in summary.rows.iter().skip(skipped) {
+    for (number, row) in summary.rows.iter().enumerate().skip(skipped) {
+        if summary.protocol_changes.contains(&number) {
+            ui.line(OTHER_RULES);
+        }
         let passed = if row.iteration == 0 { "-".into() } else { format!("{}/{}", row.evals_passed, row.evals_total) };
         ui.line(format!("            {:<9}  {:<9.4}  {:<8}  {passed}", row.iteration, row.val_score, row.commit));
+    }
+    if summary.protocol_changes.contains(&summary.rows.len()) {
+        ui.line(OTHER_RULES);
     }
     if !changed.is_empty() {
         let names: Vec<String> = changed.iter().map(|name| format!("workspace/{name}")).collect();
@@ -103,33 +117,82 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     Ok(EXIT_OK)
 }
 
-fn next_step(summary: &Summary, busy: bool, changed: bool) -> String {
-    use crate::model::gate::Status;
-    if busy {
-        return "a command is running; wait for it".into();
+/// Train and suite are counted at different times and of different agents: `benchmark` runs train with whatever lies there,
+/// gates run the suite with an edit, and what they saw of an edit that was recorded is known of the committed agent.
+fn train_lines(summary: &Summary, ui: &Ui) {
+    let passing = |rewards: &BTreeMap<String, Option<f64>>| rewards.values().filter(|reward| passes(**reward)).count();
+    let (now, of) = (passing(&summary.train_results), summary.train_results.len());
+    let at = summary.train_timestamp.map(|at| format!(" when last run, {}", timestamp(at))).unwrap_or_default();
+    let since = match passing(&summary.accepted_results) {
+        known if known > now => format!("; {known}/{of} with what gates have seen since"),
+        _ => String::new(),
+    };
+    ui.line(format!("train       {now}/{of} pass{at}{since}"));
+    let held = summary.suite.iter().filter(|task| passes(summary.suite_results.get(*task).copied().flatten())).count();
+    ui.line(match summary.suite.len() {
+        0 => "suite       empty".to_string(),
+        size => format!("suite       {size} tasks; {held} pass in the last gate"),
+    });
+}
+
+/// Fingerprints of the agent as it lies here; `None` where it was not needed or cannot be read.
+#[derive(Default)]
+struct Agents {
+    on_disk: Option<String>,
+    committed: Option<String>,
+}
+
+impl Agents {
+    /// Looks only where the next step depends on it: after a pass that is not recorded, or a gate that decided nothing.
+    fn look(experiment: &Experiment, summary: &Summary) -> Result<Agents> {
+        let (Some(prepared), Some(base)) = (&summary.prepared, &summary.base) else { return Ok(Agents::default()) };
+        if waiting(summary).is_none() && summary.last_status != Some(Status::Undecided) {
+            return Ok(Agents::default());
+        }
+        let paths = prepared.config["editable"].as_array().map_or(&[][..], Vec::as_slice);
+        let paths: Vec<String> = paths.iter().filter_map(|path| path.as_str().map(str::to_string)).collect();
+        let editable = Editable::new(&paths)?;
+        let base = experiment.repo.tree(base)?;
+        let on_disk = agent_fingerprint(&read_editable_from_disk(&experiment.repo, &base, &editable)?);
+        let head = experiment.repo.head()?.map(|head| experiment.repo.tree(&head)).transpose()?;
+        let committed = head.map(|tree| read_editable_from_tree(&tree, &editable)).transpose()?;
+        Ok(Agents { on_disk: Some(on_disk), committed: committed.as_ref().map(agent_fingerprint) })
     }
+}
+
+/// The agent that passed the last gate, when `record` would still take it.
+fn waiting(summary: &Summary) -> Option<&str> {
+    let (receipt, prepared) = (summary.last_decided.as_ref()?, summary.prepared.as_ref()?);
+    let verdict = &receipt.verdict;
+    let takes = verdict.decision.status == Status::Passed
+        && summary.last_recorded_receipt != Some(receipt.seq)
+        && summary.recorded_agent.as_ref() != Some(&verdict.agent)
+        && summary.base.as_ref() == Some(&verdict.base)
+        && prepared.protocol == verdict.protocol;
+    takes.then_some(verdict.agent.as_str())
+}
+
+fn next_step(summary: &Summary, agents: &Agents) -> String {
     if summary.prepared.is_none() {
         return "autoharness prepare".into();
     }
-    if changed {
-        return "autoharness verify --restore: views of the ledger were changed".into();
+    let here = |agent: &str| agents.on_disk.as_deref().is_none_or(|on_disk| on_disk == agent);
+    if let Some(passed) = waiting(summary).filter(|agent| here(agent)) {
+        return match agents.committed.as_deref() == Some(passed) {
+            true => "autoharness record: the edit that passed the gate is committed".into(),
+            false => "commit the edit that passed the gate, then autoharness record".into(),
+        };
     }
-    match &summary.last_decided {
-        Some(receipt)
-            if receipt.verdict.decision.status == Status::Passed
-                && receipt.verdict.base_ref.is_none()
-                && summary.last_recorded_receipt != Some(receipt.seq) =>
-        {
-            "commit the edit that passed the gate, then autoharness record".into()
-        }
-        _ if summary.last_status == Some(Status::Undecided) => {
-            "autoharness gate again: the last one decided nothing".into()
-        }
-        _ if summary.gates_without_improvement >= PATIENCE => {
-            format!("stop: {} gates without improvement", summary.gates_without_improvement)
-        }
-        _ => "read the traces of failing train tasks, edit the agent, autoharness gate".into(),
+    if summary.last_status == Some(Status::Undecided) && summary.last_judged.as_deref().is_none_or(here) {
+        return match summary.undecided_in_a_row {
+            ..UNDECIDED => "autoharness gate again: the last one decided nothing".into(),
+            many => format!("tell the human: {many} gates in a row decided nothing (autoharness doctor)"),
+        };
     }
+    if summary.gates_without_improvement >= PATIENCE {
+        return format!("stop: {} gates without improvement", summary.gates_without_improvement);
+    }
+    "read the traces of failing train tasks, edit the agent, autoharness gate".into()
 }
 
 fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &str) -> serde_json::Value {
@@ -146,8 +209,10 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
         "best": best.map(|best| best.val_score),
         "best_source": best.map(|best| &best.source),
         "iterations": summary.rows.last().map(|row| row.iteration),
+        "train_results_at": summary.train_timestamp.map(timestamp),
         "train_passed": summary.train_results.values().filter(|reward| passes(**reward)).count(),
         "suite_size": summary.suite.len(),
+        "protocol_changes": summary.protocol_changes,
         "gates": summary.gates,
         "gates_without_improvement": summary.gates_without_improvement,
         "last_gate": summary.last_decided.as_ref().map(|receipt| receipt.verdict.decision.status),

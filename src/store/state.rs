@@ -41,6 +41,15 @@ pub struct Summary {
     pub last_decided: Option<Receipt>,
     /// The last verdict of all, decided or not.
     pub last_status: Option<Status>,
+    /// The agent it was about.
+    #[serde(default)]
+    pub last_judged: Option<String>,
+    /// Verdicts that decided nothing since the last one that did.
+    #[serde(default)]
+    pub undecided_in_a_row: u32,
+    /// Places in `rows` before which the protocol changed: scores on both sides of one are not comparable.
+    #[serde(default)]
+    pub protocol_changes: BTreeSet<usize>,
     /// `seq` of the receipt of the last record.
     pub last_recorded_receipt: Option<u64>,
     /// Verdicts with a val_score since the last one that raised it: when to stop (PROGRAM.md).
@@ -171,6 +180,11 @@ impl State {
             summary.suite = adopted.suite.iter().cloned().collect();
             summary.suite_results.clone_from(&adopted.suite_results);
         }
+        (summary.last_status, summary.undecided_in_a_row) = (None, 0);
+        let changed = summary.prepared.as_ref().is_some_and(|earlier| earlier.protocol != prepared.protocol);
+        if !summary.rows.is_empty() && (changed || prepared.adopted.is_some()) {
+            summary.protocol_changes.insert(summary.rows.len());
+        }
         let source = if summary.prepared.is_none() && summary.rows.is_empty() { "baseline" } else { "prepare" };
         if summary.rows.is_empty() {
             summary.rows.push(Row {
@@ -203,9 +217,12 @@ impl State {
             return;
         }
         summary.last_status = Some(verdict.decision.status);
+        summary.last_judged = Some(verdict.agent.clone());
         if verdict.decision.status == Status::Undecided {
+            summary.undecided_in_a_row += 1;
             return;
         }
+        summary.undecided_in_a_row = 0;
         summary.suite = summary.suite_for(&verdict.agent);
         summary.gates += 1;
         if !verdict.evidence.suite.0.is_empty() {
@@ -217,8 +234,10 @@ impl State {
             (Status::Passed, Some(_), None) => true,
             _ => false,
         };
-        // A gate that stopped before the hold-out says nothing about the edit: the same one comes again, mended.
-        if verdict.decision.val_score.is_some() {
+        // A gate that stopped before the hold-out says nothing about the edit: the same one comes again, mended. And the
+        // recorded agent judged again is no edit.
+        let edited = summary.recorded_agent.as_ref() != Some(&verdict.agent);
+        if edited && verdict.decision.val_score.is_some() {
             summary.gates_without_improvement = if improved { 0 } else { summary.gates_without_improvement + 1 };
         }
         if verdict.decision.status == Status::Passed {
