@@ -302,6 +302,8 @@ struct Session<'a> {
     discreet: bool,
     /// The program said what it could not know.
     untrusted: bool,
+    /// A trial's number that is none was mentioned.
+    odd: bool,
     done: u64,
     total: u64,
 }
@@ -319,6 +321,7 @@ impl<'a> Session<'a> {
             held_out: !request.keep_traces || request.split == Some(Split::Test),
             discreet: !request.keep_traces || request.split != Some(Split::Train),
             untrusted: false,
+            odd: false,
             done: 0,
             total: request.tasks.len() as u64 * u64::from(request.trials),
         }
@@ -348,7 +351,7 @@ impl<'a> Session<'a> {
                 }
                 Ok(())
             }
-            Some(Event::Trial { result, problem }) => {
+            Some(Event::Trial { result, problem, odd }) => {
                 self.expect(number, &result.task, result.trial)?;
                 if !self.finished.insert((result.task.clone(), result.trial)) {
                     let which = self.name(&result.task, result.trial);
@@ -356,6 +359,11 @@ impl<'a> Session<'a> {
                     return Err(format!("line {number} reports {which} a second time"));
                 }
                 self.done += 1;
+                if let Some(field) = odd.filter(|_| !std::mem::replace(&mut self.odd, true)) {
+                    let message =
+                        format!("{} reports a `{field}` that is no such number; it is not counted", self.runner.name);
+                    self.send(RunEvent::Log { warning: true, message }).await?;
+                }
                 let result = self.clean(result, problem);
                 self.send(RunEvent::Finished(result)).await
             }

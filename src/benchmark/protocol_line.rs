@@ -36,6 +36,8 @@ pub enum Event {
         result: Box<TrialResult>,
         /// What was wrong with its reward or outcome: our words, free of the program's.
         problem: Option<String>,
+        /// The field that should hold a number and does not, so that it is left out.
+        odd: Option<&'static str>,
     },
     /// Something to tell the user.
     Log {
@@ -128,23 +130,37 @@ fn log(fields: &Fields<'_>) -> Result<Event, &'static str> {
 
 fn trial(fields: &Fields<'_>) -> Result<Event, &'static str> {
     let (outcome, reward, problem) = grade(fields);
+    let mut odd = None;
+    let mut keep = |name, number: Result<Option<f64>, ()>| {
+        number.unwrap_or_else(|()| {
+            odd.get_or_insert(name);
+            None
+        })
+    };
+    let seconds = keep("seconds", amount(fields.seconds));
+    let cost_usd = keep("cost_usd", amount(fields.cost_usd));
+    // A count beyond what a double holds exactly is none that anybody's model has used.
+    let tokens_in = keep("tokens_in", count(fields.tokens_in)).map(|tokens| tokens as u64);
+    let tokens_out = keep("tokens_out", count(fields.tokens_out)).map(|tokens| tokens as u64);
     let result = TrialResult {
         task: task_id(fields)?,
         trial: trial_number(fields)?,
         outcome,
         reward,
-        seconds: amount(fields.seconds),
-        tokens_in: read(fields.tokens_in),
-        tokens_out: read(fields.tokens_out),
-        cost_usd: amount(fields.cost_usd),
+        seconds,
+        tokens_in,
+        tokens_out,
+        cost_usd,
         error: string(fields.error).filter(|error| !error.trim().is_empty()),
         trace: fields.trace.map(ToOwned::to_owned),
         detail: fields.detail.map(ToOwned::to_owned),
     };
-    Ok(Event::Trial { result: Box::new(result), problem })
+    Ok(Event::Trial { result: Box::new(result), problem, odd })
 }
 
-/// What a trial counts as. A reward that makes no sense is the grader's failure, never a score.
+/// What a trial counts as. A reward that makes no sense is the grader's failure, never a score. A trial that ran out of
+/// time and was graded above 0 all the same counts as graded: what was done in time was done. Every runner keeps to that,
+/// so that `agent_timeout` means in all of them that nothing came of it.
 fn grade(fields: &Fields<'_>) -> (Outcome, Option<f64>, Option<String>) {
     let verifier_error = |problem: String| (Outcome::VerifierError, None, Some(problem));
     let word = match fields.outcome {
@@ -175,7 +191,8 @@ fn grade(fields: &Fields<'_>) -> (Outcome, Option<f64>, Option<String>) {
     let reward = reward.abs(); // -0.0 is in range and prints badly.
     let graded = if reward >= PASS_THRESHOLD { Outcome::Passed } else { Outcome::Failed };
     match word {
-        Some(Outcome::AgentTimeout) => (Outcome::AgentTimeout, Some(reward), None),
+        Some(Outcome::AgentTimeout) if reward == 0.0 => (Outcome::AgentTimeout, Some(reward), None),
+        Some(Outcome::AgentTimeout) => (graded, Some(reward), None),
         Some(outcome) if outcome != graded => {
             verifier_error(format!("outcome {} contradicts the reward", outcome.as_str()))
         }
@@ -203,8 +220,16 @@ fn string(raw: Option<&RawValue>) -> Option<String> {
     read(raw)
 }
 
-fn amount(raw: Option<&RawValue>) -> Option<f64> {
-    read(raw).filter(|amount: &f64| amount.is_finite() && *amount >= 0.0)
+/// A number, also one in a text: pipelines of data frames write either.
+fn amount(raw: Option<&RawValue>) -> Result<Option<f64>, ()> {
+    let Some(raw) = raw else { return Ok(None) };
+    let number = read::<f64>(Some(raw)).or_else(|| string(Some(raw))?.trim().parse().ok());
+    number.filter(|amount| amount.is_finite() && *amount >= 0.0).map(|amount| Some(amount.abs())).ok_or(())
+}
+
+/// A whole number, also one written as 1200.0.
+fn count(raw: Option<&RawValue>) -> Result<Option<f64>, ()> {
+    amount(raw)?.map(|number| if number.fract() == 0.0 { Ok(number) } else { Err(()) }).transpose()
 }
 
 /// Makes a text fit for one line: no line breaks, no terminal escapes, not endless. Redact first: half a secret would
@@ -268,7 +293,7 @@ mod tests {
     fn graded(fields: &str) -> (Outcome, Option<f64>, Option<String>) {
         let line = format!(r#"{{"event":"trial","task":"a","trial":0,{fields}}}"#);
         match parse(line.as_bytes()) {
-            Ok(Some(Event::Trial { result, problem })) => (result.outcome, result.reward, problem),
+            Ok(Some(Event::Trial { result, problem, .. })) => (result.outcome, result.reward, problem),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -296,7 +321,10 @@ mod tests {
             (r#""seconds":1"#, Outcome::InfraError, None),
             (r#""reward":1,"outcome":"agent_error""#, Outcome::AgentError, Some(0.0)),
             (r#""outcome":"agent_error""#, Outcome::AgentError, Some(0.0)),
-            (r#""reward":1,"outcome":"agent_timeout""#, Outcome::AgentTimeout, Some(1.0)),
+            (r#""reward":1,"outcome":"agent_timeout""#, Outcome::Passed, Some(1.0)),
+            (r#""reward":0.25,"outcome":"agent_timeout""#, Outcome::Failed, Some(0.25)),
+            (r#""reward":0,"outcome":"agent_timeout""#, Outcome::AgentTimeout, Some(0.0)),
+            (r#""reward":2,"outcome":"agent_timeout""#, Outcome::VerifierError, None),
             (r#""outcome":"agent_timeout""#, Outcome::AgentTimeout, None),
             (r#""reward":1,"outcome":"infra_error""#, Outcome::InfraError, None),
             (r#""reward":1,"outcome":"verifier_error""#, Outcome::VerifierError, None),
@@ -328,6 +356,38 @@ mod tests {
             assert_eq!(parse(line.as_bytes()).expect_err(line), why, "{line}");
         }
         assert!(matches!(parse(b" \r"), Ok(None)));
+    }
+
+    #[test]
+    fn counts_are_kept_however_they_are_written() {
+        let parsed = |fields: &str| {
+            let line = format!(r#"{{"event":"trial","task":"a","trial":0,"reward":1,{fields}}}"#);
+            match parse(line.as_bytes()) {
+                Ok(Some(Event::Trial { result, odd, .. })) => (result.tokens_in, odd),
+                other => panic!("{line}: {other:?}"),
+            }
+        };
+        for (written, count) in [
+            ("1200", 1200),
+            ("1200.0", 1200),
+            ("1.2e3", 1200),
+            ("\"1200\"", 1200),
+            ("\" 1200.0 \"", 1200),
+            ("0", 0),
+            ("-0.0", 0),
+            ("9007199254740991", 9_007_199_254_740_991),
+        ] {
+            assert_eq!(parsed(&format!("\"tokens_in\":{written}")), (Some(count), None), "{written}");
+        }
+        for written in
+            ["1.5", "-1", "\"many\"", "\"\"", "true", "[1]", "NaN", "Infinity", "\"nan\"", "1e999", "\"inf\""]
+        {
+            assert_eq!(parsed(&format!("\"tokens_in\":{written}")), (None, Some("tokens_in")), "{written}");
+        }
+        assert_eq!(parsed("\"tokens_in\":null"), (None, None));
+        assert_eq!(parsed("\"tokens_in\":1,\"cost_usd\":\"0.5\",\"seconds\":-1"), (Some(1), Some("seconds")));
+        assert_eq!(parsed("\"tokens_in\":1,\"cost_usd\":\"free\""), (Some(1), Some("cost_usd")));
+        assert_eq!(parsed("\"tokens_out\":1.5"), (None, Some("tokens_out")));
     }
 
     #[test]
