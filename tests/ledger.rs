@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use autoharness::error::Kind;
-use autoharness::model::gate::{Evidence, Policy, decide};
+use autoharness::model::compare::Reference;
+use autoharness::model::gate::{Evidence, Policy, RULES, decide};
 use autoharness::model::score::{self, Rewards, TimeoutPolicy, task_reward};
 use autoharness::model::split::TaskSplit;
 use autoharness::model::trial::{Outcome, Split};
@@ -51,20 +52,21 @@ fn rewards() -> impl Strategy<Value = Rewards> {
 prop_compose! {
     fn trial()(agent in agent(), task in name(), trial in 0u32..3, outcome in outcome(), reward in option::of(0.0f64..=1.0),
                seconds in option::of(0.0f64..1e12), tokens in option::of(any::<u64>()), cost in option::of(0.0f64..1e3),
-               error in option::of(".{0,20}"), train in option::of(any::<bool>())) -> Event<'static> {
+               error in option::of(".{0,20}"), train in option::of(any::<bool>()), silent in any::<bool>()) -> Event<'static> {
         Event::Trial(Trial {
             run: "run-1".into(), purpose: Purpose::Benchmark, agent: agent.into(), protocol: PROTOCOL.into(),
             split: train.map(|train| if train { Split::Train } else { Split::Test }), task: task.into(), trial, outcome,
-            reward, seconds, tokens_in: tokens, tokens_out: tokens, cost_usd: cost, error: error.map(Into::into),
+            reward, seconds, tokens_in: tokens, tokens_out: tokens, cost_usd: cost, error: error.map(Into::into), silent,
         })
     }
 }
 
 prop_compose! {
-    fn run_finished()(agent in agent(), tasks in vec(name(), 0..5), void in any::<bool>(), fresh in any::<bool>()) -> Event<'static> {
+    fn run_finished()(agent in agent(), tasks in vec(name(), 0..5), void in any::<bool>(), fresh in any::<bool>(),
+                      tokenless in any::<bool>()) -> Event<'static> {
         Event::RunFinished(RunFinished {
             run: "run-1".into(), purpose: Purpose::Benchmark, agent, protocol: PROTOCOL.into(), split: Some(Split::Train),
-            tasks, fresh, run_trials: 1, reused_trials: 0, failure: None, void,
+            tasks, fresh, run_trials: 1, reused_trials: 0, failure: None, void, tokenless,
         })
     }
 }
@@ -82,10 +84,13 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn verdict()(agent in agent(), suite in rewards(), holdout in rewards(), promotion in rewards()) -> Event<'static> {
+    fn verdict()(agent in agent(), suite in rewards(), holdout in rewards(), least in rewards(), promotion in rewards(),
+                 rules in 0..=RULES, best in option::of(rewards())) -> Event<'static> {
         let policy = Policy { threshold: 0.8, min_evidence: 0.9, timeout_policy: TimeoutPolicy::Agent, gate_split: Split::Test,
                               trials: 2 };
-        let evidence = Evidence { policy, guard: Vec::new(), preflight: None, suite, holdout, best: None, promotion };
+        let best = best.map(|rewards| Reference { val_score: 0.5, source: "x".into(), rewards });
+        let evidence = Evidence { rules, policy, guard: Vec::new(), preflight: None, suite, suite_least: Rewards::default(),
+                                  holdout, holdout_least: least, best, promotion };
         let decision = decide(&evidence);
         Event::Verdict(Box::new(Verdict { agent, trial_protocol: PROTOCOL.into(), protocol: "p".into(), base: "c0ffee".into(),
                                           base_ref: None, evidence, decision }))

@@ -13,7 +13,7 @@ use super::plan::{Conditions, Plan, share};
 use super::session::Session;
 use crate::benchmark::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
 use crate::error::{Error, Result};
-use crate::model::score::TimeoutPolicy;
+use crate::model::score::{Evidence, TimeoutPolicy};
 use crate::model::trial::{Outcome, Split, TrialResult};
 use crate::process::signals::{Cancel, Trigger};
 use crate::store::event::{Event, Purpose, RunFinished, Trial};
@@ -146,7 +146,15 @@ pub async fn evaluate(session: &mut Session, measurement: &Measurement<'_>, step
         });
     }
     synced?;
-    for (step, report) in steps.iter().zip(&reports) {
+    let baseline = steps.iter().filter(|step| step.purpose.is_baseline()).flat_map(|step| step.tasks.clone());
+    let tokenless = session.state.trials.is_tokenless(
+        &measurement.agent.fingerprint,
+        measurement.trial_protocol,
+        &baseline.collect::<Vec<_>>(),
+        measurement.runner.reports_tokens(),
+    );
+    for (step, report) in steps.iter().zip(&mut reports) {
+        report.void |= tokenless;
         let finished = RunFinished {
             run: run_name(common.base_name, step.purpose),
             purpose: step.purpose,
@@ -159,6 +167,7 @@ pub async fn evaluate(session: &mut Session, measurement: &Measurement<'_>, step
             reused_trials: report.reused,
             failure: report.failure.clone(),
             void: report.void || report.untrusted,
+            tokenless,
         };
         session.append(Event::RunFinished(finished))?;
     }
@@ -354,6 +363,9 @@ fn take(
 ) -> Result<()> {
     let step = group.step;
     result.trial += group.first;
+    // What is kept is what it counts for, in the trace as in the ledger.
+    result.reward = Evidence { outcome: result.outcome, reward: result.reward }.value(common.timeout_policy);
+    let no_tokens = result.tokens_in.is_none() && result.tokens_out.is_none() && !result.outcome.is_no_evidence();
     // Before the ledger knows the trial, or a kill in between would leave an older trace for good. A trace that cannot be
     // written is no reason to forget a trial that was paid for.
     let agent = measurement.agent.fingerprint.as_str();
@@ -377,6 +389,7 @@ fn take(
         tokens_out: result.tokens_out,
         cost_usd: result.cost_usd,
         error: result.error.as_deref().filter(|_| step.split == Some(Split::Train)).map(Into::into),
+        silent: no_tokens && measurement.runner.reports_tokens(),
     };
     let recorder = &mut *recorder.borrow_mut();
     super::session::append(recorder.writer, recorder.state, Event::Trial(trial), Utc::now())?;

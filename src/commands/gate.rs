@@ -14,7 +14,8 @@ use crate::benchmark::BenchmarkRunner;
 use crate::cli::{Gate, Global};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::BaseTree;
-use crate::model::gate::{Decision, Evidence, Policy, Reference, Status, decide};
+use crate::model::compare::Reference;
+use crate::model::gate::{Decision, Evidence, Policy, RULES, Status, decide};
 use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
@@ -45,11 +46,14 @@ pub async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     let reports_here: Vec<PathBuf> = args.junit.iter().cloned().chain(summary.map(PathBuf::from)).collect();
     let guard = FileGuard { session: &session, base: &base, reports: &reports_here };
     let mut evidence = Evidence {
+        rules: RULES,
         policy: policy(&session),
         guard: if args.base.is_some() { guard.on_a_branch()? } else { guard.of_the_experiment()? },
         preflight: None,
         suite: Rewards::default(),
+        suite_least: Rewards::default(),
         holdout: Rewards::default(),
+        holdout_least: Rewards::default(),
         best: None,
         promotion: Rewards::default(),
     };
@@ -231,12 +235,14 @@ impl Run<'_> {
         let step = Step { purpose: Purpose::Base, split: Some(session.config.gate_split), tasks: tasks.clone() };
         let measurement = self.measurement(session, &base_agent, &ground.trial_protocol, false);
         let reports = evaluate(session, &measurement, &[step]).await?;
-        let score = self.rewards(session, &base_agent, ground, &tasks).score();
+        let rewards = self.rewards(session, &base_agent, ground, &tasks);
+        let score = rewards.score();
         let Some(val_score) = score.mean.filter(|_| score.is_enough(session.config.min_evidence)) else {
             return Err(no_evidence(&reports.into_iter().next().unwrap_or_default(), score.evaluated, score.expected));
         };
         let short = session.repo.short_id(self.base.commit())?;
-        Ok(Some(Reference { val_score, source: format!("base {short}") }))
+        let rewards = rewards.overlaid(&self.least(session, &base_agent, ground, &tasks));
+        Ok(Some(Reference { val_score, source: format!("base {short}"), rewards }))
     }
 
     /// Steps 1 to 3. Returns how the runs went.
@@ -268,7 +274,9 @@ impl Run<'_> {
             reports.extend(evaluate(session, &measurement, part).await?);
         }
         evidence.suite = self.rewards(session, agent, ground, &suite);
+        evidence.suite_least = self.least(session, agent, ground, &suite);
         evidence.holdout = self.rewards(session, agent, ground, &holdout);
+        evidence.holdout_least = self.least(session, agent, ground, &holdout);
         if decide(evidence).status == Status::Passed {
             let candidates: Vec<String> = session
                 .state
@@ -290,6 +298,18 @@ impl Run<'_> {
     fn rewards(&self, session: &Session, agent: &StagedAgent, ground: &Ground, tasks: &[String]) -> Rewards {
         let config = &session.config;
         session.state.trials.rewards(
+            &agent.fingerprint,
+            &ground.trial_protocol,
+            tasks,
+            config.trials,
+            config.timeout_policy,
+        )
+    }
+
+    /// Of `tasks`, those that lack trials, with these counted 0.0.
+    fn least(&self, session: &Session, agent: &StagedAgent, ground: &Ground, tasks: &[String]) -> Rewards {
+        let config = &session.config;
+        session.state.trials.least(
             &agent.fingerprint,
             &ground.trial_protocol,
             tasks,
@@ -354,9 +374,16 @@ fn conclude(decision: &Decision, evidence: &Evidence, reports: &[StepReport]) ->
         Status::Failed => Ok(EXIT_REJECTED),
         Status::Undecided => {
             let report = reports.iter().find(|report| report.failure.is_some() || report.void).or(reports.first());
-            let (suite, holdout) = (evidence.suite.score(), evidence.holdout.score());
-            let short = if suite.is_enough(evidence.policy.min_evidence) { holdout } else { suite };
-            Err(no_evidence(&report.cloned().unwrap_or_default(), short.evaluated, short.expected))
+            let suite =
+                decision.steps.iter().any(|step| step.name == "regression_suite" && step.status == decision.status);
+            let (rewards, least) = match suite {
+                true => (&evidence.suite, &evidence.suite_least),
+                false => (&evidence.holdout, &evidence.holdout_least),
+            };
+            let score = rewards.score();
+            // Where no task is missing, it hangs on those that lack some of their trials.
+            let evaluated = if score.missing() > 0 { score.evaluated } else { score.evaluated - least.0.len() };
+            Err(no_evidence(&report.cloned().unwrap_or_default(), evaluated, score.expected))
         }
     }
 }

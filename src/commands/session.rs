@@ -16,7 +16,7 @@ use crate::store::event::{Event, Prepared};
 use crate::store::ledger::{Entry, ReadReport, VERSION, Writer};
 use crate::store::lock::Lock;
 use crate::store::scratch;
-use crate::store::state::{Checkpoint, State, timestamp};
+use crate::store::state::{Checkpoint, FORMAT, State, timestamp};
 use crate::store::views::{self, Comparison, Written};
 use crate::ui::Ui;
 
@@ -77,7 +77,7 @@ impl Experiment {
         if let Some(checkpoint) = earlier {
             checkpoint.require_continued(&ledger)?;
         }
-        Ok(Checkpoint { v: VERSION, tip: report.tip, summary: state.summary })
+        Ok(Checkpoint { v: VERSION, format: FORMAT, tip: report.tip, summary: state.summary })
     }
 
     /// A supervisor for child processes.

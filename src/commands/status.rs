@@ -128,8 +128,8 @@ fn train_lines(summary: &Summary, ui: &Ui) {
         _ => String::new(),
     };
     ui.line(format!("train       {now}/{of} pass{at}{since}"));
-    let held = summary.suite.iter().filter(|task| passes(summary.suite_results.get(*task).copied().flatten())).count();
-    ui.line(match summary.suite.len() {
+    let held = summary.suite().iter().filter(|task| passes(summary.suite_results.get(*task).copied().flatten())).count();
+    ui.line(match summary.suite().len() {
         0 => "suite       empty".to_string(),
         size => format!("suite       {size} tasks; {held} pass in the last gate"),
     });
@@ -211,7 +211,7 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
         "iterations": summary.rows.last().map(|row| row.iteration),
         "train_results_at": summary.train_timestamp.map(timestamp),
         "train_passed": summary.train_results.values().filter(|reward| passes(**reward)).count(),
-        "suite_size": summary.suite.len(),
+        "suite_size": summary.suite().len(),
         "protocol_changes": summary.protocol_changes,
         "gates": summary.gates,
         "gates_without_improvement": summary.gates_without_improvement,

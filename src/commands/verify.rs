@@ -1,6 +1,6 @@
 //! `verify`: re-derives every verdict and view from the ledger, and every record from git.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -9,14 +9,14 @@ use crate::cli::{Global, Verify};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{Editable, Violation, agent_fingerprint, compare_trees, violations};
-use crate::model::gate::{Decision, Status, decide};
+use crate::model::gate::{Decision, RULES, Status, decide};
 use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, stratified};
 use crate::model::trial::Split;
 use crate::store::event::{Event, Prepared, Recorded, Verdict};
 use crate::store::ledger::{self, Tip};
 use crate::store::lock::Lock;
-use crate::store::state::{Checkpoint, State, timestamp};
+use crate::store::state::{Checkpoint, FORMAT, State, timestamp};
 use crate::store::views::{self, Written};
 use crate::ui::Ui;
 
@@ -27,6 +27,8 @@ struct Findings {
     verdicts: usize,
     records: usize,
     trials: usize,
+    /// Highest score by protocol, which is what verdicts of the first rules had to reach.
+    highest: BTreeMap<String, f64>,
 }
 
 /// Runs the command.
@@ -70,7 +72,8 @@ pub fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
             if report.newer {
                 ui.warn("a newer autoharness wrote lines that this version cannot verify");
             }
-            let remembered = checkpoint.filter(|checkpoint| checkpoint.tip == report.tip);
+            let remembered =
+                checkpoint.filter(|checkpoint| (checkpoint.format, &checkpoint.tip) == (FORMAT, &report.tip));
             if remembered.is_some_and(|checkpoint| json!(checkpoint.summary) != json!(state.summary)) {
                 let path = experiment.paths.checkpoint();
                 if args.restore {
@@ -131,34 +134,52 @@ impl Findings {
         self.problems.push(format!("ledger line {}: {what}", seq + 1));
     }
 
+    fn raise(&mut self, protocol: &str, val_score: f64) {
+        let highest = self.highest.entry(protocol.to_string()).or_insert(val_score);
+        *highest = highest.max(val_score);
+    }
+
     /// The decision from its stored inputs, and the inputs from the trials before it.
     fn verdict(&mut self, seq: u64, verdict: &Verdict, state: &State) {
         self.verdicts += 1;
         if !same_decision(&decide(&verdict.evidence), &verdict.decision) {
             self.wrong(seq, "the gate's rules applied to the stored evidence give another verdict");
         }
-        let policy = &verdict.evidence.policy;
+        let evidence = &verdict.evidence;
+        if evidence.rules > RULES {
+            self.wrong(seq, "the verdict was given by the rules of a newer version");
+        }
+        let none = Rewards::default();
         let steps = [
-            ("regression suite", &verdict.evidence.suite),
-            ("hold-out", &verdict.evidence.holdout),
-            ("promotion", &verdict.evidence.promotion),
+            ("regression suite", &evidence.suite, &evidence.suite_least),
+            ("hold-out", &evidence.holdout, &evidence.holdout_least),
+            ("promotion", &evidence.promotion, &none),
         ];
-        for (name, stored) in steps {
+        for (name, stored, stored_least) in steps {
             let tasks: Vec<String> = stored.0.keys().cloned().collect();
-            let derived = state.trials.rewards(
-                &verdict.agent,
-                &verdict.trial_protocol,
-                &tasks,
-                policy.trials,
-                policy.timeout_policy,
-            );
-            if !same_rewards(stored, &derived) {
+            let (agent, protocol, policy) = (&verdict.agent, &verdict.trial_protocol, &evidence.policy);
+            let (trials, timeouts) = (policy.trials, policy.timeout_policy);
+            let rewards = state.trials.rewards(agent, protocol, &tasks, trials, timeouts);
+            // What trials were lacking, the first rules did not ask; nor does a promotion.
+            let asked = evidence.rules > 0 && name != "promotion";
+            let least =
+                if asked { state.trials.least(agent, protocol, &tasks, trials, timeouts) } else { none.clone() };
+            if !same_rewards(stored, &rewards) || !same_rewards(stored_least, &least) {
                 self.wrong(seq, &format!("the rewards of the {name} are not those of its trials"));
             }
         }
         if verdict.base_ref.is_none() && verdict.evidence.guard.is_empty() && verdict.evidence.preflight.is_none() {
-            let best = state.summary.best(&verdict.protocol).map(|best| best.val_score);
-            if best != verdict.evidence.best.as_ref().map(|best| best.val_score) {
+            let stored = evidence.best.as_ref();
+            let is_best = match state.summary.best(&verdict.protocol) {
+                _ if evidence.rules == 0 => {
+                    stored.map(|best| best.val_score) == self.highest.get(&verdict.protocol).copied()
+                }
+                None => stored.is_none(),
+                Some(best) => {
+                    stored.is_some_and(|it| it.val_score == best.val_score && same_rewards(&it.rewards, &best.rewards))
+                }
+            };
+            if !is_best {
                 self.wrong(seq, "the score to beat was not the best recorded");
             }
             self.tasks(seq, verdict, state);
@@ -170,21 +191,27 @@ impl Findings {
         let Some(prepared) = &state.summary.prepared else {
             return self.wrong(seq, "a verdict before `prepared`");
         };
-        let suite = state.summary.suite_for(&verdict.agent);
-        if !verdict
-            .evidence
-            .suite
-            .0
-            .keys()
-            .eq(suite.iter().filter(|task| prepared.split.of(task) == Some(Split::Train)))
-        {
+        let in_train = |suite: BTreeSet<String>| -> BTreeSet<String> {
+            suite.into_iter().filter(|task| prepared.split.of(task) == Some(Split::Train)).collect()
+        };
+        let suite: BTreeSet<String> = verdict.evidence.suite.0.keys().cloned().collect();
+        let is_suite = match verdict.evidence.rules {
+            // Of what unrecorded edits brought in, the first rules left out only what the last of them did.
+            0 => {
+                let kept = in_train(state.summary.kept.clone());
+                let pending = in_train(state.summary.pending.values().flatten().cloned().collect());
+                kept.is_subset(&suite) && suite.iter().all(|task| kept.contains(task) || pending.contains(task))
+            }
+            _ => suite == in_train(state.summary.suite_for(&verdict.agent)),
+        };
+        if !is_suite {
             self.wrong(seq, "the regression suite that was run is not the suite of that time");
         }
         if !verdict.evidence.holdout.0.keys().eq(prepared.split.tasks(verdict.evidence.policy.gate_split)) {
             self.wrong(seq, "the hold-out that was run is not the whole gate split");
         }
         // Candidates are listed by name, as rewards are.
-        let waiting = state.summary.promotion_candidates(&verdict.agent);
+        let waiting = state.summary.waiting(&suite);
         if verdict.decision.status == Status::Passed && !verdict.evidence.promotion.0.keys().eq(&waiting) {
             self.wrong(seq, "the tasks tried for promotion are not those that were waiting");
         }
@@ -206,6 +233,7 @@ impl Findings {
         if score.mean != Some(prepared.baseline.val_score) {
             self.wrong(seq, "the baseline's score is not the mean of its trials");
         }
+        self.raise(&prepared.protocol, prepared.baseline.val_score);
         if prepared.split_drawn && state.summary.prepared.is_none() {
             let all: Vec<String> = prepared.split.train.iter().chain(&prepared.split.test).cloned().collect();
             if stratified(&rewards(&all).0, SPLIT_SEED) != prepared.split {
@@ -217,6 +245,7 @@ impl Findings {
     /// The row repeats a passing receipt, and the commit holds the agent that was measured.
     fn recorded(&mut self, seq: u64, recorded: &Recorded, state: &State, experiment: &Experiment) {
         self.records += 1;
+        self.raise(&recorded.protocol, recorded.row.val_score);
         let receipt = state.summary.last_decided.as_ref().filter(|receipt| receipt.seq == recorded.receipt);
         let Some(receipt) = receipt else {
             return self.wrong(seq, "recorded without a receipt");

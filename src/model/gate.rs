@@ -4,11 +4,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::compare::{Comparison, EPSILON, Reference};
 use super::score::{Rewards, Score, TimeoutPolicy, passes};
 use super::trial::{Split, show};
 
-/// Two scores closer than this are equal: both are means of the same rewards, summed in the same order.
-const EPSILON: f64 = 1e-9;
+/// The rules this build decides by. Evidence says by which ones it was decided, so that old verdicts are decided again as
+/// they were: 0 compared val_scores whatever they were means of, and never asked what a step left out.
+pub const RULES: u32 = 1;
 
 /// The rules a gate applies, as configured when it ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,19 +27,13 @@ pub struct Policy {
     pub trials: u32,
 }
 
-/// The score to reach: the best recorded, or the base commit's agent measured now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reference {
-    /// Its val_score.
-    pub val_score: f64,
-    /// Where it comes from: `baseline`, a short commit, or `base <short commit>`.
-    pub source: String,
-}
-
 /// Everything the decision depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The rules.
+    /// The version of the rules, see [`RULES`].
+    #[serde(default)]
+    pub rules: u32,
+    /// The rules as configured.
     pub policy: Policy,
     /// What the file guard found, one line each.
     pub guard: Vec<String>,
@@ -45,8 +41,14 @@ pub struct Evidence {
     pub preflight: Option<String>,
     /// Rewards of the suite's tasks; empty when the suite is empty.
     pub suite: Rewards,
+    /// Of the suite's tasks that lack trials: their rewards with each lacking trial counted 0.0.
+    #[serde(default, skip_serializing_if = "Rewards::is_empty")]
+    pub suite_least: Rewards,
     /// Rewards of the gate split; empty when an earlier step cost the edit its run.
     pub holdout: Rewards,
+    /// Of the gate split's tasks that lack trials: their rewards with each lacking trial counted 0.0.
+    #[serde(default, skip_serializing_if = "Rewards::is_empty")]
+    pub holdout_least: Rewards,
     /// The score to reach, when one exists under this protocol.
     pub best: Option<Reference>,
     /// Rewards of the promotion candidates; empty unless the first two steps passed.
@@ -190,7 +192,8 @@ fn regression_suite(evidence: &Evidence) -> Step {
         return too_little(name, score, evidence.policy.min_evidence);
     }
     let share = score.pass_share();
-    let (status, sign) = if share + EPSILON >= threshold { (Status::Passed, ">=") } else { (Status::Failed, "<") };
+    let reaches = |share: f64| share + EPSILON >= threshold;
+    let (mut status, sign) = if reaches(share) { (Status::Passed, ">=") } else { (Status::Failed, "<") };
     let broken: Vec<&str> =
         evidence.suite.0.iter().filter(|(_, r)| r.is_some() && !passes(**r)).map(|(id, _)| id.as_str()).collect();
     let mut detail = format!("{}/{} tasks pass, {share:.2} {sign} {threshold:.2}", score.passed, score.evaluated);
@@ -198,8 +201,17 @@ fn regression_suite(evidence: &Evidence) -> Step {
         detail.push_str(&format!("; now failing: {}", list(&broken, 10)));
     }
     detail.push_str(&left_out(score));
+    // Who makes the trials fail that show what broke must not pass by that.
+    let least = evidence.suite.overlaid(&evidence.suite_least).score();
+    if evidence.rules > 0 && status == Status::Passed && !reaches(least.passed as f64 / score.expected as f64) {
+        status = Status::Undecided;
+        detail.push_str(MISSING);
+    }
     step(name, status, detail)
 }
+
+/// Why a step decides nothing that looks as if it passed.
+const MISSING: &str = "; whether it passes hangs on trials without evidence, so nothing is decided";
 
 fn hold_out(evidence: &Evidence, score: Score) -> Step {
     let name = "hold_out";
@@ -207,14 +219,48 @@ fn hold_out(evidence: &Evidence, score: Score) -> Step {
         return too_little(name, score, evidence.policy.min_evidence);
     };
     let counts = format!("val_score {mean:.4} ({}/{} pass)", score.passed, score.evaluated);
-    let (status, comparison) = match &evidence.best {
-        None => (Status::Passed, "no record under this protocol yet".to_string()),
-        Some(best) if mean + EPSILON >= best.val_score => {
-            (Status::Passed, format!(">= best {:.4} ({})", best.val_score, best.source))
-        }
-        Some(best) => (Status::Failed, format!("< best {:.4} ({})", best.val_score, best.source)),
+    let left_out = left_out(score);
+    let Some(best) = &evidence.best else {
+        return step(name, Status::Passed, format!("{counts} no record under this protocol yet{left_out}"));
     };
-    step(name, status, format!("{counts} {comparison}{}", left_out(score)))
+    let plainly = mean + EPSILON >= best.val_score;
+    let sign = if plainly { ">=" } else { "<" };
+    let detail = format!("{counts} {sign} best {:.4} ({}){left_out}", best.val_score, best.source);
+    if evidence.rules == 0 || best.rewards.is_empty() {
+        return step(name, if plainly { Status::Passed } else { Status::Failed }, detail);
+    }
+    let least = evidence.holdout.overlaid(&evidence.holdout_least);
+    compare(&Comparison::new(&evidence.holdout, &least, &best.rewards), evidence, detail)
+}
+
+/// The hold-out's step where it is known which tasks the best score is made of.
+fn compare(compared: &Comparison, evidence: &Evidence, mut detail: String) -> Step {
+    let name = "hold_out";
+    let (common, known) = (compared.common, compared.known);
+    if !compared.is_enough(evidence.policy.min_evidence) {
+        let needed = evidence.policy.min_evidence;
+        let detail = format!(
+            "{common} of the {known} tasks of the best score gave evidence, {needed:.2} of them is needed; nothing is decided"
+        );
+        return step(name, Status::Undecided, detail);
+    }
+    let reaches = compared.reaches();
+    if common < evidence.holdout.0.len() {
+        let sign = if reaches { ">=" } else { "<" };
+        let (own, best) = (compared.candidate_mean(), compared.reference_mean());
+        detail.push_str(&format!(
+            "; compared on the {common} tasks that both gave evidence for: {own:.4} {sign} {best:.4}"
+        ));
+    }
+    let status = match (reaches, compared.surely_reaches()) {
+        (false, _) => Status::Failed,
+        (true, true) => Status::Passed,
+        (true, false) => {
+            detail.push_str(MISSING);
+            Status::Undecided
+        }
+    };
+    step(name, status, detail)
 }
 
 fn promotion(evidence: &Evidence, promoted: &[String]) -> Step {
@@ -248,8 +294,19 @@ mod tests {
         Rewards(values.iter().enumerate().map(|(i, value)| (format!("t{i:02}"), *value)).collect())
     }
 
+    /// A best score of an earlier version, which does not say what it is made of.
+    fn plain(val_score: f64) -> Option<Reference> {
+        Some(Reference { val_score, source: "baseline".into(), rewards: Rewards::default() })
+    }
+
+    fn best(values: &[Option<f64>]) -> Option<Reference> {
+        let rewards = rewards(values);
+        Some(Reference { val_score: rewards.score().mean.unwrap(), source: "baseline".into(), rewards })
+    }
+
     fn evidence() -> Evidence {
         Evidence {
+            rules: RULES,
             policy: Policy {
                 threshold: 0.8,
                 min_evidence: 0.9,
@@ -260,8 +317,10 @@ mod tests {
             guard: Vec::new(),
             preflight: None,
             suite: rewards(&[Some(1.0); 10]),
+            suite_least: Rewards::default(),
             holdout: rewards(&[Some(1.0), Some(0.0)]),
-            best: Some(Reference { val_score: 0.5, source: "baseline".into() }),
+            holdout_least: Rewards::default(),
+            best: plain(0.5),
             promotion: Rewards::default(),
         }
     }
@@ -269,7 +328,7 @@ mod tests {
     #[test]
     fn equal_to_the_best_passes_and_below_fails() {
         assert_eq!(decide(&evidence()).status, Status::Passed);
-        let better = Evidence { best: Some(Reference { val_score: 0.5001, source: "x".into() }), ..evidence() };
+        let better = Evidence { best: plain(0.5001), ..evidence() };
         assert_eq!(decide(&better).status, Status::Failed);
     }
 
@@ -318,7 +377,7 @@ mod tests {
         let promotion = rewards(&[Some(1.0), Some(0.0), None]);
         let passed = decide(&Evidence { promotion: promotion.clone(), ..evidence() });
         assert_eq!(passed.promoted, ["t00"]);
-        let best = Some(Reference { val_score: 0.9, source: "x".into() });
+        let best = plain(0.9);
         assert!(decide(&Evidence { promotion, best, ..evidence() }).promoted.is_empty());
     }
 
@@ -327,5 +386,140 @@ mod tests {
         let decision = decide(&Evidence { suite: Rewards(BTreeMap::new()), ..evidence() });
         assert_eq!(decision.steps[1].status, Status::Skipped);
         assert_eq!(decision.status, Status::Passed);
+    }
+
+    const P: Option<f64> = Some(1.0);
+    const F: Option<f64> = Some(0.0);
+
+    fn hold_out_of(evidence: &Evidence) -> (Status, String) {
+        let decision = decide(evidence);
+        let step = decision.steps.iter().find(|step| step.name == "hold_out").unwrap();
+        (step.status, step.detail.clone())
+    }
+
+    /// Ten tasks, five of which pass; `changes` replaces some.
+    fn ten(changes: &[(usize, Option<f64>)]) -> Vec<Option<f64>> {
+        let mut values = [[P; 5], [F; 5]].concat();
+        changes.iter().for_each(|(task, value)| values[*task] = *value);
+        values
+    }
+
+    #[test]
+    fn a_lost_task_neither_raises_a_score_nor_the_bar() {
+        // candidate, best, how it ends, what is said at the end
+        let cases: [(&[_], &[_], Status, &str); 8] = [
+            (&[], &[], Status::Passed, "val_score 0.5000 (5/10 pass) >= best 0.5000 (baseline)"),
+            (
+                &[(9, None)],
+                &[],
+                Status::Passed,
+                "val_score 0.5556 (5/9 pass) >= best 0.5000 (baseline); 1 left out for lack of evidence; \
+                 compared on the 9 tasks that both gave evidence for: 0.5556 >= 0.5556",
+            ),
+            (
+                &[],
+                &[(9, None)],
+                Status::Passed,
+                "val_score 0.5000 (5/10 pass) < best 0.5556 (baseline); \
+                 compared on the 9 tasks that both gave evidence for: 0.5556 >= 0.5556",
+            ),
+            (
+                &[(0, None)],
+                &[],
+                Status::Undecided,
+                "val_score 0.4444 (4/9 pass) < best 0.5000 (baseline); 1 left out for lack of evidence; compared on the 9 \
+                 tasks that both gave evidence for: 0.4444 >= 0.4444; whether it passes hangs on trials without evidence, \
+                 so nothing is decided",
+            ),
+            (
+                &[(0, None), (9, P)],
+                &[],
+                Status::Passed,
+                "val_score 0.5556 (5/9 pass) >= best 0.5000 (baseline); 1 left out for lack of evidence; \
+                 compared on the 9 tasks that both gave evidence for: 0.5556 >= 0.4444",
+            ),
+            (
+                &[(9, None), (4, F)],
+                &[],
+                Status::Failed,
+                "val_score 0.4444 (4/9 pass) < best 0.5000 (baseline); 1 left out for lack of evidence; \
+                 compared on the 9 tasks that both gave evidence for: 0.4444 < 0.5556",
+            ),
+            // 5/9 is more than 0.5, and yet a task that the best passes was broken.
+            (
+                &[(4, F), (9, P)],
+                &[(9, None)],
+                Status::Failed,
+                "val_score 0.5000 (5/10 pass) < best 0.5556 (baseline); \
+                 compared on the 9 tasks that both gave evidence for: 0.4444 < 0.5556",
+            ),
+            (
+                &[(9, None)],
+                &[(8, None)],
+                Status::Undecided,
+                "8 of the 9 tasks of the best score gave evidence, 0.90 of them is needed; nothing is decided",
+            ),
+        ];
+        for (candidate, reference, status, detail) in cases {
+            let judged = Evidence { holdout: rewards(&ten(candidate)), best: best(&ten(reference)), ..evidence() };
+            assert_eq!(hold_out_of(&judged), (status, detail.to_string()), "{candidate:?} {reference:?}");
+        }
+    }
+
+    #[test]
+    fn trials_that_are_lacking_decide_nothing_in_favour_of_an_edit() {
+        let least = Rewards(BTreeMap::from([("t00".into(), Some(0.5))]));
+        let judged = Evidence { holdout_least: least.clone(), best: best(&[P, F]), ..evidence() };
+        assert_eq!(hold_out_of(&judged).0, Status::Undecided);
+        let lower = Evidence { best: best(&[Some(0.5), F]), ..judged };
+        assert_eq!(hold_out_of(&lower).0, Status::Passed);
+        let half = Rewards(BTreeMap::from([("t00".into(), Some(0.4)), ("t01".into(), Some(0.4))]));
+        let one = |suite_least, n| Evidence { suite: rewards(&vec![P; n]), suite_least, ..evidence() };
+        assert_eq!(decide(&one(half.clone(), 10)).steps[1].status, Status::Passed);
+        assert_eq!(decide(&one(half, 9)).steps[1].status, Status::Undecided);
+        assert_eq!(decide(&one(least, 1)).steps[1].status, Status::Passed);
+    }
+
+    #[test]
+    fn suite_tasks_that_give_no_evidence_do_not_pass() {
+        let policy = Policy { min_evidence: 0.5, ..evidence().policy };
+        // suite, how it ends
+        for (suite, status) in [
+            (vec![P, P, P, P, None], Status::Passed),
+            (vec![P, P, P, None], Status::Undecided),
+            (vec![P, P, P, P, F, None], Status::Undecided),
+            (vec![P, P, F, None], Status::Failed),
+            (vec![P, None, None], Status::Undecided),
+        ] {
+            let judged = Evidence { suite: rewards(&suite), policy: policy.clone(), ..evidence() };
+            let step = decide(&judged).steps[1].clone();
+            assert_eq!(step.status, status, "{suite:?}");
+            let says = step.detail.ends_with(MISSING);
+            assert_eq!(
+                says,
+                suite.len() < 7 && status == Status::Undecided && suite != [P, None, None],
+                "{}",
+                step.detail
+            );
+        }
+    }
+
+    #[test]
+    fn old_evidence_is_decided_by_the_old_rules() {
+        let policy = Policy { min_evidence: 0.5, ..evidence().policy };
+        let judged = Evidence {
+            rules: 0,
+            policy,
+            suite: rewards(&[P, P, P, None]),
+            holdout: rewards(&ten(&[(0, None), (9, P)])),
+            ..evidence()
+        };
+        assert_eq!(decide(&Evidence { best: plain(5.0 / 9.0), ..judged.clone() }).status, Status::Passed);
+        assert_eq!(decide(&Evidence { best: best(&ten(&[(8, None)])), ..judged.clone() }).status, Status::Passed);
+        assert_eq!(decide(&Evidence { best: plain(0.6), ..judged.clone() }).status, Status::Failed);
+        let mut old = serde_json::to_value(&Evidence { best: plain(0.5), ..judged }).unwrap();
+        old.as_object_mut().unwrap().remove("rules");
+        let read: Evidence = serde_json::from_value(old).unwrap();
+        assert_eq!((read.rules, decide(&read).status), (0, Status::Passed));
     }
 }

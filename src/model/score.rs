@@ -61,6 +61,26 @@ pub fn task_reward(trials: impl IntoIterator<Item = Evidence>, expected: u32, po
     (counted > 0 && counted * 2 >= expected).then(|| sum / f64::from(counted))
 }
 
+/// The reward of a task with every lacking trial counted 0.0; `None` when none is lacking, or too many are for a reward.
+/// `numbers` are the evidence of each trial number; a number may have been run more than once, or not at all.
+pub fn least_reward<N: Iterator<Item = Evidence>>(
+    numbers: impl IntoIterator<Item = N>,
+    expected: u32,
+    policy: TimeoutPolicy,
+) -> Option<f64> {
+    let (mut sum, mut counted, mut had) = (0.0, 0u32, 0u32);
+    for number in numbers {
+        let before = counted;
+        for value in number.filter_map(|trial| trial.value(policy)) {
+            sum += value;
+            counted += 1;
+        }
+        had += u32::from(counted > before);
+    }
+    let lacking = expected.saturating_sub(had);
+    (lacking > 0 && counted > 0 && counted * 2 >= expected).then(|| sum / f64::from(counted + lacking))
+}
+
 /// True when a task with this reward passes.
 pub fn passes(reward: Option<f64>) -> bool {
     reward.is_some_and(|value| value >= PASS_THRESHOLD)
@@ -85,6 +105,18 @@ pub struct Score {
 }
 
 impl Rewards {
+    /// True when no task has an entry.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These rewards, replaced where `other` has an entry.
+    pub fn overlaid(&self, other: &Rewards) -> Rewards {
+        let mut rewards = self.clone();
+        rewards.0.extend(other.0.iter().map(|(task, reward)| (task.clone(), *reward)));
+        rewards
+    }
+
     /// Scores the step.
     pub fn score(&self) -> Score {
         let rewards: Vec<f64> = self.0.values().copied().flatten().collect();
@@ -164,5 +196,37 @@ mod tests {
         let score = Score { mean: Some(1.0), passed: 9, evaluated: 9, expected: 10 };
         assert!(score.is_enough(0.9));
         assert!(!Score { evaluated: 0, passed: 0, mean: None, expected: 10 }.is_enough(0.0));
+    }
+
+    #[test]
+    fn lacking_trials_count_for_nothing_at_least() {
+        let (pass, none) = (evidence(Outcome::Passed, Some(1.0)), evidence(Outcome::InfraError, None));
+        let late = evidence(Outcome::AgentTimeout, None);
+        let agent = TimeoutPolicy::Agent;
+        // evidence by trial number, expected trials, policy, least
+        for (numbers, expected, policy, least) in [
+            (vec![vec![pass], vec![pass]], 2, agent, None),
+            (vec![vec![pass], vec![none]], 2, agent, Some(0.5)),
+            (vec![vec![pass]], 2, agent, Some(0.5)),
+            (vec![vec![pass, pass], vec![]], 2, agent, Some(2.0 / 3.0)),
+            (vec![vec![pass, none], vec![none, pass]], 2, agent, None),
+            (vec![vec![pass]], 3, agent, None),
+            (vec![vec![none]], 1, agent, None),
+            (vec![], 1, agent, None),
+            (vec![vec![pass], vec![late]], 2, agent, None),
+            (vec![vec![pass], vec![late]], 2, TimeoutPolicy::Infra, Some(0.5)),
+        ] {
+            let trials = || numbers.iter().map(|number: &Vec<Evidence>| number.iter().copied());
+            assert_eq!(least_reward(trials(), expected, policy), least, "{numbers:?} {expected}");
+            let reward = task_reward(trials().flatten(), expected, policy);
+            assert!(least.is_none_or(|least| reward.is_some_and(|reward| least <= reward)), "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn an_overlay_replaces_and_keeps() {
+        let of = |list: &[(&str, f64)]| Rewards(list.iter().map(|(task, r)| (task.to_string(), Some(*r))).collect());
+        assert_eq!(of(&[("a", 1.0), ("b", 1.0)]).overlaid(&of(&[("b", 0.5)])), of(&[("a", 1.0), ("b", 0.5)]));
+        assert!(Rewards::default().is_empty() && !of(&[("a", 1.0)]).is_empty());
     }
 }

@@ -49,6 +49,11 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Whether other agents are compared with what this measures.
+    pub fn is_baseline(self) -> bool {
+        matches!(self, Purpose::Baseline | Purpose::Base)
+    }
+
     /// The word used in run names.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -169,6 +174,9 @@ pub struct Trial<'a> {
     /// Why it did not pass; train only.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
+    /// True when it named no tokens although its benchmark always does: silence means that none was used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
 }
 
 /// `run_finished`.
@@ -200,6 +208,10 @@ pub struct RunFinished {
     /// are infrastructure errors.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub void: bool,
+    /// True when it was a baseline and no trial of its agent on these tasks ever used a model token: the trials of earlier
+    /// runs are infrastructure errors, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tokenless: bool,
 }
 
 /// `verdict`.

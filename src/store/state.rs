@@ -12,8 +12,9 @@ use super::event::{Event, Prepared, Purpose, Recorded, Row, RunFinished, Verdict
 use super::ledger::{self, Entry, ReadReport, Tip};
 use super::trials::Trials;
 use crate::error::{Context as _, Error, Result};
-use crate::model::gate::{Reference, Status};
-use crate::model::score::TimeoutPolicy;
+use crate::model::compare::{Comparison, EPSILON, Reference};
+use crate::model::gate::Status;
+use crate::model::score::{Rewards, TimeoutPolicy};
 use crate::model::trial::Split;
 
 /// Everything the views and `status` need.
@@ -27,8 +28,13 @@ pub struct Summary {
     pub rows: Vec<Row>,
     /// Best score by protocol fingerprint.
     pub references: BTreeMap<String, Reference>,
-    /// The regression suite.
-    pub suite: BTreeSet<String>,
+    /// The regression suite of every agent: what recorded edits brought in.
+    #[serde(default)]
+    pub kept: BTreeSet<String>,
+    /// What edits that passed and are not recorded brought in, by agent. It binds that agent only, or reverting the edit
+    /// would leave a suite that nobody can pass.
+    #[serde(default)]
+    pub pending: BTreeMap<String, BTreeSet<String>>,
     /// Rewards of the suite's tasks when last run.
     pub suite_results: BTreeMap<String, Option<f64>>,
     /// train_results.json.
@@ -110,11 +116,18 @@ pub struct State {
 pub struct Checkpoint {
     /// The ledger's format version. A newer build's checkpoint is not read: its ledger must not be written to.
     pub v: u32,
+    /// The rules of adding up, see [`FORMAT`].
+    #[serde(default)]
+    pub format: u32,
     /// Where the ledger ended.
     pub tip: Tip,
-    /// What it added up to there.
+    /// What it added up to there. Of another format, its tip is all that is believed.
+    #[serde(default)]
     pub summary: Summary,
 }
+
+/// What a summary holds and how it is added up. A checkpoint of another format is made again from the ledger.
+pub const FORMAT: u32 = 1;
 
 impl State {
     /// Replays the whole ledger, checking its chain.
@@ -159,6 +172,9 @@ impl State {
 
     fn run_finished(&mut self, run: &RunFinished, at: DateTime<Utc>) {
         self.trials.run_finished(&run.agent, &run.protocol, &run.run, &run.tasks, run.void);
+        if run.tokenless {
+            self.trials.forget(&run.agent, &run.protocol, &run.tasks);
+        }
         if run.fresh && run.split == Some(Split::Test) {
             self.summary.rerolls += 1;
         }
@@ -177,7 +193,7 @@ impl State {
         if let Some(adopted) = &prepared.adopted {
             summary.rows.clone_from(&adopted.rows);
             summary.adopted_rows = adopted.rows.len();
-            summary.suite = adopted.suite.iter().cloned().collect();
+            summary.kept = adopted.suite.iter().cloned().collect();
             summary.suite_results.clone_from(&adopted.suite_results);
         }
         (summary.last_status, summary.undecided_in_a_row) = (None, 0);
@@ -196,15 +212,32 @@ impl State {
                 timestamp: timestamp(at),
             });
         }
-        summary.raise_reference(&prepared.protocol, prepared.baseline.val_score, source);
+        // A human made this agent the one to start from. What other edits promised under the conditions of before is void.
+        let own = summary.pending.remove(&prepared.agent).unwrap_or_default();
+        summary.kept.extend(own);
+        summary.pending.clear();
         // Tasks that left the split (an accepted change of the benchmark) can neither be kept nor promoted.
         let train: BTreeSet<&String> = prepared.split.train.iter().collect();
-        summary.suite.retain(|task| train.contains(task));
+        summary.kept.retain(|task| train.contains(task));
         summary.suite_results.retain(|task, _| train.contains(task));
         summary.prepared = Some(prepared.clone());
         let (trials, policy) = summary.counting();
-        let rewards =
-            self.trials.rewards(&prepared.agent, &prepared.trial_protocol, &prepared.split.train, trials, policy);
+        let of = |tasks: &[String]| {
+            let Prepared { agent, trial_protocol, .. } = &prepared;
+            let rewards = self.trials.rewards(agent, trial_protocol, tasks, trials, policy);
+            let least = self.trials.least(agent, trial_protocol, tasks, trials, policy);
+            (rewards, least)
+        };
+        let (holdout, least) = of(prepared.split.tasks(gate_split(&prepared)));
+        self.summary.raise_reference(
+            &prepared.protocol,
+            Reference {
+                val_score: prepared.baseline.val_score,
+                source: source.to_string(),
+                rewards: holdout.overlaid(&least),
+            },
+        );
+        let (rewards, _) = of(&prepared.split.train);
         self.summary.train_results.clone_from(&rewards.0);
         self.summary.accepted_results = rewards.0;
         self.summary.train_timestamp = Some(at);
@@ -223,17 +256,12 @@ impl State {
             return;
         }
         summary.undecided_in_a_row = 0;
-        summary.suite = summary.suite_for(&verdict.agent);
         summary.gates += 1;
         if !verdict.evidence.suite.0.is_empty() {
             summary.suite_results.extend(verdict.evidence.suite.0.clone());
         }
         let mut train = BTreeMap::new();
-        let improved = match (verdict.decision.status, verdict.decision.val_score, &verdict.evidence.best) {
-            (Status::Passed, Some(score), Some(best)) => score > best.val_score + 1e-9,
-            (Status::Passed, Some(_), None) => true,
-            _ => false,
-        };
+        let improved = verdict.decision.status == Status::Passed && improved(&verdict);
         // A gate that stopped before the hold-out says nothing about the edit: the same one comes again, mended. And the
         // recorded agent judged again is no edit.
         let edited = summary.recorded_agent.as_ref() != Some(&verdict.agent);
@@ -244,7 +272,7 @@ impl State {
             for task in &verdict.decision.promoted {
                 let reward = verdict.evidence.promotion.0.get(task).copied().flatten();
                 summary.suite_results.insert(task.clone(), reward);
-                summary.suite.insert(task.clone());
+                summary.pending.entry(verdict.agent.clone()).or_default().insert(task.clone());
             }
             if let Some(prepared) = &summary.prepared {
                 let policy = &verdict.evidence.policy;
@@ -263,10 +291,17 @@ impl State {
 
     fn recorded(&mut self, recorded: Recorded) {
         let summary = &mut self.summary;
-        summary.raise_reference(&recorded.protocol, recorded.row.val_score, &recorded.row.commit);
+        let mut rewards = Rewards::default();
         if let Some(receipt) = summary.last_decided.as_ref().filter(|receipt| receipt.seq == recorded.receipt) {
             summary.accepted_results.extend(receipt.train.clone());
+            let evidence = &receipt.verdict.evidence;
+            rewards = evidence.holdout.overlaid(&evidence.holdout_least);
         }
+        let Row { val_score, commit, .. } = &recorded.row;
+        let reference = Reference { val_score: *val_score, source: commit.clone(), rewards };
+        summary.raise_reference(&recorded.protocol, reference);
+        let own = summary.pending.remove(&recorded.agent).unwrap_or_default();
+        summary.kept.extend(own);
         summary.base = Some(recorded.commit);
         summary.last_recorded_receipt = Some(recorded.receipt);
         summary.recorded_agent = Some(recorded.agent);
@@ -283,10 +318,9 @@ impl Summary {
         (trials.unwrap_or(1), policy.unwrap_or(TimeoutPolicy::Agent))
     }
 
-    fn raise_reference(&mut self, protocol: &str, val_score: f64, source: &str) {
-        let known = self.references.get(protocol);
-        if known.is_none_or(|known| val_score > known.val_score) {
-            self.references.insert(protocol.to_string(), Reference { val_score, source: source.to_string() });
+    fn raise_reference(&mut self, protocol: &str, reference: Reference) {
+        if self.references.get(protocol).is_none_or(|known| known.gives_way_to(&reference)) {
+            self.references.insert(protocol.to_string(), reference);
         }
     }
 
@@ -295,22 +329,24 @@ impl Summary {
         self.references.get(protocol)
     }
 
-    /// The suite an agent is judged by. Tasks that an edit brought in when it passed belong to it for good once the edit
-    /// is recorded; until then they bind that edit only, or reverting it would leave a suite nobody can pass.
+    /// The suite an agent is judged by: what recorded edits brought in, and what the agent itself did when it passed.
     pub fn suite_for(&self, agent: &str) -> BTreeSet<String> {
-        let unrecorded = self.last_decided.as_ref().filter(|receipt| {
-            receipt.verdict.decision.status == Status::Passed
-                && receipt.verdict.agent != agent
-                && self.last_recorded_receipt != Some(receipt.seq)
-        });
-        let dropped = unrecorded.map_or(&[][..], |receipt| receipt.verdict.decision.promoted.as_slice());
-        self.suite.iter().filter(|task| !dropped.contains(task)).cloned().collect()
+        self.kept.iter().chain(self.pending.get(agent).into_iter().flatten()).cloned().collect()
+    }
+
+    /// The suite of the agent that was judged last, which is what suite.json shows.
+    pub fn suite(&self) -> BTreeSet<String> {
+        self.suite_for(self.last_decided.as_ref().map_or("", |receipt| &receipt.verdict.agent))
     }
 
     /// Train tasks waiting to be fixed: not in the agent's suite, and not known to pass with the accepted agent.
     pub fn promotion_candidates(&self, agent: &str) -> Vec<String> {
+        self.waiting(&self.suite_for(agent))
+    }
+
+    /// The same for a suite.
+    pub fn waiting(&self, suite: &BTreeSet<String>) -> Vec<String> {
         let Some(prepared) = &self.prepared else { return Vec::new() };
-        let suite = self.suite_for(agent);
         let train = prepared.split.train.iter();
         let waits = |task: &&String| {
             !suite.contains(*task) && !crate::model::score::passes(self.accepted_results.get(*task).copied().flatten())
@@ -319,10 +355,33 @@ impl Summary {
     }
 }
 
+/// The split that gives val_score, as configured.
+fn gate_split(prepared: &Prepared) -> Split {
+    if prepared.config["gate_split"] == Split::Train.as_str() { Split::Train } else { Split::Test }
+}
+
+/// Whether a passing verdict's score is above the one it had to reach.
+fn improved(verdict: &Verdict) -> bool {
+    let evidence = &verdict.evidence;
+    match (verdict.decision.val_score, &evidence.best) {
+        (Some(_), Some(best)) if !best.rewards.is_empty() => {
+            let least = evidence.holdout.overlaid(&evidence.holdout_least);
+            Comparison::new(&evidence.holdout, &least, &best.rewards).is_surely_better()
+        }
+        (Some(score), Some(best)) => score > best.val_score + EPSILON,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
 impl Checkpoint {
     /// Reads the checkpoint; `None` when it is missing or not understood, for it can always be made again.
     pub fn load(path: &Path) -> Option<Checkpoint> {
-        let checkpoint: Checkpoint = serde_json::from_slice(&fs_err::read(path).ok()?).ok()?;
+        let mut checkpoint: serde_json::Value = serde_json::from_slice(&fs_err::read(path).ok()?).ok()?;
+        if checkpoint["format"] != FORMAT {
+            checkpoint.as_object_mut()?.remove("summary");
+        }
+        let checkpoint: Checkpoint = serde_json::from_value(checkpoint).ok()?;
         (checkpoint.v == ledger::VERSION).then_some(checkpoint)
     }
 
@@ -334,21 +393,22 @@ impl Checkpoint {
         #[derive(Serialize)]
         struct Borrowed<'a> {
             v: u32,
+            format: u32,
             tip: &'a Tip,
             summary: &'a Summary,
         }
-        let bytes = serde_json::to_vec(&Borrowed { v: ledger::VERSION, tip, summary })
+        let bytes = serde_json::to_vec(&Borrowed { v: ledger::VERSION, format: FORMAT, tip, summary })
             .infra(|| "cannot render the checkpoint".into())?;
         atomic::replace(path, &bytes)
     }
 
-    /// True when the ledger ends exactly where this checkpoint was taken.
+    /// True when the ledger ends exactly where this checkpoint was taken, and its summary is one of ours.
     ///
     /// # Errors
     /// When the ledger cannot be read.
     pub fn is_current(&self, ledger: &Path) -> Result<bool> {
         let length = fs_err::metadata(ledger).map(|metadata| metadata.len()).unwrap_or(0);
-        Ok(length == self.tip.length && ledger::tip_holds(ledger, &self.tip)?)
+        Ok(self.format == FORMAT && length == self.tip.length && ledger::tip_holds(ledger, &self.tip)?)
     }
 
     /// Makes sure that the ledger goes on from where this checkpoint was taken. A chain alone does not show that its last
@@ -375,3 +435,6 @@ impl Checkpoint {
 pub fn timestamp(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::model::score::{Evidence, Rewards, TimeoutPolicy, task_reward};
+use crate::model::score::{Evidence, Rewards, TimeoutPolicy, least_reward, task_reward};
 use crate::model::trial::{Outcome, Split};
 
 use super::event::Trial;
@@ -85,6 +85,7 @@ impl Trials {
             }
         }
         let tokens = match (trial.tokens_in, trial.tokens_out) {
+            (None, None) if trial.silent => Tokens::Zero,
             (None, None) => Tokens::Unknown,
             (input, output) if input.unwrap_or(0) == 0 && output.unwrap_or(0) == 0 => Tokens::Zero,
             _ => Tokens::Some,
@@ -167,13 +168,27 @@ impl Trials {
                 matches!(stored.evidence.outcome, Outcome::AgentError | Outcome::InfraError | Outcome::VerifierError);
             !stored.settled && !ungraded
         });
-        let mut graded = graded.peekable();
-        graded.peek().is_some()
-            && graded.all(|stored| match stored.tokens {
-                Tokens::Unknown => reports_tokens,
-                Tokens::Zero => true,
-                Tokens::Some => false,
-            })
+        all_tokenless(graded, reports_tokens)
+    }
+
+    /// Whether no trial of this agent on `tasks` ever used a model token, whatever its outcome. A baseline of which that is
+    /// true measures nothing: "0.0000" may as well be a provider that refuses a parameter, and any edit would beat it.
+    pub fn is_tokenless(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
+        let Some(known) = self.of(agent, protocol) else { return false };
+        let stored = tasks.iter().filter_map(|task| known.tasks.get(task)).flatten().flatten();
+        all_tokenless(stored.filter(|stored| !stored.evidence.outcome.is_no_evidence()), reports_tokens)
+    }
+
+    /// Such a baseline's trials become infrastructure errors, those of earlier runs included.
+    pub fn forget(&mut self, agent: &str, protocol: &str, tasks: &[String]) {
+        let place = self.by_agent.get(agent).and_then(|by_protocol| by_protocol.get(protocol));
+        let Some(trials) = place.map(|place| &mut self.sets[*place]) else { return };
+        for task in tasks {
+            let numbers = trials.tasks.get_mut(task).map_or(&mut [][..], Vec::as_mut_slice);
+            for stored in numbers.iter_mut().flatten() {
+                stored.evidence = Evidence { outcome: Outcome::InfraError, reward: None };
+            }
+        }
     }
 
     fn of(&self, agent: &str, protocol: &str) -> Option<&AgentTrials> {
@@ -182,8 +197,20 @@ impl Trials {
 
     /// The evidence of a task's first `trials` trials, in order; numbers never run are skipped.
     pub fn evidence(&self, agent: &str, protocol: &str, task: &str, trials: u32) -> impl Iterator<Item = Evidence> {
+        self.numbers(agent, protocol, task, trials).flatten()
+    }
+
+    /// The same by trial number.
+    fn numbers(
+        &self,
+        agent: &str,
+        protocol: &str,
+        task: &str,
+        trials: u32,
+    ) -> impl Iterator<Item = impl Iterator<Item = Evidence>> {
         let numbers = self.of(agent, protocol).and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
-        numbers.iter().take(trials as usize).flatten().filter(|stored| stored.counts()).map(|stored| stored.evidence)
+        let numbers = numbers.iter().take(trials as usize);
+        numbers.map(|number| number.iter().filter(|stored| stored.counts()).map(|stored| stored.evidence))
     }
 
     /// Whether this trial need not be run: it gave evidence already. Trials of the `current` run count as they are; whether
@@ -213,10 +240,34 @@ impl Trials {
         Rewards(tasks.into_iter().map(|task| (task.clone(), reward(task))).collect::<BTreeMap<_, _>>())
     }
 
+    /// Those of `tasks` that have a reward although trials are lacking: the reward with each lacking trial counted 0.0.
+    pub fn least<'t>(
+        &self,
+        agent: &str,
+        protocol: &str,
+        tasks: impl IntoIterator<Item = &'t String>,
+        trials: u32,
+        policy: TimeoutPolicy,
+    ) -> Rewards {
+        let least = |task: &String| least_reward(self.numbers(agent, protocol, task, trials), trials, policy);
+        Rewards(tasks.into_iter().filter_map(|task| Some((task.clone(), Some(least(task)?)))).collect())
+    }
+
     /// How long the task took last time, in seconds.
     pub fn seconds(&self, task: &str) -> Option<f64> {
         self.seconds.get(task).copied()
     }
+}
+
+/// Whether there are trials, and none of them used a token. `reports_tokens`: silence means none.
+fn all_tokenless<'s>(trials: impl Iterator<Item = &'s Stored>, reports_tokens: bool) -> bool {
+    let mut trials = trials.peekable();
+    trials.peek().is_some()
+        && trials.all(|stored| match stored.tokens {
+            Tokens::Unknown => reports_tokens,
+            Tokens::Zero => true,
+            Tokens::Some => false,
+        })
 }
 
 #[cfg(test)]
@@ -244,6 +295,7 @@ mod tests {
             tokens_out: None,
             cost_usd: None,
             error: None,
+            silent: false,
         }
     }
 

@@ -42,8 +42,9 @@ struct TrainResults<'a> {
 pub fn render(summary: &Summary) -> Result<Views> {
     let mut views = Views::new();
     let Some(prepared) = &summary.prepared else { return Ok(views) };
-    let last_results = summary.suite_results.iter().filter(|(task, _)| summary.suite.contains(*task)).collect();
-    let suite = Suite { tasks: &summary.suite, threshold: &prepared.config["threshold"], last_results };
+    let tasks = summary.suite();
+    let last_results = summary.suite_results.iter().filter(|(task, _)| tasks.contains(*task)).collect();
+    let suite = Suite { tasks: &tasks, threshold: &prepared.config["threshold"], last_results };
     views.insert("suite.json", pretty(&suite)?);
     if let Some(at) = summary.train_timestamp {
         let results = TrainResults { split: Split::Train, timestamp: timestamp(at), results: &summary.train_results };
@@ -64,7 +65,7 @@ pub fn render(summary: &Summary) -> Result<Views> {
             "evals_passed": decision.evals_passed,
             "evals_total": decision.evals_total,
             "best": receipt.verdict.evidence.best.as_ref().map(|best| best.val_score),
-            "suite_size": summary.suite.len(),
+            "suite_size": tasks.len(),
             "promoted": decision.promoted.len(),
             "agent": receipt.verdict.agent,
             "steps": steps,
