@@ -272,8 +272,11 @@ impl State {
             for task in &verdict.decision.promoted {
                 let reward = verdict.evidence.promotion.0.get(task).copied().flatten();
                 summary.suite_results.insert(task.clone(), reward);
-                summary.pending.entry(verdict.agent.clone()).or_default().insert(task.clone());
             }
+            // By the first rules an agent could be judged by more than we would judge it by; recorded, it answers for that.
+            let judged_by = verdict.evidence.suite.0.keys().chain(&verdict.decision.promoted);
+            let own = judged_by.filter(|task| !summary.kept.contains(*task)).cloned().collect();
+            summary.pending.insert(verdict.agent.clone(), own);
             if let Some(prepared) = &summary.prepared {
                 let policy = &verdict.evidence.policy;
                 let seen = |task: &&String| {

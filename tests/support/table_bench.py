@@ -2,7 +2,8 @@
 
 The agent file says `SKILLS = {...}`: a task `name-3` passes when `name` is in it. `options`:
   tasks: {"train": [ids], "test": [ids]} or {"all": [ids]} (no splits); or tasks_file: a file with that
-  misbehave: {task id: reward or outcome word or "nan" or "inf" or "hang" or "raise", or a list with one of them a trial}
+  misbehave: {task id: reward or outcome word or "nan" or "inf" or "hang" or "raise" or an object with fields of the event, or
+    a list with one of them a trial}
   log: file that gets a line `task trial` for every trial run (to see what was paid for); `<log>.requests` gets what was asked
   gate: directory; before each trial wait until the file `go` exists there (for kill tests) and is empty or holds a
     number greater than that of the trials this process has run; `held-<split>` there says that it waits
@@ -130,6 +131,9 @@ def run(options, scope, task, trial):
             time.sleep(3600)
     elif how == "raise":
         raise RuntimeError(f"broken at {task}")
+    elif isinstance(how, dict):
+        reward = how.get("reward", reward)
+        extra.update({name: value for name, value in how.items() if name != "reward"})
     elif how:
         extra["outcome"], reward = how, None
         extra["error"] = f"{how} as told at {task}"

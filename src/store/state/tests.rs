@@ -147,7 +147,7 @@ impl Story {
             },
             guard: Vec::new(),
             preflight: None,
-            suite: Rewards::default(),
+            suite: Rewards(self.summary().suite_for(agent).into_iter().map(|task| (task, Some(1.0))).collect()),
             suite_least: Rewards::default(),
             holdout: holdout("PPPP"),
             holdout_least: Rewards::default(),
@@ -315,7 +315,8 @@ fn results_of_the_suite_are_those_of_its_last_run() {
     assert_eq!(told.summary().suite_results, both);
     told.verdict("A", |evidence| evidence.suite = rewards(&[("1", Some(0.0)), ("2", Some(1.0))]));
     assert_eq!(told.summary().suite_results["1"], Some(0.0));
-    told.word("A!");
+    assert_eq!(told.summary().suite_for("A"), set("12"));
+    told.word("A!").verdict("B", |evidence| evidence.suite = Rewards::default());
     assert_eq!(told.summary().suite_results.len(), 2);
     // Promotions of a verdict that did not pass are none.
     let mut told = story("");
@@ -324,6 +325,22 @@ fn results_of_the_suite_are_those_of_its_last_run() {
         evidence.promotion = rewards(&[("1", Some(1.0))]);
     });
     assert!(told.summary().suite_results.is_empty());
+}
+
+#[test]
+fn who_was_judged_by_more_under_the_first_rules_answers_for_it_once_recorded() {
+    let mut told = story("A+1");
+    told.verdict("B", |evidence| {
+        (evidence.rules, evidence.suite) = (0, rewards(&[("1", Some(1.0))]));
+        evidence.promotion = rewards(&[("2", Some(1.0))]);
+    });
+    assert_eq!(["A", "B", "C"].map(|agent| told.summary().suite_for(agent)), ["1", "12", ""].map(set));
+    told.recorded();
+    assert_eq!(told.summary().suite_for("C"), set("12"));
+    // Judged by less: what it brought in before is forgotten, as it was then.
+    let mut told = story("A+1");
+    told.verdict("A", |evidence| (evidence.rules, evidence.suite) = (0, Rewards::default())).recorded();
+    assert_eq!(told.summary().suite_for("C"), set(""));
 }
 
 #[test]
