@@ -50,8 +50,10 @@ pub const TAU_BENCH: Helper = helper!("tau_bench":
 /// Runs BIRD-Interact's services, orchestrators and the agent.
 pub const BIRD_INTERACT: Helper = helper!("bird_interact":
     "bench.py",
+    "calls.py",
     "dataset.py",
     "doctor.py",
+    "door.py",
     "environment.py",
     "first_call.py",
     "guard.py",
@@ -64,6 +66,7 @@ pub const BIRD_INTERACT: Helper = helper!("bird_interact":
     "postgres.py",
     "processes.py",
     "proxy.py",
+    "redirect.py",
     "report.py",
     "requirements.txt",
     "run.py",

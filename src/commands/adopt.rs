@@ -86,7 +86,7 @@ impl Found {
              results.tsv, but the score to beat is the one measured now.",
         );
         let suite_results = self.suite_results.into_iter().filter(|(id, _)| known.contains(id)).collect();
-        Adopted { rows: self.rows, suite: known, suite_results }
+        Adopted { rows: self.rows, suite: known, suite_results, split: false }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod prepare;
 pub mod record;
 pub mod report;
 pub mod session;
+pub mod split_file;
 pub mod status;
 pub mod verify;
 

@@ -7,6 +7,7 @@ use super::agent::{self, StagedAgent};
 use super::evaluate::{Measurement, Step, evaluate, no_evidence};
 use super::measure;
 use super::session::{Experiment, Need, Session};
+use super::split_file;
 use crate::benchmark::TaskInfo;
 use crate::cli::{Global, Prepare};
 use crate::config::Config;
@@ -57,6 +58,8 @@ pub async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
         Some(prepared) => check_again(&session, prepared)?,
     }
     session.finish()?;
+    let base = session.state.summary.base.clone().unwrap_or_else(|| head.clone());
+    split_file::write(&session, &session.repo.tree(&base)?)?;
     print(&session, &head);
     Ok(EXIT_OK)
 }
@@ -156,7 +159,9 @@ async fn establish(
     ids.sort();
     // A drawn split stays as long as the tasks do: redrawing would mix hold-out and train.
     let kept = earlier.filter(|earlier| drawn && earlier.split_drawn && same_tasks(&earlier.split, &ids));
-    let known = given.or_else(|| kept.map(|earlier| earlier.split.clone()));
+    let taken_over = if drawn && earlier.is_none() { split_file::adopt(session, &ids)? } else { None };
+    let is_taken_over = taken_over.is_some();
+    let known = given.or_else(|| kept.map(|earlier| earlier.split.clone())).or(taken_over);
     let steps: Vec<Step> = match &known {
         Some(split) => [Split::Train, Split::Test]
             .into_iter()
@@ -200,7 +205,10 @@ async fn establish(
     if !score.is_enough(session.config.min_evidence) {
         return Err(no_evidence(&report, evaluated, score.expected));
     }
-    let adopted = found.map(|found| found.adopt(&split, &session.ui));
+    let mut adopted = found.map(|found| found.adopt(&split, &session.ui));
+    if is_taken_over {
+        adopted.get_or_insert_default().split = true;
+    }
     session.append(Event::Prepared(Box::new(Prepared {
         config: session.config.snapshot(),
         config_digest: session.config.digest.clone(),

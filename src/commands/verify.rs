@@ -234,7 +234,8 @@ impl Findings {
             self.wrong(seq, "the baseline's score is not the mean of its trials");
         }
         self.raise(&prepared.protocol, prepared.baseline.val_score);
-        if prepared.split_drawn && state.summary.prepared.is_none() {
+        let is_taken_over = prepared.adopted.as_ref().is_some_and(|adopted| adopted.split);
+        if prepared.split_drawn && !is_taken_over && state.summary.prepared.is_none() {
             let all: Vec<String> = prepared.split.train.iter().chain(&prepared.split.test).cloned().collect();
             if stratified(&rewards(&all).0, SPLIT_SEED) != prepared.split {
                 self.wrong(seq, "the split is not the one the baseline's results give");

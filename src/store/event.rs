@@ -115,6 +115,9 @@ pub struct Adopted {
     pub suite: Vec<String>,
     /// `last_results` of suite.json.
     pub suite_results: BTreeMap<String, Option<f64>>,
+    /// True when the split is the one of its split file, which was not drawn from the baseline measured here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub split: bool,
 }
 
 /// A row of results.tsv.

@@ -22,6 +22,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "bird"))
 
 import bed as beds  # noqa: E402
+import pure  # noqa: E402
 import tasks  # noqa: E402
 import tricks  # noqa: E402
 from bed import wait_for  # noqa: E402
@@ -119,6 +120,12 @@ def check_import_errors(bed):
         result = bed.run(["shop_1", "shop_2"], agent=bed.agent(source))
         expect(result, shop_1=("agent_error", 0.0), shop_2=("agent_error", 0.0))
         assert result.status == 0 and reason in result.trials["shop_1"]["error"], result.trials
+    # One that loads the first time only has lost the later trials, and not taken them out of the score.
+    once = "assert not os.path.exists('loaded')\nopen('loaded', 'w').close()\n"
+    script = {"shop_2": [submit(gold("shop_2")), DONE]}
+    result = bed.run(["shop_2", "shop_1"], script, agent=bed.agent(extra=once), concurrency=1)
+    expect(result, shop_2=("passed", 0.7), shop_1=("agent_error", 0.0))
+    assert result.status == 0 and "cannot be loaded" in result.trials["shop_1"]["error"], result
 
 
 def tricked(bed, **chosen):
@@ -134,7 +141,6 @@ def check_tricks(bed):
         "yard_1": [submit("SELECT 1"), DONE],
         "yard_M_1": [*many, submit(gold("yard_M_1")), submit(gold("yard_M_1")), DONE],
         "yard_2": [submit(gold("yard_2")), DONE],
-        # The last: once somebody has spoken to a service directly, no reward of that run can be trusted.
         "shop_3": [submit("SELECT 1"), DONE],
     }
     agent = tricked(bed, shop_1="_forge", yard_1="_reload", yard_M_1="_rich", yard_2="_spy", shop_3="_bypass")
@@ -142,11 +148,11 @@ def check_tricks(bed):
     result = bed.run(list(script), script, agent=agent, concurrency=1, **variables)
     expect(
         result,
-        shop_1=("verifier_error", None),
+        shop_1=("agent_error", 0.0),
         shop_2=("passed", 0.7),
         yard_1=("failed", 0.0),
         yard_2=("passed", 0.7),
-        shop_3=("verifier_error", None),
+        shop_3=("agent_error", 0.0),
     )
     assert "behind the tool's back" in result.trials["shop_3"]["error"]
     assert (
@@ -178,8 +184,8 @@ def check_failures(bed):
         "case_name": [DONE],
         "case_model": [{"status": 500}],
         "case_user": [call("ask_user", question="Which?"), *ok],
-        # The last: a task whose neighbour ends the process is begun again, and this one takes its whole time.
         "case_hang": [{"hang": bed.path("never")}],
+        "case_sleep": [DONE],
     }
     agent = tricked(
         bed,
@@ -187,6 +193,7 @@ def check_failures(bed):
         shop_1="(lambda state: 1 / 0)",
         shop_3="(lambda state: os._exit(7))",
         yard_1="(lambda state: sys.exit(5))",
+        case_sleep="(lambda state: __import__('time').sleep(10**6))",
     )
     options = {"data_path": tasks.write(bed.path("cases"), tasks.TASKS + tasks.CASES)}
     result = bed.run(
@@ -210,18 +217,57 @@ def check_failures(bed):
         case_name=crash,
         case_model=("infra_error", None),
         case_user=("infra_error", None),
-        case_hang=("agent_timeout", None),
+        case_hang=("infra_error", None),
+        case_sleep=("agent_timeout", None),
         **{LONG: ("passed", 0.7)},
     )
     errors = {task: event.get("error") for task, event in result.trials.items()}
     assert "ZeroDivisionError" in errors["shop_1"] and "agent.py line" in errors["shop_1"], errors
     assert "exit status 7" in errors["shop_3"] and "end of the process" in errors["yard_1"], errors
     assert "nobody_knows" in errors["case_name"] and "the agent's model failed" in errors["case_model"], errors
-    assert "user simulator's model failed" in errors["case_user"], errors
+    assert "user simulator's model failed" in errors["case_user"] and "no answer for" in errors["case_hang"], errors
     assert "1 / 0" in result.trials["shop_1"]["trace"]["traceback"]
 
 
+def check_no_evidence(bed):
+    """What an agent may try to have its failing trials left out of the score: it counts 0.0, whatever it looks like."""
+    spoil = submit("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I IS_TEMPLATE true', current_database()); END $$")
+    cases = [f"case_{word}" for word in ("dead", "named", "lone", "garbled", "crash", "huge", "spoil", "exit")]
+    script = {**{case: [submit("SELECT 0"), DONE] for case in cases}, "case_spoil": [spoil, DONE]}
+    chosen = {f"case_{word}": f"_{word}" for word in ("dead", "named", "lone", "garbled", "crash", "huge")}
+    agent = tricked(bed, case_exit="(lambda state: os._exit(0))", **chosen)
+    options = {"data_path": tasks.write(bed.path("cases"), tasks.TASKS + tasks.CASES)}
+    result = bed.run(cases, script, agent=agent, concurrency=3, options=options)
+    errors = {task: event.get("error") for task, event in result.trials.items()}
+    for case in cases:
+        wanted = "failed" if case in ("case_lone", "case_garbled", "case_spoil") else "agent_error"
+        assert reward(result, case) == (wanted, 0.0), f"{case}: {errors}"
+    assert "not for reasons of its provider" in errors["case_dead"] and "RateLimitError" in errors["case_named"], errors
+    assert "nothing that can be read" in errors["case_huge"], errors
+    # The real orchestrator dies of it.
+    assert any(word in errors["case_crash"] for word in ("cannot make sense", "reported reward {}")), errors
+    assert result.trials["case_lone"]["trace"]["dialogue_history"] == [400, 400, 400], result.trials["case_lone"]
+    assert result.status == 0
+
+
 # ------------------------------------------------------------------------------------------- failures of everybody else
+
+
+def check_provider(bed):
+    """A provider that fails behind status 200, or is overloaded to the end, is nobody's fault here."""
+    script = {
+        "case_cut": [{"text": "a long answer " * 100, "cut": True}],
+        "case_page": [{"page": "<html>Bad gateway</html>"}],
+        "case_null": [{"raw": {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": None}}],
+        "case_limit": [call("get_schema"), {"status": 429}],
+        "shop_2": [submit(gold("shop_2")), DONE],
+    }
+    options = {"data_path": tasks.write(bed.path("cases"), tasks.TASKS + tasks.CASES)}
+    result = bed.run(list(script), script, concurrency=3, options=options)
+    expect(result, shop_2=("passed", 0.7), **{case: ("infra_error", None) for case in script if case != "shop_2"})
+    for case, event in result.trials.items():
+        assert case == "shop_2" or "the agent's model failed: its provider" in event["error"], event
+    assert result.trials["case_limit"]["tokens_in"] == 11 and result.trials["shop_2"]["tokens_in"] == 22, result.trials
 
 
 def check_bad_key(bed):
@@ -394,7 +440,8 @@ def subprocess_json(bed, started):
 
 
 CHECKS = {name[6:]: check for name, check in list(globals().items()) if name.startswith("check_")}
-LONGEST_FIRST = ["failures", "import_errors", "killed", "terminated", "two_runs", "tricks", "honest_a", "honest_c"]
+CHECKS.update({check.__name__: lambda _, check=check: check() for check in pure.CHECKS})
+LONGEST_FIRST = ["failures", "no_evidence", "provider", "import_errors", "killed", "terminated", "two_runs", "tricks", "honest_a", "honest_c"]
 
 
 def work(arguments, names, taken, failures):

@@ -12,6 +12,7 @@ that `options.python` names, where google-adk and its companions are installed.
     service.py    what these processes do        first_call.py a call of a model, for what it imports
     services.py   starting, ending, views        processes.py what the kernel does about orphans
     proxy.py      what is forwarded, recorded, refused        http1.py, sockets.py
+    door.py       the same for calls of models      redirect.py  sends them there     calls.py  what follows from them
     verdict.py    what a trial counts as         report.py    what is told of it
     dataset.py    the tasks                      postgres.py  psql
     environment.py what a process may know       doctor.py    checks before money is spent
@@ -22,8 +23,8 @@ is open; it ends with SIGTERM, with its parent, or with a log event that says wh
 is for the option `host` of runs.
 
 Options: mode ("a-interact", "c-interact"; "oracle" hands in the gold SQL and needs no model), dataset ("lite", "full"),
-patience, adk_dir, data_path, python, pg {host, port, user, password_env}, ports {agent, user, db} (default: any),
-agent_services (default: one for every four trials at a time), host (see above; default: one of its own).
+patience, adk_dir, data_path, python, pg {host, port, user, password_env}, ports {agent, user, db} (default: any), host (see
+above; default: one of its own).
 
 Exit status: 0 when every trial was reported, 2 when the request makes no sense, else the run broke off: 3 because PostgreSQL
 cannot be used, 4 because a port is in use, 5 because a model refuses every request, 1 for other reasons. The log events that
@@ -41,6 +42,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import dataset  # noqa: E402
 import host  # noqa: E402
+import report  # noqa: E402
 from processes import die_with_parent  # noqa: E402
 from run import Broken, Run  # noqa: E402
 from sockets import MODEL_REFUSES, StartError  # noqa: E402
@@ -73,7 +75,6 @@ def read_options(request):
         "adk_dir": options.get("adk_dir"),
         "python": options.get("python") or sys.executable,
         "ports": dict(options.get("ports") or {}),
-        "agent_services": options.get("agent_services") or 0,
         "host": options.get("host"),
         "pg": {
             "host": pg.get("host") or "127.0.0.1",
@@ -122,11 +123,7 @@ async def run_trials(request, options, tasks, say):
 
         async def one(task, trial):
             say(event="started", task=task, trial=trial)
-            outcome = await run.trial(task)
-            if outcome is None:
-                async with run.solo_lock:
-                    outcome = await run.trial(task, solo=True)
-            fields, fatal = outcome
+            fields, fatal = await run.trial(task)
             say(event="trial", task=task, trial=trial, **fields)
             state["model_worked"] |= bool(fields.get("tokens_in"))
             if fatal and not state["model_worked"]:
@@ -176,7 +173,7 @@ def main():
 
     def say(**event):
         try:
-            stream.write(json.dumps(event) + "\n")
+            stream.write(report.line(event))
             stream.flush()
         except BrokenPipeError:
             os.kill(os.getpid(), signal.SIGTERM)  # Nobody listens any more.

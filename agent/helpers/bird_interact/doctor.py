@@ -102,11 +102,11 @@ class Doctor:
 
     async def smoke(self, agent_file):
         try:
-            tool = await smoke.smoke(self.options, agent_file)
+            tool = await smoke.smoke(self.options, agent_file, self.request.get("agent") or {})
         except smoke.AgentFault as fault:
             text = f"in a pretended task: {fault}" if fault.loads else str(fault)
-            hint = "look at it before you pay for a run." if fault.loads else "mend the agent file."
-            level = "warning" if fault.loads else "error"
+            hint = "mend the agent file." if fault.final else "look at it before you pay for a run."
+            level = "error" if fault.final else "warning"
             return self.report("agent", False, text, hint, level, agent=True)
         except StartError as error:
             return self.report(

@@ -5,6 +5,7 @@ import os
 SECRET_ENDINGS = ("_API_KEY", "_TOKEN", "_SECRET", "_KEY", "_PASSWORD", "_CREDENTIALS")
 MODELS = ("AGENT_MODEL", "AGENT_REASONING_EFFORT", "SYSTEM_AGENT_MODEL", "USER_SIM_MODEL")
 LOCAL = "localhost,127.0.0.1,::1"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
 def without_secrets(environment):
@@ -29,6 +30,7 @@ def base(options, secret):
         PYTHONUNBUFFERED="1",
         PYTHONDONTWRITEBYTECODE="1",
         LITELLM_LOCAL_MODEL_COST_MAP="True",
+        DISABLE_AIOHTTP_TRANSPORT="True",  # Of litellm; calls of models are turned to the door in httpx.
         DATASET=options["dataset"],
         PATIENCE=str(options["patience"]),
     )
@@ -57,20 +59,29 @@ def for_agent(options, agent, user_port, db_port):
         environment.update(AGENT_MODEL=agent["model"], SYSTEM_AGENT_MODEL=agent["model"])
     if agent.get("reasoning_effort"):
         environment["AGENT_REASONING_EFFORT"] = agent["reasoning_effort"]
+    # Its calls go to the door on this machine, which goes through the machine's proxy where there is one.
+    for name in PROXIES:
+        environment.pop(name, None)
     return environment
 
 
-def for_smoke(options, model, port):
+def for_smoke(options, model, effort, port):
     """The agent's process when everybody else is pretended behind one port: no secret, and no way to anybody real."""
     base_url = f"http://127.0.0.1:{port}/v1"
+    anthropic = model.startswith(("anthropic/", "claude"))
+    named = f"http://127.0.0.1:{port}" if anthropic else base_url
     return {
-        **base(options, secret=False),
+        **{name: value for name, value in base(options, secret=False).items() if name not in PROXIES},
+        **({"AGENT_REASONING_EFFORT": effort} if effort else {}),
         "AGENT_MODEL": model,
         "SYSTEM_AGENT_MODEL": model,
+        "ANTHROPIC_API_BASE": f"http://127.0.0.1:{port}",
+        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}",
+        "ANTHROPIC_API_KEY": "smoke",
         "OPENAI_API_BASE": base_url,
         "OPENAI_BASE_URL": base_url,
         "OPENAI_API_KEY": "smoke",
-        "LITELLM_API_BASE": base_url,
+        "LITELLM_API_BASE": named,
         "LITELLM_API_KEY": "smoke",
         "DB_ENV_PORT": str(port),
         "USER_SIM_PORT": str(port),

@@ -9,6 +9,8 @@ from seal import HEADER
 
 LARGEST_HEAD = 64 * 1024
 LARGEST_BODY = 64 << 20
+# Of what an agent's process answers; honest answers are below 1 MB.
+LARGEST_ANSWER = 8 << 20
 REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -44,7 +46,12 @@ def _headers(head):
     return lines[0], fields
 
 
-async def _read(reader, to_the_end):
+async def read_message(reader):
+    """The first line, the header fields (names in lower case) and the body of a request."""
+    return await _read(reader, to_the_end=False)
+
+
+async def _read(reader, to_the_end, largest=LARGEST_BODY):
     """The first line, the header fields and the body of a message."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -53,12 +60,12 @@ async def _read(reader, to_the_end):
     first, fields = _headers(head)
     if "content-length" in fields:
         length = int(fields["content-length"]) if fields["content-length"].isdigit() else -1
-        if not 0 <= length <= LARGEST_BODY:
+        if not 0 <= length <= largest:
             raise Refused(413, "the body is too long")
         return first, fields, await reader.readexactly(length)
     if "transfer-encoding" in fields:
         raise Refused(411, "only bodies of known length are taken")
-    return first, fields, await reader.read(LARGEST_BODY) if to_the_end else b""
+    return first, fields, await reader.read(largest) if to_the_end else b""
 
 
 async def request(port, method, path, payload=None, limit=None, seal=None):
@@ -70,7 +77,7 @@ async def request(port, method, path, payload=None, limit=None, seal=None):
     return await exchange(port, method, path, body, limit, seal)
 
 
-async def exchange(port, method, path, body, limit=None, seal=None):
+async def exchange(port, method, path, body, limit=None, seal=None, largest=LARGEST_BODY):
     """As `request`, with the body as it is."""
     given, proof = seal.ask() if seal else (None, None)
     stamp = f"{HEADER}: {given}\r\n" if seal else ""
@@ -84,7 +91,7 @@ async def exchange(port, method, path, body, limit=None, seal=None):
             )
             writer.write(head.encode("latin-1") + body)
             await writer.drain()
-            first, fields, answer = await _read(reader, to_the_end=True)
+            first, fields, answer = await _read(reader, to_the_end=True, largest=largest)
             if seal and not hmac.compare_digest(fields.get(HEADER, "").encode(), proof.encode()):
                 raise ConnectionError(f"what answers on port {port} is not the service that was started there")
             return Answer(int(first.split()[1]), answer, fields)

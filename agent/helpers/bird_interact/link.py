@@ -11,6 +11,8 @@ from sockets import StartError
 
 LONGEST_LINE = 1 << 20
 HANG_UP_S = 15.0
+# The status of a process that said what makes no sense.
+NONSENSE = 255
 GONE = "the process that keeps the services is gone"
 
 
@@ -87,21 +89,39 @@ class Link:
             self.writer.close()
 
 
+async def next_line(reader):
+    try:
+        return await reader.readline()
+    except ValueError:  # Longer than any that makes sense.
+        return b"?\n"
+
+
+def read_state(line):
+    """A state of an agent's process. While its file is loaded the agent can say things here too; what makes no sense is
+    its own doing, and as good as its end."""
+    try:
+        state = json.loads(line)
+        if state["state"] == "exited":
+            state["status"] = int(state["status"])
+        return state
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {"state": "exited", "status": NONSENSE}
+
+
 class AgentService:
     """One process that runs agents, at the end of a connection to the nursery."""
 
     def __init__(self, name, reader, writer, log):
         self.name, self.writer, self.log, self.port = name, writer, log, None
-        self.running, self.broken = set(), False
-        self.victims = None  # Who was running when the process died.
+        self.loaded = False
         self.code = None  # How it ended, once the nursery has told.
         self.states = asyncio.Queue()
         self.listening = asyncio.ensure_future(self._listen(reader))
 
     async def _listen(self, reader):
-        with contextlib.suppress(OSError, ValueError):
-            while line := await reader.readline():
-                state = json.loads(line)
+        with contextlib.suppress(OSError):
+            while (line := await next_line(reader)).endswith(b"\n"):
+                state = read_state(line)
                 if state["state"] == "exited":
                     self.code = state["status"]
                     break
@@ -153,6 +173,7 @@ class AgentService:
         self.writer.write(b"\n")
         state = await self._state(limit)
         if state["state"] == "serving":
+            self.loaded = True
             return
         if state["state"] == "silent":
             raise AgentError(f"the agent file was not loaded within {limit:.0f} s")
@@ -160,4 +181,4 @@ class AgentService:
             raise StartError("the agent service was lost while the agent file was loaded")
         if state["state"] == "ended":
             raise AgentError(f"the agent file ended the process while it was loaded ({self.status()})")
-        raise AgentError(state.get("error") or "the agent file cannot be loaded")
+        raise AgentError(str(state.get("error") or "the agent file cannot be loaded")[:2000])

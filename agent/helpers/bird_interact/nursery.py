@@ -6,7 +6,7 @@ The imports take seconds and are paid for once a command; a forked process is re
 task and no agent's code, so nothing passes from one agent's process to the next. CONTROL is an inherited socket: the first
 line out says how the imports went, and every message in is a port (digits, `PORT_BYTES` long; 0 for any) with a connection.
 
-On the connection the caller says in one line what the process is for (`cwd`, `environment`, `log`, `mode`, `agent_file`). The
+On the connection the caller says in one line what the process is for (`cwd`, `environment`, `log`, `mode`, `agent_file`, `door`). The
 process answers with its states, waits for a line before it loads the agent, and is killed when the caller hangs up. When it has
 ended, for whatever reason, the nursery says with which status and hangs up. A connection that ends without that was the
 nursery's end, not the agent's doing.
@@ -15,6 +15,7 @@ Where forking a process with loaded libraries is not safe (macOS), a new interpr
 """
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -98,7 +99,7 @@ def become_agent_process(connection, states, go, port):
             del sys.modules[name]  # The agent may have modules of these names.
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # Or all agents would draw the same numbers.
-    return service.serve(sock, states, request["mode"], request["agent_file"])
+    return service.serve(sock, states, request["mode"], request["agent_file"], request.get("door"))
 
 
 def forked(connection, states, go, port, nursery):
@@ -275,6 +276,7 @@ def main():
     for name in first_call_modules() if FORK else ():
         with contextlib.suppress(Exception):
             __import__(name)
+    gc.freeze()  # What is there by now is shared with the forked; looking it through would make copies of it.
     Nursery(control).run()
     return 0
 

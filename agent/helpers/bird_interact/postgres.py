@@ -29,6 +29,10 @@ def quoted(text):
     return "'" + text.replace("'", "''") + "'"
 
 
+def identifier(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
 class Server:
     """A PostgreSQL server and the role that owns the template databases."""
 
@@ -87,15 +91,25 @@ class Server:
         """Drops copies, ending whoever is connected to them; returns what could not be dropped, with the reason."""
         failed = {}
         for name in names:
-            identifier = '"' + name.replace('"', '""') + '"'
+            end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {quoted(name)} AND {CLIENT}"
+            drop = f"DROP DATABASE IF EXISTS {identifier(name)}"
             try:
-                self.query(
-                    f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {quoted(name)} AND {CLIENT}",
-                    f"DROP DATABASE IF EXISTS {identifier}",
-                )
+                try:
+                    self.query(end, drop)
+                except PostgresError:
+                    # Its owner's SQL can have made it a template, and those cannot be dropped.
+                    self.query(end, f"ALTER DATABASE {identifier(name)} IS_TEMPLATE false", drop)
             except PostgresError as error:
                 failed[name] = str(error)
         return failed
+
+    def try_copy(self, template, name, limit):
+        """Makes a copy of a template and drops it again; raises PostgresError when that does not work."""
+        create = f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(template)}"
+        try:
+            self.query(create, limit=limit)
+        finally:
+            self.drop([name])
 
     def sweep_run(self, run, limit=SWEEP_LIMIT_S):
         """Removes every copy of one run, including those that a killed client left the server busy with.

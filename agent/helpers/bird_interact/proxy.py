@@ -4,6 +4,9 @@ The agent's process must not be believed about its own reward, and must not reac
 task of its own making into the database service, ending one, reading the user simulator's state. So it is given the ports
 of this proxy, which forwards what a stock agent needs and refuses the rest. The orchestrator talks through it as well:
 its own report of a failure is one vague sentence, while the service's answer, seen here, says what happened.
+
+What a service makes of a request of the agent is no failure of the service: an agent can send what no service can take, and
+have its own copy of a database refuse to be renewed. Such signs are suspicions, which the run looks into (run.py).
 """
 
 import asyncio
@@ -36,6 +39,17 @@ FROM_ORCHESTRATOR = {
 GUESSES = 2
 # The stock tool gives up on the user simulator after 60 s. An agent that gives up sooner has itself to blame.
 SLOW_ANSWER_S = 55.0
+# Of a request of the agent. The longest gold SQL has a few thousand characters.
+LARGEST_REQUEST = 256 * 1024
+LONGEST_QUESTION = 20_000
+# How the user simulator's model refuses a question for what is in it.
+REFUSED_QUESTION = (
+    "litellm.BadRequestError",
+    "litellm.ContextWindowExceededError",
+    "litellm.ContentPolicyViolationError",
+    "litellm.UnprocessableEntityError",
+    "'utf-8' codec can't encode",
+)
 
 
 class Record:
@@ -52,7 +66,9 @@ class Record:
         self.refused = []
         self.infrastructure = []
         self.bypasses = []  # What was asked of a service behind our back, in this trial's name.
-        self.suspicions = []  # Signs of a lost database that the agent could have faked; checked before they count.
+        self.suspicions = []  # Signs of a failure that the agent could have brought about; checked before they count.
+        self.broken_installation = None  # Why no model can be called, where that was tried.
+        self.asking = 0  # Requests of the agent that are under way.
         self.sessions = []  # (path, status, answer) of the agent service
         self.agent_busy = False
         self.closed = False
@@ -98,6 +114,7 @@ class Proxy:
         self.records = {}
         self.busy = 0  # Requests that the database service is working on.
         self.servers = []
+        self.user_answers = False  # Whether the user simulator's model has answered somebody.
 
     async def open(self, sockets):
         """Opens the doors: `sockets` maps (side, kind) to listening sockets."""
@@ -117,29 +134,43 @@ class Proxy:
             raise Refused(403, "only POST is forwarded")
         try:
             request = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refused(400, "the body is not JSON") from None
         record = self.records.get(request.get("task_id")) if isinstance(request, dict) else None
         if record is None:
             raise Refused(404, "no such task is running")
         return request, record
 
-    async def _send(self, kind, path, body, record):
-        """Forwards a request; returns status and body. The benchmark's own services are asked, and answer, with seals."""
+    async def _send(self, kind, path, body, record, signs=None):
+        """Forwards a request; returns status and body. The benchmark's own services are asked, and answer, with seals.
+
+        `signs`: where a failure is noted; by default it is the benchmark's own.
+        """
+        signs = record.infrastructure if signs is None else signs
         seal = None if kind == "agent" else self.services.seal
         self.busy += kind == "db"
         try:
             status, answer, headers = await http1.exchange(
-                self.services.port(kind, record), "POST", path, body, seal=seal
+                self.services.port(kind, record),
+                "POST",
+                path,
+                body,
+                seal=seal,
+                largest=http1.LARGEST_ANSWER if kind == "agent" else http1.LARGEST_BODY,
             )
         except OSError as error:
             if kind != "agent":
-                record.infrastructure.append(f"the {kind} service is out of reach: {error}")
+                signs.append(f"the {kind} service is out of reach: {error}")
             raise Refused(502, f"the {kind} service is out of reach") from None
         finally:
             self.busy -= kind == "db"
         if seal and FAILED_HEADER in headers:
-            record.infrastructure.append(f"the user simulator's model failed: {json.loads(headers[FAILED_HEADER])}")
+            reason = str(json.loads(headers[FAILED_HEADER]))
+            # Where it answers others, it is what the agent wrote that it does not take.
+            if not (self.user_answers and reason.startswith(REFUSED_QUESTION)):
+                record.infrastructure.append(f"the user simulator's model failed: {reason}")
+        elif path == "/ask" and status == 200:
+            self.user_answers = True
         return status, answer
 
     def _orchestrator(self, kind):
@@ -158,7 +189,7 @@ class Proxy:
                 if record.on_loaded:
                     record.on_loaded()
             if path == "/submit":
-                return await self._submit(body, record)
+                return await self._submit(body, record, record.infrastructure)
             status, answer = await self._send(kind, path, body, record)
             if path == "/cleanup_task" and status == 200:
                 record.cleaned = True
@@ -179,7 +210,7 @@ class Proxy:
             record.agent_busy = False
         try:
             record.sessions.append((path, status, json.loads(answer)))
-        except ValueError:
+        except (ValueError, RecursionError):
             record.sessions.append((path, status, None))
         return status, answer
 
@@ -194,19 +225,27 @@ class Proxy:
                 raise Refused(403, f"{path} is not for the agent")
             if record.closed:
                 raise Refused(410, "this task is over")
+            require_plain(request, body)
+            record.asking += 1
+            try:
+                return await forward(path, request, body, record)
+            finally:
+                record.asking -= 1
+
+        async def forward(path, request, body, record):
             # One at a time, in order: two submissions at once would reset each other's database.
             async with record.lock:
                 if path == "/phase_transition":
                     if 1 not in record.passes:
                         record.refused.append(path)
                         raise Refused(403, "phase 1 has not been passed")
-                    return await self._send(kind, path, body, record)
+                    return await self._send(kind, path, body, record, record.suspicions)
                 if path == "/submit":
                     return await self._agent_submit(request, body, record)
                 record.pay(path, request)
                 if path == "/ask":
                     return await self._ask(body, record)
-                status, answer = await self._send(kind, path, body, record)
+                status, answer = await self._send(kind, path, body, record, record.suspicions)
                 self._look(path, status, answer, record)
                 return status, answer
 
@@ -221,20 +260,19 @@ class Proxy:
             record.pay("/submit", request)
         except Refused as refused:
             return refusal(f"Not evaluated: {refused.detail}.")
-        return await self._submit(body, record)
+        return await self._submit(body, record, record.suspicions)
 
-    async def _submit(self, body, record):
+    async def _submit(self, body, record, signs):
         record.submissions[record.phase] += 1
-        status, answer = await self._send("db", "/submit", body, record)
+        status, answer = await self._send("db", "/submit", body, record, signs)
         try:
             reply = json.loads(answer)
         except ValueError:
             reply = None
         if status != 200 or not isinstance(reply, dict):
-            if (
-                not 400 <= status < 500
-            ):  # That would be a request in the wrong form, for which the agent has itself to thank.
-                record.infrastructure.append(f"the db service answered {status} to /submit: {text(answer)}")
+            # Other statuses tell of a request in the wrong form, for which the agent has itself to thank.
+            if not 400 <= status < 500:
+                signs.append(f"the db service answered {status} to /submit: {text(answer)}")
             return status, answer
         message = str(reply.get("message", ""))
         if reply.get("passed"):
@@ -245,7 +283,7 @@ class Proxy:
             if phase == 1 and record.follow_up:
                 record.phase = 2
         elif message.startswith("Error: "):
-            record.infrastructure.append(f"a submission could not be evaluated: {message}")
+            signs.append(f"a submission could not be evaluated: {message[:300]}")
         elif lost(message):
             record.suspicions.append(message)
         return status, answer
@@ -253,9 +291,9 @@ class Proxy:
     async def _ask(self, body, record):
         record.asked += 1
         start, before = time.monotonic(), len(record.infrastructure)
-        status, answer = await self._send("user", "/ask", body, record)
+        status, answer = await self._send("user", "/ask", body, record, record.suspicions)
         if status >= 500:
-            record.infrastructure.append(f"the user service answered {status} to /ask: {text(answer)}")
+            record.suspicions.append(f"the user service answered {status} to /ask: {text(answer)}")
         elif len(record.infrastructure) == before and time.monotonic() - start > SLOW_ANSWER_S:
             record.infrastructure.append("the user simulator took longer than the agent's tool waits")
         return status, answer
@@ -263,7 +301,7 @@ class Proxy:
     def _look(self, path, status, answer, record):
         """Notes what in an answer of the database service tells of a failure that is not the agent's."""
         if status >= 500:
-            record.infrastructure.append(f"the db service answered {status} to {path}: {text(answer)}")
+            record.suspicions.append(f"the db service answered {status} to {path}: {text(answer)}")
         elif path == "/execute" and status == 200:
             try:
                 error = str(json.loads(answer).get("error") or "")
@@ -271,6 +309,19 @@ class Proxy:
                 return
             if lost(error):
                 record.suspicions.append(error)
+
+
+def require_plain(request, body):
+    """Refuses what the services cannot take: a lone surrogate is in no text that a database or a model understands."""
+    if len(body) > LARGEST_REQUEST:
+        raise Refused(413, f"a request may have {LARGEST_REQUEST} bytes")
+    try:
+        plain = json.dumps(request, ensure_ascii=False)
+        plain.encode()
+    except (ValueError, RecursionError):
+        raise Refused(400, "the request holds a lone surrogate, or is no plain JSON") from None
+    if len(str(request.get("question") or "")) > LONGEST_QUESTION:
+        raise Refused(413, f"a question may have {LONGEST_QUESTION} characters")
 
 
 def refusal(message):

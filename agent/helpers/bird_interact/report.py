@@ -1,11 +1,40 @@
 """What is reported of a trial beside its verdict: tokens, the breakdown of the reward, the trace."""
 
 import json
+import math
 import os
 
 import verdict
 
 LARGEST_OUTPUT = 256 << 20
+# In characters. A line of the protocol may have 16 MB, and an honest trace has 0.1.
+LARGEST_TRACE = 3 << 20
+DEEPEST = 40
+LONGEST_REASON = 2000
+
+
+def plain(value, depth=0):
+    """What an agent's process has handed over, as JSON that everybody can read: no lone surrogates, no NaN, no abyss."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 53 else "a giant number"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth >= DEEPEST:
+        return "..."
+    if isinstance(value, dict):
+        return {plain(str(name)): plain(one, depth + 1) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one, depth + 1) for one in value]
+    return plain(str(value))
+
+
+def line(event):
+    """A line of the protocol."""
+    return json.dumps(plain(event), allow_nan=False) + "\n"
 
 
 def read_result(path):
@@ -16,19 +45,30 @@ def read_result(path):
         with open(path, encoding="utf-8") as file:
             results = json.load(file)["results"]
         return results[0] if len(results) == 1 and isinstance(results[0], dict) else "its output is not about one task"
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         return f"its output cannot be read ({type(error).__name__})"
 
 
+def count(value):
+    """A number of tokens, if it is one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
+
+
 def collect_usage(record):
-    """Tokens, from the last answer of the agent service that names them."""
+    """Tokens: what the door saw in the provider's answers; where these name none, what the agent's process says."""
+    seen = record.shard.calls.tokens() if record.shard is not None else None
+    if seen is not None:
+        return seen
+    if record.shard is not None and not record.shard.calls.seen:
+        return {"tokens_in": 0, "tokens_out": 0}  # Who has not called a model has used none.
     for _, _, answer in reversed(record.sessions):
         usage = None
         if isinstance(answer, dict):
             detail = answer.get("detail")
             usage = answer.get("usage") or (detail.get("usage") if isinstance(detail, dict) else None)
         if isinstance(usage, dict):
-            return {"tokens_in": usage.get("tokens_in"), "tokens_out": usage.get("tokens_out")}
+            named = {name: count(usage.get(name)) for name in ("tokens_in", "tokens_out")}
+            return {name: number for name, number in named.items() if number is not None}
     return {"tokens_in": 0, "tokens_out": 0} if record.sessions else {}
 
 
@@ -60,7 +100,13 @@ def trace(task_id, record, result):
     if failure:
         about["traceback"] = failure
     # The alias means nothing to anybody; it stands for the task everywhere.
-    return json.loads(json.dumps(about, default=str).replace(record.alias, task_id))
+    try:
+        text = json.dumps(plain(about), ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError, MemoryError):
+        text = ""
+    if not text or len(text) > LARGEST_TRACE:
+        return {"task": task_id, "mode": record.mode, "note": "what the agent's process gave back is no trace, or a giant one"}
+    return json.loads(text.replace(record.alias, task_id))
 
 
 def detail(record, result):
@@ -87,7 +133,7 @@ def event(task_id, record, result, judged, seconds, keep):
     usage = collect_usage(record)
     fields = {"reward": judged.reward, "outcome": judged.outcome, "seconds": round(seconds, 3), **usage}
     if judged.error:
-        fields["error"] = judged.error
+        fields["error"] = judged.error[:LONGEST_REASON]
     if keep:
         fields["detail"] = detail(record, result)
         fields["trace"] = trace(task_id, record, result)

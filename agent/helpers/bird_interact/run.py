@@ -1,8 +1,9 @@
-"""One run: every trial has an orchestrator process, an input file and an alias of its own. The benchmark's services are a
-host's (host.py), which many runs share; a run that was not told of one has its own."""
+"""One run: every trial has an orchestrator process, an agent's process, an input file and an alias of its own. The benchmark's
+services are a host's (host.py), which many runs share; a run that was not told of one has its own."""
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -10,11 +11,13 @@ import shutil
 import tempfile
 import time
 
+import calls
 import dataset
 import environment
 import http1
 import report
 import verdict
+from door import Door
 from guard import REFUSED_PATH
 from host import SERVICE_START_S, Host
 from link import AgentError, Link
@@ -27,9 +30,12 @@ from sockets import POSTGRES_UNUSABLE, StartError, listen
 AGENT_LOAD_S = 120.0
 # The orchestrator's own limits for the agent's turns, with room for copying databases; used where no limit is configured.
 DEFAULT_LIMIT_S = {"a-interact": 1800.0 + 600, "c-interact": 4 * 600.0 + 600, "oracle": 900.0}
-TRIALS_PER_AGENT_SERVICE = 4
+# What the orchestrator itself waits for one turn of the agent.
+TURN_LIMIT_S = {"a-interact": 1800.0, "c-interact": 600.0, "oracle": 60.0}
 CLEANUP_LIMIT_S = 30.0
-REFUSALS_LIMIT_S = 10.0
+REFUSALS_LIMIT_S = 60.0
+PROBE_LIMIT_S = 120.0
+FIRST_CALL_S = 120.0
 # How long the database service may be busy with requests of a run that is over.
 SETTLE_S = 30.0
 
@@ -45,7 +51,7 @@ class Run:
         self.request, self.options, self.tasks, self.say = request, options, tasks, say
         self.mode, self.keep = options["mode"], bool(request.get("keep_traces"))
         self.id = secrets.token_hex(4)
-        self.counter = 0
+        self.counter, self.numbers = 0, itertools.count()
         parent = os.environ.get("AUTOHARNESS_SCRATCH") or None
         self.scratch = tempfile.mkdtemp(prefix="bird-", dir=parent)
         pg = options["pg"]
@@ -55,9 +61,11 @@ class Run:
         self.host = self.link = None
         self.proxy = Proxy(self, self._note)
         self.ports, self.guards = {}, []
-        self.agents, self.solo = [], None
-        self.solo_lock = asyncio.Lock()
-        self.agent_lock = asyncio.Lock()
+        about = request.get("agent") or {}
+        keys = calls.keys_of(os.environ, environment.SECRET_ENDINGS)
+        self.door = Door(calls.Model(about.get("model"), os.environ, keys))
+        self.spare = None  # An agent's process that is on its way, for the next trial.
+        self.first_call = None  # Whether a model can be called at all with what is installed, once somebody has doubts.
         self.agent_failure = None
         self.children = set()
         self.swept = False
@@ -115,14 +123,19 @@ class Run:
             self.guards.append(guard)
         await self.proxy.open(doors)
         await self.link.up()
-        if self.mode != "oracle":
-            count = options["agent_services"] or -(-self.request["concurrency"] // TRIALS_PER_AGENT_SERVICE)
-            self.agents = await asyncio.gather(*(self._spawn_agent(number) for number in range(count)))
-        await asyncio.gather(*(agent.prepared(SERVICE_START_S) for agent in self.agents))
+        if self.mode == "oracle":
+            return
+        sock, guard = listen()
+        self.guards.append(guard)
+        self.ports["model"] = sock.getsockname()[1]
+        await self.door.open(sock)
+        agent = await self._spawn_agent()
         try:
-            await asyncio.gather(*(agent.load(AGENT_LOAD_S) for agent in self.agents))
+            await agent.load(AGENT_LOAD_S)
         except AgentError as error:
             self.agent_failure = str(error)
+        self.spare = asyncio.get_running_loop().create_future()
+        self.spare.set_result(agent)
 
     async def _postgres(self):
         """Logs in, marks our copies as in use, and removes what killed runs have left."""
@@ -141,53 +154,43 @@ class Run:
         for name, reason in failed.items():
             self.say(event="log", level="warning", message=f"the database copy {name} cannot be removed: {reason}")
 
-    async def _spawn_agent(self, number):
-        """A fresh process for agents. Never one of another run, even of the same agent: it may have seen tasks of the
-        hold-out, and could carry them into a trace."""
-        port = (self.options["ports"].get("agent") or 0) if number == 0 else 0
+    async def _spawn_agent(self):
+        """A process for one trial. Never one of another trial or run, even of the same agent: it may have seen tasks of the
+        hold-out, and could carry them into a trace; and whose call of a model a call is must be beyond doubt."""
         ports = (self.ports["agent", "user"], self.ports["agent", "db"])
         about = self.request.get("agent") or {}
+        number, token = next(self.numbers), secrets.token_hex(16)
         agent = await self.link.agent(
             number,
-            port,
+            self.options["ports"].get("agent") or 0,
             {
                 "cwd": self.agent_view,
                 "environment": environment.for_agent(self.options, about, *ports),
+                "door": {"port": self.ports["model"], "token": token, "own_ports": ports},
                 "log": os.path.join(self.logs, f"agent-{number}.log"),
                 "mode": self.mode,
                 "agent_file": os.path.abspath(about["path"]),
             },
         )
+        agent.token, agent.calls = token, self.door.admit(token)
         self.children.add(agent)
+        await agent.prepared(SERVICE_START_S)
         return agent
 
-    async def _agent_service(self, solo):
-        """A working agent service with the least to do; a broken one is replaced. A solo trial has one to itself."""
-        async with self.agent_lock:
-            if solo:
-                if self.solo is None or self.solo.broken or not self.solo.alive:
-                    self.solo = await self._fresh("solo", self.solo)
-                return self.solo
-            for index, agent in enumerate(self.agents):
-                if (agent.broken or not agent.alive) and not agent.running:
-                    self.agents[index] = await self._fresh(agent.name, agent)
-            usable = [agent for agent in self.agents if not agent.broken and agent.alive]
-            return min(usable, key=lambda agent: len(agent.running), default=None)
-
-    async def _fresh(self, name, old):
-        if old is not None:
-            await self._end(old)
-        agent = await self._spawn_agent(name)
-        try:
-            await agent.prepared(SERVICE_START_S)
+    async def _agent(self):
+        """A process that has loaded the agent and nothing else yet; raises AgentError when it cannot. The next one is begun
+        meanwhile, because it takes long where processes cannot be forked."""
+        spare, self.spare = self.spare, None
+        agent = await (spare if spare is not None else self._spawn_agent())
+        if self.spare is None:
+            self.spare = asyncio.ensure_future(self._spawn_agent())
+        if not agent.loaded:
             await agent.load(AGENT_LOAD_S)
-        except AgentError as error:
-            raise Broken(f"the agent file was loaded before and cannot be loaded now: {error}") from None
         return agent
 
     # -------------------------------------------------------------------------------------------------------- trials
 
-    async def trial(self, task_id, solo=False):
+    async def trial(self, task_id):
         """Runs one trial; returns the fields of its event, and whether the cause of its failure is final."""
         start = time.monotonic()
         task = self.tasks[task_id]
@@ -195,22 +198,22 @@ class Run:
         alias = f"ah{self.id}t{self.counter}"
         record = Record(alias, self.mode, dataset.budget(task, self.options["patience"]), dataset.has_follow_up(task))
         paths = {name: os.path.join(self.scratch, name, alias) for name in ("in", "out", "logs")}
-        if self.mode != "oracle":
-            record.shard = await self._agent_service(solo)
-            while record.shard is None:  # All are broken, and waiting for their last trials to end.
-                await asyncio.sleep(0.2)
-                record.shard = await self._agent_service(solo)
-            record.shard.running.add(alias)
         try:
+            if self.mode != "oracle":
+                try:
+                    record.shard = await self._agent()
+                except AgentError as error:
+                    # It was loaded before. An agent that sometimes ends its process has not lost a trial by that.
+                    judged = verdict.agent_error(f"the agent file cannot be loaded: {error}")
+                    return report.event(task_id, record, None, judged, time.monotonic() - start, self.keep), False
             ended = await self._orchestrate(task, record, paths)
             result = None if ended != "done" else report.read_result(paths["out"])
             if ended == "done" and isinstance(result, str):
                 ended, result = f"broken: {result}", None
-            if ended.startswith("agent-died") and not solo and len(record.shard.victims) > 1:
-                return None  # Whose fault it was shows when they run one at a time.
-            await self._corroborate(record)
-            bypassed = await self._bypassed(record)
-            judged = verdict.judge(record, result, ended, bypassed)
+            trouble = self._trouble(record, result, ended)
+            await self._corroborate(record, task)
+            await self._bypassed(record)
+            judged = verdict.judge(record, result, ended, trouble)
             await self._tidy(record)
             fields = report.event(task_id, record, result, judged, time.monotonic() - start, self.keep)
             remark = report.odd_books(task_id, record, result, judged) if self.keep else None
@@ -220,10 +223,19 @@ class Run:
         finally:
             record.closed = True
             if record.shard is not None:
-                record.shard.running.discard(alias)
+                self.door.dismiss(record.shard.token)
+                await self._end(record.shard)
             for path in paths.values():
                 with contextlib.suppress(OSError):
                     os.unlink(path)
+
+    def _trouble(self, record, result, ended):
+        """What the provider of the agent's model is to blame for, as the door saw it."""
+        if record.shard is None:
+            return None
+        ran_out = ended == "timeout" or verdict.gave_up(record, result)
+        limit = self.request.get("timeout_s") or TURN_LIMIT_S[self.mode]
+        return record.shard.calls.trouble(time.monotonic(), limit, ran_out)
 
     async def _orchestrate(self, task, record, paths):
         """Runs the orchestrator on one task; says how that ended."""
@@ -279,19 +291,69 @@ class Run:
         if shard is not None and shard.lost:
             record.infrastructure.append("the agent service was lost with the process that keeps it")
         if shard is not None and not shard.alive:
-            shard.victims = shard.victims or set(shard.running)
             return f"agent-died: {shard.status()}"
         if child.process.returncode != 0:
             return f"broken: {child.status()}: {child.tail() if self.keep else 'see its log'}"
         return "done"
 
-    async def _corroborate(self, record):
-        """A lost connection counts as infrastructure only if the server was gone: SQL can end connections."""
-        if record.suspicions and not record.infrastructure and await self.session.server_lost():
-            record.infrastructure.append(f"PostgreSQL was lost: {record.suspicions[0][:300]}")
+    async def _corroborate(self, record, task):
+        """What an agent could have brought about counts as infrastructure only where something fails without it as well."""
+        if not record.suspicions or record.infrastructure:
+            await self._doubt_installation(record)
+            return
+        sign = record.suspicions[0][:300]
+        if await self.session.server_lost():
+            record.infrastructure.append(f"PostgreSQL was lost: {sign}")
+            return
+        for kind, port in self.link.services.items():
+            try:
+                await http1.request(port, "GET", "/health", limit=REFUSALS_LIMIT_S, seal=self.seal)
+            except OSError as error:
+                record.infrastructure.append(f"the {kind} service is out of reach: {error}; {sign}")
+                return
+        # Its own copy an agent can spoil, but not another one of the same template.
+        template, name = task["selected_database"], f"{task['selected_database']}__{record.alias}00000"
+        try:
+            await asyncio.to_thread(self.server.try_copy, f"{template}_template", name, PROBE_LIMIT_S)
+        except PostgresError as error:
+            record.infrastructure.append(f"no copy of {template}_template can be made: {error}")
+            return
+        await self._doubt_installation(record)
+
+    async def _doubt_installation(self, record):
+        """Where an agent's process says that a package is missing: whether one is, is tried without the agent."""
+        said = any(
+            isinstance(answer, dict) and isinstance(answer.get("detail"), dict) and answer["detail"].get("kind") == "environment"
+            for _, _, answer in record.sessions
+        )
+        if not said or record.infrastructure:
+            return
+        if self.first_call is None:
+            self.first_call = asyncio.ensure_future(self._first_call())
+        record.broken_installation = await asyncio.shield(self.first_call)
+
+    async def _first_call(self):
+        """Why no model can be called with what is installed; None when one can."""
+        log = os.path.join(self.logs, "first-call.log")
+        child = await Child.start(
+            "first-call",
+            self.options["python"],
+            ["first_call"],
+            os.path.dirname(os.path.abspath(__file__)),
+            environment.base(self.options, secret=False),
+            log,
+        )
+        self.children.add(child)
+        try:
+            await asyncio.wait_for(child.wait(), FIRST_CALL_S)
+        except asyncio.TimeoutError:
+            return None
+        finally:
+            await self._end(child)
+        return None if child.process.returncode == 0 else child.tail()[-400:] or "it ended without a word"
 
     async def _bypassed(self, record):
-        """Whether somebody who is not the proxy has asked a service for something in this trial's name."""
+        """Finds out whether somebody who is not the proxy has asked a service for something in this trial's name."""
         about = {"task_id": record.alias}
         for kind, port in self.link.services.items():
             if self.link.reason is None:
@@ -301,19 +363,12 @@ class Run:
                     record.infrastructure.append(f"the {kind} service is out of reach: {error}")
                 else:
                     record.bypasses.extend(json.loads(body)["refused"])
-        return bool(record.bypasses)
 
     async def _tidy(self, record):
-        """After a trial: its session ended, its copies gone."""
+        """After a trial: its process ended, its copies gone."""
         record.closed = True
-        shard = record.shard
-        if shard is not None and shard.alive:
-            try:
-                await http1.request(shard.port, "POST", "/end_session", {"task_id": record.alias}, limit=10)
-            except OSError:
-                shard.broken = True
-            # A turn that was cut off may sit in a tool that cannot be interrupted; such threads must not pile up.
-            shard.broken = shard.broken or record.agent_busy
+        if record.shard is not None:
+            await self._end(record.shard)  # Before its copy goes: it could still be asking.
         if not record.cleaned and "db" in record.initialised and self.link.reason is None:
             port, about = self.link.services["db"], {"task_id": record.alias}
             with contextlib.suppress(OSError):
@@ -329,14 +384,20 @@ class Run:
         return ("PostgreSQL was lost", POSTGRES_UNUSABLE) if await self.session.server_lost() else None
 
     async def _end(self, child):
-        self.children.discard(child)
-        await child.end()
+        if child in self.children:
+            self.children.discard(child)
+            await child.end()
 
     async def close(self):
         """Ends every process and removes every copy and file. Called on every path, and harmless when called twice."""
         self.proxy.close()
+        for task in (self.spare, self.first_call):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await asyncio.gather(*(child.end() for child in self.children))
         self.children.clear()
+        await self.door.close()
         if self.host is not None:
             await self.host.close()
         if not self.swept and self.session.process is not None:

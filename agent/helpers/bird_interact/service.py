@@ -18,6 +18,8 @@ import sys
 import threading
 import traceback
 
+import redirect
+
 LONGEST_TEXT = 4000
 LONGEST_TRACEBACK = 8000
 MODEL_LIBRARIES = {"litellm", "openai", "anthropic"}
@@ -294,9 +296,13 @@ def imports():
     import uvicorn  # noqa: F401
 
 
-def serve(sock, status_fd, mode, agent_file):
-    """Loads the agent file after a line on stdin, and serves it on `sock`; says how that goes on `status_fd`."""
+def serve(sock, status_fd, mode, agent_file, door=None):
+    """Loads the agent file after a line on stdin, and serves it on `sock`; says how that goes on `status_fd`. `door`: where
+    calls of models go."""
     import uvicorn
+
+    if door:
+        redirect.install(**door)
 
     def say(**state):
         os.write(status_fd, json.dumps(state).encode() + b"\n")

@@ -14,6 +14,7 @@ import shutil
 import socket
 import tempfile
 
+import calls
 import environment
 import http1
 from link import LONGEST_LINE, AgentError, AgentService
@@ -24,6 +25,8 @@ from sockets import StartError, listen
 START_LIMIT_S = 120.0
 TURN_LIMIT_S = 120.0
 MODEL = "openai/smoke"
+# What a provider, or litellm on its behalf, says to a request with settings that the model does not have.
+UNSUPPORTED = ("UnsupportedParamsError", "unsupported_parameter", "unsupported_value", "Unsupported parameter", "does not support")
 # Called when the agent has them, because every agent's tools end here; else the first one that is offered.
 LIKELY = ("execute_sql", "ask_user", "submit_sql")
 # What the pretended database and user answer, whatever is asked.
@@ -44,11 +47,20 @@ ANSWER = {
 
 
 class AgentFault(Exception):
-    """The agent is to blame. `loads` says whether it got as far as running."""
+    """The agent is to blame. `loads` says whether it got as far as running, `final` whether it will fare so in every task."""
 
-    def __init__(self, text, loads):
+    def __init__(self, text, loads, final=False):
         super().__init__(text)
-        self.loads = loads
+        self.loads, self.final = loads, final or not loads
+
+
+def pretended(model):
+    """The model that is named to the agent: the configured one where its provider's manners can be pretended, because what a
+    model refuses (a temperature, a reasoning effort) depends on its name and shows before a token is paid for."""
+    provider, _, rest = (model or "").partition("/")
+    if not rest and calls.Model(model, {}).provider in ("openai", "anthropic"):
+        return model
+    return model if provider in ("openai", "anthropic") and rest and "/" not in rest else MODEL
 
 
 class World:
@@ -60,18 +72,69 @@ class World:
     async def handle(self, method, path, body):
         if path.endswith("/chat/completions"):
             return 200, json.dumps(self.complete(json.loads(body))).encode()
+        if path.endswith("/messages"):
+            return 200, json.dumps(self.message(json.loads(body))).encode()
+        if path.endswith("/responses"):
+            return 200, json.dumps(self.respond(json.loads(body))).encode()
         return 200, json.dumps(ANSWER).encode()
 
-    def complete(self, request):
+    def choose(self, tools, answered):
+        """The tool to call and its arguments, at the first request that offers one; `tools`: name and schema of each."""
         self.requests += 1
-        tools = {tool["function"]["name"]: tool["function"] for tool in request.get("tools") or []}
         # Told by its id, not by its place: an agent may add messages of its own behind the answer of a tool.
-        self.answered |= any(message.get("tool_call_id") == "smoke_1" for message in request["messages"])
+        self.answered |= answered
+        if not tools or self.called:
+            return None, None
+        self.called = next((name for name in LIKELY if name in tools), next(iter(tools)))
+        return self.called, arguments_for(tools[self.called] or {})
+
+    def message(self, request):
+        """As Anthropic answers."""
+        tools = {tool["name"]: tool.get("input_schema") for tool in request.get("tools") or []}
+        name, arguments = self.choose(tools, '"tool_use_id": "smoke_1"' in json.dumps(request["messages"]))
+        content = [{"type": "text", "text": "Done."}]
+        if name:
+            content = [{"type": "tool_use", "id": "smoke_1", "name": name, "input": arguments}]
+        return {
+            "id": "x",
+            "type": "message",
+            "role": "assistant",
+            "model": request.get("model"),
+            "content": content,
+            "stop_reason": "tool_use" if name else "end_turn",
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        }
+
+    def respond(self, request):
+        """As OpenAI answers where a model is asked through its newer interface."""
+        tools = {tool["name"]: tool.get("parameters") for tool in request.get("tools") or [] if "name" in tool}
+        name, arguments = self.choose(tools, '"call_id": "smoke_1", "output"' in json.dumps(request.get("input")))
+        text = {"type": "output_text", "text": "Done.", "annotations": []}
+        output = {"type": "message", "id": "m", "status": "completed", "role": "assistant", "content": [text]}
+        if name:
+            call = {"call_id": "smoke_1", "name": name, "arguments": json.dumps(arguments)}
+            output = {"type": "function_call", "id": "f", "status": "completed", **call}
+        return {
+            "id": "x",
+            "object": "response",
+            "created_at": 1,
+            "status": "completed",
+            "model": request.get("model"),
+            "output": [output],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2},
+        }
+
+    def complete(self, request):
+        """As everybody else answers."""
+        tools = {tool["function"]["name"]: tool["function"].get("parameters") for tool in request.get("tools") or []}
+        answered = any(message.get("tool_call_id") == "smoke_1" for message in request["messages"])
+        name, arguments = self.choose(tools, answered)
         message = {"role": "assistant", "content": "Done."}
-        if tools and not self.called:
-            name = next((name for name in LIKELY if name in tools), next(iter(tools)))
-            self.called = name
-            arguments = json.dumps(arguments_for(tools[name].get("parameters") or {}))
+        if name:
+            arguments = json.dumps(arguments)
             call = {"id": "smoke_1", "type": "function", "function": {"name": name, "arguments": arguments}}
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
         return {
@@ -121,6 +184,8 @@ async def _post(agent, world, path, body, limit):
         detail = json.loads(answer).get("detail")
         if isinstance(detail, dict):
             error = detail.get("error") or "no reason given"
+            if any(word in error for word in UNSUPPORTED):
+                raise AgentFault(f"its model refuses what the agent asks for: {error}", loads=True, final=True)
             if detail.get("kind") == "agent":
                 raise AgentFault(error, loads=True)
             if not world.requests and "No module named" not in error:
@@ -129,8 +194,8 @@ async def _post(agent, world, path, body, limit):
     raise StartError(f"the agent service answered {status} to {path}: {answer[:300].decode('utf-8', 'replace')}")
 
 
-async def smoke(options, agent_file):
-    """Returns the name of the tool that was called.
+async def smoke(options, agent_file, about):
+    """Returns the name of the tool that was called. `about`: the request's `agent`.
 
     Raises AgentFault for what the agent is to blame for, StartError for everything else.
     """
@@ -143,7 +208,9 @@ async def smoke(options, agent_file):
         door, guard = listen()
         port = door.getsockname()[1]
         server = await http1.serve(door, world.handle)
-        surroundings = environment.for_smoke(options, MODEL, port)
+        model = pretended(about.get("model"))
+        effort = about.get("reasoning_effort") if model == about.get("model") else None
+        surroundings = environment.for_smoke(options, model, effort, port)
         await nursery.start(options["python"], view, surroundings, scratch)
         await nursery.up(START_LIMIT_S)
         ours, theirs = socket.socketpair()

@@ -6,7 +6,8 @@
 SCRIPTS is a JSON file {task id: [step, …]}, read anew for every request. The task is recognised by its question in the
 conversation; the step is the number of answers with calls that the conversation holds. A step is {"tool", "args"}, a list of
 these (parallel calls), {"text"}, {"status"} (an HTTP error), {"hang": path} (answers once the file at `path` exists, with
-the step "then" if it has one; a file `path`.seen says that it has been asked), or {"raw"} (a body as it is). With --until-eof it ends when its stdin does. Requests without tools come from the user simulator
+the step "then" if it has one; a file `path`.seen says that it has been asked), {"raw"} (a body as it is), {"page"} (text
+instead of JSON), or {"cut"} (an answer that breaks off). With --until-eof it ends when its stdin does. Requests without tools come from the user simulator
 and follow the script "user". Every request is noted in SCRIPTS.log.
 """
 
@@ -96,12 +97,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             body = completion(request.get("model"), step)
         data = json.dumps(body).encode()
+        if isinstance(step, dict) and "page" in step:
+            data = step["page"].encode()
         try:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            self.wfile.write(data[: len(data) // 2] if isinstance(step, dict) and "cut" in step else data)
         except ConnectionError:
             pass
 

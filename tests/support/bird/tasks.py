@@ -169,7 +169,11 @@ CASES = [
         "Distinct towns, without unknown ones.",
         "SELECT DISTINCT town FROM customers WHERE town IS NOT NULL",
     )
-    for word in ("name", "model", "user", "hang")
+    for word in (
+        *("name", "model", "user", "hang", "sleep"),
+        *("dead", "named", "lone", "garbled", "crash", "huge", "spoil", "exit"),
+        *("cut", "page", "null", "limit"),
+    )
 ]
 BY_ID = {task["instance_id"]: task for task in TASKS + CASES}
 

@@ -23,6 +23,31 @@ def _rich(state):
     COSTS.update(dict.fromkeys(COSTS, 0.0))
     state["budget_remaining"] = 1e6
 
+def _dead(state):
+    import litellm
+    litellm.completion(model=os.environ["AGENT_MODEL"], messages=[{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9/v1",
+                       num_retries=0)
+
+def _named(state):
+    error = type("RateLimitError", (Exception,), {"__module__": "litellm.exceptions", "status_code": 429})("Too many requests")
+    exec(compile("raise error", "litellm/main.py", "exec"), {"error": error})
+
+def _lone(state):
+    about = '{"task_id": "%s", "sql": "\\\\ud800", "question": "\\\\ud800"}' % state["task_id"]
+    state["dialogue_history"] = [
+        httpx.post(f"http://localhost:{os.environ[port]}{path}", content=about, trust_env=False).status_code
+        for port, path in (("DB_ENV_PORT", "/submit"), ("DB_ENV_PORT", "/execute"), ("USER_SIM_PORT", "/ask"))
+    ]
+
+def _garbled(state):
+    state["dialogue_history"] = ["\\ud800", float("nan"), {"\\udfff": 10**300}]
+
+def _crash(state):
+    state["total_reward"] = {}
+
+def _huge(state):
+    state["blob"] = "x" * (20 << 20)
+
 def _bypass(state):
     for name in os.listdir("/proc"):
         try:

@@ -1,0 +1,131 @@
+//! `tbench_data/task_split.json` and `bird_data/task_split.json`: the split for scripts written for the Python original, in its
+//! place and format. Written from the ledger; read once, when a workspace of the original is taken over.
+//!
+//! It names the hold-out's tasks, as the original's does. Which tasks there are is public with these benchmarks, and which of
+//! them are train says `train_results.json`, so a coding agent learns nothing from it that it could not know.
+
+use std::path::PathBuf;
+
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+
+use super::session::Session;
+use crate::config::Benchmark;
+use crate::error::{Context, Error, Result};
+use crate::guard::BaseTree;
+use crate::model::split::{SPLIT_SEED, TaskSplit};
+use crate::store::atomic;
+use crate::store::state::timestamp;
+
+const NAME: &str = "task_split.json";
+/// No split file comes near this size.
+const LARGEST: u64 = 16 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SplitFile {
+    train: Vec<String>,
+    test: Vec<String>,
+    #[serde(default)]
+    metadata: serde_json::Value,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    created: String,
+    total_tasks: usize,
+    seed: u32,
+}
+
+impl SplitFile {
+    fn holds(&self, split: &TaskSplit) -> bool {
+        self.train == split.train && self.test == split.test
+    }
+}
+
+/// The directory of the split file in an experiment; `None` for benchmarks that have none.
+fn directory(benchmark: Benchmark) -> Option<&'static str> {
+    match benchmark {
+        Benchmark::TerminalBench => Some("tbench_data"),
+        Benchmark::BirdInteract => Some("bird_data"),
+        Benchmark::Demo | Benchmark::TauBench | Benchmark::Command => None,
+    }
+}
+
+fn path(session: &Session) -> Option<PathBuf> {
+    Some(session.paths.root.join(directory(session.config.benchmark)?).join(NAME))
+}
+
+/// What lies there; `None` where nothing does. A pipe or a device is not opened.
+fn load(path: &std::path::Path) -> Result<Option<SplitFile>> {
+    let unusable = |what: &str| {
+        Error::usage(format!("{} is no split file: {what}", path.display()))
+            .hint("mend it, or move it away: then the split is drawn from the baseline.")
+    };
+    match fs_err::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= LARGEST => {}
+        Ok(_) => return Err(unusable("not a regular file of sane size")),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    serde_json::from_slice(&fs_err::read(path)?).map(Some).map_err(|error| unusable(&error.to_string()))
+}
+
+/// The split that the original left behind, where it is one of exactly these tasks (sorted ids). Comes before anything is run.
+///
+/// # Errors
+/// Usage when the file is not what the original writes.
+pub fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSplit>> {
+    let Some(path) = path(session) else { return Ok(None) };
+    let Some(found) = load(&path)? else { return Ok(None) };
+    let mut split = TaskSplit { train: found.train, test: found.test };
+    split.train.sort();
+    split.test.sort();
+    let mut all: Vec<&String> = split.train.iter().chain(&split.test).collect();
+    all.sort();
+    if !all.into_iter().eq(ids) || split.tasks(session.config.gate_split).is_empty() {
+        session.ui.warn(format!(
+            "{} is not a split of this benchmark's {} tasks, so another one is drawn from the baseline and replaces it",
+            path.display(),
+            ids.len()
+        ));
+        return Ok(None);
+    }
+    session.ui.status(format!(
+        "kept the split of {}: {} train, {} test",
+        path.display(),
+        split.train.len(),
+        split.test.len()
+    ));
+    Ok(Some(split))
+}
+
+/// Brings the file up to date with the ledger, unless it says the same. Not where the file guard would take it for a change:
+/// then a warning says what to ignore.
+///
+/// # Errors
+/// Infrastructure when the disk refuses.
+pub fn write(session: &Session, base: &BaseTree) -> Result<()> {
+    let (Some(path), Some(directory)) = (path(session), directory(session.config.benchmark)) else { return Ok(()) };
+    let Some(prepared) = &session.state.summary.prepared else { return Ok(()) };
+    if load(&path).ok().flatten().is_some_and(|found| found.holds(&prepared.split)) {
+        return Ok(());
+    }
+    let relative = format!("{directory}/{NAME}");
+    let is_committed = base.get(relative.as_bytes()).is_some();
+    let is_ignored = base.ignores(relative.as_bytes(), false) || base.ignores(directory.as_bytes(), true);
+    if session.config.file_guard && (is_committed || !is_ignored) {
+        session.ui.warn(format!("{relative} is not written, because git does not ignore it and the file guard would refuse it"));
+        session.ui.hint(format!("add `/{directory}/` to .gitignore, commit, and run `autoharness prepare --accept`."));
+        return Ok(());
+    }
+    let TaskSplit { train, test } = prepared.split.clone();
+    let metadata =
+        Metadata { created: timestamp(Utc::now()), total_tasks: train.len() + test.len(), seed: SPLIT_SEED };
+    let failed = || format!("cannot render {relative}");
+    let metadata = serde_json::to_value(metadata).infra(failed)?;
+    let mut bytes = serde_json::to_vec_pretty(&SplitFile { train, test, metadata }).infra(failed)?;
+    bytes.push(b'\n');
+    atomic::replace(&path, &bytes)
+}
