@@ -22,9 +22,11 @@ fits() {
 # find_python OLDEST NEWEST: the newest that fits, the one asked for first.
 find_python() {
     local candidate minor candidates=("${AUTOHARNESS_CI_PYTHON:-}")
-    for ((minor = $2; minor >= $1; minor--)); do candidates+=("python3.$minor"); done
+    # A shim of pyenv answers for the versions that are switched on; the others are there all the same.
+    for ((minor = $2; minor >= $1; minor--)); do
+        candidates+=("python3.$minor" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3."$minor".*/bin/python3)
+    done
     candidates+=(python3)
-    for ((minor = $2; minor >= $1; minor--)); do candidates+=("${PYENV_ROOT:-$HOME/.pyenv}"/versions/3."$minor".*/bin/python3); done
     for candidate in "${candidates[@]}"; do
         [ -n "$candidate" ] || continue
         if fits "$candidate" "$1" "$2"; then

@@ -84,6 +84,9 @@ fn the_loop_from_baseline_to_record() {
     rig.run(&["prepare"]).expect(0).says("(2/4 pass); train 2/4 pass");
     assert_eq!((rig.split("train").len(), rig.split("test").len()), (4, 4));
     traces_of_train_only(&rig);
+    let split = rig.bed.read_json("bird_data/task_split.json");
+    assert_eq!((split["train"].clone(), split["test"].clone()), (json!(rig.split("train")), json!(rig.split("test"))));
+    assert_eq!((&split["metadata"]["total_tasks"], &split["metadata"]["seed"]), (&json!(8), &json!(42)));
 
     // The same agent is not paid for twice; a better one passes.
     rig.script("tasks.solved()");
@@ -107,6 +110,13 @@ fn the_loop_from_baseline_to_record() {
     rig.run(&["gate"]).expect(2).warns("the benchmark is not the one this experiment was prepared with");
     std::fs::write(rig.data(), text).unwrap();
 
+    // And so are other rows in a template, until they are as they were.
+    let rows = ["UPDATE plots SET area = area + 1 WHERE id = 3", "UPDATE plots SET area = area - 1 WHERE id = 3"];
+    rig.change("yard_template", rows[0]);
+    rig.run(&["gate"]).expect(2).warns("the benchmark is not the one this experiment was prepared with");
+    rig.change("yard_template", rows[1]);
+    rig.run(&["gate"]).expect(0).says("gate: passed");
+
     // Without the ground truth nothing is scored.
     rig.python("tasks.write(sys.argv[1] + '/data', [tasks.public(t) for t in tasks.TASKS])");
     rig.run(&["doctor"]).expect(2).says("8 of the 8 tasks in").says("bird.bench25@gmail.com");
@@ -116,7 +126,15 @@ fn the_loop_from_baseline_to_record() {
 fn the_loop_in_c_interact() {
     let Some(rig) = Rig::new("tasks.TASKS", "mode: c-interact\nmax_concurrency: 3\n") else { return };
     rig.script("tasks.honest('c-interact')[0]");
-    rig.run(&["prepare"]).expect(0).says("(3/4 pass); train 4/4 pass");
+    // What the original left behind is taken over where it is about these tasks; another split than would be drawn.
+    let ids: Vec<String> = serde_json::from_str(&rig.python("print(json.dumps(tasks.NAMES))")).unwrap();
+    let left = json!({"train": &ids[..4], "test": &ids[4..], "metadata": {"created": "2026-01-31T12:00:00+00:00"}}).to_string();
+    rig.bed.write("bird_data/task_split.json", &left);
+    let done = rig.run(&["prepare"]).expect(0).says("(3/4 pass); train 4/4 pass");
+    done.warns("kept the split of").warns("4 train, 4 test");
+    assert_eq!((rig.split("train"), rig.split("test")), (ids[..4].to_vec(), ids[4..].to_vec()));
+    assert_eq!(rig.bed.read("bird_data/task_split.json"), left);
+    rig.run(&["verify"]).expect(0).says("verify: ok");
     let rewards: serde_json::Map<String, Value> =
         serde_json::from_str(&rig.python("print(json.dumps(tasks.honest('c-interact')[1]))")).unwrap();
     let trials = rig.bed.events("trial");

@@ -156,6 +156,17 @@ async fn versions_of_pyenv_are_found_behind_dead_shims() {
 }
 
 #[tokio::test]
+async fn the_newest_of_pyenv_is_found_behind_a_shim_that_answers_for_an_older_one() {
+    let machine = Machine::new();
+    machine.python("python3.12", "3.12.1");
+    machine.program("bin/python3.13", "#!/bin/sh\nexit 127\n");
+    machine.program("home/.pyenv/versions/3.13.0/bin/python3", &machine.python_script("3.13.0"));
+    let environment = machine.environment();
+    let found = python::search(Range { min: 11, below: 14 }, &machine.around(&environment)).await.expect("a search");
+    assert_eq!(found.found.expect("an interpreter").version.to_string(), "3.13.0");
+}
+
+#[tokio::test]
 async fn uv_is_preferred_and_brings_a_python_where_there_is_none() {
     let machine = Machine::new();
     let python = machine.python_script("3.12.9");

@@ -1,5 +1,6 @@
 //! BIRD-Interact: an ordinary program that speaks the trial protocol.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,12 +70,17 @@ pub fn options(settings: &BirdInteractSettings, places: &Places) -> Map<String, 
     }
 }
 
-/// What makes two scores comparable: the way of asking, the benchmark's code, the tasks with their schemas, the versions.
-/// Where they are does not count, and neither does the server that holds copies of the same databases.
+/// What makes two scores comparable: the way of asking, the benchmark's code, the tasks with their schemas, the databases (digests
+/// of their templates), the versions. Where they are does not count, and neither does the server that holds the same databases.
 ///
 /// # Errors
 /// Infrastructure when a file cannot be read.
-pub fn protocol(settings: &BirdInteractSettings, places: &Places, revision: Option<String>) -> Result<Value> {
+pub fn protocol(
+    settings: &BirdInteractSettings,
+    places: &Places,
+    revision: Option<String>,
+    templates: &BTreeMap<String, String>,
+) -> Result<Value> {
     let code = ["orchestrator", "shared", "db_environment", "user_simulator", "system_agent"];
     let code = code.iter().map(|name| places.adk.join(name)).collect::<Vec<_>>();
     let beside = places.data.parent().map(Path::to_path_buf);
@@ -92,6 +98,7 @@ pub fn protocol(settings: &BirdInteractSettings, places: &Places, revision: Opti
         "code": digest(&code, 16, &|name| !name.ends_with(".pyc"))?,
         "tasks": hash(&fs_err::read(&places.data)?),
         "schemas": digest(&knowledge, 2, &described)?,
+        "databases": templates,
         "versions": hash(REQUIREMENTS.as_bytes()),
         "helper": BIRD_INTERACT.fingerprint(),
     }))

@@ -24,7 +24,7 @@ use crate::model::trial::Split;
 use crate::process::Redactor;
 use crate::process::signals::Cancel;
 use crate::provision::Surroundings;
-use crate::provision::bird_interact;
+use crate::provision::{bird_interact, bird_templates};
 use crate::provision::harbor::{self, Wanted};
 use crate::provision::tau2;
 
@@ -77,7 +77,7 @@ pub async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Resu
         }
         Settings::TauBench(settings) => tau_bench_runner(session, settings, &mut runner, cancel).await?,
         Settings::BirdInteract(_) => {
-            bird_runner(session, &mut runner)?;
+            bird_runner(session, &mut runner, cancel).await?;
             return Ok(Box::new(BirdRunner {
                 bench: runner,
                 scratch: session.paths.scratch().join("services"),
@@ -90,7 +90,7 @@ pub async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Resu
 }
 
 /// BIRD-Interact as `prepare` left it.
-fn bird_runner(session: &Session, runner: &mut ProtocolRunner) -> Result<()> {
+async fn bird_runner(session: &Session, runner: &mut ProtocolRunner, cancel: &Cancel) -> Result<()> {
     let (paths, environment) = (&session.paths, &session.environment);
     let missing = || {
         Error::infrastructure("BIRD-Interact is not installed").hint("run `autoharness prepare`, which installs it.")
@@ -102,7 +102,10 @@ fn bird_runner(session: &Session, runner: &mut ProtocolRunner) -> Result<()> {
     runner.environment = wanted.environment(environment);
     runner.options = bird::options(wanted.settings, &places);
     runner.symbol = Some(bird::AGENT_SYMBOL.into());
-    runner.protocol = bird::protocol(wanted.settings, &places, wanted.revision())?;
+    let supervisor = session.supervisor()?;
+    let around = Surroundings { root: &paths.root, state: &paths.state, environment, supervisor: &supervisor, cancel };
+    let templates = bird_templates::digests(&wanted, &wanted.databases(), &around).await?;
+    runner.protocol = bird::protocol(wanted.settings, &places, wanted.revision(), &templates)?;
     runner.reports_tokens = true;
     runner.exits = bird::EXITS;
     runner.grace = bird::GRACE;

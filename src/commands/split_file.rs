@@ -37,6 +37,16 @@ struct Metadata {
 }
 
 impl SplitFile {
+    /// The split, if it is one of exactly these tasks (sorted ids).
+    fn fitting(self, ids: &[String]) -> Option<TaskSplit> {
+        let mut split = TaskSplit { train: self.train, test: self.test };
+        split.train.sort();
+        split.test.sort();
+        let mut all: Vec<&String> = split.train.iter().chain(&split.test).collect();
+        all.sort();
+        all.into_iter().eq(ids).then_some(split)
+    }
+
     fn holds(&self, split: &TaskSplit) -> bool {
         self.train == split.train && self.test == split.test
     }
@@ -79,19 +89,15 @@ fn load(path: &std::path::Path) -> Result<Option<SplitFile>> {
 pub fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSplit>> {
     let Some(path) = path(session) else { return Ok(None) };
     let Some(found) = load(&path)? else { return Ok(None) };
-    let mut split = TaskSplit { train: found.train, test: found.test };
-    split.train.sort();
-    split.test.sort();
-    let mut all: Vec<&String> = split.train.iter().chain(&split.test).collect();
-    all.sort();
-    if !all.into_iter().eq(ids) || split.tasks(session.config.gate_split).is_empty() {
+    let fitting = found.fitting(ids).filter(|split| !split.tasks(session.config.gate_split).is_empty());
+    let Some(split) = fitting else {
         session.ui.warn(format!(
             "{} is not a split of this benchmark's {} tasks, so another one is drawn from the baseline and replaces it",
             path.display(),
             ids.len()
         ));
         return Ok(None);
-    }
+    };
     session.ui.status(format!(
         "kept the split of {}: {} train, {} test",
         path.display(),
@@ -120,12 +126,68 @@ pub fn write(session: &Session, base: &BaseTree) -> Result<()> {
         session.ui.hint(format!("add `/{directory}/` to .gitignore, commit, and run `autoharness prepare --accept`."));
         return Ok(());
     }
-    let TaskSplit { train, test } = prepared.split.clone();
-    let metadata =
-        Metadata { created: timestamp(Utc::now()), total_tasks: train.len() + test.len(), seed: SPLIT_SEED };
-    let failed = || format!("cannot render {relative}");
+    atomic::replace(&path, &render(&prepared.split, timestamp(Utc::now()))?)
+}
+
+fn render(split: &TaskSplit, created: String) -> Result<Vec<u8>> {
+    let failed = || format!("cannot render {NAME}");
+    let TaskSplit { train, test } = split.clone();
+    let metadata = Metadata { created, total_tasks: train.len() + test.len(), seed: SPLIT_SEED };
     let metadata = serde_json::to_value(metadata).infra(failed)?;
     let mut bytes = serde_json::to_vec_pretty(&SplitFile { train, test, metadata }).infra(failed)?;
     bytes.push(b'\n');
-    atomic::replace(&path, &bytes)
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(words: &str) -> Vec<String> {
+        words.split_whitespace().map(str::to_string).collect()
+    }
+
+    #[test]
+    fn it_has_the_originals_format_and_order() {
+        let split = TaskSplit { train: ids("a c"), test: ids("b") };
+        let text = String::from_utf8(render(&split, "2026-01-31T12:00:00+00:00".into()).unwrap()).unwrap();
+        let squeezed: String = text.split_whitespace().collect();
+        let metadata = r#""metadata":{"created":"2026-01-31T12:00:00+00:00","total_tasks":3,"seed":42}"#;
+        assert_eq!(squeezed, format!(r#"{{"train":["a","c"],"test":["b"],{metadata}}}"#));
+        let again: SplitFile = serde_json::from_str(&text).unwrap();
+        assert!(again.holds(&split));
+    }
+
+    #[test]
+    fn one_of_the_original_is_taken_over_where_it_is_about_these_tasks() {
+        let found = |text: &str| serde_json::from_str::<SplitFile>(text).unwrap();
+        let original = r#"{"train": ["c", "a"], "test": ["b"], "metadata": {"created": "x", "total_tasks": 3, "seed": 42, "more": 1}}"#;
+        assert_eq!(
+            found(original).fitting(&ids("a b c")),
+            Some(TaskSplit { train: ids("a c"), test: ids("b") })
+        );
+        for (text, tasks) in [
+            (original, "a b c d"),
+            (original, "a b"),
+            (r#"{"train": ["a", "b"], "test": ["b", "c"]}"#, "a b c"),
+            (r#"{"train": [], "test": []}"#, "a"),
+        ] {
+            assert_eq!(found(text).fitting(&ids(tasks)), None, "{text} {tasks}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(NAME);
+        assert!(load(&path).unwrap().is_none());
+        fs_err::create_dir(&path).unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("not a regular file"));
+        fs_err::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(load(&path).is_err());
+        fs_err::remove_file(&path).unwrap();
+        fs_err::write(&path, "{").unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("is no split file"));
+    }
 }

@@ -89,6 +89,11 @@ impl<'a> Wanted<'a> {
         self.settings.dataset.as_str()
     }
 
+    /// The databases of the tasks, where these can be read.
+    pub fn databases(&self) -> Vec<String> {
+        Place::of(self).databases()
+    }
+
     fn has_checkout(&self) -> bool {
         self.adk().join("orchestrator").is_dir() && !clone::is_unfinished(&self.checkout)
     }

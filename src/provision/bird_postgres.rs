@@ -19,7 +19,7 @@ const TOOLS: [&str; 3] = ["psql", "createdb", "dropdb"];
 /// How long a login may take, in seconds.
 const CONNECT_SECONDS: &str = "10";
 /// How long one look at a server may take.
-const LOOK: Limits = Limits { time: Duration::from_secs(60), output: 256 * 1024 };
+pub(super) const LOOK: Limits = Limits { time: Duration::from_secs(60), output: 256 * 1024 };
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 const FILL: &str = "fill that server as the benchmark's image does (its directory env/ has the script): for every database a template \
@@ -39,7 +39,8 @@ impl<'a> Server<'a> {
         Server { wanted, around, container }
     }
 
-    fn place(&self) -> String {
+    /// Who logs in where, for messages.
+    pub(super) fn place(&self) -> String {
         let settings = self.wanted.settings;
         format!("{} at {}:{}", settings.pg_user, settings.host(), settings.port())
     }
@@ -51,8 +52,21 @@ impl<'a> Server<'a> {
         )
     }
 
-    /// Runs psql on one database; what it prints, or what it complains about.
     async fn psql(&self, database: &str, script: &str) -> Result<std::result::Result<Captured, String>> {
+        self.ask(database, script, None, LOOK).await
+    }
+
+    /// Runs psql on one database; what it prints, or what it complains about. `application`: a name for the session.
+    ///
+    /// # Errors
+    /// `Interrupted`.
+    pub(super) async fn ask(
+        &self,
+        database: &str,
+        script: &str,
+        application: Option<&str>,
+        limits: Limits,
+    ) -> Result<std::result::Result<Captured, String>> {
         let (settings, around) = (self.wanted.settings, self.around);
         let port = settings.port().to_string();
         let mut command = Command::new("psql", "/").args([
@@ -74,12 +88,16 @@ impl<'a> Server<'a> {
         let inherited = around.environment.for_child(&[], &[]);
         command.env = inherited.into_iter().filter(|(name, _)| !name.to_string_lossy().starts_with("PG")).collect();
         command.env.extend(
-            [("PGCONNECT_TIMEOUT", CONNECT_SECONDS), ("PGAPPNAME", "autoharness"), ("LC_ALL", "C.UTF-8")]
-                .map(|(name, value)| (OsString::from(name), OsString::from(value))),
+            [
+                ("PGCONNECT_TIMEOUT", CONNECT_SECONDS),
+                ("PGAPPNAME", application.unwrap_or("autoharness")),
+                ("LC_ALL", "C.UTF-8"),
+            ]
+            .map(|(name, value)| (OsString::from(name), OsString::from(value))),
         );
         command.env.extend(self.wanted.password(around.environment).map(|secret| ("PGPASSWORD".into(), secret.into())));
         command.stdin = script.as_bytes().to_vec();
-        let said = match run_captured(around.supervisor, command, LOOK, around.cancel).await {
+        let said = match run_captured(around.supervisor, command, limits, around.cancel).await {
             Ok(said) => said,
             Err(error) if error.is_interruption() => return Err(error),
             Err(error) => return Ok(Err(error.to_string())),

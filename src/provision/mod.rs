@@ -7,6 +7,7 @@ mod bird_filling;
 pub mod bird_interact;
 mod bird_postgres;
 mod bird_tasks;
+pub mod bird_templates;
 pub mod canary;
 mod estimate;
 pub mod harbor;

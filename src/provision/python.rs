@@ -71,7 +71,8 @@ pub struct Search {
     pub rejected: Vec<String>,
 }
 
-/// Looks for an interpreter: `python3.N` for every wanted N (newest first), `python3`, those of pyenv, and what uv knows.
+/// Looks for an interpreter: for every wanted version, newest first, `python3.N` and those of pyenv, which may hide behind a shim
+/// that does not answer; then `python3`, and what uv knows.
 /// Each is asked for its version, within a bounded time; one that does not answer is passed over.
 ///
 /// # Errors
@@ -79,9 +80,12 @@ pub struct Search {
 pub async fn search(range: Range, around: &Surroundings<'_>) -> Result<Search> {
     let environment = around.environment;
     let mut search = Search::default();
-    let named = (range.min..range.below).rev().map(|minor| format!("python3.{minor}")).chain(["python3".into()]);
-    let mut candidates: Vec<PathBuf> = named.filter_map(|name| find_program(environment, around.root, &name)).collect();
-    candidates.extend(of_pyenv(around, range));
+    let mut candidates: Vec<PathBuf> = Vec::new();
+    for minor in (range.min..range.below).rev() {
+        candidates.extend(find_program(environment, around.root, &format!("python3.{minor}")));
+        candidates.extend(of_pyenv(around, Range { min: minor, below: minor + 1 }));
+    }
+    candidates.extend(find_program(environment, around.root, "python3"));
     for candidate in candidates {
         if try_one(&candidate, range, around, &mut search).await? {
             return Ok(search);

@@ -267,7 +267,7 @@ def check_provider(bed):
     expect(result, shop_2=("passed", 0.7), **{case: ("infra_error", None) for case in script if case != "shop_2"})
     for case, event in result.trials.items():
         assert case == "shop_2" or "the agent's model failed: its provider" in event["error"], event
-    assert result.trials["case_limit"]["tokens_in"] == 11 and result.trials["shop_2"]["tokens_in"] == 22, result.trials
+    assert result.trials["case_limit"]["tokens_in"] == 11 and result.trials["shop_2"]["tokens_in"] == 11, result.trials
 
 
 def check_bad_key(bed):
@@ -407,6 +407,45 @@ def broken(word: str) -> str:
 def build_agent(mode):
     return Agent(name="a", model=LiteLlm(model="openai/x", num_retries=0), instruction="x", tools=[])
 '''
+
+
+COLD = """import os
+from google.adk import Agent
+from google.adk.models.lite_llm import LiteLlm
+from google.genai import types
+
+
+def ask_user(question: str) -> str:
+    \"\"\"Asks.\"\"\"
+    return "Yes."
+
+
+def build_agent(mode):
+    model = LiteLlm(model=os.environ["AGENT_MODEL"], num_retries=0, **EXTRA)
+    settings = types.GenerateContentConfig(temperature=0.0 if EXTRA.get("cold") else None)
+    return Agent(name="a", model=model, instruction="x", tools=[ask_user], generate_content_config=settings)
+"""
+
+
+def check_doctor_models(bed):
+    """What the configured model does not take shows before a token is paid for, and what it does take is no finding."""
+    cold = COLD.replace("EXTRA.get(\"cold\")", "True").replace("EXTRA", "{}")
+    effort = COLD.replace("EXTRA.get(\"cold\")", "False").replace("EXTRA", "{'reasoning_effort': os.environ['AGENT_REASONING_EFFORT']}")
+    plain = COLD.replace("EXTRA.get(\"cold\")", "False").replace("EXTRA", "{}")
+    for source, model, refused in (
+        (cold, "openai/o3-mini", True),
+        (plain, "anthropic/claude-sonnet-4-5", False),
+        (effort, "openai/gpt-4.1", True),
+        (effort, "openai/o3-mini", False),
+    ):
+        started = bed.start(
+            action="doctor", program="doctor.py", agent=bed.agent(source), model=model, effort="low", options={"oracle_sample": 0}
+        )
+        found = {finding["check"]: finding for finding in subprocess_json(bed, started)}
+        about = found.get("agent") if refused else found.get("model-call")
+        assert about and about["ok"] != refused, (model, refused, found)
+        assert not refused or (about["level"], about["agent"]) == ("error", True), about
+        assert not refused or "its model refuses what the agent asks for" in about["message"], about
 
 
 def check_doctor(bed):

@@ -147,6 +147,8 @@ class Bed:
         trials=1,
         options=None,
         password=database.PASSWORD,
+        model="openai/scripted",
+        effort=None,
         **variables,
     ):
         self.count += 1
@@ -165,9 +167,9 @@ class Bed:
             "keep_traces": keep,
             "agent": {
                 "path": agent or self.agent(),
-                "model": "openai/scripted",
+                "model": model,
                 "user_model": "openai/scripted-user",
-                "reasoning_effort": None,
+                "reasoning_effort": effort,
             },
             "options": {
                 "mode": mode,

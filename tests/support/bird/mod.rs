@@ -180,6 +180,12 @@ impl Rig {
         String::from_utf8(output.stdout).unwrap().trim().to_string()
     }
 
+    /// Has the administrator change a database.
+    pub fn change(&self, database: &str, sql: &str) {
+        let output = self.psql().args(["-d", database, "-c", sql]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Keeps databases from being made or dropped until the value is dropped.
     pub fn freeze(&self) -> Frozen {
         let mut child = self.psql().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
