@@ -376,4 +376,74 @@ mod tests {
         assert!(trials.has_evidence(&of(TimeoutPolicy::Agent), "t", 0, None));
         assert!(!trials.has_evidence(&of(TimeoutPolicy::Infra), "t", 0, None));
     }
+
+    #[test]
+    fn silence_in_a_killed_run_counts_for_nothing_where_the_benchmark_always_reports() {
+        for (silent, reward_now) in [(false, Some(0.0)), (true, None)] {
+            for outcome in [Outcome::Failed, Outcome::AgentTimeout, Outcome::AgentError] {
+                let mut trials = Trials::default();
+                trials.insert(&Trial { silent, ..trial("r1", Split::Test, outcome, None) });
+                assert_eq!(reward(&trials), reward_now, "{outcome:?} {silent}");
+                let has = |current| trials.has_evidence(&of(TimeoutPolicy::Agent), "t", 0, current);
+                assert_eq!((has(None), has(Some("r1"))), (!silent, true), "{outcome:?} {silent}");
+            }
+        }
+        // A token is a token, and a run that ended in which a model worked gives silence its meaning back.
+        let mut trials = Trials::default();
+        trials.insert(&Trial { silent: true, ..trial("r1", Split::Test, Outcome::AgentError, None) });
+        trials.run_finished("a", "p", "r1", &["t".to_string()], false);
+        assert_eq!(reward(&trials), Some(0.0));
+    }
+
+    #[test]
+    fn a_baseline_is_tokenless_when_none_of_its_trials_ever_used_a_token() {
+        let tasks = ["t".to_string()];
+        for (outcome, tokens, reports, tokenless) in [
+            (Outcome::AgentError, None, true, true),
+            (Outcome::AgentError, None, false, false),
+            (Outcome::AgentError, Some(0), false, true),
+            (Outcome::AgentError, Some(1), true, false),
+            (Outcome::Failed, None, true, true),
+            (Outcome::AgentTimeout, Some(0), true, true),
+            (Outcome::InfraError, None, true, false),
+            (Outcome::VerifierError, Some(0), true, false),
+        ] {
+            let mut trials = Trials::default();
+            assert!(!trials.is_tokenless("a", "p", &tasks, reports), "no trial, no baseline");
+            trials.insert(&trial("r1", Split::Test, outcome, tokens));
+            assert_eq!(trials.is_tokenless("a", "p", &tasks, reports), tokenless, "{outcome:?} {tokens:?} {reports}");
+            trials.run_finished("a", "p", "r1", &tasks, false);
+            assert_eq!(trials.is_tokenless("a", "p", &tasks, reports), tokenless, "settled: {outcome:?} {tokens:?}");
+            assert!(!trials.is_tokenless("a", "p", &["other".to_string()], reports));
+            // One trial with a token speaks for all.
+            trials.insert(&trial("r2", Split::Test, Outcome::Failed, Some(1)));
+            assert!(!trials.is_tokenless("a", "p", &tasks, reports));
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_run_again() {
+        let mut trials = Trials::default();
+        trials.insert(&trial("r1", Split::Test, Outcome::AgentError, None));
+        trials.run_finished("a", "p", "r1", &["t".to_string()], false);
+        for (agent, protocol, task) in [("b", "p", "t"), ("a", "q", "t"), ("a", "p", "u")] {
+            trials.forget(agent, protocol, &[task.to_string()]);
+            assert_eq!(reward(&trials), Some(0.0), "{agent} {protocol} {task}");
+        }
+        trials.forget("a", "p", &["t".to_string()]);
+        assert_eq!(reward(&trials), None);
+        assert!(!trials.has_evidence(&of(TimeoutPolicy::Agent), "t", 0, None));
+    }
+
+    #[test]
+    fn a_task_that_lacks_trials_is_worth_less_at_least() {
+        let mut trials = Trials::default();
+        trials.insert(&trial("r1", Split::Test, Outcome::Passed, None));
+        let least = |trials: &Trials, count| trials.least("a", "p", &["t".to_string()], count, TimeoutPolicy::Agent).0;
+        assert_eq!(least(&trials, 1), BTreeMap::new());
+        assert_eq!(least(&trials, 2), BTreeMap::from([("t".to_string(), Some(0.5))]));
+        assert_eq!(least(&trials, 3), BTreeMap::new(), "too few for a reward");
+        trials.insert(&Trial { trial: 1, ..trial("r1", Split::Test, Outcome::Failed, None) });
+        assert_eq!(least(&trials, 2), BTreeMap::new());
+    }
 }
