@@ -460,10 +460,10 @@ proptest! {
     ) {
         let line = json!({"event": "trial", "task": task, "trial": trial, "reward": reward, "seconds": seconds,
             "tokens_in": tokens, "trace": [trace]});
-        let Ok(Some(Event::Trial { result, problem })) = protocol_line::parse(line.to_string().as_bytes()) else {
+        let Ok(Some(Event::Trial { result, problem, odd })) = protocol_line::parse(line.to_string().as_bytes()) else {
             panic!("not understood: {line}");
         };
-        prop_assert_eq!(problem, None);
+        prop_assert_eq!((problem, odd), (None, None));
         prop_assert_eq!((result.task, result.trial, result.reward), (task, trial, Some(reward)));
         prop_assert_eq!(result.outcome, if reward >= 0.5 { Outcome::Passed } else { Outcome::Failed });
         prop_assert_eq!((result.seconds, result.tokens_in), (seconds, tokens));

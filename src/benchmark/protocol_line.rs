@@ -131,17 +131,10 @@ fn log(fields: &Fields<'_>) -> Result<Event, &'static str> {
 fn trial(fields: &Fields<'_>) -> Result<Event, &'static str> {
     let (outcome, reward, problem) = grade(fields);
     let mut odd = None;
-    let mut keep = |name, number: Result<Option<f64>, ()>| {
-        number.unwrap_or_else(|()| {
-            odd.get_or_insert(name);
-            None
-        })
-    };
-    let seconds = keep("seconds", amount(fields.seconds));
-    let cost_usd = keep("cost_usd", amount(fields.cost_usd));
-    // A count beyond what a double holds exactly is none that anybody's model has used.
-    let tokens_in = keep("tokens_in", count(fields.tokens_in)).map(|tokens| tokens as u64);
-    let tokens_out = keep("tokens_out", count(fields.tokens_out)).map(|tokens| tokens as u64);
+    let seconds = amount(fields.seconds).unwrap_or_else(|()| left_out("seconds", &mut odd));
+    let cost_usd = amount(fields.cost_usd).unwrap_or_else(|()| left_out("cost_usd", &mut odd));
+    let tokens_in = count(fields.tokens_in).unwrap_or_else(|()| left_out("tokens_in", &mut odd));
+    let tokens_out = count(fields.tokens_out).unwrap_or_else(|()| left_out("tokens_out", &mut odd));
     let result = TrialResult {
         task: task_id(fields)?,
         trial: trial_number(fields)?,
@@ -228,8 +221,19 @@ fn amount(raw: Option<&RawValue>) -> Result<Option<f64>, ()> {
 }
 
 /// A whole number, also one written as 1200.0.
-fn count(raw: Option<&RawValue>) -> Result<Option<f64>, ()> {
-    amount(raw)?.map(|number| if number.fract() == 0.0 { Ok(number) } else { Err(()) }).transpose()
+fn count(raw: Option<&RawValue>) -> Result<Option<u64>, ()> {
+    // A double would not hold the largest ones.
+    if let Some(number) = read::<u64>(raw).or_else(|| string(raw)?.trim().parse().ok()) {
+        return Ok(Some(number));
+    }
+    let whole = |number: f64| number.fract() == 0.0 && number <= u64::MAX as f64;
+    amount(raw)?.map(|number| if whole(number) { Ok(number as u64) } else { Err(()) }).transpose()
+}
+
+/// Remembers the first field that should hold a number and does not.
+fn left_out<T>(field: &'static str, odd: &mut Option<&'static str>) -> Option<T> {
+    odd.get_or_insert(field);
+    None
 }
 
 /// Makes a text fit for one line: no line breaks, no terminal escapes, not endless. Redact first: half a secret would
@@ -375,12 +379,13 @@ mod tests {
             ("\" 1200.0 \"", 1200),
             ("0", 0),
             ("-0.0", 0),
-            ("9007199254740991", 9_007_199_254_740_991),
+            ("18446744073709551615", u64::MAX),
+            ("\"18446744073709551614\"", u64::MAX - 1),
         ] {
             assert_eq!(parsed(&format!("\"tokens_in\":{written}")), (Some(count), None), "{written}");
         }
         for written in
-            ["1.5", "-1", "\"many\"", "\"\"", "true", "[1]", "NaN", "Infinity", "\"nan\"", "1e999", "\"inf\""]
+            ["1.5", "-1", "\"many\"", "\"\"", "true", "[1]", "1e20", "NaN", "Infinity", "\"nan\"", "1e999", "\"inf\""]
         {
             assert_eq!(parsed(&format!("\"tokens_in\":{written}")), (None, Some("tokens_in")), "{written}");
         }
