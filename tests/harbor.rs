@@ -146,13 +146,32 @@ fn a_model_that_refuses_the_key_decides_nothing_and_is_named() {
 }
 
 #[test]
-fn graders_that_misbehave_are_no_evidence_and_said_aloud() {
+fn an_agent_that_blames_a_healthy_provider_gets_nothing_for_it() {
+    let Some(harbor) = harbor() else { return };
+    let rig = Rig::prepared(&harbor);
+    // Half of the tasks with a class of its own, half with a real call of a dead address.
+    rig.edit(
+        "            self.stopped = await self.loop(environment, context)",
+        "            if 'task=easy' in instruction:\n                raise type('ApiGaveUpError', (Exception,), {})('too hard')\n            \
+         await litellm.acompletion(model=self.model, messages=self.messages, api_base='http://127.0.0.1:9/v1', max_retries=0)",
+    );
+    let done = rig.run(&["benchmark"]).expect(0).says("train_score=0.0000");
+    assert!(done.stderr.contains("blames the model's provider"), "{}", done.stderr);
+    assert!(done.stderr.contains("2 x ApiGaveUpError"), "a human sees the name: {}", done.stderr);
+    assert_eq!(outcomes(&rig, &rig.split("train")), ["agent_error"]);
+}
+
+#[test]
+fn a_reward_that_the_agent_writes_itself_is_worth_nothing() {
     let Some(harbor) = harbor() else { return };
     let rig = Rig::prepared(&harbor);
     rig.script(json!({"*": "forge"}));
-    let done = rig.run(&["benchmark", "--fresh"]).expect(3);
-    assert!(done.stderr.contains("reward.json lies beside"), "{}", done.stderr);
-    assert_eq!(outcomes(&rig, &rig.split("train")), ["verifier_error"]);
+    let done = rig.run(&["benchmark", "--fresh"]).expect(0).says("train_score=0.0000");
+    // Since 0.26 Harbor removes it before the tests run.
+    if outcomes(&rig, &rig.split("train")) != ["failed"] {
+        assert_eq!(outcomes(&rig, &rig.split("train")), ["agent_error"]);
+        assert!(done.stderr.contains("reward.json lies beside"), "{}", done.stderr);
+    }
 }
 
 #[test]
@@ -169,6 +188,12 @@ fn what_finished_before_harbor_was_killed_is_not_paid_for_twice() {
     let rig = Rig::prepared(&harbor);
     // A new agent, so that everything has to run; one task answers at once, the others take their time.
     rig.edit(CHECKLIST.0, CHECKLIST.1);
+    // What it logged and survived is not why Harbor ended.
+    rig.edit(
+        "        while self.steps < MAX_STEPS:",
+        "        try:\n            raise ValueError('quiet')\n        except ValueError:\n            self.logger.exception('survived')\n\
+        \x20       while self.steps < MAX_STEPS:",
+    );
     let train = rig.split("train");
     let mut script = json!({"*": "delay:600"});
     script[&train[0]] = "solved".into();
@@ -199,6 +224,31 @@ fn what_finished_before_harbor_was_killed_is_not_paid_for_twice() {
     rig.script(json!({}));
     rig.run(&["benchmark"]).expect(0).says("train_score=1.0000");
     assert_eq!(rig.requests()[&train[0]], paid);
+}
+
+#[test]
+fn two_sigterms_to_harbor_from_outside_are_not_the_agents_fault() {
+    let Some(harbor) = harbor() else { return };
+    let rig = Rig::prepared(&harbor);
+    rig.edit(CHECKLIST.0, CHECKLIST.1);
+    rig.script(json!({"*": "delay:600"}));
+    let child = rig
+        .command(&["benchmark"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    rig.wait_for("a request of every trial", || rig.requests().len() >= rig.split("train").len());
+    let harbors = rig.processes("job.json");
+    let pid = harbors.into_iter().find(|pid| !command_line(*pid).contains("__watch")).unwrap().to_string();
+    // As a supervisor does that is in a hurry.
+    let twice = format!("kill -TERM {pid}; kill -TERM {pid}");
+    assert!(std::process::Command::new("sh").args(["-c", &twice]).status().unwrap().success());
+    let done = support::done(child.wait_with_output().unwrap()).expect(3);
+    assert!(!done.stderr.contains("broke the whole job"), "{}", done.stderr);
+    let trials = rig.bed.events("trial");
+    let blamed = trials.iter().filter(|trial| trial["outcome"] == "agent_error").count();
+    assert_eq!(blamed, 0, "{trials:?}");
 }
 
 #[test]

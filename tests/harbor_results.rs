@@ -1,4 +1,4 @@
-//! Real `result.json` files of Harbor 0.24.0, one for every way a trial or a job can end, and what each is evidence of.
+//! Real `result.json` files of Harbor 0.24.0, and of 0.26.0 (`v26-`), one for every way a trial or a job can end, and what each is evidence of.
 //!
 //! A row that changes here changes what counts as the agent's fault. The files are as Harbor wrote them, on one line each.
 
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use autoharness::benchmark::harbor_file::TrialFile;
-use autoharness::benchmark::harbor_result::{Facts, judge};
+use autoharness::benchmark::harbor_result::{Facts, Provider, judge, provider_claim, reason};
 use autoharness::benchmark::harbor_watch::{Watch, job_is_finished};
 use autoharness::model::trial::Outcome::{self, *};
 
@@ -34,7 +34,7 @@ const TRIALS: &[(&str, Outcome, Option<f64>, &str)] = &[
     ("rewards-empty-object", VerifierError, None, "gave no reward"),
     ("reward-above-one", VerifierError, None, "outside 0 to 1"),
     ("reward-negative", VerifierError, None, "outside 0 to 1"),
-    ("forged-reward-json", VerifierError, None, "reward.json lies beside"),
+    ("forged-reward-json", AgentError, Some(0.0), "reward.json lies beside"),
     ("llm-401-looks-like-fail", Failed, Some(0.0), ""),
     ("llm-missing-mcp-looks-like-fail", Failed, Some(0.0), ""),
     ("agent-timeout-but-solved", Passed, Some(1.0), "ran out of time"),
@@ -59,6 +59,17 @@ const TRIALS: &[(&str, Outcome, Option<f64>, &str)] = &[
     ("verifier-empty-reward", VerifierError, None, "wrote an empty reward"),
     ("verifier-nan", VerifierError, None, "makes no sense"),
     ("verifier-unparsable", VerifierError, None, "makes no sense"),
+    ("steps-rate-limit", AgentError, Some(0.0), "no trouble was seen from here"),
+    // 0.26 grades after an exception, and keeps the agent's one when that fails: still a crash.
+    ("v26-pass", Passed, Some(1.0), ""),
+    ("v26-agent-exception-graded", AgentError, Some(0.0), "KeyError: 'at once'"),
+    ("v26-agent-exception-after-work", AgentError, Some(0.0), "KeyError: 'afterwards'"),
+    ("v26-agent-exception-no-reward", AgentError, Some(0.0), "KeyError: 'at once'"),
+    ("v26-env-exec-exception", InfraError, None, "failed while the agent was at work"),
+    ("v26-rate-limit", AgentError, Some(0.0), "no trouble was seen from here"),
+    ("v26-steps-rate-limit", AgentError, Some(0.0), "no trouble was seen from here"),
+    // The run decides: an agent that ended Harbor's process leaves the same file.
+    ("v26-sigterm-twice", AgentError, Some(0.0), "ended Harbor's process"),
 ];
 
 /// Sample, and whether the job is complete.
@@ -75,7 +86,9 @@ const JOBS: &[(&str, bool)] = &[
 /// What lay in the verifier's directory.
 fn facts(name: &str, file: &TrialFile) -> Facts {
     let forged = name == "forged-reward-json";
-    Facts { reward_json: forged, reward_txt: true, test_output: file.verifier.is_some(), limit: None }
+    let graded = file.verifier.is_some() || file.verifier_result.is_some();
+    let limit = name.starts_with("agent-timeout").then_some(1.0);
+    Facts { reward_json: forged, reward_txt: forged, test_output: graded, limit, ..Facts::default() }
 }
 
 #[test]
@@ -102,7 +115,7 @@ fn every_sample_has_an_expectation() {
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
     assert_eq!(listed, present);
-    assert_eq!(present.len(), 43);
+    assert_eq!(present.len(), 52);
 }
 
 #[test]
@@ -142,40 +155,150 @@ fn changed(name: &str, change: impl Fn(&mut serde_json::Value)) -> TrialFile {
 }
 
 #[test]
-fn what_the_provider_of_the_model_did_wrong_is_no_evidence() {
-    for (kind, part) in [
-        ("AgentAuthenticationError", "refuses the key"),
-        ("ModelNotFoundError", "does not know the model"),
-        ("NetworkConnectionError", "could not be reached"),
-        ("ApiRateLimitError", "(429)"),
-        ("ApiUsageLimitError", "used up"),
-        ("ApiOverloadedError", "provider's side"),
+fn what_the_provider_of_the_model_did_wrong_is_no_evidence_only_when_it_was_seen_from_here() {
+    for kind in [
+        "AgentAuthenticationError",
+        "ModelNotFoundError",
+        "NetworkConnectionError",
+        "ApiRateLimitError",
+        "ApiUsageLimitError",
+        "ApiOverloadedError",
+        // Made up by an agent: whatever begins like Harbor's own.
+        "ApiGaveUpError",
     ] {
         // With a grade and without.
-        for base in ["agent-nonzero-exit", "agent-exception"] {
+        for base in ["agent-nonzero-exit", "agent-exception", "v26-agent-exception-graded"] {
             let file = changed(base, |value| value["exception_info"]["exception_type"] = kind.into());
-            let judgement = judge(&file, facts(base, &file));
-            assert_eq!((judgement.outcome, judgement.reward), (InfraError, None), "{kind} {base}");
-            assert!(judgement.reason.unwrap().contains(part), "{kind}: {judgement:?}");
+            assert_eq!(provider_claim(&file).unwrap().1, kind);
+            for provider in [Provider::Unknown, Provider::Answers] {
+                let judgement = judge(&file, Facts { provider, ..facts(base, &file) });
+                assert_eq!((judgement.outcome, judgement.reward), (AgentError, Some(0.0)), "{kind} {base}");
+                assert_eq!(judgement.reason, Some(reason::UNCONFIRMED), "{kind} {base}");
+                assert!(judgement.note.unwrap().contains(kind), "a human sees the name");
+            }
+            let seen = judge(&file, Facts { provider: Provider::Fails(reason::RATE), ..facts(base, &file) });
+            assert_eq!(
+                (seen.outcome, seen.reward, seen.reason),
+                (InfraError, None, Some(reason::RATE)),
+                "{kind} {base}"
+            );
         }
     }
-    let mcp = changed("agent-exception", |value| {
-        value["exception_info"]["exception_type"] = "UnknownApiError".into();
-        value["exception_info"]["exception_message"] = "litellm: No module named 'mcp'".into();
-    });
-    assert!(judge(&mcp, Facts::default()).reason.unwrap().contains("`mcp`"));
+    for steps in ["steps-rate-limit", "v26-steps-rate-limit", "v26-rate-limit"] {
+        let file = sample(steps);
+        let seen = Facts { provider: Provider::Fails(reason::RATE), ..facts(steps, &file) };
+        assert_eq!(judge(&file, seen).outcome, InfraError, "{steps}");
+    }
+    assert_eq!(provider_claim(&sample("agent-exception")), None);
+    assert_eq!(provider_claim(&sample("env-exec-exception")), None);
 }
 
 #[test]
-fn an_agent_cannot_pretend_to_be_the_provider_with_a_name_of_its_own() {
+fn work_that_the_tests_confirm_counts_although_the_agent_blamed_its_provider_at_the_end() {
+    let solved = changed("v26-rate-limit", |value| value["verifier_result"]["rewards"]["reward"] = 1.0.into());
+    let judgement = judge(&solved, Facts { provider: Provider::Answers, ..facts("v26-rate-limit", &solved) });
+    assert_eq!((judgement.outcome, judgement.reward), (Passed, Some(1.0)));
+    // Not after any other exception: 0.24 would not even have graded.
+    let crashed = judge(&sample("v26-agent-exception-after-work"), Facts { test_output: true, ..Facts::default() });
+    assert_eq!((crashed.outcome, crashed.reward), (AgentError, Some(0.0)));
+}
+
+#[test]
+fn a_client_librarys_exception_is_a_claim_as_well() {
     let own = changed("agent-exception", |value| value["exception_info"]["exception_type"] = "RateLimitError".into());
-    assert_eq!(judge(&own, Facts::default()).outcome, AgentError);
+    assert_eq!((provider_claim(&own), judge(&own, Facts::default()).outcome), (None, AgentError));
     let theirs = changed("agent-exception", |value| {
         value["exception_info"]["exception_type"] = "RateLimitError".into();
         value["exception_info"]["exception_traceback"] =
-            "Traceback (most recent call last):\n  File \"/v/site-packages/litellm/main.py\", line 1, in x\nE".into();
+            "Traceback (most recent call last):\n  File \"/venv/lib/python3.12/site-packages/litellm/main.py\", line 1, in x\n".into();
     });
-    assert_eq!(judge(&theirs, Facts::default()).outcome, InfraError);
+    assert_eq!(provider_claim(&theirs).unwrap().0, reason::RATE);
+    assert_eq!(judge(&theirs, Facts::default()).outcome, AgentError);
+    let seen = Facts { provider: Provider::Fails(reason::NETWORK), ..Facts::default() };
+    assert_eq!(judge(&theirs, seen).outcome, InfraError);
+}
+
+#[test]
+fn a_call_of_the_sandbox_that_makes_no_sense_is_the_agents_fault() {
+    for (kind, message) in [
+        ("TypeError", "expected str, got None"),
+        ("FileNotFoundError", "/nowhere"),
+        ("TimeoutException", "deadline of 1 s"),
+        ("SandboxLikelyOutOfMemoryError", "killed"),
+        ("RuntimeError", "Command timed out after 1 seconds"),
+    ] {
+        let file = changed("env-exec-exception", |value| {
+            value["exception_info"]["exception_type"] = kind.into();
+            value["exception_info"]["exception_message"] = message.into();
+        });
+        assert_eq!(judge(&file, Facts::default()).outcome, AgentError, "{kind}");
+    }
+    // Another method of the sandbox: a file that the agent wants and that is not there.
+    let file = changed("env-exec-exception", |value| {
+        let traceback = value["exception_info"]["exception_traceback"].as_str().unwrap();
+        value["exception_info"]["exception_traceback"] = traceback.replace("in exec", "in download_file").into();
+    });
+    assert_eq!(judge(&file, Facts::default()).outcome, AgentError);
+}
+
+#[test]
+fn nobody_runs_out_of_time_before_the_limit() {
+    // A class of the agent's own with that name; ungraded timeouts may be left out of a score.
+    let early =
+        changed("agent-exception", |value| value["exception_info"]["exception_type"] = "AgentTimeoutError".into());
+    for limit in [None, Some(900.0)] {
+        let judgement = judge(&early, Facts { limit, ..facts("agent-exception", &early) });
+        assert_eq!((judgement.outcome, judgement.reward), (AgentError, Some(0.0)), "{limit:?}");
+    }
+    let late = judge(&early, Facts { limit: Some(0.1), ..facts("agent-exception", &early) });
+    assert_eq!((late.outcome, late.reward), (AgentTimeout, None));
+}
+
+#[test]
+fn a_reward_json_is_forged_unless_the_tests_write_it() {
+    let file = sample("pass");
+    let both = Facts { reward_json: true, reward_txt: true, ..facts("pass", &file) };
+    for (tests_write_json, cleared, outcome) in [
+        // Datasets whose own tests write both work.
+        (Some(true), false, Passed),
+        (Some(true), true, Passed),
+        // Also when it was made while the tests ran, by a process that the agent left behind.
+        (Some(false), true, AgentError),
+        (Some(false), false, AgentError),
+        (None, false, AgentError),
+        (None, true, Passed),
+    ] {
+        let judgement = judge(&file, Facts { tests_write_json, cleared, ..both });
+        assert_eq!(judgement.outcome, outcome, "{tests_write_json:?} {cleared}");
+        assert_eq!(judgement.reward, Some(if outcome == Passed { 1.0 } else { 0.0 }));
+    }
+    // Alone it proves as much, where the tests write only the other file; garbage in it spoils the grading.
+    let alone = Facts { reward_txt: false, tests_write_json: Some(false), ..both };
+    assert_eq!(judge(&file, alone).outcome, AgentError);
+    let spoilt = sample("verifier-unparsable");
+    assert_eq!(judge(&spoilt, Facts { tests_write_json: Some(false), ..both }).reward, Some(0.0));
+    assert_eq!(judge(&spoilt, Facts::default()).outcome, VerifierError);
+}
+
+#[test]
+fn what_fails_between_the_steps_of_a_task_is_not_the_agents_fault() {
+    let between = changed("v26-steps-rate-limit", |value| {
+        value["step_results"][1]["exception_info"] = serde_json::Value::Null;
+        value["verifier_result"] = serde_json::Value::Null;
+        value["exception_info"] = serde_json::json!({"exception_type": "RuntimeError", "exception_message": "gone",
+            "exception_traceback": "", "occurred_at": "2026-11-28T19:17:00Z"});
+    });
+    assert_eq!(judge(&between, Facts::default()).outcome, InfraError);
+    let prepared = changed("v26-steps-rate-limit", |value| {
+        value["step_results"][1]["agent_execution"] = serde_json::Value::Null;
+    });
+    let judgement = judge(&prepared, Facts { test_output: true, ..Facts::default() });
+    assert_eq!((judgement.outcome, judgement.reason), (InfraError, Some("a step of the task could not be prepared")));
+}
+
+#[test]
+fn tokens_of_a_task_with_steps_are_those_of_its_steps() {
+    assert_eq!(sample("v26-steps-rate-limit").usage(), (Some(400), Some(40), None));
 }
 
 #[test]

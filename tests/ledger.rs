@@ -78,7 +78,7 @@ prop_compose! {
             config: json!({"trials": 2, "timeout_policy": "agent", "threshold": 0.8}), config_digest: "d".into(),
             base: "c0ffee".into(), agent, trial_protocol: PROTOCOL.into(), protocol: "p".into(),
             split: TaskSplit { train, test }, split_drawn: true, data: BTreeMap::new(),
-            baseline: Baseline { val_score: score, evals_passed: 1, evals_total: 2 }, adopted: None,
+            baseline: Baseline { val_score: score, evals_passed: 1, evals_total: 2 }, untried: None, adopted: None,
         }))
     }
 }

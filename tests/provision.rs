@@ -243,6 +243,33 @@ async fn harbor_on_the_path_is_used_only_when_it_will_do() {
 }
 
 #[tokio::test]
+async fn a_harbor_that_was_never_tried_is_a_warning_and_known_as_such() {
+    let machine = Machine::new();
+    machine.python("python3.12", "3.12.4");
+    machine.program("bin/harbor", &format!("#!{}\n", machine.path("bin/python3.12").display()));
+    let environment = machine.environment();
+    let around = machine.around(&environment);
+    for (version, tried) in [
+        ("0.24.0", true),
+        ("0.25.0", true),
+        ("0.26.0", true),
+        ("0.23.0", false),
+        ("0.26.1", false),
+        ("0.27.0", false),
+        ("1.0.0", false),
+    ] {
+        machine.packages(version, true, true);
+        let findings = harbor::findings(&wanted("docker"), &around).await.expect("findings");
+        let found = findings.iter().find(|finding| finding.name == "harbor").expect("a finding");
+        assert_eq!(found.level == Level::Ok, tried, "{found:?}");
+        assert_eq!(found.level == Level::Warn && found.detail.contains("never tried"), !tried, "{found:?}");
+        let install = harbor::locate(&wanted("docker"), &around).await.expect("a look").expect("an installation");
+        assert_eq!(install.untried().is_some(), !tried, "{version}");
+        assert_eq!(install.clears_rewards(), !version.starts_with("0.2") || version >= "0.26", "{version}");
+    }
+}
+
+#[tokio::test]
 async fn harbor_is_installed_with_the_extra_of_its_provider() {
     let machine = Machine::new();
     machine.python("python3.12", "3.12.4");
@@ -296,7 +323,7 @@ async fn a_configured_harbor_is_used_or_refused_but_never_replaced() {
 
 /// For every environment type what it is content with, in alternatives: variables, `~` files below the home, `$` programs
 /// that end well.
-const NEEDS: [(&str, &[&[&str]]); 31] = [
+const NEEDS: [(&str, &[&[&str]]); 38] = [
     ("docker", &[&["$docker"]]),
     ("podman", &[&["$podman", "$podman-compose"]]),
     ("kata", &[]),
@@ -328,11 +355,31 @@ const NEEDS: [(&str, &[&[&str]]); 31] = [
     ("prime", &[&["PRIME_API_KEY"]]),
     ("mosaic", &[&["MOSAIC_API_KEY"]]),
     ("smol", &[]),
+    ("sbx", &[&["$sbx"], &["SBX_TOKEN_FILE"]]),
+    ("sail", &[]),
+    ("kernel", &[&["KERNEL_API_KEY"]]),
+    ("snowflake", &[&["$crane"]]),
+    ("boxd", &[&["BOXD_API_KEY"], &["BOXD_TOKEN"]]),
+    ("superserve", &[&["SUPERSERVE_API_KEY"]]),
+    ("aca-sandbox", &[&["$az"]]),
 ];
 
 /// Never more than a warning: they also work in ways that cannot be seen from here.
-const SOFT: [&str; 10] =
-    ["ack", "langsmith", "islo", "cwsandbox", "opensandbox", "skypilot", "vercel", "prime", "mosaic", "smol"];
+const SOFT: [&str; 13] = [
+    "ack",
+    "langsmith",
+    "islo",
+    "cwsandbox",
+    "opensandbox",
+    "skypilot",
+    "vercel",
+    "prime",
+    "mosaic",
+    "smol",
+    "sbx",
+    "sail",
+    "boxd",
+];
 
 async fn sandbox_findings(machine: &Machine, provider: &str) -> Vec<Finding> {
     let environment = machine.environment();

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::process::{Redactor, Supervisor};
+use crate::provision::python::Version;
 
 /// The class that the agent file must define.
 pub const AGENT_CLASS: &str = "HarnessAgent";
@@ -35,6 +36,28 @@ pub struct HarborInstall {
     pub python: PathBuf,
     /// Its version.
     pub version: String,
+}
+
+/// What this program was tried with. Harbor changes how it records and grades from one version to the next.
+const TRIED: [Version; 3] = [Version(0, 24, 0), Version(0, 25, 0), Version(0, 26, 0)];
+
+/// The first Harbor that removes the reward files before it grades.
+const CLEARS_REWARDS: Version = Version(0, 26, 0);
+
+impl HarborInstall {
+    /// What a human should know about a version that was never tried: its results may mean something else.
+    pub fn untried(&self) -> Option<String> {
+        if Version::parse(&self.version).is_some_and(|version| TRIED.contains(&version)) {
+            return None;
+        }
+        let tried: Vec<String> = TRIED.iter().map(ToString::to_string).collect();
+        Some(format!("harbor {} was never tried with this program (tried: {})", self.version, tried.join(", ")))
+    }
+
+    /// Whether a reward file that is there after grading was made while the tests ran.
+    pub fn clears_rewards(&self) -> bool {
+        Version::parse(&self.version).is_some_and(|version| version >= CLEARS_REWARDS)
+    }
 }
 
 /// Any Harbor dataset.
@@ -166,6 +189,10 @@ impl BenchmarkRunner for HarborRunner {
 
     fn reports_tokens(&self) -> bool {
         true
+    }
+
+    fn untried(&self) -> Option<String> {
+        self.install.untried()
     }
 
     fn tasks<'a>(

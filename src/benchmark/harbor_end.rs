@@ -1,33 +1,81 @@
 //! How a run ends: what is missing, whose fault that is, and what the user must be told.
 
+use std::path::Path;
+
 use super::harbor_log;
-use super::harbor_result::reason;
-use super::harbor_run::{Run, is_signal};
+use super::harbor_result::{Provider, reason};
+use super::harbor_run::{Run, is_harbors_own, is_signal};
 use super::harbor_watch::{Watch, job_is_finished};
 use super::{RunEvent, RunReport, harbor_job};
 use crate::error::{Error, Result};
 use crate::model::trial::{Outcome, TrialResult};
 use crate::process::Exit;
+use crate::process::signals::Cancel;
 
-/// Exit statuses with which Harbor itself ends: done, failed, wrong usage, interrupted.
-const HARBORS_OWN: [i32; 4] = [0, 1, 2, 130];
+/// A job that ended without all of its results.
+struct End<'a> {
+    exit: Exit,
+    log: &'a str,
+    /// The directory of the agent's files.
+    staging: &'a Path,
+    /// A trial ended with the process, while the agent was at work.
+    cut_off_at_work: bool,
+    /// The job says that it is complete.
+    finished: bool,
+    /// A trial began.
+    began: bool,
+}
+
+impl End<'_> {
+    /// Whether the agent's code, which runs in Harbor's process, ended that process. Never when a signal did, be it one that
+    /// Harbor caught: then the kernel, a human or the machine's end is the cause, whatever lies in the log and in the files.
+    fn agents_doing(&self) -> Option<String> {
+        if is_signal(self.exit) {
+            return None;
+        }
+        if self.cut_off_at_work {
+            return Some(reason::ENDED_HARBOR.into());
+        }
+        // An exception that nobody caught ends Python with 1.
+        let raised = (self.exit.code == 1).then(|| harbor_log::agent_to_blame(self.log, self.staging));
+        if let Some(why) = raised.flatten() {
+            return Some(why);
+        }
+        // Harbor succeeds only with a finished job.
+        let pretended = self.exit.success() && !self.finished;
+        ((!is_harbors_own(self.exit) || pretended) && self.began).then(|| format!("it ended Harbor with {}", self.exit))
+    }
+}
 
 impl<'a> Run<'a> {
     /// Harbor has ended by itself: takes in the rest, and says what is missing and why.
-    pub(super) async fn conclude(mut self, exit: Exit, watch: &mut Watch) -> Result<RunReport> {
-        for finished in watch.look_at_all() {
-            if self.take(&finished).await.is_err() {
-                return Err(Error::infrastructure("nobody takes the trials any more"));
-            }
+    pub(super) async fn conclude(mut self, exit: Exit, watch: &mut Watch, cancel: &Cancel) -> Result<RunReport> {
+        if self.take_rest(watch, cancel).await.is_err() {
+            return Err(Error::infrastructure("nobody takes the trials any more"));
         }
-        self.say_aloud().await;
+        cancel.check()?;
         let finished = job_is_finished(&self.job);
         if self.done < self.total || !finished {
             let log = harbor_log::tail(self.log.path());
-            if let Some(why) = self.agents_doing(exit, watch, &log) {
+            let end = End {
+                exit,
+                log: &log,
+                staging: &self.request.staging,
+                cut_off_at_work: !self.ended.is_empty(),
+                finished,
+                began: watch.began(),
+            };
+            if let Some(why) = end.agents_doing() {
+                for ended in std::mem::take(&mut self.ended) {
+                    if self.settle(&ended, Provider::Unknown).await.is_err() {
+                        return Err(Error::infrastructure("nobody takes the trials any more"));
+                    }
+                }
+                self.say_aloud().await;
                 let why = if self.discreet { None } else { self.quotable(&why) };
                 return self.blame("the agent broke the whole job", why).await;
             }
+            self.say_aloud().await;
             let words = if watch.began() { None } else { self.last_words(&log) };
             let why = match words {
                 Some(words) => format!("ended with {exit} before its first trial ({words})"),
@@ -36,21 +84,16 @@ impl<'a> Run<'a> {
             };
             return Ok(self.report(Some(self.broke_off(&why))));
         }
+        self.say_aloud().await;
         Ok(self.report(self.no_model()))
     }
 
-    /// Whether the agent's code, which runs in Harbor's process, ended that process.
-    pub(super) fn agents_doing(&self, exit: Exit, watch: &Watch, log: &str) -> Option<String> {
-        if self.ended_by_agent {
-            return Some(reason::ENDED_HARBOR.into());
+    async fn take_rest(&mut self, watch: &mut Watch, cancel: &Cancel) -> Result<(), ()> {
+        for finished in watch.look_at_all() {
+            self.take(finished).await?;
         }
-        if let Some(why) = harbor_log::agent_to_blame(log, &self.request.staging) {
-            return Some(why);
-        }
-        let odd = !HARBORS_OWN.contains(&exit.code) && !is_signal(exit);
-        // Harbor succeeds only with a finished job.
-        let pretended = exit.success() && !job_is_finished(&self.job);
-        ((odd || pretended) && watch.began()).then(|| format!("it ended Harbor with {exit}"))
+        self.look_into_claims(cancel).await?;
+        self.settle_unknown().await
     }
 
     /// Every missing trial is the agent's fault: crashing Harbor must never raise a score.
@@ -91,9 +134,16 @@ impl<'a> Run<'a> {
     pub(super) async fn say_aloud(&self) {
         let quiet = [reason::ENDED_HARBOR, reason::CANCELLED];
         for (reason, count) in self.reasons.iter().filter(|(reason, _)| !quiet.contains(reason)) {
-            let message = format!("{count} of {} trials: {reason}", self.total);
+            let claims = if *reason == reason::UNCONFIRMED { self.named_claims() } else { String::new() };
+            let message = format!("{count} of {} trials: {reason}{claims}", self.total);
             let _ = self.sink.send(RunEvent::Log { warning: true, message }).await;
         }
+    }
+
+    /// ` (3 x ApiGaveUpError)`: a human should see what was not believed.
+    fn named_claims(&self) -> String {
+        let named: Vec<String> = self.claims.iter().map(|(claim, count)| format!("{count} x {claim}")).collect();
+        format!(" ({})", named.join(", "))
     }
 
     /// A run in which no model did anything, and why.
@@ -145,6 +195,7 @@ impl<'a> Run<'a> {
 
     /// Sandboxes that a killed Harbor may have left.
     pub(super) async fn name_leftovers(&self, exit: Exit, watch: &Watch) {
+        // After one SIGINT or SIGTERM Harbor has closed them.
         if !is_signal(exit) || exit.code == 128 + 2 || exit.code == 128 + 15 {
             return;
         }
@@ -152,5 +203,43 @@ impl<'a> Run<'a> {
         if let Some(message) = harbor_job::leftovers(&self.runner.job.env_provider, &trials, !self.discreet) {
             let _ = self.sink.send(RunEvent::Log { warning: true, message }).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACEBACK: &str = "Traceback (most recent call last):\n  File \"/staging/agent/agent.py\", line 9, in run\n    x()\n\
+                             ValueError: said quietly\n";
+
+    fn end(code: i32) -> End<'static> {
+        let staging = Path::new("/staging");
+        End { exit: Exit { code }, log: TRACEBACK, staging, cut_off_at_work: true, finished: false, began: true }
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_a_signal() {
+        // SIGHUP, SIGINT and SIGTERM that Harbor caught (once or twice), SIGKILL of Harbor or of its watcher, SIGTERM.
+        for code in [129, 130, 137, 143] {
+            assert_eq!(end(code).agents_doing(), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn who_ends_the_process_otherwise_is_blamed() {
+        for code in [0, 1, 2, 7, 255] {
+            assert_eq!(end(code).agents_doing().as_deref(), Some(reason::ENDED_HARBOR), "{code}");
+        }
+        let raised = |code| End { cut_off_at_work: false, ..end(code) };
+        assert_eq!(raised(1).agents_doing().as_deref(), Some("ValueError: said quietly"));
+        // Survived: an exit status of 2 is not how Python ends after an exception.
+        assert_eq!(raised(2).agents_doing(), None);
+        let quiet = |code| End { log: "", ..raised(code) };
+        assert_eq!(quiet(1).agents_doing(), None);
+        assert_eq!(quiet(0).agents_doing().as_deref(), Some("it ended Harbor with exit status 0"));
+        assert_eq!(quiet(7).agents_doing().as_deref(), Some("it ended Harbor with exit status 7"));
+        assert_eq!(End { finished: true, ..quiet(0) }.agents_doing(), None);
+        assert_eq!(End { began: false, ..quiet(7) }.agents_doing(), None);
     }
 }

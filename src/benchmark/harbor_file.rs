@@ -45,7 +45,27 @@ pub struct TrialFile {
     pub verifier: Option<Phase>,
     /// One for each step, of tasks that have several.
     #[serde(default)]
-    pub step_results: Option<Vec<Value>>,
+    pub step_results: Option<Vec<StepFile>>,
+}
+
+/// One step of a task that has several. Its exception is here only: the trial's own may be null.
+#[derive(Debug, Deserialize)]
+pub struct StepFile {
+    /// What the agent put into its context.
+    #[serde(default)]
+    pub agent_result: Option<AgentResult>,
+    /// What the grader said about the step.
+    #[serde(default)]
+    pub verifier_result: Option<VerifierResult>,
+    /// What went wrong in it.
+    #[serde(default)]
+    pub exception_info: Option<ExceptionInfo>,
+    /// The agent at work.
+    #[serde(default)]
+    pub agent_execution: Option<Phase>,
+    /// Grading.
+    #[serde(default)]
+    pub verifier: Option<Phase>,
 }
 
 /// The configuration of a trial, as far as it matters.
@@ -91,6 +111,17 @@ pub struct AgentResult {
     model_usage: Option<BTreeMap<String, ModelUsage>>,
 }
 
+impl AgentResult {
+    fn models(&self, one: fn(&ModelUsage) -> Option<u64>) -> Option<u64> {
+        self.model_usage.iter().flat_map(BTreeMap::values).filter_map(one).reduce(u64::saturating_add)
+    }
+
+    fn cost(&self) -> Option<f64> {
+        let models = self.model_usage.iter().flat_map(BTreeMap::values);
+        self.cost_usd.or_else(|| models.filter_map(|usage| usage.cost_usd).reduce(|a, b| a + b))
+    }
+}
+
 /// Use of one model, read by Harbor from a trajectory.
 #[derive(Debug, Default, Deserialize)]
 struct ModelUsage {
@@ -122,6 +153,30 @@ pub struct ExceptionInfo {
     /// Where it came from.
     #[serde(default)]
     pub exception_traceback: String,
+    /// When Harbor noted it.
+    #[serde(default)]
+    pub occurred_at: Option<String>,
+}
+
+impl ExceptionInfo {
+    /// Whether it was noted before the tests began. Since 0.26 Harbor grades after most exceptions of an agent, and keeps
+    /// the agent's one when grading fails, too: only the time says whose it is.
+    fn precedes(&self, verifier: Option<&Phase>) -> bool {
+        let Some(tests) = verifier else { return true };
+        match (tests.started_at.as_deref().and_then(time), self.occurred_at.as_deref().and_then(time)) {
+            (Some(tests), Some(own)) => own <= tests,
+            _ => false,
+        }
+    }
+}
+
+/// An exception out of the agent's `run()`.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentFailure<'a> {
+    /// The exception.
+    pub info: &'a ExceptionInfo,
+    /// How long the agent had been at work, in seconds; `None` in a step of several.
+    pub took: Option<f64>,
 }
 
 /// One phase of a trial.
@@ -140,9 +195,12 @@ impl Phase {
     }
 }
 
+fn time(text: &str) -> Option<DateTime<FixedOffset>> {
+    DateTime::parse_from_rfc3339(text).ok()
+}
+
 fn seconds_between(start: &str, end: &str) -> Option<f64> {
-    let parse = |text: &str| DateTime::<FixedOffset>::parse_from_rfc3339(text).ok();
-    let seconds = parse(end)?.signed_duration_since(parse(start)?).as_seconds_f64();
+    let seconds = time(end)?.signed_duration_since(time(start)?).as_seconds_f64();
     (seconds >= 0.0).then_some(seconds)
 }
 
@@ -166,17 +224,51 @@ impl TrialFile {
         [Some(self.task_name.as_str()), task.name.as_deref(), directory, plain].into_iter().flatten()
     }
 
-    /// Tokens read, tokens written, and US dollars, as far as the agent said.
+    /// Tokens read, tokens written, and US dollars, as far as the agent said; of several steps the sums.
     pub fn usage(&self) -> (Option<u64>, Option<u64>, Option<f64>) {
-        let Some(result) = &self.agent_result else { return (None, None, None) };
-        let models = || result.model_usage.iter().flat_map(BTreeMap::values);
-        let sum = |one: fn(&ModelUsage) -> Option<u64>| models().filter_map(one).reduce(u64::saturating_add);
-        let cost = || models().filter_map(|usage| usage.cost_usd).reduce(|a, b| a + b);
+        let steps = || self.steps().iter().filter_map(|step| step.agent_result.as_ref());
+        let said: Vec<&AgentResult> = match &self.agent_result {
+            Some(result) => vec![result],
+            None => steps().collect(),
+        };
+        let sum = |one: fn(&AgentResult) -> Option<u64>| {
+            said.iter().filter_map(|result| one(result)).reduce(u64::saturating_add)
+        };
+        let cost = said.iter().filter_map(|result| result.cost()).reduce(|a, b| a + b);
         (
-            result.n_input_tokens.or_else(|| sum(|usage| usage.n_input_tokens)),
-            result.n_output_tokens.or_else(|| sum(|usage| usage.n_output_tokens)),
-            result.cost_usd.or_else(cost).filter(|cost| cost.is_finite() && *cost >= 0.0),
+            sum(|result| result.n_input_tokens.or_else(|| result.models(|usage| usage.n_input_tokens))),
+            sum(|result| result.n_output_tokens.or_else(|| result.models(|usage| usage.n_output_tokens))),
+            cost.filter(|cost| cost.is_finite() && *cost >= 0.0),
         )
+    }
+
+    /// The steps of a task that has several.
+    pub fn steps(&self) -> &[StepFile] {
+        self.step_results.as_deref().unwrap_or_default()
+    }
+
+    /// Exceptions out of the agent's `run()`, of all steps.
+    pub fn agent_failures(&self) -> impl Iterator<Item = AgentFailure<'_>> {
+        let own = self.exception_info.as_ref().zip(self.agent_execution.as_ref());
+        let own = own.filter(|(info, _)| info.precedes(self.verifier.as_ref()));
+        let own = own.map(|(info, phase)| AgentFailure { info, took: phase.seconds() });
+        let steps = self.steps().iter().filter(|step| step.agent_execution.is_some());
+        let steps =
+            steps.filter_map(|step| step.exception_info.as_ref().filter(|i| i.precedes(step.verifier.as_ref())));
+        own.into_iter().chain(steps.map(|info| AgentFailure { info, took: None }))
+    }
+
+    /// An exception of a step that is not the agent's: of its preparation, or of its tests.
+    pub fn step_failure(&self) -> Option<(&StepFile, &ExceptionInfo)> {
+        self.steps().iter().find_map(|step| {
+            let info = step.exception_info.as_ref()?;
+            (step.agent_execution.is_none() || !info.precedes(step.verifier.as_ref())).then_some((step, info))
+        })
+    }
+
+    /// Whether the agent was at work at all.
+    fn agent_began(&self) -> bool {
+        self.agent_execution.is_some() || self.steps().iter().any(|step| step.agent_execution.is_some())
     }
 
     /// The class of the exception, or an empty text.
@@ -191,6 +283,7 @@ impl TrialFile {
 
     /// True when `run()` ended Harbor's whole process, as `sys.exit()` does: neither grade nor exception.
     pub fn ended_harbor(&self) -> bool {
-        self.verifier_result.is_none() && self.exception_info.is_none() && self.agent_execution.is_some()
+        let raised = self.exception_info.is_some() || self.steps().iter().any(|step| step.exception_info.is_some());
+        self.verifier_result.is_none() && !raised && self.agent_began()
     }
 }

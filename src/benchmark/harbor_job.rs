@@ -186,6 +186,7 @@ mod tests {
             verifier_timeout_sec: Some(40.0),
             build_timeout_sec: None,
             steps: Some(1),
+            tests_write_json: None,
         }
     }
 

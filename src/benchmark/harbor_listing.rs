@@ -22,6 +22,9 @@ const TIME: Duration = Duration::from_secs(3600);
 /// About 50,000 tasks.
 const OUTPUT: usize = 64 * 1024 * 1024;
 
+/// Changes when the listing program says more than before: then what was kept is listed anew.
+const FORMAT: u32 = 2;
+
 /// Where the tasks come from. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dataset {
@@ -89,6 +92,9 @@ pub struct Task {
     pub build_timeout_sec: Option<f64>,
     /// Steps of the agent, at least 1.
     pub steps: Option<u32>,
+    /// Whether its tests write `reward.json`; `None` when their text does not tell.
+    #[serde(default)]
+    pub tests_write_json: Option<bool>,
 }
 
 /// All tasks of a dataset.
@@ -218,7 +224,7 @@ impl Lister<'_> {
     fn kept(&self, dataset: &Dataset) -> Result<Option<PathBuf>> {
         let name = match dataset {
             Dataset::Local(_) => return Ok(None),
-            other => hash(serde_json::json!([other.protocol()?, self.version]).to_string().as_bytes()),
+            other => hash(serde_json::json!([other.protocol()?, self.version, FORMAT]).to_string().as_bytes()),
         };
         Ok(Some(self.state.join(format!("tasks-{}.json", &name[..16]))))
     }

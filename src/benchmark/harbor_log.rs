@@ -39,14 +39,32 @@ pub(super) fn agent_to_blame(log: &str, staging: &Path) -> Option<String> {
         return log.lines().rev().take(5).find(blames).map(|line| line.trim().to_owned());
     };
     let traceback = &log[start..];
+    if !ends_the_log(log, start) {
+        return None;
+    }
     let staged = staging.to_string_lossy();
     let own = traceback.contains(&format!("\"{staged}/"))
         || ["create_agent_from_import_path", "_import_agent_class"].iter().any(|call| traceback.contains(call));
     let message = || {
         let mut lines = traceback.lines().map(|line| line.trim_matches([' ', '|', '+', '-']));
-        lines.rfind(|line| !line.is_empty() && !line.starts_with('^')).unwrap_or(last).to_owned()
+        lines.rfind(|line| !line.is_empty() && !line.starts_with('^') && !is_drawn(line)).unwrap_or(last).to_owned()
     };
     own.then(message)
+}
+
+/// Whether nothing was said after the traceback that begins at `start`, so that it is what ended the process. One that an
+/// agent only logged is followed by whatever came next.
+fn ends_the_log(log: &str, start: usize) -> bool {
+    // Of a group of exceptions everything is framed; else a line without indentation is the exception itself.
+    let framed = log[..start].rsplit('\n').next().is_some_and(|before| before.contains('|'));
+    let plain = |line: &&str| !line.trim().is_empty() && !line.starts_with([' ', '\t', '|', '+']);
+    let mut rest = log[start..].lines().skip(1).filter(plain);
+    (framed || rest.next().is_some()) && rest.all(is_drawn)
+}
+
+/// The bar that Harbor draws on stdout: it arrives when its buffer is written out, at the very end.
+fn is_drawn(line: &str) -> bool {
+    line.contains("Running trials...") || line.contains('\u{2501}')
 }
 
 /// The last line that says something, for a job that did not even start.
@@ -122,6 +140,24 @@ KeyError: 'an earlier one that was survived'
             CONSTRUCTOR
         );
         assert_eq!(agent_to_blame(&survived, staging), None);
+    }
+
+    #[test]
+    fn a_traceback_that_the_agent_only_logged_blames_nobody() {
+        let staging = Path::new("/state/staging/abc");
+        let logged = "Traceback (most recent call last):\n  File \"/state/staging/abc/agent/agent.py\", line 9, in run\n    \
+            x()\nValueError: caught\n";
+        assert!(agent_to_blame(logged, staging).is_some(), "the last thing that was said");
+        assert_eq!(agent_to_blame(&format!("{logged}step 7: ls\n"), staging), None);
+        assert_eq!(agent_to_blame(&format!("{logged}Error: no space left on device\n"), staging), None);
+        // Harbor's own output may come late.
+        let bar = "\u{2826} 0/1 Running trials...    0:00:00 -:--:--\n";
+        assert_eq!(agent_to_blame(&format!("{logged}{bar}"), staging).as_deref(), Some("ValueError: caught"));
+        assert_eq!(agent_to_blame(&format!("{CONSTRUCTOR}{bar}"), staging).as_deref(), Some("ValueError: ctor bad"));
+        // A text of several lines.
+        let long = "Traceback (most recent call last):\n  File \"/state/staging/abc/agent/agent.py\", line 9, in x\n\
+            ValidationError: 2 errors\n  name\n    Field required\n";
+        assert!(agent_to_blame(long, staging).is_some());
     }
 
     #[test]

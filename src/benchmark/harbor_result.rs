@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::harbor_file::{ExceptionInfo, Phase, TrialFile, VerifierResult};
+use super::harbor_exception::{provider_failure, raised_by_sandbox, sandbox_failed};
+use super::harbor_file::{AgentFailure, ExceptionInfo, Phase, StepFile, TrialFile, VerifierResult};
 use crate::model::trial::{Outcome, PASS_THRESHOLD};
 
 /// What `result.json` does not say.
@@ -13,12 +14,42 @@ use crate::model::trial::{Outcome, PASS_THRESHOLD};
 pub struct Facts {
     /// `verifier/reward.json` exists.
     pub reward_json: bool,
-    /// `verifier/reward.txt` exists.
+    /// `verifier/reward.txt` lies beside it.
     pub reward_txt: bool,
+    /// Whether the task's own tests write `reward.json`; `None`: their text does not tell.
+    pub tests_write_json: Option<bool>,
+    /// Harbor removed both files before it graded, as it does since 0.26.
+    pub cleared: bool,
     /// `verifier/test-stdout.txt` exists: Harbor itself writes it whenever the tests ran.
     pub test_output: bool,
     /// The agent's limit in seconds, when it has one.
     pub limit: Option<f64>,
+    /// What this program saw of the model's provider when the trial ended.
+    pub provider: Provider,
+}
+
+/// What this program itself saw of the model's provider. An exception's class and traceback are the agent's word: its code
+/// runs in Harbor's process and can raise whatever it likes, or call a dead address.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Nothing: nobody asked, or no model is configured.
+    #[default]
+    Unknown,
+    /// It answers.
+    Answers,
+    /// It does not, for this reason.
+    Fails(&'static str),
+}
+
+impl Facts {
+    /// A `reward.json` that is not the tests'. Harbor prefers it to `reward.txt`.
+    fn is_forged(&self) -> bool {
+        self.reward_json
+            && match self.tests_write_json {
+                Some(theirs) => !theirs,
+                None => self.reward_txt && !self.cleared,
+            }
+    }
 }
 
 /// What a trial is evidence of.
@@ -38,7 +69,14 @@ pub struct Judgement {
 pub mod reason {
     /// A reward that the tests cannot have given.
     pub const FORGED: &str =
-        "reward.json lies beside the tests' own reward.txt: the agent may have written it; not counted";
+        "reward.json lies beside what the task's tests write: the agent put it there, which counts as 0";
+    /// A provider's failure that only the agent saw.
+    pub const UNCONFIRMED: &str = "the agent blames the model's provider, but no trouble was seen from here when its trial \
+                                   ended: counted as the agent's own error";
+    /// The sandbox failed.
+    pub const SANDBOX: &str = "the sandbox failed while the agent was at work";
+    /// An exception of the agent.
+    pub const RAISED: &str = "run() raised an exception";
     /// The tests left no output.
     pub const NOT_GRADED: &str = "there is a reward, but no output of tests: grading was bypassed; not counted";
     /// `sys.exit()` and the like.
@@ -63,17 +101,85 @@ pub mod reason {
 
 /// Says what a trial is evidence of.
 pub fn judge(file: &TrialFile, facts: Facts) -> Judgement {
-    let result = match &file.verifier_result {
+    let failed = file.agent_failures().find_map(|failure| agent_failed(file, facts, failure));
+    let result = failed.unwrap_or_else(|| match &file.verifier_result {
         Some(verifier) => graded(file, verifier, facts),
-        None => ungraded(file),
-    };
+        None => ungraded(file, facts),
+    });
     let note = result.note.or_else(|| said(file));
     Judgement { note, ..result }
 }
 
+/// The trouble with the model's provider that the trial's agent claims, and the class it claims it with. Nothing but a
+/// claim: see [`Provider`].
+pub fn provider_claim(file: &TrialFile) -> Option<(&'static str, &str)> {
+    file.agent_failures()
+        .find_map(|failure| Some((provider_failure(failure.info)?, failure.info.exception_type.as_str())))
+}
+
+/// What an exception out of `run()` means; `None` where the tests decide. Harbor 0.24 grades only after exceptions of some
+/// classes, 0.26 after most: the outcome must not depend on that.
+fn agent_failed(file: &TrialFile, facts: Facts, failure: AgentFailure<'_>) -> Option<Judgement> {
+    let (info, kind) = (failure.info, failure.info.exception_type.as_str());
+    let is_graded = file.verifier_result.is_some();
+    if kind == "CancelledError" {
+        return Some(none(Outcome::InfraError, reason::CANCELLED));
+    }
+    if let Some(claim) = provider_failure(info) {
+        return match facts.provider {
+            Provider::Fails(seen) => Some(none(Outcome::InfraError, seen)),
+            // Work that the tests confirm is nothing to gain by cheating; of several steps, only some were worked on.
+            _ if has_reward(file) && file.steps().is_empty() && claim != reason::MCP && is_harbors(kind) => None,
+            _ => Some(none(Outcome::AgentError, reason::UNCONFIRMED)),
+        };
+    }
+    if kind == "AgentTimeoutError" {
+        if is_graded {
+            return None;
+        }
+        // Anybody can give a class that name: Harbor's own comes when the limit is over.
+        let late = |limit: f64| failure.took.is_none_or(|took| took >= 0.8 * limit - 1.0);
+        return Some(match facts.limit.is_some_and(late) {
+            true => Judgement {
+                outcome: Outcome::AgentTimeout,
+                reward: None,
+                reason: Some("the agent ran out of time and was not graded"),
+                note: None,
+            },
+            false => none(Outcome::AgentError, reason::RAISED),
+        });
+    }
+    if GRADED_EXITS.contains(&kind) && is_graded {
+        return None;
+    }
+    let outcome = if sandbox_failed(file, info) { Outcome::InfraError } else { Outcome::AgentError };
+    Some(none(outcome, if outcome == Outcome::InfraError { reason::SANDBOX } else { reason::RAISED }))
+}
+
+/// Ways for an agent to end after which the tests decide, in every version of Harbor.
+const GRADED_EXITS: [&str; 6] = [
+    "NonZeroAgentExitCodeError",
+    "ContextWindowExceededError",
+    "ContextLengthExceededError",
+    "OutputTokenExceededError",
+    "OutputLengthExceededError",
+    "AgentSafetyRefusalError",
+];
+
+/// Whether a claim has one of the names after which every version of Harbor grades.
+fn is_harbors(kind: &str) -> bool {
+    kind.starts_with("Api") || matches!(kind, "UnknownApiError" | "NetworkConnectionError")
+}
+
+fn has_reward(file: &TrialFile) -> bool {
+    let rewards = file.verifier_result.as_ref().and_then(|result| result.rewards.as_ref());
+    rewards.and_then(|rewards| rewards.get("reward")).and_then(Value::as_f64).is_some_and(|reward| reward > 0.0)
+}
+
 /// `KeyError: 'x'`, when there was an exception.
 fn said(file: &TrialFile) -> Option<String> {
-    let info = file.exception_info.as_ref()?;
+    let steps = || file.steps().iter().find_map(|step| step.exception_info.as_ref());
+    let info = file.exception_info.as_ref().or_else(steps)?;
     Some(match info.exception_message.trim() {
         "" => info.exception_type.clone(),
         message => format!("{}: {message}", info.exception_type),
@@ -86,11 +192,11 @@ fn none(outcome: Outcome, reason: &'static str) -> Judgement {
 }
 
 fn graded(file: &TrialFile, verifier: &VerifierResult, facts: Facts) -> Judgement {
-    if let Some(reason) = provider_failure(file) {
-        return none(Outcome::InfraError, reason);
+    if facts.is_forged() {
+        return none(Outcome::AgentError, reason::FORGED);
     }
-    if facts.reward_json && facts.reward_txt {
-        return none(Outcome::VerifierError, reason::FORGED);
+    if let Some((step, info)) = file.step_failure() {
+        return step_failed(file, step, info);
     }
     if !facts.test_output {
         return none(Outcome::VerifierError, reason::NOT_GRADED);
@@ -124,6 +230,10 @@ fn graded(file: &TrialFile, verifier: &VerifierResult, facts: Facts) -> Judgemen
         let outcome = if value > 0.0 { scored } else { Outcome::AgentTimeout };
         return score(outcome, Some("the agent ran out of time"), None);
     }
+    if file.agent_failures().any(|failure| failure.info.exception_type == "AgentTimeoutError") {
+        let outcome = if value > 0.0 { scored } else { Outcome::AgentTimeout };
+        return score(outcome, Some("the agent ran out of time in one of the steps"), None);
+    }
     if let (Some(took), Some(limit), None) = (took, facts.limit, &file.exception_info)
         && took > 1.5 * limit + 10.0
     {
@@ -138,123 +248,51 @@ fn limit_in(message: &str) -> Option<f64> {
     message.split_whitespace().find_map(|word| word.parse().ok())
 }
 
-fn ungraded(file: &TrialFile) -> Judgement {
+fn ungraded(file: &TrialFile, facts: Facts) -> Judgement {
+    if facts.is_forged() {
+        return none(Outcome::AgentError, reason::FORGED);
+    }
     let Some(info) = &file.exception_info else {
-        return match file.agent_execution {
-            Some(_) => none(Outcome::AgentError, reason::ENDED_HARBOR),
-            None => none(Outcome::InfraError, reason::CANCELLED),
+        if let Some((step, info)) = file.step_failure() {
+            return step_failed(file, step, info);
+        }
+        return match file.ended_harbor() {
+            true => none(Outcome::AgentError, reason::ENDED_HARBOR),
+            false => none(Outcome::InfraError, reason::CANCELLED),
         };
     };
     if info.exception_type == "CancelledError" {
         return none(Outcome::InfraError, reason::CANCELLED);
     }
-    if let Some(reason) = provider_failure(file) {
-        return none(Outcome::InfraError, reason);
-    }
-    let sandbox = raised_by_sandbox(file, info);
     match (&file.agent_setup, &file.agent_execution, &file.verifier) {
         (None, _, _) => none(Outcome::InfraError, "the sandbox did not start"),
+        (Some(_), None, _) if !file.steps().is_empty() => {
+            none(Outcome::InfraError, "Harbor or the sandbox failed between the steps of the task")
+        }
         (Some(_), None, _) => none(Outcome::AgentError, "setup() of the agent failed or did not end"),
-        (_, Some(_), None) if info.exception_type == "AgentTimeoutError" => Judgement {
-            outcome: Outcome::AgentTimeout,
-            reward: None,
-            reason: Some("the agent ran out of time and was not graded"),
-            note: None,
-        },
-        (_, Some(_), None) if sandbox && !info.exception_message.starts_with("Command timed out") => {
-            none(Outcome::InfraError, "the sandbox failed while the agent was at work")
-        }
-        (_, Some(_), None) => none(Outcome::AgentError, "run() raised an exception"),
-        (_, _, Some(_)) => match info.exception_type.as_str() {
-            "VerifierTimeoutError" => none(Outcome::VerifierError, "the tests did not end in time"),
-            "RewardFileNotFoundError" => none(Outcome::VerifierError, "the tests wrote no reward"),
-            "RewardFileEmptyError" => none(Outcome::VerifierError, "the tests wrote an empty reward"),
-            "VerifierOutputParseError" => none(Outcome::VerifierError, "the tests wrote a reward that makes no sense"),
-            "DownloadVerifierDirError" | "AddTestsDirError" => {
-                none(Outcome::InfraError, "the sandbox failed while the tests ran")
-            }
-            _ if sandbox => none(Outcome::InfraError, "the sandbox failed while the tests ran"),
-            _ => none(Outcome::VerifierError, "grading failed"),
-        },
+        // Whatever `run()` raised is judged already.
+        _ => grading_failed(file, info),
     }
 }
 
-/// Why the model could not be asked, when an exception says that it could not.
-fn provider_failure(file: &TrialFile) -> Option<&'static str> {
-    let info = file.exception_info.as_ref()?;
-    let (kind, message) = (info.exception_type.as_str(), info.exception_message.as_str());
-    match kind {
-        "AgentAuthenticationError" => return Some(reason::AUTHENTICATION),
-        "ModelNotFoundError" | "ApiProviderResourceNotFoundError" => return Some(reason::MODEL),
-        "NetworkConnectionError" | "ApiConnectionError" | "ApiConnectionClosedError" => return Some(reason::NETWORK),
-        "ApiRateLimitError" => return Some(reason::RATE),
-        "ApiUsageLimitError" => return Some(reason::QUOTA),
-        _ if kind.starts_with("Api") && kind.ends_with("Error") || kind == "UnknownApiError" => {
-            return Some(if message.contains("No module named 'mcp'") { reason::MCP } else { reason::API });
-        }
-        _ => {}
-    }
-    // An agent that does not translate its exceptions raises those of the client library. Only where that library raised
-    // them: anybody can give a class such a name.
-    let frame = last_file(&info.exception_traceback)?;
-    if !CLIENTS.iter().any(|client| frame.contains(&format!("/site-packages/{client}/"))) {
-        return None;
-    }
-    match kind {
-        "AuthenticationError" | "PermissionDeniedError" => Some(reason::AUTHENTICATION),
-        "NotFoundError" => Some(reason::MODEL),
-        "APIConnectionError" if message.contains("No module named 'mcp'") => Some(reason::MCP),
-        "APIConnectionError" | "APITimeoutError" | "Timeout" => Some(reason::NETWORK),
-        "RateLimitError" => Some(reason::RATE),
-        "BudgetExceededError" => Some(reason::QUOTA),
-        "APIError" | "APIStatusError" | "InternalServerError" | "ServiceUnavailableError" | "OverloadedError" => {
-            Some(reason::API)
-        }
-        _ => None,
+/// A step that the agent did not fail: its preparation, or its tests.
+fn step_failed(file: &TrialFile, step: &StepFile, info: &ExceptionInfo) -> Judgement {
+    match step.agent_execution {
+        None => none(Outcome::InfraError, "a step of the task could not be prepared"),
+        Some(_) => grading_failed(file, info),
     }
 }
 
-/// Client libraries of models.
-const CLIENTS: [&str; 4] = ["litellm", "openai", "anthropic", "google/genai"];
-
-/// Client libraries of sandboxes.
-const SANDBOX_CLIENTS: [&str; 20] = [
-    "beam",
-    "beta9",
-    "blaxel",
-    "boto3",
-    "botocore",
-    "daytona",
-    "daytona_sdk",
-    "docker",
-    "e2b",
-    "hyperbrowser",
-    "islo",
-    "kubernetes",
-    "langsmith",
-    "modal",
-    "novita_sandbox",
-    "prime_sandboxes",
-    "runloop_api_client",
-    "sky",
-    "tensorlake",
-    "vercel",
-];
-
-/// Whether the exception was raised in an environment of Harbor, in the configured one, or in a provider's library.
-fn raised_by_sandbox(file: &TrialFile, info: &ExceptionInfo) -> bool {
-    let Some(path) = last_file(&info.exception_traceback) else { return false };
-    if path.contains("/harbor/environments/")
-        || SANDBOX_CLIENTS.iter().any(|client| path.contains(&format!("/site-packages/{client}/")))
-    {
-        return true;
+fn grading_failed(file: &TrialFile, info: &ExceptionInfo) -> Judgement {
+    match info.exception_type.as_str() {
+        "VerifierTimeoutError" => none(Outcome::VerifierError, "the tests did not end in time"),
+        "RewardFileNotFoundError" => none(Outcome::VerifierError, "the tests wrote no reward"),
+        "RewardFileEmptyError" => none(Outcome::VerifierError, "the tests wrote an empty reward"),
+        "VerifierOutputParseError" => none(Outcome::VerifierError, "the tests wrote a reward that makes no sense"),
+        "DownloadVerifierDirError" | "AddTestsDirError" => {
+            none(Outcome::InfraError, "the sandbox failed while the tests ran")
+        }
+        _ if raised_by_sandbox(file, info) => none(Outcome::InfraError, "the sandbox failed while the tests ran"),
+        _ => none(Outcome::VerifierError, "grading failed"),
     }
-    let module = file.config.environment.import_path.as_deref().and_then(|import| import.split(':').next());
-    module.is_some_and(|module| path.ends_with(&format!("/{}.py", module.replace('.', "/"))))
-}
-
-/// The file of the last frame of a Python traceback.
-fn last_file(traceback: &str) -> Option<&str> {
-    let line = traceback.lines().rev().find(|line| line.trim_start_matches([' ', '|']).starts_with("File \""))?;
-    line.split('"').nth(1)
 }

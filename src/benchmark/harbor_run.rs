@@ -8,9 +8,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::harbor::{HarborRunner, is_held_out};
+use super::harbor_exception::known_claim;
 use super::harbor_file::TrialFile;
 use super::harbor_listing::{Listing, Task};
-use super::harbor_result::{Facts, Judgement, judge};
+use super::harbor_probe::Probe;
+use super::harbor_result::{Facts, Judgement, Provider, judge, provider_claim, reason};
 use super::harbor_trial::{self, Keep};
 use super::harbor_watch::{Finished, Watch};
 use super::{RunEvent, RunReport, RunRequest, Sink, harbor_job, harbor_log, protocol_line};
@@ -46,7 +48,15 @@ pub(super) struct Run<'a> {
     pub(super) total: u64,
     pub(super) without_evidence: u64,
     pub(super) any_token: bool,
-    pub(super) ended_by_agent: bool,
+    /// Trials that ended with Harbor's process, neither graded nor with an exception.
+    pub(super) ended: Vec<Finished>,
+    /// Trials whose agent blames the model's provider, and that nobody has looked into.
+    suspects: Vec<Finished>,
+    /// The same, where nothing could be learned.
+    unknown: Vec<Finished>,
+    probe: Probe,
+    /// What agents claimed in vain, with the number of trials.
+    pub(super) claims: BTreeMap<String, u64>,
 }
 
 /// Why Harbor was stopped.
@@ -86,7 +96,11 @@ impl<'a> Run<'a> {
             done: 0,
             without_evidence: 0,
             any_token: false,
-            ended_by_agent: false,
+            ended: Vec::new(),
+            suspects: Vec::new(),
+            unknown: Vec::new(),
+            probe: Probe::default(),
+            claims: BTreeMap::new(),
         })
     }
 
@@ -139,7 +153,7 @@ impl<'a> Run<'a> {
                 let why = format!("was stopped after {seconds} s, more than all limits of its trials allow");
                 Ok(self.report(Some(self.broke_off(&why))))
             }
-            Ok(exit) => self.conclude(exit, &mut watch).await,
+            Ok(exit) => self.conclude(exit, &mut watch, cancel).await,
         }
     }
 
@@ -169,14 +183,21 @@ impl<'a> Run<'a> {
             };
         }
         text.lines().for_each(|line| self.log.line(line));
-        let silent = text.trim().is_empty() && !is_signal(said.exit);
-        let blamed = harbor_log::agent_to_blame(&text, &self.request.staging);
-        if let Some(why) = blamed.or_else(|| silent.then(|| format!("it ended Harbor with {}", said.exit))) {
+        let blamed = match is_signal(said.exit) {
+            true => None,
+            false => harbor_log::agent_to_blame(&text, &self.request.staging),
+        };
+        // Harbor ends with a success only after it has said so, and with few other statuses.
+        let odd = said.exit.success() || !is_harbors_own(said.exit) && !is_signal(said.exit);
+        let odd = odd || text.trim().is_empty() && !is_signal(said.exit);
+        if let Some(why) = blamed.or_else(|| odd.then(|| format!("it ended Harbor with {}", said.exit))) {
             // Nothing has run, so nothing of a task can be in it, unless the agent put it there.
             let why = self.quotable(&why);
             return self.blame("the agent cannot be imported", why).await.map(Some);
         }
-        let why = self.last_words(&text).unwrap_or_else(|| said.exit.to_string());
+        // The reason is on stderr; since 0.25 stdout ends with a table and a notice in any case.
+        let streams = [&said.stderr, &said.stdout].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let why = streams.iter().find_map(|text| self.last_words(text)).unwrap_or_else(|| said.exit.to_string());
         Err(Error::infrastructure(format!("Harbor refuses the job: {why}"))
             .hint("`autoharness doctor` says what is missing here."))
     }
@@ -202,9 +223,13 @@ impl<'a> Run<'a> {
             // one that failed.
             let found = if stop.is_some() { watch.look_at_all() } else { watch.look() };
             for finished in found {
-                if self.take(&finished).await.is_err() {
+                if self.take(finished).await.is_err() {
                     return Ok(Err(Stop::NobodyListens));
                 }
+            }
+            // Now, while the trouble lasts if there is any.
+            if self.look_into_claims(cancel).await.is_err() {
+                return Ok(Err(Stop::NobodyListens));
             }
             if let Some(stop) = stop {
                 return Ok(Err(stop));
@@ -212,20 +237,70 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Asks the model's provider about trials whose agent blames it.
+    pub(super) async fn look_into_claims(&mut self, cancel: &Cancel) -> Result<(), ()> {
+        if self.suspects.is_empty() {
+            return Ok(());
+        }
+        // After a signal nobody is asked: these trials are run again.
+        let Ok(seen) = self.probe.ask(self.runner, cancel).await else { return Ok(()) };
+        for suspect in std::mem::take(&mut self.suspects) {
+            match seen {
+                Provider::Unknown => self.unknown.push(suspect),
+                _ => self.settle(&suspect, seen).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges what could not be looked into. A run that is nothing but such trials, without a single token, shows the
+    /// trouble by itself; among others they are the agent's word only.
+    pub(super) async fn settle_unknown(&mut self) -> Result<(), ()> {
+        let unknown = std::mem::take(&mut self.unknown);
+        let silent = |trial: &Finished| matches!(trial.file.usage(), (None | Some(0), None | Some(0), _));
+        let is_whole_run = unknown.len() as u64 == self.total && unknown.iter().all(silent);
+        for trial in unknown {
+            let seen = match provider_claim(&trial.file) {
+                Some((claim, _)) if is_whole_run => Provider::Fails(claim),
+                _ => Provider::Unknown,
+            };
+            self.settle(&trial, seen).await?;
+        }
+        Ok(())
+    }
+
+    /// Judges one trial and passes it on, unless that must wait.
+    pub(super) async fn take(&mut self, finished: Finished) -> Result<(), ()> {
+        let file = &finished.file;
+        if self.expected(file).is_none() {
+            self.untrusted = true;
+        } else if file.ended_harbor() {
+            // Whose fault that is turns out when Harbor has ended: a signal leaves the same file.
+            self.ended.push(finished);
+        } else if file.is_cancelled() {
+            // Not run.
+        } else if provider_claim(file).is_some() {
+            self.suspects.push(finished);
+        } else {
+            return self.settle(&finished, Provider::Unknown).await;
+        }
+        Ok(())
+    }
+
     /// Judges one trial and passes it on.
-    pub(super) async fn take(&mut self, finished: &Finished) -> Result<(), ()> {
+    pub(super) async fn settle(&mut self, finished: &Finished, provider: Provider) -> Result<(), ()> {
         let file = &finished.file;
         let Some(task) = self.expected(file) else {
             self.untrusted = true;
             return Ok(());
         };
-        self.ended_by_agent |= file.ended_harbor();
-        // Not run. Whose fault that is turns out when Harbor has ended.
-        if file.is_cancelled() {
-            return Ok(());
-        }
-        let limit = harbor_job::agent_limit(self.request, task);
-        let facts = Facts { limit, ..harbor_trial::facts(&finished.directory) };
+        let facts = Facts {
+            limit: harbor_job::agent_limit(self.request, task),
+            tests_write_json: task.tests_write_json,
+            cleared: self.runner.install.clears_rewards(),
+            provider,
+            ..harbor_trial::facts(&finished.directory)
+        };
         let judgement = judge(file, facts);
         let id = task.id.as_str();
         let Some(left) = self.missing.get_mut(id).filter(|left| **left > 0) else {
@@ -238,6 +313,13 @@ impl<'a> Run<'a> {
         let (tokens_in, tokens_out, cost_usd) = file.usage();
         self.any_token |= tokens_in.unwrap_or(0) + tokens_out.unwrap_or(0) > 0;
         self.count(&judgement);
+        if judgement.reason == Some(reason::UNCONFIRMED)
+            && let Some((_, claim)) = provider_claim(file)
+        {
+            // The agent chose the name: on the hold-out it could carry more than a name.
+            let claim = if self.discreet { known_claim(claim).unwrap_or("an exception of its own") } else { claim };
+            *self.claims.entry(self.clean(claim)).or_default() += 1;
+        }
         let mut result = TrialResult {
             task: id.to_owned(),
             trial,
@@ -299,6 +381,11 @@ impl<'a> Run<'a> {
     pub(super) fn clean(&self, text: &str) -> String {
         protocol_line::one_line(&self.runner.redactor.redact(text))
     }
+}
+
+/// Exit statuses with which Harbor itself ends: done, failed, wrong usage, interrupted.
+pub(super) fn is_harbors_own(exit: Exit) -> bool {
+    matches!(exit.code, 0 | 1 | 2 | 130)
 }
 
 /// Killed from outside, as by the kernel when memory is short; not an exit status that a program chose.

@@ -8,10 +8,12 @@ pub mod bird_runner;
 pub mod demo;
 pub mod harbor;
 mod harbor_end;
+mod harbor_exception;
 pub mod harbor_file;
 pub mod harbor_job;
 pub mod harbor_listing;
 mod harbor_log;
+mod harbor_probe;
 pub mod harbor_result;
 mod harbor_run;
 mod harbor_trial;
@@ -124,6 +126,11 @@ pub trait BenchmarkRunner {
     /// True when trials always report model tokens, so that a run without a single token is known to be infrastructure.
     fn reports_tokens(&self) -> bool {
         false
+    }
+
+    /// A warning for the ledger, when what the benchmark stands on has a version that this program was never tried with.
+    fn untried(&self) -> Option<String> {
+        None
     }
 
     /// Lists every task. `staging` is a staged copy of the experiment, `log` receives the benchmark's stderr.

@@ -220,6 +220,7 @@ async fn establish(
         split_drawn: drawn,
         data,
         baseline: Baseline { val_score, evals_passed: passed, evals_total: evaluated },
+        untried: runner.untried(),
         adopted,
     })))?;
     Ok(())

@@ -72,52 +72,51 @@ fn reference(value: &str) -> Option<&str> {
     super::environment::is_variable_name(name).then_some(name)
 }
 
-/// Arguments of `harbor run` that would contradict what autoharness writes into the job: their value decides what is
-/// measured, or where its results are.
-const OWN_ARGUMENTS: [&str; 42] = [
-    "-a",
-    "-c",
-    "-d",
-    "-e",
-    "-h",
-    "-i",
-    "-k",
-    "-l",
-    "-m",
-    "-n",
-    "-o",
-    "-p",
-    "-r",
-    "-t",
-    "-x",
-    "--agent",
-    "--agent-import-path",
-    "--agent-timeout-multiplier",
-    "--config",
-    "--dataset",
-    "--diff",
-    "--dry-run",
-    "--env",
-    "--environment-import-path",
-    "--exclude-task-name",
-    "--help",
-    "--include-task-name",
-    "--install-only",
-    "--job-name",
-    "--jobs-dir",
-    "--max-retries",
-    "--model",
-    "--n-attempts",
-    "--n-concurrent",
-    "--n-tasks",
-    "--path",
-    "--print-config",
-    "--registry-path",
-    "--registry-url",
-    "--task",
-    "--timeout-multiplier",
-    "--upload",
+/// Options of `harbor run` that `harbor_args` may hold, and whether a value follows. A list of what is allowed: each new
+/// version brings options that decide what is measured, how it is graded or where it runs, such as
+/// `--disable-verification`, which makes a baseline of zeros.
+const ALLOWED_ARGUMENTS: [(&str, bool); 23] = [
+    ("--agent-setup-timeout-multiplier", true),
+    ("--allow-agent-host", true),
+    ("--allow-environment-host", true),
+    ("--allow-verifier-host", true),
+    ("--artifact", true),
+    ("--cpus", true),
+    ("--debug", false),
+    ("--delete", false),
+    ("--environment-build-timeout-multiplier", true),
+    ("--extra-docker-compose", true),
+    ("--force-build", false),
+    ("--memory", true),
+    ("--mounts", true),
+    ("--mounts-json", true),
+    ("--n-concurrent-agents", true),
+    ("--no-delete", false),
+    ("--no-force-build", false),
+    ("--override-cpus", true),
+    ("--override-gpus", true),
+    ("--override-memory-mb", true),
+    ("--override-storage-mb", true),
+    ("--skip-credential-checks", false),
+    ("--verifier-timeout-multiplier", true),
 ];
+
+/// The first argument that is not on the list, or is used otherwise than it says, as far as it may be shown.
+fn refused_argument(arguments: &[String]) -> Option<&str> {
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let (name, value) =
+            argument.split_once('=').map_or((argument.as_str(), None), |(name, value)| (name, Some(value)));
+        match ALLOWED_ARGUMENTS.iter().find(|(known, _)| *known == name) {
+            Some((_, false)) if value.is_none() => {}
+            Some((_, true)) if value.is_some() || arguments.next().is_some_and(|next| !next.starts_with('-')) => {}
+            // A stray value may be anything, a key above all: it is not repeated.
+            _ if !name.starts_with('-') => return Some("a value that follows no option"),
+            _ => return Some(name),
+        }
+    }
+    None
+}
 
 const TERMINAL_BENCH: &[Benchmark] = &[Benchmark::TerminalBench];
 
@@ -239,16 +238,19 @@ pub(super) const KEYS: &[Key] = &[
         benchmarks: TERMINAL_BENCH,
         required: false,
         example: "harbor_args: [--force-build]",
-        doc: "further arguments of `harbor run`",
+        doc: "further arguments of `harbor run`, of a list of allowed ones",
         set: |config, field| {
             let arguments = field.texts()?;
-            let own = |argument: &&String| {
-                OWN_ARGUMENTS.contains(&argument.split('=').next().unwrap_or_default())
-                    || (argument.len() > 2 && !argument.starts_with("--") && OWN_ARGUMENTS.contains(&&argument[..2]))
-            };
-            if let Some(argument) = arguments.iter().filter(|argument| argument.is_ascii()).find(own) {
-                let name = argument.split('=').next().unwrap_or_default();
-                return Err(field.error(format!("cannot hold {name:?}: autoharness itself decides that")));
+            if let Some(name) = refused_argument(&arguments) {
+                let allowed: Vec<String> = ALLOWED_ARGUMENTS
+                    .iter()
+                    .map(|(name, value)| if *value { format!("{name}=VALUE") } else { (*name).to_owned() })
+                    .collect();
+                return Err(field.error(format!(
+                    "cannot hold {name:?}: it may hold only options that leave the grading, the tasks and the job to \
+                     autoharness: {}",
+                    allowed.join(", ")
+                )));
             }
             store(config, |settings| settings.harbor_args = arguments);
             Ok(())

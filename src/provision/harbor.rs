@@ -147,6 +147,11 @@ impl Examined {
         faults
     }
 
+    fn untried(&self) -> Option<String> {
+        let version = self.packages.harbor.clone().unwrap_or_default();
+        HarborInstall { harbor: self.harbor.clone(), python: self.python.clone(), version }.untried()
+    }
+
     fn install(self) -> HarborInstall {
         HarborInstall { harbor: self.harbor, python: self.python, version: self.packages.harbor.unwrap_or_default() }
     }
@@ -337,10 +342,17 @@ async fn installation(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<
         }
         let packages = &examined.packages;
         let (harbor, litellm) = (packages.harbor.as_deref(), packages.litellm.as_deref());
-        return Ok(vec![
-            Finding::ok("harbor", format!("{} ({})", harbor.unwrap_or_default(), examined.harbor.display())),
-            Finding::ok("litellm", format!("{}, Python {}", litellm.unwrap_or_default(), packages.python)),
-        ]);
+        let litellm = Finding::ok("litellm", format!("{}, Python {}", litellm.unwrap_or_default(), packages.python));
+        let place = examined.harbor.display();
+        let harbor = match examined.untried() {
+            None => Finding::ok("harbor", format!("{} ({place})", harbor.unwrap_or_default())),
+            Some(untried) => Finding::warn(
+                "harbor",
+                format!("{untried} ({place})"),
+                "leave `harbor_bin` out and run `autoharness prepare` with no `harbor` on the PATH: it installs one that was",
+            ),
+        };
+        return Ok(vec![harbor, litellm]);
     }
     let mut detail =
         found.passed_over.map_or_else(|| "not installed".to_owned(), |why| format!("not installed; {why}"));

@@ -3,7 +3,7 @@
 use super::need::Need;
 use Need::{All, Answers, Any, File, HomeFile, Nothing, Program, Variable};
 
-/// One environment type of Harbor 0.24.
+/// One environment type of Harbor 0.26; the last seven are not in 0.24.
 #[derive(Debug, Clone, Copy)]
 pub struct Sandbox {
     /// Its name in `env_provider`.
@@ -264,6 +264,53 @@ pub const SANDBOXES: &[Sandbox] = &[
         fix: "see the documentation of smolmachines",
         also: &["SMOL_API_KEY", "SMOL_URL"],
     },
+    Sandbox {
+        name: "sbx",
+        sdk: Some(("sbx", "python_multipart")),
+        need: Nothing,
+        usual: Any(&[Program("sbx"), Variable("SBX_TOKEN_FILE")]),
+        fix: "install Docker's `sbx`, or name the token file of its cloud in SBX_TOKEN_FILE",
+        also: &["SBX_TOKEN_FILE"],
+    },
+    Sandbox {
+        name: "sail",
+        sdk: Some(("sail", "sail")),
+        need: Nothing,
+        usual: Nothing,
+        fix: "see the documentation of Sail",
+        also: &["SAIL_API_KEY"],
+    },
+    cloud("kernel", ("kernel", "kernel"), Variable("KERNEL_API_KEY"), "add `KERNEL_API_KEY=...` to .env", &[]),
+    cloud(
+        "snowflake",
+        ("snowflake", "snowflake.sandbox"),
+        Program("crane"),
+        "install crane (https://github.com/google/go-containerregistry), and configure a Snowflake connection",
+        &["SNOWFLAKE_HOME", "SNOWFLAKE_ACCOUNT", "SNOWFLAKE_USER", "SNOWFLAKE_PASSWORD"],
+    ),
+    // Inside a machine of boxd no key is needed.
+    Sandbox {
+        name: "boxd",
+        sdk: Some(("boxd", "boxd")),
+        need: Nothing,
+        usual: Any(&[Variable("BOXD_API_KEY"), Variable("BOXD_TOKEN")]),
+        fix: "add `BOXD_API_KEY=...` to .env, unless this runs inside a machine of boxd",
+        also: &[],
+    },
+    cloud(
+        "superserve",
+        ("superserve", "superserve"),
+        Variable("SUPERSERVE_API_KEY"),
+        "add `SUPERSERVE_API_KEY=...` to .env",
+        &[],
+    ),
+    cloud(
+        "aca-sandbox",
+        ("aca-sandbox", "azure.containerapps.sandbox"),
+        Answers(&["az", "account", "show"]),
+        "install the Azure CLI, run `az login` and select a subscription",
+        &["AZURE_CONFIG_DIR"],
+    ),
 ];
 
 /// The row of an environment type; `None` for `module:Class` and names we do not know.

@@ -90,6 +90,9 @@ pub struct Prepared {
     pub data: BTreeMap<String, String>,
     /// The measured baseline.
     pub baseline: Baseline,
+    /// A version of the benchmark's upstream that this program was never tried with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untried: Option<String>,
     /// Rows of an adopted workspace of the Python original; they could not be verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,

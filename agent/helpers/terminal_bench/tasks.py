@@ -18,6 +18,7 @@ Prints one JSON object: {"ok", "dataset", "version", "harbor", "tasks": [...], "
   agent_timeout_sec     null: the task sets no limit (Harbor then has none)
   verifier_timeout_sec, build_timeout_sec
   steps                 number of steps; the limits of a task with several are the sums over its steps
+  tests_write_json      whether the task's own files name reward.json; false: only reward.txt; null: neither
   digest                SHA-256 over the task's files: changes when the task does
 
 A task that Harbor would drop in silence (unparsable task.toml, missing test) is an error here; so are two tasks
@@ -84,6 +85,26 @@ def digest(path):
     return total.hexdigest()
 
 
+def tests_write_json(path):
+    """Whether the task's graders write reward.json: Harbor prefers that file, so an agent's own one must be told apart.
+
+    Everything but the solution and the instruction is looked at: tests, steps, the image and what it contains.
+    """
+    text = False
+    for file in sorted(path.rglob("*")):
+        inside = file.relative_to(path)
+        if inside.parts[0] == "solution" or "solution" in inside.parts[2:3] or file.name == "instruction.md":
+            continue
+        if not file.is_file() or file.stat().st_size > 4 << 20:
+            continue
+        content = file.read_bytes()
+        # The package that Harbor's authors offer for rubrics writes that file.
+        if b"reward.json" in content or b"rewardkit" in content:
+            return True
+        text = text or b"reward.txt" in content
+    return False if text else None
+
+
 def limits(settings):
     """The time limits in seconds; sums for a task with several steps."""
     steps = settings.steps or []
@@ -107,7 +128,7 @@ def describe(config, path, commit):
     task = {"id": None, "name": config.get_task_id().get_name(), "aliases": [], "config": entry,
             "path": entry.get("path"), "git_url": config.git_url, "git_commit_id": config.git_commit_id,
             "ref": config.ref, "local_path": None, "agent_timeout_sec": None, "verifier_timeout_sec": None,
-            "build_timeout_sec": None, "steps": None, "digest": None}
+            "build_timeout_sec": None, "steps": None, "tests_write_json": None, "digest": None}
     if path is not None:
         path = Path(path).resolve()
         settings = TaskToml.model_validate_toml((path / SETTINGS).read_text(encoding="utf-8"))
@@ -116,7 +137,7 @@ def describe(config, path, commit):
         if settings.task is not None:
             task["aliases"].append(task["name"])
             task["name"] = settings.task.name
-        task.update(limits(settings), local_path=str(path), digest=digest(path))
+        task.update(limits(settings), local_path=str(path), digest=digest(path), tests_write_json=tests_write_json(path))
         if not config.git_url and config.path is not None:
             task["path"] = task["config"]["path"] = str(path)
     task["id"] = task["name"]

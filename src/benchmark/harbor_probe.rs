@@ -1,0 +1,111 @@
+//! Whether the model's provider is in trouble, as seen from here and not by the agent.
+//!
+//! The agent runs in Harbor's process and calls its model itself, so that an exception called `ApiRateLimitError` is only its
+//! word: an agent that raised one wherever it fails would lose nothing there. When a trial ends with such a claim, this
+//! program asks the configured model for one word, with the same packages, keys and addresses, in a process that has
+//! nothing of the agent. Only trouble that is seen there makes the trial no evidence.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::harbor::HarborRunner;
+use super::harbor_result::{Provider, reason};
+use crate::error::{Kind, Result};
+use crate::process::signals::Cancel;
+use crate::process::{Command, Limits, run_captured};
+use crate::store::atomic;
+
+const PROGRAM: &str = include_str!("../../agent/helpers/terminal_bench/probe.py");
+
+/// Importing litellm takes seconds, on a busy machine many; then three requests.
+const TIME: Duration = Duration::from_secs(300);
+
+/// Trouble that was seen is taken to last so long.
+const LASTS: Duration = Duration::from_secs(60);
+
+/// The questions of one run, and the last answer.
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    trouble: Option<(Instant, &'static str)>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    trouble: Option<String>,
+}
+
+impl Probe {
+    /// Asks the provider now. An answer without trouble is never used twice: the next claim may be about the next moment.
+    ///
+    /// # Errors
+    /// `Interrupted`.
+    pub(super) async fn ask(&mut self, runner: &HarborRunner, cancel: &Cancel) -> Result<Provider> {
+        if let Some((when, trouble)) = self.trouble
+            && when.elapsed() < LASTS
+        {
+            return Ok(Provider::Fails(trouble));
+        }
+        let Some(model) = &runner.job.model else { return Ok(Provider::Unknown) };
+        let seen = match said(runner, model, cancel).await {
+            Ok(seen) => seen,
+            Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => return Err(error),
+            Err(_) => Provider::Unknown,
+        };
+        if let Provider::Fails(trouble) = seen {
+            self.trouble = Some((Instant::now(), trouble));
+        }
+        Ok(seen)
+    }
+}
+
+async fn said(runner: &HarborRunner, model: &str, cancel: &Cancel) -> Result<Provider> {
+    let program = write(&runner.state)?;
+    // No directory but the packages' own may offer modules.
+    let environment = runner.environment.iter().filter(|(name, _)| name != "PYTHONPATH").cloned();
+    let arguments: [OsString; 4] = ["-P".into(), "-B".into(), program.into(), model.into()];
+    let command = Command::new(&runner.install.python, &runner.state).args(arguments).env(environment);
+    let limits = Limits { time: TIME, ..Limits::SMALL };
+    let said = run_captured(&runner.supervisor, command, limits, cancel).await?;
+    Ok(read(&said.stdout))
+}
+
+fn write(state: &Path) -> Result<PathBuf> {
+    fs_err::create_dir_all(state)?;
+    let program = state.join("probe.py");
+    if fs_err::read(&program).ok().as_deref() != Some(PROGRAM.as_bytes()) {
+        atomic::replace(&program, PROGRAM.as_bytes())?;
+    }
+    Ok(program)
+}
+
+fn read(stdout: &[u8]) -> Provider {
+    let Ok(answer) = serde_json::from_slice::<Answer>(stdout) else { return Provider::Unknown };
+    let Some(trouble) = answer.trouble else { return Provider::Answers };
+    Provider::Fails(match trouble.as_str() {
+        "authentication" => reason::AUTHENTICATION,
+        "model" => reason::MODEL,
+        "rate" => reason::RATE,
+        "quota" => reason::QUOTA,
+        "network" => reason::NETWORK,
+        "mcp" => reason::MCP,
+        _ => reason::API,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_probe_itself_saw_is_trouble() {
+        assert_eq!(read(b"{\"trouble\": \"rate\", \"status\": 429}\n"), Provider::Fails(reason::RATE));
+        assert_eq!(read(b"{\"trouble\": null, \"status\": 400}\n"), Provider::Answers);
+        for nothing in ["", "Traceback (most recent call last):\n", "{}x"] {
+            assert_eq!(read(nothing.as_bytes()), Provider::Unknown, "{nothing}");
+        }
+    }
+}
