@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::harbor_job::{self, JobSettings};
 use super::harbor_listing::{Dataset, Lister, Listing, Task};
+use super::harbor_probe::Probe;
 use super::harbor_run::Run;
 use super::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Error, Result};
@@ -87,6 +88,8 @@ pub struct HarborRunner {
     pub grace: Duration,
     /// The tasks, once they are listed.
     pub listing: OnceCell<Listing>,
+    /// Asks the model's provider when an agent blames it.
+    pub probe: Probe,
 }
 
 impl HarborRunner {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::harbor::HarborRunner;
@@ -27,10 +28,10 @@ const TIME: Duration = Duration::from_secs(300);
 /// Trouble that was seen is taken to last so long.
 const LASTS: Duration = Duration::from_secs(60);
 
-/// The questions of one run, and the last answer.
+/// The trouble that was seen last, for all runs of a command: its steps run at the same time and meet the same provider.
 #[derive(Debug, Default)]
-pub(super) struct Probe {
-    trouble: Option<(Instant, &'static str)>,
+pub struct Probe {
+    trouble: Mutex<Option<(Instant, &'static str)>>,
 }
 
 #[derive(Deserialize)]
@@ -43,8 +44,10 @@ impl Probe {
     ///
     /// # Errors
     /// `Interrupted`.
-    pub(super) async fn ask(&mut self, runner: &HarborRunner, cancel: &Cancel) -> Result<Provider> {
-        if let Some((when, trouble)) = self.trouble
+    pub(super) async fn ask(&self, runner: &HarborRunner, cancel: &Cancel) -> Result<Provider> {
+        // Who asks at the same time waits for the answer.
+        let mut last = self.trouble.lock().await;
+        if let Some((when, trouble)) = *last
             && when.elapsed() < LASTS
         {
             return Ok(Provider::Fails(trouble));
@@ -56,7 +59,7 @@ impl Probe {
             Err(_) => Provider::Unknown,
         };
         if let Provider::Fails(trouble) = seen {
-            self.trouble = Some((Instant::now(), trouble));
+            *last = Some((Instant::now(), trouble));
         }
         Ok(seen)
     }

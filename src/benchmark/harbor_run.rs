@@ -11,7 +11,6 @@ use super::harbor::{HarborRunner, is_held_out};
 use super::harbor_exception::known_claim;
 use super::harbor_file::TrialFile;
 use super::harbor_listing::{Listing, Task};
-use super::harbor_probe::Probe;
 use super::harbor_result::{Facts, Judgement, Provider, judge, provider_claim, reason};
 use super::harbor_trial::{self, Keep};
 use super::harbor_watch::{Finished, Watch};
@@ -54,7 +53,6 @@ pub(super) struct Run<'a> {
     suspects: Vec<Finished>,
     /// The same, where nothing could be learned.
     unknown: Vec<Finished>,
-    probe: Probe,
     /// What agents claimed in vain, with the number of trials.
     pub(super) claims: BTreeMap<String, u64>,
 }
@@ -99,7 +97,6 @@ impl<'a> Run<'a> {
             ended: Vec::new(),
             suspects: Vec::new(),
             unknown: Vec::new(),
-            probe: Probe::default(),
             claims: BTreeMap::new(),
         })
     }
@@ -243,7 +240,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         // After a signal nobody is asked: these trials are run again.
-        let Ok(seen) = self.probe.ask(self.runner, cancel).await else { return Ok(()) };
+        let Ok(seen) = self.runner.probe.ask(self.runner, cancel).await else { return Ok(()) };
         for suspect in std::mem::take(&mut self.suspects) {
             match seen {
                 Provider::Unknown => self.unknown.push(suspect),

@@ -13,7 +13,7 @@ pub mod harbor_file;
 pub mod harbor_job;
 pub mod harbor_listing;
 mod harbor_log;
-mod harbor_probe;
+pub mod harbor_probe;
 pub mod harbor_result;
 mod harbor_run;
 mod harbor_trial;

@@ -12,6 +12,7 @@ use crate::benchmark::bird_runner::BirdRunner;
 use crate::benchmark::harbor::HarborRunner;
 use crate::benchmark::harbor_job::JobSettings;
 use crate::benchmark::harbor_listing::Dataset;
+use crate::benchmark::harbor_probe::Probe;
 use crate::benchmark::protocol::{AgentSettings, Limits, ProtocolRunner};
 use crate::benchmark::{BenchmarkRunner, TaskInfo, demo, tau_bench};
 use crate::config::{Benchmark, Settings, TauBenchSettings, TerminalBenchSettings};
@@ -163,6 +164,7 @@ async fn harbor_runner(session: &Session, settings: &TerminalBenchSettings, canc
         redactor: session.redactor(),
         grace: HarborRunner::GRACE,
         listing: tokio::sync::OnceCell::new(),
+        probe: Probe::default(),
     })
 }
 
