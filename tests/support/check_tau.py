@@ -92,6 +92,25 @@ AGENTS = [
     ("recurses", "def f(): return f()\nreturn f()", "agent_error", "Recursion"),
     ("raises a provider's error", "raise litellm.RateLimitError('slow down', 429)", "agent_error", "RateLimit"),
     ("fakes a failing call", "litellm.completion(messages=[42])", "agent_error", "APIConnectionError"),
+    ("raises an error of its own with a telling name", "class ApiGaveUpError(Exception): pass\nraise ApiGaveUpError('429')",
+     "agent_error", "ApiGaveUp"),
+    ("calls a dead endpoint", "litellm.completion(messages=[], api_base='http://127.0.0.1:9')", "agent_error", "cannot set"),
+    ("calls a dead endpoint by itself", "import urllib.request as u; u.urlopen('http://127.0.0.1:9')", "agent_error", "line"),
+    *((f"asks for what only it is refused: {what}", f"""
+        ask = [{{"role": "system", "content": "x"}}, {{"role": "user", "content": "{what}"{more}}}]
+        litellm.completion(messages=ask)
+      """, "agent_error", "(agent.py line") for what, more in [
+        ("<500>", ""), ("<403>", ""), ("<401>", ""), ("<drop>", ""), ("<slow>", ""), ("<page>", ""), ("<null>", ""), ("<hang>", ""),
+        ("<429>", " + 'x' * 200_000"),
+    ]),
+    ("goes while its refused call is repeated", """
+        ask = [{"role": "system", "content": "x"}, {"role": "user", "content": "<500>"}]
+        threading.Thread(target=litellm.completion, kwargs={"messages": ask}, daemon=True).start()
+        time.sleep(1)
+        os._exit(0)
+      """, "agent_error", "ended its process"),
+    ("says what the customer's model refuses", "return text('<context>')", "agent_error", "stub says 400"),
+    ("says what the customer's model fails at", "return text('<500>')", "agent_error", "stub says 500"),
     ("asks for a fake reply", "litellm.completion(messages=[], mock_response='x')", "agent_error", "cannot set"),
     ("calls another model", "litellm.completion(model='stub/better', messages=[])", "agent_error", "cannot call"),
     ("calls a tool itself", "self.tools[0](name='alpha', value='1')", "agent_error", "tool_calls"),
@@ -135,7 +154,13 @@ MODELS = [
     ({"model": "stub/unknown"}, "passed", None),
     ({"user_model": "stub/500"}, "infra_error", "user"), ({"user_model": "stub/401"}, "infra_error", "user"),
     ({"user_model": "stub/429"}, "infra_error", "user"), ({"user_model": "stub/drop"}, "infra_error", "user"),
-    ({"user_model": "stub/empty"}, "infra_error", "user"), ({"user_model": "stub/context"}, "agent_error", "user"),
+    ({"user_model": "stub/empty"}, "infra_error", "user"), ({"user_model": "stub/page"}, "infra_error", "user"),
+    # The agent has said nothing yet.
+    ({"user_model": "stub/context"}, "infra_error", "user"),
+    *(({"model": f"stub/{fault}"}, "infra_error", "agent") for fault in ("page", "cut", "error200", "null", "choice")),
+    ({"judge": "stub/cut"}, "infra_error", "grading"), ({"judge": "stub/400"}, "infra_error", "grading"),
+    # A reasoning model refuses any temperature but its own.
+    ({"model": "stub/o3", "user_model": "stub/o3", "judge": "stub/o3"}, "passed", None),
     ({"judge": "stub/500"}, "infra_error", "grading"), ({"judge": "stub/prose"}, "infra_error", "grading"),
     ({"judge": "stub/401"}, "infra_error", "grading"), ({"judge": "stub/keys"}, "infra_error", "grading"),
     ({"judge": "stub/few"}, "verifier_error", "grading"), ({"judge": "stub/none"}, "verifier_error", "grading"),
@@ -200,13 +225,64 @@ def check_agent_that_ends_the_conversation():
     assert event["outcome"] == "passed" and event["detail"]["termination_reason"] == "agent_stop", event
 
 
-def check_calls_are_bounded_and_keys_reach_them():
+def calls_of(**fields):
+    """A trial's event, and its model calls: model and key, when, and with what."""
     with tempfile.TemporaryDirectory() as directory:
         calls = os.path.join(directory, "calls")
-        one(model="stub/500", variables={"STUB_CALLS": calls})
+        event = one(variables={"STUB_CALLS": calls}, **fields)
         with open(calls, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    assert lines.count(f"stub/500 {KEY}") == 3 and lines.count(f"stub/user {KEY}") == 1, lines
+            lines = [line.split(" ", 3) for line in file.read().splitlines()]
+    return event, [(f"{model} {key}", float(at), json.loads(arguments)) for model, key, at, arguments in lines]
+
+
+def check_calls_are_bounded_and_keys_reach_them():
+    event, calls = calls_of(model="stub/500", timeout_s=12)
+    asked = [who for who, _, arguments in calls if "seed" in arguments]
+    assert 2 <= asked.count(f"stub/500 {KEY}") <= 6, calls
+    # One request of the helper's own says enough.
+    own = [arguments for who, _, arguments in calls if who == f"stub/500 {KEY}" and "seed" not in arguments]
+    assert len(own) == 1 and "temperature" not in own[0], calls
+    assert [who for who, *_ in calls].count(f"stub/user {KEY}") == 1, calls
+    assert event["outcome"] == "infra_error" and event["seconds"] < 12, event
+
+
+def check_a_wish_to_wait_is_heard():
+    event, calls = calls_of(model="stub/busy1")
+    first, second = [at for who, at, _ in calls if who.startswith("stub/busy1")][:2]
+    assert event["outcome"] == "passed" and second - first >= 3, (event, calls)
+    # Not past the trial's limit.
+    event, calls = calls_of(model="stub/busy9", timeout_s=3)
+    assert event["outcome"] == "infra_error" and event["seconds"] < 3, event
+
+
+def check_refused_temperatures():
+    event, calls = calls_of(model="stub/o3", user_model="stub/o3")
+    assert event["outcome"] == "passed", event
+    # Asked for once by the customer and once by the agent, and never again.
+    assert sum("temperature" in arguments for *_, arguments in calls) == 2, calls
+    assert any(arguments.keys() == {"seed", "num_retries"} for *_, arguments in calls), "the seed went with it"
+
+
+def check_replies_without_an_answer():
+    sys.path.insert(0, os.path.dirname(os.path.dirname(BENCH)))
+    from tau_bench.wire import asked_to_wait, holds_answer
+
+    message = {"message": {"role": "assistant", "content": "hi"}}
+    for body, expected in [
+        ({"choices": [message]}, True), ({"choices": [message], "error": None}, True), ({"choices": []}, False),
+        ({"choices": None}, False), ({"choices": [message], "error": {"code": 502}}, False), ({"choices": [{}]}, False),
+        ({"choices": [{**message, "error": {"code": 502}}]}, False), ({"content": []}, True), ({}, False), ([], False),
+        ({"type": "error", "content": "x"}, False), ({"candidates": [{}]}, True), ({"promptFeedback": {}}, True),
+    ]:
+        assert holds_answer(json.dumps(body)) is expected, body
+    for body in (b"", b"<html>", b'{"choices": [{"mess', b"\xff"):
+        assert holds_answer(body) is False, body
+    for headers, expected in [
+        ({}, None), ({"retry-after": "7"}, 7), ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"retry-after": "soon"}, None), ({"retry-after": "-1"}, None), ({"retry-after": "99999"}, 600),
+        ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, 90),
+    ]:
+        assert asked_to_wait(headers, 10.0) == expected, headers
 
 
 def check_side_calls():

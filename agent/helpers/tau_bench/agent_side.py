@@ -201,6 +201,7 @@ def main(upstream, path, tools, settings, connection, vault, agent_env, effort, 
     environment = vault.environment(agent_env)
     vault.close()
     processes.silence()
+    processes.go_first()
     os.environ.update(environment, AGENT_MODEL=settings.llm_agent, AGENT_REASONING_EFFORT=effort or "")
     sys.path.insert(0, os.path.dirname(path))
     fence.put_up(places, network=bool(agent_env))

@@ -25,8 +25,8 @@ class JudgeIncomplete(Exception):
 
 
 class Deadline(BaseException):
-    """Time is up. Not an Exception, so that nothing on the way swallows it. `pending`: how many seconds the oldest model
-    call had been without an answer by then."""
+    """Time is up. Not an Exception, so that nothing on the way swallows it. `pending`: the model calls that had no answer
+    by then."""
 
     def __init__(self, message, pending):
         super().__init__(message)
@@ -36,10 +36,11 @@ class Deadline(BaseException):
 def outcome(error, phase, models, limit):
     """The outcome of a trial that ended with `error` in `phase`.
 
-    `limit` is the phase's time limit in seconds. A time-out is the provider's when a single model call took half of it.
+    `limit` is the phase's time limit in seconds. A time-out is no evidence when a tenth of it or more was lost to a provider
+    that was seen to fail.
     """
     if isinstance(error, Deadline):
-        return "infra_error" if error.pending > limit / 2 else "agent_timeout"
+        return "infra_error" if models.lost(error.pending, limit) >= limit / 10 else "agent_timeout"
     if isinstance(error, JudgeIncomplete):
         return "verifier_error"
     if isinstance(error, JudgeFailed):
@@ -49,9 +50,10 @@ def outcome(error, phase, models, limit):
         return "infra_error" if models.last_failure else "agent_error"
     if phase in (AGENT, ENVIRONMENT):
         return "agent_error"  # Only the agent's messages can make either of them raise.
-    if getattr(error, "error", None) is not None and type(error.error).__name__ == "ContextWindowExceededError":
-        return "agent_error"  # The agent wrote more than its reader can read.
-    if phase == GRADING and not hasattr(error, "provider"):
+    if hasattr(error, "provider"):
+        # The provider answers others. What it does not take then is the conversation, and the agent had a part in it.
+        return "infra_error" if error.provider or not models.spoken else "agent_error"
+    if phase == GRADING:
         return "agent_error"  # Replaying what was done failed, such as an assertion about what was never created.
     return "infra_error"
 

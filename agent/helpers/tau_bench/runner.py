@@ -22,7 +22,7 @@ import time
 
 from tau_bench import classify, processes, trace
 from tau_bench.classify import Deadline, JudgeFailed, JudgeIncomplete
-from tau_bench.models import ModelFailed, Models, Provider, unfenced
+from tau_bench.models import RETRY_FOR_S, ModelFailed, Models, Provider, unfenced
 from tau_bench.protocol import one_line, sound
 from tau_bench.stand_in import Asker, stand_in_class
 
@@ -98,7 +98,8 @@ class Trial:
         self.upstream, self.request, self.settings = process.upstream, process.request, process.settings
         self.task, self.seed, self.progress = task, seed, process.progress
         timeout = min(self.request["model_timeout"], max(5.0, self.request["timeout_s"] / 3))
-        self.models = Models(process.provider, self.settings.llm_agent, timeout)
+        retry_for = min(RETRY_FOR_S, self.request["timeout_s"] / 3)
+        self.models = Models(process.provider, self.settings.llm_agent, timeout, retry_for)
         self.asker = Asker(connection, self)
         self.phase, self.limit, self.sent = classify.BUILDING, self.request["timeout_s"], 0
         self.orchestrator = self.simulation = self.error = None
@@ -110,6 +111,7 @@ class Trial:
     def arm(self, seconds):
         """Raises Deadline after that time, and again each second should somebody swallow it. 0 disarms."""
         self.limit = seconds or self.limit
+        self.models.until = time.monotonic() + seconds if seconds else float("inf")
         signal.setitimer(signal.ITIMER_REAL, seconds, 1.0 if seconds else 0.0)
 
     def run(self):
@@ -117,7 +119,7 @@ class Trial:
 
         def expired(*_):
             message = f"no end within {self.limit:g} s, while at {self.phase}"
-            raise Deadline(message, self.models.longest_pending())
+            raise Deadline(message, self.models.pending())
 
         signal.signal(signal.SIGALRM, expired)
         outcome, reward, info = None, None, None

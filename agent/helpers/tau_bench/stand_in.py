@@ -52,6 +52,7 @@ class Asker:
         """Asks the agent and serves its model calls until it answers."""
         self._trial.enter(classify.AGENT)
         self._trial.models.last_failure = None
+        self._trial.models.told += len(json.dumps(question))
         self._send(question)
         while True:
             try:
@@ -115,6 +116,7 @@ def stand_in_class(upstream):
             answer = self._trial.asker.ask(op="next", message=_sendable(upstream, message))
             reply = rebuilt(upstream, answer, before, self._trial.models.meters["agent"])
             self._stop = answer.get("stop") is True
+            self._trial.models.spoken = True
             return reply, None
 
         def is_stop(self, message):

@@ -96,7 +96,15 @@ FAULTS = {
 }
 
 
-def completion(model=None, messages=None, tools=None, timeout=None, **arguments):
+# What comes with status 200 and is no answer.
+NO_ANSWERS = {
+    "page": b"<html>502 Bad Gateway</html>", "cut": b'{"choices": [{"message": {"content": "I w',
+    "error200": b'{"error": {"message": "upstream failed", "code": 502}}', "null": b'{"id": "x", "choices": null}',
+    "choice": b'{"choices": [{"finish_reason": "error", "error": {"code": 502}, "message": {"content": ""}}]}',
+}
+
+
+def completion(model=None, messages=None, tools=None, timeout=600, **arguments):
     """One reply. An odd message is stumbled over before anything is sent, and wrapped as the real one wraps it."""
     wish = model.partition("/")[2]
     try:
@@ -105,30 +113,54 @@ def completion(model=None, messages=None, tools=None, timeout=None, **arguments)
         raise APIConnectionError(f"stub: {error!r}") from error
     if os.environ.get("STUB_CALLS"):
         with open(os.environ["STUB_CALLS"], "a", encoding="utf-8") as file:
-            file.write(f"{model} {os.environ.get('STUB_KEY')}\n")
+            file.write(f"{model} {os.environ.get('STUB_KEY')} {time.monotonic():.3f} {json.dumps(arguments)}\n")
     with stub_script.call(texts) as scripted:
-        return _answer(model, scripted or wish, texts, messages)
+        # Content that no model of this provider takes: <429> and the like.
+        asked = re.search(r"<(\w+)>", " ".join(text for text in texts[1:] if text))
+        return _answer(model, scripted or (asked and asked[1]) or wish, texts, messages, timeout, arguments)
 
 
-def _answer(model, wish, texts, messages):
-    transport = httpx.HTTPTransport()
+def _answer(model, wish, texts, messages, timeout, arguments):
+    client = httpx.Client()
     if wish in ("drop", "slow"):
         try:
-            transport.handle_request("drop")
+            client.send("drop")
         except httpx.ConnectError as error:
             raise (Timeout if wish == "slow" else APIConnectionError)(str(error)) from error
     if wish == "hang":
-        time.sleep(3600)
+        try:
+            time.sleep(min(timeout, 3600))
+            client.send("drop")
+        except httpx.ConnectError as error:
+            raise Timeout("no answer") from error
+    if wish in NO_ANSWERS:
+        client.send(httpx.Response(200, NO_ANSWERS[wish]))
+        if wish == "null":
+            return ModelResponse(model=model, choices=[], usage={})
+        raise APIConnectionError("stub: the reply cannot be read")
+    if wish == "o3" and arguments.get("temperature") is not None:
+        client.send(httpx.Response(400))
+        raise BadRequestError("Unsupported value: 'temperature' does not support 0.0 with this model.", 400)
+    if wish.startswith("busy"):
+        # Limits the rate until the n-th call, and asks to wait three seconds.
+        if _counted() < int(wish.removeprefix("busy")):
+            client.send(httpx.Response(429, headers={"retry-after": "3"}))
+            raise RateLimitError("stub says 429", 429)
     if wish in FAULTS:
         status, kind = FAULTS[wish]
-        transport.handle_request(status)
+        client.send(httpx.Response(status))
         raise kind(f"stub says {status}", status)
-    transport.handle_request(200)
-    message = _reply(texts, wish, messages)
-    return ModelResponse(
-        model=model, choices=[{"message": {"role": "assistant", "content": None, "tool_calls": None, **message}}],
-        usage={"prompt_tokens": 10, "completion_tokens": 5},
-    )
+    message = {"role": "assistant", "content": None, "tool_calls": None, **_reply(texts, wish, messages)}
+    client.send(httpx.Response(200, json.dumps({"choices": [{"message": message}]}).encode()))
+    return ModelResponse(model=model, choices=[{"message": message}], usage={"prompt_tokens": 10, "completion_tokens": 5})
+
+
+_busy = []
+
+
+def _counted():
+    _busy.append(None)
+    return len(_busy) - 1
 
 
 def _reply(texts, wish, messages):

@@ -12,6 +12,10 @@ import re
 import time
 
 
+PROVIDER = {"401", "403", "404", "429", "500", "503", "drop", "slow", "hang", "page", "cut", "error200", "null"}
+_last = {}
+
+
 def _read(name, default):
     try:
         with open(os.path.join(os.environ["STUB_BED"], name), encoding="utf-8") as file:
@@ -33,7 +37,13 @@ def call(texts):
         yield None
         return
     role = {"JUDGE": "judge", "SCENARIO": "user"}.get(texts[0].split(" ")[0], "agent")
-    marker = (re.findall(r"MARKER\d+X", " ".join(texts)) or ["none"])[0]
+    marker = (re.findall(r"MARKER\d+X", " ".join(texts)) or [None])[0]
+    if marker is None:
+        # A request of the helper's own, about the last call of its process: a provider that fails fails there as well.
+        fault = _read("faults", {}).get(_last.get("role"), {}).get(_last.get("marker"))
+        yield fault if fault in PROVIDER else None
+        return
+    _last.update(role=role, marker=marker)
     _note("begin", role, marker)
     while marker in _read("hold", []):
         time.sleep(0.01)
