@@ -174,6 +174,25 @@ fn a_reward_that_the_agent_writes_itself_is_worth_nothing() {
     }
 }
 
+/// What the template does with a failing model, a long output, a nearly full window: checked without Harbor's program.
+#[test]
+fn the_template_waits_cuts_tells_and_makes_room() {
+    let Some(harbor) = harbor() else { return };
+    let done = std::process::Command::new(harbor.with_file_name("python"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/check_terminal_template.py"))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn the_trace_says_how_long_the_agent_had() {
+    let Some(harbor) = harbor() else { return };
+    let rig = Rig::prepared(&harbor);
+    let trace = rig.bed.read_json(&format!("workspace/traces/baseline/{}/trace.json", rig.split("train")[0]));
+    assert_eq!((&trace["stopped"], &trace["limit_seconds"]), (&json!("finished"), &json!(30.0)), "{trace}");
+}
+
 #[test]
 fn an_unknown_task_is_an_error_before_any_money() {
     let Some(harbor) = harbor() else { return };

@@ -71,6 +71,9 @@ COSTS = {
 }
 MAX_MODEL_TURNS = 60
 LONGEST_RESULT = 2000
+# None: the model's own. A number, such as 0.0, only for a model that takes it: reasoning models (o1, o3, gpt-5 and others)
+# refuse the whole request.
+TEMPERATURE = None
 
 
 def _post(service, path, context, timeout, **fields):
@@ -318,18 +321,17 @@ def build_model():
     ):
         if os.environ.get(variable):
             settings[key] = os.environ[variable]
-    return name, LiteLlm(model=name, **settings)
+    return LiteLlm(model=name, **settings)
 
 
 def build_agent(mode="a-interact"):
     """The agent for `a-interact` (all tools, a budget) or `c-interact` (asking and submitting, turn by turn)."""
-    name, model = build_model()
     settings = {}
-    if "gpt-5" not in name:  # These models refuse any temperature but their own.
-        settings["generate_content_config"] = types.GenerateContentConfig(temperature=0.0)
+    if TEMPERATURE is not None:
+        settings["generate_content_config"] = types.GenerateContentConfig(temperature=TEMPERATURE)
     a_interact = mode == "a-interact"
     return Agent(
-        model=model,
+        model=build_model(),
         name="bird_interact_agent",
         description="Turns a user's unclear request into PostgreSQL.",
         instruction=(A_INTERACT if a_interact else C_INTERACT).strip(),

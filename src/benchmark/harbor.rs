@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
 use super::harbor_job::{self, JobSettings};
@@ -17,6 +17,7 @@ use super::harbor_probe::Probe;
 use super::harbor_run::Run;
 use super::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Error, Result};
+use crate::model::hash::hash;
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::process::{Redactor, Supervisor};
@@ -136,6 +137,8 @@ impl HarborRunner {
         for (name, value) in [("AGENT_MODEL", &self.job.model), ("AGENT_REASONING_EFFORT", &self.reasoning_effort)] {
             set(name, value.clone().unwrap_or_default().into());
         }
+        let tasks = self.listing.get().map(|listing| request.tasks.iter().filter_map(|task| listing.find(task)));
+        set("AGENT_TIME_LIMITS", time_limits(tasks.into_iter().flatten(), request.timeout_s).into());
         // Of a hold-out conversation nothing may be kept, by the agent neither.
         set("HARNESS_SAVE_TRACE", if is_held_out(request) { "0" } else { "1" }.into());
         // Plain tracebacks and whole lines: they are read by this program.
@@ -154,6 +157,20 @@ pub(super) fn is_held_out(request: &RunRequest) -> bool {
 }
 
 /// The tasks of a request.
+/// The agent's limit in each of these tasks, as JSON, for the agent: Harbor tells it to nobody. Tasks go by a digest of the
+/// name that Harbor gives their sandbox, since an environment shows to others. The limits of steps are left out.
+fn time_limits<'a>(tasks: impl Iterator<Item = &'a Task>, configured: Option<f64>) -> String {
+    let limits: Map<String, Value> = tasks
+        .filter(|task| task.steps.is_none_or(|steps| steps == 1))
+        .filter_map(|task| {
+            let name = task.id.rsplit('/').next().unwrap_or(&task.id);
+            let limit = configured.or(task.agent_timeout_sec)?;
+            Some((hash(name.as_bytes()).chars().take(16).collect(), json!(limit)))
+        })
+        .collect();
+    Value::Object(limits).to_string()
+}
+
 fn find_all<'a>(listing: &'a Listing, request: &RunRequest) -> Result<Vec<&'a Task>> {
     let unknown: Vec<&String> = request.tasks.iter().filter(|task| listing.find(task).is_none()).collect();
     let Some(first) = unknown.first() else {
@@ -209,5 +226,33 @@ impl BenchmarkRunner for HarborRunner {
 
     fn run<'a>(&'a self, request: &'a RunRequest, sink: Sink, cancel: &'a Cancel) -> BoxFuture<'a, Result<RunReport>> {
         Box::pin(self.run_trials(request, sink, cancel))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_told_its_limit_and_no_name() {
+        let task = |id: &str, limit: Option<f64>, steps| Task {
+            id: id.into(),
+            aliases: Vec::new(),
+            config: Map::new(),
+            agent_timeout_sec: limit,
+            verifier_timeout_sec: None,
+            build_timeout_sec: None,
+            steps,
+        };
+        let tasks = [
+            task("org/fix-git", Some(900.0), None),
+            task("free", None, Some(1)),
+            task("in-steps", Some(60.0), Some(2)),
+        ];
+        // The beginning of `printf fix-git | sha256sum`, which the template computes.
+        assert_eq!(time_limits(tasks.iter(), None), r#"{"3225a7280bb650dc":900.0}"#);
+        let configured: Value = serde_json::from_str(&time_limits(tasks.iter(), Some(7.5))).unwrap_or_default();
+        assert_eq!(configured["3225a7280bb650dc"], 7.5);
+        assert_eq!(configured.as_object().map(Map::len), Some(2));
     }
 }

@@ -68,7 +68,8 @@ def honest(bed, mode):
     assert "Only paid orders count." in str(result.trials["shop_1"]["trace"]["dialogue_history"])
     with open(bed.scripts + ".log", encoding="utf-8") as file:
         asked = file.read()
-    assert '"temperature": 0.0' in asked
+    # Reasoning models refuse a whole request for it.
+    assert '"temperature": null' in asked and '"temperature": 0' not in asked
 
 
 def check_oracle(bed):

@@ -8,7 +8,6 @@ Exit status 0 when every outcome is the expected one.
 """
 
 import argparse
-import concurrent.futures
 import http.server
 import json
 import os
@@ -68,9 +67,10 @@ class Provider(http.server.BaseHTTPRequestHandler):
         elif fault.isdigit():
             self.give(int(fault), {"error": {"message": f"status {fault}", "type": "x", "code": None, "param": None}})
         elif fault == "context":
-            self.give(400, {"error": {"message": "maximum context length is 8 tokens", "code": "context_length_exceeded"}})
+            words = "This model's maximum context length is 8 tokens."
+            self.give(400, {"error": {"message": words, "code": "context_length_exceeded"}})
         elif fault == "o3" and "temperature" in asked:
-            words = "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) value is supported."
+            words = "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default is supported."
             self.give(400, {"error": {"message": words, "param": "temperature", "code": "unsupported_value"}})
         elif fault == "reset":
             self.close_connection = True
@@ -141,25 +141,61 @@ class Provider(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-def attempt(options, port, role, fault):
-    """The outcome of one trial in which that goes wrong."""
+def request(role, fault, data):
+    """A trial in which that goes wrong."""
     models = {"agent": "openai/agent", "user": "openai/user"}
     models["agent" if role == "said" else role] = f"openai/{role}-{fault}"
-    message = {
+    return {
         "protocol": 1, "action": "run", "tasks": ["create_task_1"], "split": None, "trials": 1, "concurrency": 1, "seed": 300,
-        "timeout_s": LIMIT, "keep_traces": True, "options": {"domain": "mock", "base_seed": 300, "data_dir": options.data},
+        "timeout_s": LIMIT, "keep_traces": True, "options": {"domain": "mock", "base_seed": 300, "data_dir": data},
         "agent": {"path": TEMPLATE, "model": models["agent"], "user_model": models["user"]},
     }
+
+
+# Imports tau2 once, and is the helper once for each line of the list: importing takes longer than a trial.
+NURSERY = """
+import json, os, runpy, sys
+bench, jobs, data = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(os.path.dirname(bench)))
+from tau_bench import tasks
+tasks.load_upstream(data)
+sys.path.pop(0)
+running = 0
+for job in json.load(open(jobs)):
+    if running == 4:
+        os.wait()
+        running -= 1
+    running += 1
+    if os.fork() == 0:
+        os.dup2(os.open(job["in"], os.O_RDONLY), 0)
+        os.dup2(os.open(job["out"], os.O_WRONLY | os.O_CREAT), 1)
+        sys.argv = [bench]
+        runpy.run_path(bench, run_name="__main__")
+        os._exit(0)
+while running:
+    os.wait()
+    running -= 1
+"""
+
+
+def attempts(options, port, rows):
+    """The trials' events, in the order of the rows."""
     with tempfile.TemporaryDirectory() as home:
-        variables = {
-            "PATH": os.environ["PATH"], "HOME": home, "OPENAI_API_KEY": "none", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
-        }
-        done = subprocess.run(
-            [options.python, "-B", options.bench], input=json.dumps(message) + "\n", capture_output=True, text=True,
-            check=False, env=variables, timeout=300,
+        jobs = [{name: os.path.join(home, f"{number}.{name}") for name in ("in", "out")} for number in range(len(rows))]
+        for job, (role, fault, _) in zip(jobs, rows):
+            with open(job["in"], "w", encoding="utf-8") as file:
+                file.write(json.dumps(request(role, fault, options.data)) + "\n")
+        with open(os.path.join(home, "jobs"), "w", encoding="utf-8") as file:
+            json.dump(jobs, file)
+        variables = {"PATH": os.environ["PATH"], "HOME": home, "OPENAI_API_KEY": "none"}
+        variables["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+        subprocess.run(
+            [options.python, "-B", "-c", NURSERY, options.bench, file.name, options.data], check=True, env=variables
         )
-    ended = [event for line in done.stdout.splitlines() if (event := json.loads(line))["event"] == "trial"]
-    return ended[0] if ended else {"outcome": "none", "error": done.stderr[-300:], "seconds": 0}
+        for job in jobs:
+            with open(job["out"], encoding="utf-8") as file:
+                ended = [event for line in file if (event := json.loads(line))["event"] == "trial"]
+            yield ended[0] if ended else {"outcome": "none", "seconds": 0}
 
 
 def main():
@@ -173,11 +209,8 @@ def main():
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     rows = [row for row in FAULTS if not options.faults or f"{row[0]}-{row[1]}" in options.faults]
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        events = [pool.submit(attempt, options, server.server_port, role, fault) for role, fault, _ in rows]
     wrong = 0
-    for (role, fault, expected), future in zip(rows, events):
-        event = future.result()
+    for (role, fault, expected), event in zip(rows, attempts(options, server.server_port, rows)):
         found = "graded" if event["outcome"] in ("passed", "failed") else event["outcome"]
         wrong += found != expected
         print(
