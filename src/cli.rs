@@ -24,11 +24,11 @@ const EXIT_CODES: &str = "\
 New here? `autoharness demo` plays the whole loop in seconds.
 
 Exit codes:
-  0        success; the gate passed
-  1        the gate (or record, verify) said no: revert and try something else
-  2        usage or configuration error
-  3        infrastructure: no evidence, nothing was decided; do NOT revert, run it again
-  130/143  interrupted; finished trials are kept, the same command continues";
+  0            success; the gate passed
+  1            the gate (or record, verify) said no: revert and try something else
+  2            usage or configuration error
+  3            infrastructure: no evidence, nothing was decided; do NOT revert, run it again
+  129/130/143  interrupted (SIGHUP, Ctrl-C, SIGTERM); finished trials are kept, the same command continues";
 
 /// Options every command takes.
 #[derive(Debug, Clone, Args)]

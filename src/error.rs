@@ -93,6 +93,13 @@ impl Error {
         matches!(self.kind, Kind::Interrupted(_))
     }
 
+    /// Keeps the error that says what happened: the first one, but not that something else was stopped because of it.
+    pub fn keep_in(self, kept: &mut Option<Error>) {
+        if kept.as_ref().is_none_or(|earlier| earlier.is_interruption() && !self.is_interruption()) {
+            *kept = Some(self);
+        }
+    }
+
     /// Adds the underlying cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<anyhow::Error>) -> Self {
@@ -205,6 +212,16 @@ mod tests {
         assert_eq!(Error::infrastructure("x").exit_code(), 3);
         assert_eq!(Error::interrupted(2).exit_code(), 130);
         assert_eq!(Error::interrupted(15).exit_code(), 143);
+        assert_eq!(Error::interrupted(1).exit_code(), 129);
+    }
+
+    #[test]
+    fn being_stopped_never_hides_why() {
+        let mut kept = None;
+        for error in [Error::interrupted(15), Error::infrastructure("the disk"), Error::interrupted(15), Error::usage("y")] {
+            error.keep_in(&mut kept);
+        }
+        assert_eq!(kept.map(|error| error.to_string()), Some("the disk".into()));
     }
 
     #[test]

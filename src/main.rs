@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     if let Some(code) = autoharness::process::watcher::run_if_asked() {
         return code;
     }
+    autoharness::process::orphans::adopt();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {

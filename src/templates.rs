@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::config::{Benchmark, Config, keys};
 use crate::error::{Error, Result};
+use crate::files;
 
 const CONFIG_TEMPLATE: &str = include_str!("../experiment_config.yaml.template");
 const ENV_EXAMPLE: &str = include_str!("../.env.example");
@@ -60,13 +61,9 @@ fn embedded(path: &str) -> Option<&'static str> {
 /// The file in the experiment, else the embedded one, else nothing.
 fn find(experiment: &Path, path: &str) -> Result<Option<String>> {
     let on_disk = experiment.join(path);
-    match fs_err::read_to_string(&on_disk) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(embedded(path).map(str::to_string)),
-        Err(error) => Err(Error::usage(format!("cannot read the template {}", on_disk.display()))
-            .because(error)
-            .hint("make it a readable UTF-8 text file, or remove it to use the built-in one.")),
-    }
+    let text = files::read_text_if_there(&on_disk, files::LARGEST)
+        .map_err(|error| error.hint("make it a readable UTF-8 text file, or remove it to use the built-in one."))?;
+    Ok(text.or_else(|| embedded(path).map(str::to_string)))
 }
 
 fn agent_path(benchmark: Benchmark) -> String {

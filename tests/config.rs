@@ -383,7 +383,7 @@ fn the_program_is_the_whole_contract() {
     let program = templates::program(directory.path(), &config).unwrap();
     for needed in ["autoharness benchmark", "autoharness gate", "autoharness record", "autoharness status"]
         .into_iter()
-        .chain(["| 0 |", "| 1 |", "| 2 |", "| 3 |", "| 130, 143 |", "do NOT revert", "--format json"])
+        .chain(["| 0 |", "| 1 |", "| 2 |", "| 3 |", "| 129, 130, 143 |", "do NOT revert", "--format json"])
         .chain(["workspace/train_results.json", "workspace/traces/latest/<task>/trace.json", "workspace/gate.json"])
         .chain(["workspace/traces/baseline/", "workspace/suite.json", "workspace/results.tsv", "--reveal-held-out"])
         .chain(["## Iteration <n>: <one line>", "Hypothesis", "Learned", "5 iterations in a row", "--fresh", "0.75"])

@@ -379,3 +379,70 @@ fn zeros_of_a_killed_run_without_a_model_are_no_evidence() {
     // Killed after the last trial, before the end of the run.
     assert!(bed.events("prepared").is_empty());
 }
+
+#[test]
+fn a_daemon_that_kills_its_watcher_gets_nowhere() {
+    let bed = Bed::table(json!({}), "");
+    let pid = bed.outside().join("daemon.pid");
+    // It leaves group, session, directory and environment behind before it strikes.
+    let daemon = format!(
+        r#"
+import os
+if request["action"] == "run":
+    script = f"cd /; echo $$ > {pid}; kill -9 {{os.getppid()}}; exec sleep 3600 < /dev/null > /dev/null 2>&1"
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve("/bin/sh", ["sh", "-c", script], {{}})
+        os._exit(0)
+    time.sleep(3600)
+"#,
+        pid = pid.display()
+    );
+    let bench = bed.read("bench.py").replace(
+        "    options = request[\"options\"]\n",
+        &format!("    options = request[\"options\"]\n{}", daemon.replace('\n', "\n    ")),
+    );
+    bed.write("bench.py", &bench);
+    bed.git(&["commit", "-qam", "a daemon"]);
+    let done = bed.run(&["prepare"]);
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    let number = std::fs::read_to_string(&pid).unwrap();
+    let alive = std::fs::read_to_string(format!("/proc/{}/cmdline", number.trim())).is_ok_and(|words| words.contains("sleep"));
+    if alive {
+        send(number.trim().parse().unwrap(), Signal::KILL);
+    }
+    assert!(!alive, "the daemon outlived the command");
+    nobody_left(&bed);
+}
+
+#[test]
+fn under_nohup_a_closing_terminal_ends_nothing() {
+    let (_directory, gate) = Gate::new();
+    gate.let_through(None);
+    let bed = Bed::prepared(json!({"tasks": tasks(), "gate": gate.path()}), "");
+    bed.agent(&["easy", "hard"]);
+    gate.let_through(Some(1));
+    let own = bed.command(&["benchmark"]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(own.get_program()).args(own.get_args());
+    command.current_dir(&bed.root).env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let running = Running::start(command);
+    gate.held("train");
+    running.signal(Signal::HUP);
+    gate.let_through(None);
+    assert_eq!(running.end().code, 0);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let bed = Bed::session();
+    for words in ["status", "--help", "status --format json", "verify"] {
+        let script = format!("set -o pipefail; {} {words} | true", env!("CARGO_BIN_EXE_autoharness"));
+        let own = bed.command(&[]);
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", &script]).current_dir(&bed.root).env_clear();
+        let done = support::done(command.envs(own.get_envs().filter_map(|(n, v)| Some((n, v?)))).output().unwrap()).expect(0);
+        assert_eq!(done.stderr, "", "{words}");
+    }
+}

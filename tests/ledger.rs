@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use autoharness::error::Kind;
 use autoharness::model::compare::Reference;
@@ -281,10 +281,26 @@ proptest! {
     fn a_checkpoint_comes_back_exactly(events in vec(event(), 0..24)) {
         let directory = tempfile::tempdir().unwrap();
         let (path, checkpoint) = (directory.path().join("ledger.jsonl"), directory.path().join("checkpoint.json"));
-        let (state, tip) = write(&path, &events);
+        let (state, _) = write(&path, &events);
+        // What the ledger's last line says it adds up to is believed, and nothing else is.
+        fs::write(&path, "").unwrap();
+        let mut writer = Writer::open(&path, &ledger::read(&path, &Tip::genesis(), |_| Ok(())).unwrap()).unwrap();
+        for (index, event) in events.iter().enumerate() {
+            if index + 1 < events.len() {
+                writer.append(event, DateTime::UNIX_EPOCH).unwrap();
+            } else {
+                let event = serde_json::value::to_raw_value(event).unwrap();
+                writer.append_with_sum(&event, DateTime::UNIX_EPOCH, &state.summary.digest().unwrap()).unwrap();
+            }
+        }
+        let tip = writer.tip().clone();
         Checkpoint::save(&checkpoint, &tip, &state.summary).unwrap();
         let loaded = Checkpoint::load(&checkpoint).unwrap();
         prop_assert!(events.is_empty() || loaded.is_current(&path).unwrap());
+        let mut forged = loaded.summary.clone();
+        forged.gates += 1;
+        Checkpoint::save(&checkpoint, &tip, &forged).unwrap();
+        prop_assert!(!Checkpoint::load(&checkpoint).unwrap().is_current(&path).unwrap());
         prop_assert_eq!(&loaded.tip, &tip);
         prop_assert_eq!(serde_json::to_string(&loaded.summary).unwrap(), summary(&state));
         prop_assert_eq!(views::render(&loaded.summary).unwrap(), views::render(&state.summary).unwrap());
@@ -337,6 +353,58 @@ proptest! {
             }
         }
     }
+}
+
+/// One event written, and a writer that goes on.
+fn begun(directory: &Path) -> (PathBuf, Writer) {
+    let path = directory.join("ledger.jsonl");
+    let mut writer = Writer::open(&path, &ledger::read(&path, &Tip::genesis(), |_| Ok(())).unwrap()).unwrap();
+    writer.append(&look(), DateTime::UNIX_EPOCH).unwrap();
+    (path, writer)
+}
+
+fn look() -> Event<'static> {
+    Event::Revealed(Revealed { command: "autoharness benchmark".into(), tasks: 3 })
+}
+
+#[test]
+fn nothing_is_written_into_a_ledger_that_is_no_longer_ours() {
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 4] = [
+        ("was removed", |path| fs::remove_file(path).unwrap()),
+        ("was replaced by another file", |path| {
+            let copy = path.with_extension("copy");
+            fs::copy(path, &copy).unwrap();
+            fs::rename(copy, path).unwrap();
+        }),
+        ("was cut short", |path| fs::write(path, "").unwrap()),
+        ("was written by somebody else", |path| {
+            let text = fs::read_to_string(path).unwrap();
+            fs::write(path, text + "x\n").unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, mut writer) = begun(directory.path());
+        change(&path);
+        let before = fs::read(&path).ok();
+        for _ in 0..2 {
+            let error = writer.append(&look(), DateTime::UNIX_EPOCH).unwrap_err();
+            assert!(error.kind() == Kind::Usage && error.to_string().contains(what), "{error}");
+        }
+        assert_eq!(fs::read(&path).ok(), before, "{what}");
+    }
+}
+
+#[test]
+fn two_writers_never_share_a_ledger_even_without_the_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, writer) = begun(directory.path());
+    let report = ledger::read(&path, &Tip::genesis(), |_| Ok(())).unwrap();
+    let error = Writer::open(&path, &report).unwrap_err();
+    assert!(error.kind() == Kind::Usage && error.to_string().contains("being written by another command"), "{error}");
+    drop(writer);
+    Writer::open(&path, &report).unwrap();
 }
 
 #[test]

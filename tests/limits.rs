@@ -12,7 +12,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use running::{Gate, Running, leftovers, nobody_left};
-use support::{Bed, done};
+use support::{Bed, Done, done};
 
 /// The most memory the tool may ever have had, in KiB, whatever the benchmark says: a debug build, and one longest line.
 const MEMORY: u64 = 96 * 1024;
@@ -130,11 +130,7 @@ fn a_full_disk_decides_nothing_and_tears_nothing() {
     let names: Vec<String> = (0..60).map(|i| format!("easy-{i:02}")).collect();
     let bed = Bed::table(json!({"tasks": {"train": names, "test": ["hard-1"]}}), "");
     let Some(disk) = Tmpfs::new(&bed.outside().join("disk")) else {
-        #[expect(clippy::print_stderr, reason = "a test that could not be made says so")]
-        {
-            eprintln!("skipped: no file system can be mounted here");
-        }
-        return;
+        return support::skipped("no file system can be mounted here");
     };
     let run = |words: &[&str]| {
         let mut command = bed.command(words);
@@ -164,21 +160,112 @@ fn a_full_disk_decides_nothing_and_tears_nothing() {
     assert_eq!(leftovers(&disk.0), Vec::<PathBuf>::new());
 }
 
+/// Runs `words` with files that may grow to so many KiB and no further. Without the trap the signal would end the tool
+/// before it could say anything.
+fn limited(bed: &Bed, limit: u64, trap: bool, words: &str) -> Done {
+    let trap = if trap { "trap '' XFSZ;" } else { "" };
+    let script = format!("{trap} ulimit -f {limit}; exec {} {words}", env!("CARGO_BIN_EXE_autoharness"));
+    let like = bed.command(&[]);
+    let environment: Vec<_> = like.get_envs().filter_map(|(name, value)| Some((name, value?))).collect();
+    let mut limited = Command::new("bash");
+    limited.args(["-c", &script]).env_clear().envs(environment).current_dir(&bed.root);
+    done(limited.output().unwrap())
+}
+
+#[test]
+fn a_full_disk_is_named_and_not_what_it_stopped() {
+    let held: Vec<String> = (0..60).map(|i| format!("easy-{i:02}")).collect();
+    let tasks = json!({"train": ["easy-a", "hard-a"], "test": held});
+    let bed = Bed::prepared(json!({"tasks": tasks, "linger": "test"}), "");
+    bed.accept(&["easy", "hard"]);
+    bed.agent(&["easy", "hard", "odd"]);
+    // The suite is stopped because the hold-out's trials cannot be written, and it ends first.
+    bed.mood(json!({"misbehave": {"hard-a": "hang"}}));
+    let limit = std::fs::metadata(bed.ledger()).unwrap().len() / 1024 + 4;
+    let done = limited(&bed, limit, true, "gate").expect(3).warns("ledger.jsonl").warns("File too large");
+    assert!(!done.stderr.contains("interrupted"), "{}", done.stderr);
+    nobody_left(&bed);
+}
+
+#[test]
+fn what_a_killed_prepare_left_does_not_block_the_next() {
+    let bed = Bed::table(json!({}), "");
+    // PROGRAM.md is larger than that.
+    limited(&bed, 4, false, "prepare").expect(128 + 25);
+    assert_eq!(leftovers(&bed.root).len(), 1, "the kill came too late");
+    let name = leftovers(&bed.root)[0].file_name().unwrap().to_owned();
+    for directory in ["agent", "workspace", "tbench_data"] {
+        std::fs::create_dir_all(bed.root.join(directory)).unwrap();
+        std::fs::copy(&leftovers(&bed.root)[0], bed.root.join(directory).join(&name)).unwrap();
+    }
+    bed.run(&["prepare"]).expect(0);
+    assert_eq!(leftovers(&bed.root), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_is_no_file_keeps_nobody_waiting() {
+    let make = |path: &Path, what: &str| {
+        let _ = std::fs::remove_file(path);
+        match what {
+            "a named pipe" => assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
+            "a device" => std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+            _ => std::fs::File::create(path).unwrap().set_len(10 << 30).unwrap(),
+        }
+    };
+    // Ended by force where it waits: 137 is no exit code of ours.
+    let run = |bed: &Bed, words: &[&str]| {
+        let mut command = Command::new("timeout");
+        let own = bed.command(words);
+        command.args(["-s", "KILL", "60"]).arg(own.get_program()).args(own.get_args()).current_dir(&bed.root).env_clear();
+        done(command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?)))).output().unwrap())
+    };
+    let fresh = Bed::table(json!({}), "");
+    let prepared = Bed::session();
+    let state = |name: &str| format!(".git/autoharness/{name}");
+    let cases = [
+        (&fresh, ".env".to_string(), &["prepare", "status"][..], Some(2)),
+        (&fresh, "experiment_config.yaml".into(), &["prepare"], Some(2)),
+        (&fresh, "workspace/suite.json".into(), &["prepare"], Some(2)),
+        (&fresh, "workspace/results.tsv".into(), &["prepare"], Some(2)),
+        (&fresh, "agent/agent.py".into(), &["prepare"], Some(2)),
+        (&prepared, state("ledger.jsonl"), &["gate", "status"], Some(2)),
+        (&prepared, "workspace/suite.json".into(), &["gate"], Some(2)),
+        (&prepared, "workspace/gate.json".into(), &["gate"], Some(2)),
+        // What can be made again is.
+        (&prepared, state("checkpoint.json"), &["status"], Some(0)),
+        (&prepared, state("views.json"), &["status"], Some(0)),
+        (&prepared, "agent/agent.py".into(), &["gate"], None),
+        (&prepared, "PROGRAM.md".into(), &["gate", "prepare"], None),
+        (&prepared, "workspace/learnings.md".into(), &["gate"], None),
+    ];
+    for what in ["a named pipe", "a device", "10 GB"] {
+        for (bed, name, commands, code) in &cases {
+            let path = bed.root.join(name);
+            let honest = std::fs::read(&path).ok();
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            make(&path, what);
+            for words in *commands {
+                let done = run(bed, &[words]);
+                let fits = code.map_or(done.code <= 3, |code| done.code == code);
+                assert!(fits, "{words} with {what} at {name}: {}\n{}", done.code, done.stderr);
+                assert!(*code != Some(2) || done.stderr.contains(path.file_name().unwrap().to_str().unwrap()), "{}", done.stderr);
+            }
+            std::fs::remove_file(&path).unwrap();
+            honest.inspect(|honest| std::fs::write(&path, honest).unwrap());
+        }
+    }
+}
+
 #[test]
 fn a_file_that_may_not_grow_is_a_full_disk() {
     let names: Vec<String> = (0..60).map(|i| format!("easy-{i:02}")).collect();
     let bed = Bed::prepared(json!({"tasks": {"train": names, "test": ["hard-1"]}}), "");
     bed.agent(&["easy", "hard"]);
     let ledger = bed.state().join("ledger.jsonl");
-    // In KiB, as bash counts. Without the trap the signal would end the tool before it could say anything.
+    // In KiB, as bash counts.
     let limit = std::fs::metadata(&ledger).unwrap().len() / 1024 + 8;
-    let script = format!("trap '' XFSZ; ulimit -f {limit}; exec {} benchmark", env!("CARGO_BIN_EXE_autoharness"));
-    let like = bed.command(&[]);
-    let environment: Vec<_> = like.get_envs().filter_map(|(name, value)| Some((name, value?))).collect();
-    let mut limited = Command::new("bash");
-    limited.args(["-c", &script]).env_clear().envs(environment).current_dir(&bed.root);
-    let done = done(limited.output().unwrap());
-    done.expect(3).warns("ledger.jsonl").warns("File too large").warns("free some disk space");
+    limited(&bed, limit, true, "benchmark")
+        .expect(3).warns("ledger.jsonl").warns("File too large").warns("free some disk space");
     nobody_left(&bed);
     let before = std::fs::read_to_string(&ledger).unwrap();
     assert!(before.ends_with('\n'), "a torn line stayed");

@@ -1,5 +1,10 @@
 //! No child outlives us, whatever it does and however we end; and none can flood or block us.
 
+#[path = "support/signals.rs"]
+mod signals;
+#[path = "support/skip.rs"]
+mod skip;
+
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -315,7 +320,8 @@ async fn as_the_tool() {
 }
 
 fn start_tool(bed: &Bed, script: &str) -> std::process::Child {
-    std::process::Command::new(std::env::current_exe().expect("the path of this test"))
+    let own = std::env::current_exe().expect("the path of this test");
+    signals::program(own.to_str().expect("UTF-8"))
         .args(["--exact", "as_the_tool", "--nocapture"])
         .env(DIRECTORY, bed.path())
         .env(SCRIPT, script)
@@ -451,11 +457,7 @@ fn a_container_keeps_the_record_of_what_it_cannot_see() {
         command
     };
     if !contained(Path::new("true")).status().is_ok_and(|status| status.success()) {
-        #[expect(clippy::print_stderr, reason = "a test that could not be made says so")]
-        {
-            eprintln!("skipped: no namespaces can be made here");
-        }
-        return;
+        return skip::skipped("no namespaces can be made here");
     }
     let bed = Bed::new();
     let (mut tool, pids) = start_stubborn_tool(&bed);

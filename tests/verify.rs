@@ -301,3 +301,44 @@ fn a_forged_checkpoint_is_found_and_made_again() {
     bed.run(&["verify", "--restore"]).expect(0).says("removed checkpoint.json, which is made again from the ledger\n");
     bed.run(&["verify"]).expect(0);
 }
+
+#[test]
+fn a_checkpoint_is_never_believed_over_the_ledger() {
+    let bed = Bed::session();
+    let path = bed.state().join("checkpoint.json");
+    let (honest, said) = (std::fs::read_to_string(&path).unwrap(), bed.run(&["status"]).expect(0).stdout);
+    let tsv = bed.read("workspace/results.tsv");
+    // Every number of it, and what was decided; the tip stays that of the ledger.
+    let start = honest.find("\"summary\"").unwrap();
+    let forgeries = [
+        honest[..start].to_string() + &honest[start..].replace("1.0", "0.25"),
+        honest.replacen("\"gates_without_improvement\":1", "\"gates_without_improvement\":9", 1),
+        honest.replace("\"failed\"", "\"passed\""),
+    ];
+    for forged in forgeries {
+        assert_ne!(forged, honest);
+        std::fs::write(&path, forged).unwrap();
+        assert_eq!(bed.run(&["status"]).expect(0).stdout, said);
+        bed.run(&["record"]).expect(1);
+        assert_eq!(bed.read("workspace/results.tsv"), tsv);
+    }
+    // And without one nothing is missing.
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(bed.run(&["status"]).expect(0).stdout, said);
+    bed.run(&["verify"]).expect(0).says("verify: ok");
+}
+
+#[test]
+fn a_checkpoint_saves_reading_the_ledger() {
+    let bed = Bed::session();
+    let said = bed.run(&["status"]).expect(0).stdout;
+    // Only who reads the whole ledger notices a change in its middle.
+    let mut lines = bed.ledger_lines();
+    let changed = lines[2].replacen("\"seconds\":0.01", "\"seconds\":0.02", 1);
+    assert_ne!(changed, lines[2]);
+    lines[2] = changed;
+    bed.write_ledger(&lines);
+    assert_eq!(bed.run(&["status"]).expect(0).stdout, said);
+    bed.run(&["record"]).expect(2).warns("prev does not match");
+    bed.run(&["verify"]).expect(1);
+}

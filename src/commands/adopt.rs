@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::model::split::TaskSplit;
 use crate::model::trial::Split;
 use crate::store::event::{Adopted, Row};
@@ -55,7 +56,7 @@ pub fn read(workspace: &Path) -> Result<Option<Found>> {
         found.rows = rows(&results)?;
     }
     if suite.exists() {
-        let bytes = fs_err::read(&suite)?;
+        let bytes = files::read(&suite, files::LARGEST)?;
         let parsed: Suite = serde_json::from_slice(&bytes)
             .usage(|| format!("{} is not a suite", suite.display()))
             .map_err(|error| error.hint("mend the file, or move it away to start with an empty suite."))?;
@@ -95,7 +96,8 @@ fn rows(path: &Path) -> Result<Vec<Row>> {
         Error::usage(format!("{}:{line}: {what}", path.display()))
             .hint("mend the line, or move the file away to start a new history.")
     };
-    let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').flexible(true).from_reader(fs_err::File::open(path)?);
+    let bytes = files::read(path, files::LARGEST)?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').flexible(true).from_reader(&*bytes);
     let headers = reader.headers().map_err(|error| wrong(1, error.to_string()))?;
     if !headers.iter().eq(RESULTS_HEADER) {
         return Err(wrong(1, format!("expected the header {}", RESULTS_HEADER.join(" "))));

@@ -122,7 +122,7 @@ pub async fn evaluate(session: &mut Session, measurement: &Measurement<'_>, step
         Ok(report) => report,
         Err(error) => {
             common.stop.fire(15);
-            failure.borrow_mut().get_or_insert(error);
+            error.keep_in(&mut failure.borrow_mut());
             StepReport::default()
         }
     };

@@ -12,6 +12,7 @@ use crate::benchmark::TaskInfo;
 use crate::cli::{Global, Prepare};
 use crate::config::Config;
 use crate::error::{EXIT_OK, Error, Result};
+use crate::files;
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{BaseTree, Editable, agent_fingerprint, scan, violations};
 use crate::model::score::Score;
@@ -86,11 +87,7 @@ fn workspace(session: &Session, reset_agent: bool) -> Result<()> {
     create(&paths.program(), &templates::program(&paths.root, &session.config)?)?;
     let file = session.config.agent_file();
     let path = paths.root.join(file);
-    let kept = match fs_err::read(&path) {
-        Ok(bytes) => !templates::is_placeholder(&bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        Err(error) => return Err(error.into()),
-    };
+    let kept = files::read_if_there(&path, files::LARGEST)?.is_some_and(|bytes| !templates::is_placeholder(&bytes));
     if kept && !reset_agent {
         ui.status(format!("{file} already exists and is kept (--reset-agent replaces it by the template)"));
         return Ok(());
@@ -231,7 +228,7 @@ async fn rehearse(session: &Session, agent: &StagedAgent, cancel: &Cancel) -> Re
     let supervisor = session.supervisor()?;
     let around = surroundings(session, &supervisor, cancel);
     let template = templates::agent_template(&session.paths.root, session.config.benchmark).unwrap_or_default();
-    let is_template = fs_err::read(&agent.file)? == template.as_bytes();
+    let is_template = files::read(&agent.file, files::LARGEST)? == template.as_bytes();
     let rehearsal = Rehearsal { staging: &agent.staging, is_template };
     let finding =
         provision::rehearse(&session.config, &rehearsal, &around, &|message| session.ui.status(message)).await?;

@@ -1,13 +1,13 @@
 //! An experiment held by this command: lock, ledger, state, views in order.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
 use crate::cli::Global;
 use crate::config::{CONFIG_FILE, Config, Environment};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::guard::Repo;
 use crate::paths::{Paths, STATE_VARIABLE};
 use crate::process::{Redactor, Supervisor};
@@ -16,7 +16,7 @@ use crate::store::event::{Event, Prepared};
 use crate::store::ledger::{Entry, ReadReport, VERSION, Writer};
 use crate::store::lock::Lock;
 use crate::store::scratch;
-use crate::store::state::{Checkpoint, FORMAT, State, timestamp};
+use crate::store::state::{Checkpoint, State, Summary, timestamp};
 use crate::store::views::{self, Comparison, Written};
 use crate::ui::Ui;
 
@@ -66,18 +66,18 @@ impl Experiment {
     ///
     /// # Errors
     /// As replaying.
-    pub fn read_summary(&self) -> Result<Checkpoint> {
+    pub fn read_summary(&self) -> Result<Summary> {
         let ledger = self.paths.ledger();
         let earlier = match Checkpoint::load(&self.paths.checkpoint()) {
-            Some(checkpoint) if checkpoint.is_current(&ledger)? => return Ok(checkpoint),
+            Some(checkpoint) if checkpoint.is_current(&ledger)? => return Ok(checkpoint.summary),
             earlier => earlier,
         };
         // Reading names the line that is wrong, so it comes first.
-        let (state, report) = State::replay(&ledger)?;
+        let (state, _) = State::replay(&ledger)?;
         if let Some(checkpoint) = earlier {
             checkpoint.require_continued(&ledger)?;
         }
-        Ok(Checkpoint { v: VERSION, format: FORMAT, tip: report.tip, summary: state.summary })
+        Ok(state.summary)
     }
 
     /// A supervisor for child processes.
@@ -152,8 +152,9 @@ impl Session {
         }
         let _ = fs_err::remove_dir_all(paths.scratch());
         scratch::sweep(&paths.state)?;
-        atomic::sweep(&paths.state)?;
-        atomic::sweep(&paths.workspace())?;
+        for directory in written_to(&paths, &config) {
+            atomic::sweep(&directory)?;
+        }
         prune_logs(&paths.logs());
         let mut checkpoint = Checkpoint::load(&paths.checkpoint());
         let current = match &checkpoint {
@@ -278,16 +279,36 @@ impl Session {
     }
 }
 
-/// Appends an event and takes it into the state: the one way anything is ever remembered.
+/// Appends an event and takes it into the state: the one way anything is ever remembered. After an error the state may be
+/// ahead of the ledger; the command has to end.
 ///
 /// # Errors
 /// Infrastructure when the disk refuses.
 pub fn append(writer: &mut Writer, state: &mut State, event: Event<'_>, at: DateTime<Utc>) -> Result<u64> {
-    let seq = writer.append(&event, at)?;
     // The time stamp as a reader of the ledger will see it.
     let at = DateTime::from_timestamp_millis(at.timestamp_millis()).unwrap_or(at);
-    state.apply(Entry { v: VERSION, seq, prev: "".into(), at, event });
-    Ok(seq)
+    // Trials are many, and no command ends with one.
+    if matches!(event, Event::Trial(_)) {
+        let seq = writer.append(&event, at)?;
+        state.apply(Entry { v: VERSION, seq, prev: "".into(), at, event });
+        return Ok(seq);
+    }
+    let written = serde_json::value::to_raw_value(&event).infra(|| "cannot write an event".into())?;
+    state.apply(Entry { v: VERSION, seq: writer.tip().next_seq, prev: "".into(), at, event });
+    writer.append_with_sum(&written, at, &state.summary.digest()?)
+}
+
+/// Where files are replaced atomically, so that a killed command can leave a temporary one.
+fn written_to(paths: &Paths, config: &Config) -> Vec<PathBuf> {
+    let splits = ["tbench_data", "bird_data"].map(|directory| paths.root.join(directory));
+    let editable = config.editable.iter().filter_map(|file| Some(paths.root.join(file).parent()?.to_path_buf()));
+    let own = [paths.state.clone(), paths.workspace(), paths.root.clone()];
+    let mut all: Vec<PathBuf> = own.into_iter().chain(splits).chain(editable).collect();
+    // A link may lead anywhere.
+    all.retain(|directory| !directory.is_symlink());
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Keeps the newest logs of runs; without a bound they would grow with every night.

@@ -30,8 +30,7 @@ const OTHER_RULES: &str = "            -- other rules from here on: scores above
 /// As reading the ledger.
 pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
-    let checkpoint = experiment.read_summary()?;
-    let summary = &checkpoint.summary;
+    let summary = &experiment.read_summary()?;
     let holder = Lock::holder(&experiment.paths.lock());
     // A running command brings the views up to date at its end.
     let changed = match &holder {

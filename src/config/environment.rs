@@ -4,26 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use super::{dotenv, secret};
 use crate::error::{Error, Result};
+use crate::files;
 
-/// Words in a variable's name that make its value a secret.
-const SECRET_WORDS: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "AUTH"];
-/// Shorter values are too common in ordinary text to be worth hiding.
-const SHORTEST_SECRET: usize = 6;
 /// Beginnings of names that would make a program load something other than what was committed. `pass_env` lets one through
 /// where it is needed.
 const LOADERS: [&str; 6] = ["GIT_", "AUTOHARNESS_", "PYTHON", "LD_", "DYLD_", "BASH_FUNC_"];
+/// Larger than any `.env`, in bytes.
+const LARGEST: u64 = 1 << 20;
 /// Whole names that do the same.
 const LOADER_NAMES: [&str; 7] =
     ["BASH_ENV", "ENV", "NODE_OPTIONS", "NODE_PATH", "PERL5OPT", "RUBYOPT", "JAVA_TOOL_OPTIONS"];
-
-/// Whether a name (of a variable, an option, an argument) promises a secret.
-pub fn is_secret_name(name: &str) -> bool {
-    // AUTHOR says who wrote something; AUTHORIZATION is a secret all the same.
-    let name = name.to_ascii_uppercase().replace("AUTHORI", "AUTH").replace("AUTHOR", "");
-    let name = name.replace('-', "_");
-    SECRET_WORDS.iter().any(|word| name.contains(word))
-}
 
 /// Whether `name` can be the name of an environment variable.
 pub(super) fn is_variable_name(name: &str) -> bool {
@@ -63,19 +55,16 @@ impl Environment {
         process: impl IntoIterator<Item = (OsString, OsString)>,
         experiment: &Path,
     ) -> Result<Environment> {
+        let process: BTreeMap<OsString, OsString> = process.into_iter().collect();
         let path = experiment.join(".env");
-        let file = match fs_err::read_to_string(&path) {
-            Ok(text) => read_file(&path, text.trim_start_matches('\u{feff}'))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            // Some name their virtual environment `.env`; that is not our file.
-            Err(_) if path.is_dir() => BTreeMap::new(),
-            Err(error) => {
-                return Err(Error::usage(format!("cannot read {}", path.display())).because(error).hint(
-                    "make it a UTF-8 text file that you can read (in a container, run as its owner), or remove it.",
-                ));
-            }
+        // Some name their virtual environment `.env`; that is not our file.
+        let text = if path.is_dir() { None } else { files::read_text_if_there(&path, LARGEST).map_err(unreadable)? };
+        let known = |name: &str| process.get(OsStr::new(name)).and_then(|value| value.to_str()).map(str::to_string);
+        let file = match &text {
+            Some(text) => dotenv::parse(&path, text.trim_start_matches('\u{feff}'), known)?,
+            None => BTreeMap::new(),
         };
-        Ok(Environment { process: process.into_iter().collect(), file })
+        Ok(Environment { process, file })
     }
 
     /// A variable's value in the process environment alone: for settings that the experiment must not make for itself.
@@ -137,70 +126,38 @@ impl Environment {
         let text = name.to_string_lossy();
         let from_file = self.file.get(text.as_ref()).is_some_and(|own| value == OsStr::new(own));
         let redirects = LOADERS.iter().any(|start| text.starts_with(start)) || LOADER_NAMES.contains(&text.as_ref());
-        !from_file && !redirects && !is_secret_name(&text)
+        let value = value.to_string_lossy();
+        // The value as well: an address with a password needs no name that says so. A proxy is needed all the same.
+        let secret = secret::is_secret(&text, &value)
+            || !secret::is_proxy(&text) && !secret::secrets_inside(&value).is_empty();
+        !from_file && !redirects && !secret
     }
 
-    /// What must never be printed or stored: values of secret-looking variables and every value of `.env`, of at least
-    /// six characters, longest first, so that replacing them in order leaves no tail behind.
+    /// What must never be printed or stored: values of secret-looking variables, every value of `.env` that is more than a
+    /// number, and the secrets inside other values, of at least six characters, longest first, so that replacing them in
+    /// order leaves no tail behind.
     pub fn secret_values(&self) -> Vec<String> {
-        let process = self.process.iter().filter(|(name, _)| is_secret_name(&name.to_string_lossy()));
-        let process = process.filter_map(|(_, value)| value.to_str());
-        let values: BTreeSet<&str> = process
-            .chain(self.file.values().map(String::as_str))
-            .filter(|value| value.chars().count() >= SHORTEST_SECRET)
-            .collect();
-        let mut values: Vec<String> = values.into_iter().map(str::to_string).collect();
+        let process = self.process.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+        let file = self.file.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut values = BTreeSet::new();
+        for ((name, value), from_file) in process.map(|own| (own, false)).chain(file.map(|own| (own, true))) {
+            let secret = secret::is_secret(name, value);
+            if secret || from_file && !secret::is_plain(value) {
+                // Programs cut off what surrounds a key before they use, and print, it.
+                values.extend([value.to_string(), value.trim().to_string()]);
+            }
+            if secret {
+                values.extend(value.split([',', ';', '\n']).filter(|_| secret::is_list(name)).map(|one| one.trim().to_string()));
+            }
+            values.extend(secret::secrets_inside(value));
+        }
+        let mut values: Vec<String> =
+            values.into_iter().filter(|value| value.chars().count() >= secret::SHORTEST_SECRET).collect();
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values
     }
 }
 
-fn read_file(path: &Path, text: &str) -> Result<BTreeMap<String, String>> {
-    refuse_expansion(path, text)?;
-    let mut variables = BTreeMap::new();
-    for item in dotenvy::from_read_iter(text.as_bytes()) {
-        // The library's own message repeats the line, and with it the secret.
-        let (name, value) = item.map_err(|error| {
-            let line = match &error {
-                dotenvy::Error::LineParse(broken, _) => {
-                    let broken = broken.lines().next().unwrap_or_default().trim();
-                    // The library reports the whole line or, for a broken value, the value alone.
-                    text.lines().position(|line| {
-                        line.trim() == broken || line.split_once('=').is_some_and(|(_, value)| value.trim() == broken)
-                    })
-                }
-                _ => None,
-            };
-            let place =
-                line.map_or_else(|| path.display().to_string(), |line| format!("{}:{}", path.display(), line + 1));
-            Error::usage(format!("{place}: not a NAME=value line")).hint(
-                "put values with spaces or quotes in single quotes, close every quote, and start comments with `#`.",
-            )
-        })?;
-        // A line further down replaces an earlier one, as in a shell.
-        variables.insert(name, value);
-    }
-    Ok(variables)
-}
-
-/// The library replaces `$name` in a value, other readers of `.env` do not: a password that holds `$` would silently
-/// become another one.
-fn refuse_expansion(path: &Path, text: &str) -> Result<()> {
-    for (number, line) in text.lines().enumerate() {
-        let Some((name, value)) = line.split_once('=') else { continue };
-        let value = value.trim();
-        if name.trim_start().starts_with('#') || value.starts_with('\'') {
-            continue;
-        }
-        let value = value.split(" #").next().unwrap_or_default();
-        let dollar = value.match_indices('$').find(|(at, _)| {
-            let escaped = value[..*at].ends_with('\\');
-            !escaped && !value[at + 1..].starts_with('{')
-        });
-        if dollar.is_some() {
-            return Err(Error::usage(format!("{}:{}: the value holds a bare `$`", path.display(), number + 1))
-                .hint("put the value in single quotes to keep the `$`, or write ${NAME} to insert a variable."));
-        }
-    }
-    Ok(())
+fn unreadable(error: Error) -> Error {
+    error.hint("make it a UTF-8 text file that you can read (in a container, run as its owner), or remove it.")
 }

@@ -5,10 +5,12 @@
 
 mod bird_interact;
 mod command;
+mod dotenv;
 mod environment;
 mod field;
 mod keys;
 mod parse;
+mod secret;
 mod snapshot;
 mod tau_bench;
 mod terminal_bench;
@@ -17,19 +19,23 @@ use std::path::{Path, PathBuf};
 
 pub use bird_interact::{BirdDataset, BirdInteractSettings, BirdMode};
 pub use command::CommandSettings;
-pub use environment::{Environment, is_secret_name};
+pub use environment::Environment;
 pub use field::Field;
 pub use keys::{Key, keys};
+pub use secret::{is_secret, is_secret_name, secrets_inside};
 pub use tau_bench::{DOMAINS, TauBenchSettings};
 pub use terminal_bench::{DEFAULT_DATASET, TerminalBenchSettings};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::hash::hash;
 pub use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
 /// The file's usual name, at the top of an experiment.
 pub const CONFIG_FILE: &str = "experiment_config.yaml";
+/// Larger than any configuration, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// A benchmark that can be configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,14 +188,10 @@ impl Config {
     /// Usage, with file, line and remedy: the file is missing or not YAML, a key is unknown, twice or belongs to another
     /// benchmark, a value has the wrong type or range, a required key is missing.
     pub fn load(path: &Path) -> Result<Config> {
-        let bytes = fs_err::read(path).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                Error::usage(format!("{} does not exist", path.display())).hint(format!(
-                    "start a new experiment with `autoharness init`, or in this one run `cp {CONFIG_FILE}.template {CONFIG_FILE}`."
-                ))
-            } else {
-                Error::usage(format!("cannot read the configuration {}", path.display())).because(error)
-            }
+        let bytes = files::read_if_there(path, LARGEST)?.ok_or_else(|| {
+            Error::usage(format!("{} does not exist", path.display())).hint(format!(
+                "start a new experiment with `autoharness init`, or in this one run `cp {CONFIG_FILE}.template {CONFIG_FILE}`."
+            ))
         })?;
         let digest = hash(&bytes);
         let text = String::from_utf8(bytes).map_err(|error| {

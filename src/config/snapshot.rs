@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::environment::is_secret_name;
+use super::secret::{is_secret, is_secret_name, secrets_inside};
 use super::keys::keys;
 use super::{Config, Settings};
 
@@ -33,12 +33,23 @@ fn hide_values(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (name, value) in map {
-                if is_secret_name(name) && value.is_string() { *value = HIDDEN.into() } else { hide_values(value) }
+                match value {
+                    Value::String(text) if is_secret(name, text) => *value = HIDDEN.into(),
+                    value => hide_values(value),
+                }
             }
         }
         Value::Array(items) => items.iter_mut().for_each(hide_values),
+        Value::String(text) => *text = hide_inside(text),
         _ => {}
     }
+}
+
+/// Hides passwords in addresses and the like.
+fn hide_inside(text: &str) -> String {
+    let mut secrets = secrets_inside(text);
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret, HIDDEN))
 }
 
 /// Hides the values of arguments such as `--api-key x` and `--api-key=x`.
@@ -50,7 +61,7 @@ pub(super) fn hide_arguments(arguments: &[String]) -> Vec<String> {
         shown.push(match argument.split_once('=') {
             Some((name, value)) if is_secret_name(name) && value.parse::<f64>().is_err() => format!("{name}={HIDDEN}"),
             _ if expects_secret && !number && !argument.starts_with('-') => HIDDEN.into(),
-            _ => argument.clone(),
+            _ => hide_inside(argument),
         });
         expects_secret = argument.starts_with('-') && !argument.contains('=') && is_secret_name(argument);
     }

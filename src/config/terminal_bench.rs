@@ -298,7 +298,7 @@ fn variables(config: &mut Config, field: &Field<'_>) -> Result<BTreeMap<String, 
         let Value::String(value) = value else {
             return Err(field.error(format!("expects text for {name}; put the value in quotes")));
         };
-        if super::is_secret_name(&name) && reference(&value).is_none() {
+        if super::is_secret(&name, &value) && reference(&value).is_none() {
             return Err(field.error(format!(
                 "writes out {name}, which looks like a secret: write {name}: '${{{name}}}' and put the value into .env"
             )));

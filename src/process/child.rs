@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::error::{Context as _, Result, signal_name};
+use crate::process::orphans;
 use crate::process::registry::Record;
 use crate::process::supervisor::Stderr;
 
@@ -102,13 +103,19 @@ impl Child {
         if let Some(exit) = self.exit {
             return Ok(exit);
         }
+        let watcher = self.inner.id().and_then(|pid| i32::try_from(pid).ok());
         let status = self.inner.wait().await.infra(|| format!("cannot wait for `{}`", self.name))?;
+        orphans::watchers().remove(watcher);
         let code = match status.code() {
             Some(code) => code,
             None => {
                 // Somebody killed the watcher, so nobody watches the program any more.
                 let record = self.record.clone();
-                let _ = tokio::task::spawn_blocking(move || record.end()).await;
+                let ending = move || {
+                    let _ = record.end();
+                    orphans::end();
+                };
+                let _ = tokio::task::spawn_blocking(ending).await;
                 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
             }
         };

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod child;
 pub mod git;
 pub mod log;
+pub mod orphans;
 pub mod output;
 pub mod redact;
 pub mod registry;

@@ -5,6 +5,15 @@ use tokio::sync::watch;
 
 use crate::error::{Context, Error, Result};
 
+const HANGUP: i32 = 1;
+
+/// Whether whoever started us had a signal ignored. Known on Linux only.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// Tells long-running work that a signal arrived.
 #[derive(Debug, Clone)]
 pub struct Cancel {
@@ -21,6 +30,10 @@ impl Cancel {
     pub fn on_signals() -> Result<Cancel> {
         let (sender, receiver) = watch::channel(None);
         for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15), (SignalKind::hangup(), 1)] {
+            // Under `nohup` a closing terminal is to be ignored.
+            if number == HANGUP && is_ignored(number) {
+                continue;
+            }
             let mut stream = signal(kind).infra(|| "cannot install signal handlers".into())?;
             let sender = sender.clone();
             tokio::spawn(async move {

@@ -12,7 +12,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::process::child::Child;
 use crate::process::log::Log;
 use crate::process::registry::{self, Record};
-use crate::process::{tree, watcher};
+use crate::process::{orphans, tree, watcher};
 
 /// How long a child that was asked to end may take unless the caller says otherwise.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
@@ -172,6 +172,7 @@ impl Supervisor {
         let cannot = || format!("cannot start `{name}`");
         let (lifeline_end, mut lifeline) = std::io::pipe().infra(cannot)?;
         let mut watch = tokio::process::Command::new(&self.watcher);
+        let mut watchers = orphans::watchers();
         let inner = watch
             .arg0("autoharness")
             .arg(watcher::ENTRY)
@@ -188,6 +189,8 @@ impl Supervisor {
             .stderr(Stdio::piped())
             .spawn()
             .infra(cannot)?;
+        watchers.add(inner.id());
+        drop(watchers);
         // The builder still holds the read end: while it does, a dead watcher would not break the pipe.
         drop(watch);
 

@@ -67,6 +67,11 @@ mod imp {
         }
     }
 
+    /// The children of `parent`, dead ones too.
+    pub(crate) fn children(parent: i32) -> Vec<Process> {
+        all().into_iter().filter(|process| process.parent == parent).collect()
+    }
+
     /// Every living descendant of `root`, without `root`.
     pub(crate) fn descendants(root: i32) -> Vec<Process> {
         let processes = all();
@@ -131,6 +136,10 @@ mod imp {
         None
     }
 
+    pub(crate) fn children(_parent: i32) -> Vec<Process> {
+        Vec::new()
+    }
+
     pub(crate) fn descendants(_root: i32) -> Vec<Process> {
         Vec::new()
     }
@@ -154,7 +163,7 @@ mod imp {
     }
 }
 
-pub(crate) use imp::{boot_id, descendants, look_up, marked, namespace, sees_everybody, send};
+pub(crate) use imp::{boot_id, children, descendants, look_up, marked, namespace, sees_everybody, send};
 
 /// Signals each of these processes.
 pub(crate) fn send_all(processes: impl IntoIterator<Item = Process>, signal: Signal) {

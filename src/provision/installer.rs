@@ -85,8 +85,7 @@ impl<'a> Install<'a> {
     ) -> Install<'a> {
         let _ = fs::remove_file(&log_path);
         let env = installer_environment(around);
-        let secrets = around.environment.secret_values().into_iter().chain(url_secrets(&env));
-        let redactor = Redactor::new(secrets);
+        let redactor = Redactor::new(around.environment.secret_values());
         Install { name, redactor, log_path, env, started: Instant::now(), limit, around, say }
     }
 
@@ -208,28 +207,4 @@ fn installer_environment(around: &Surroundings<'_>) -> Vec<(OsString, OsString)>
         let own = (name.starts_with("PIP_") || name.starts_with("UV_")) && !REDIRECTS.contains(&name);
         (own && !name.starts_with("UV_PUBLISH")) || INSTALLER_VARIABLES.contains(&name)
     })
-}
-
-/// Passwords inside addresses of indexes and proxies, which look harmless by name.
-fn url_secrets(env: &[(OsString, OsString)]) -> Vec<String> {
-    let words = env.iter().filter_map(|(_, value)| value.to_str()).flat_map(str::split_whitespace);
-    let credentials = words.filter_map(|word| word.split_once("://")?.1.split('/').next()?.rsplit_once('@'));
-    credentials
-        .flat_map(|(user, _)| {
-            let password = user.split_once(':').map_or(user, |(_, password)| password);
-            [user.to_owned(), password.to_owned()]
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_in_addresses_are_secrets() {
-        let env = [("PIP_INDEX_URL".into(), "https://bob:hunter22@pypi.example/simple".into())];
-        assert_eq!(url_secrets(&env), ["bob:hunter22", "hunter22"]);
-        assert!(url_secrets(&[("HTTP_PROXY".into(), "http://proxy:3128/a@b".into())]).is_empty());
-    }
 }

@@ -73,7 +73,8 @@ pub fn sweep(directory: &Path) -> Result<()> {
     }
     for entry in fs_err::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        // A directory of that name is not ours.
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) && !entry.file_type()?.is_dir() {
             fs_err::remove_file(entry.path())?;
         }
     }
@@ -114,6 +115,9 @@ mod tests {
         fs_err::write(directory.path().join("mine"), "keep").unwrap();
         sweep(directory.path()).unwrap();
         assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 1);
+        fs_err::create_dir(directory.path().join(format!("{PREFIX}directory"))).unwrap();
+        sweep(directory.path()).unwrap();
+        assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 2);
         sweep(&directory.path().join("missing")).unwrap();
     }
 }

@@ -1,23 +1,31 @@
 //! ledger.jsonl: append-only, hash-chained, one JSON object a line. The source of truth.
 //!
 //! Line format, version 1: `{"v":1,"seq":N,"prev":"<sha256 of the previous line>","at":"<UTC>","event":{…}}`; the first
-//! line's `prev` is 64 zeros; the hash covers the line without its newline.
+//! line's `prev` is 64 zeros; the hash covers the line without its newline. Lines other than trials may have a `"sum"` at
+//! their end: the SHA-256 of what the ledger adds up to with them, by which a checkpoint is believed (see
+//! [`super::state::Checkpoint`]).
 
+use std::fs::TryLockError;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::event::Event;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::hash::hash;
 
 /// The format version this build writes.
 pub const VERSION: u32 = 1;
 /// `prev` of the first line.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// Longer than any line, in bytes: what reads on for ever is no ledger.
+const LONGEST_LINE: u64 = 1 << 30;
 /// Longest time between a trial and its arrival on the disk itself. A killed process loses nothing either way; this
 /// bounds what a power cut can take.
 const SYNC_EVERY: Duration = Duration::from_millis(500);
@@ -83,19 +91,27 @@ pub struct ReadReport {
 /// Usage, naming file and line, for any break of the chain but a torn last line.
 pub fn read(path: &Path, from: &Tip, mut visit: impl FnMut(Entry<'_>) -> Result<()>) -> Result<ReadReport> {
     let mut report = ReadReport { tip: from.clone(), torn: 0, newer: false };
-    let mut file = match fs_err::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && from.length == 0 => return Ok(report),
-        Err(error) => return Err(error.into()),
+    let mut file = match files::open_if_there(path)? {
+        Some((file, _)) => file,
+        None if from.length == 0 => return Ok(report),
+        None => return Err(Error::infrastructure(format!("{} is gone", path.display()))),
     };
     file.seek(SeekFrom::Start(from.length))?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = reader.read_until(b'\n', &mut line)?;
+        let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
         if read == 0 {
             return Ok(report);
+        }
+        if read as u64 == LONGEST_LINE && line.last() != Some(&b'\n') {
+            return Err(Error::usage(format!(
+                "{}:{}: longer than {LONGEST_LINE} bytes",
+                path.display(),
+                report.tip.next_seq + 1
+            ))
+            .hint("no event is so long: somebody changed the ledger. Restore it from a backup."));
         }
         if line.pop_if(|byte| *byte == b'\n').is_none() {
             report.torn = read as u64;
@@ -150,27 +166,43 @@ pub fn tip_holds(path: &Path, tip: &Tip) -> Result<bool> {
     if tip.length == 0 {
         return Ok(tip.last_hash == GENESIS);
     }
-    let mut file = match fs_err::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
-    if file.metadata()?.len() < tip.length {
-        return Ok(false);
+    Ok(line_before(path, tip.length)?.is_some_and(|line| hash(&line) == tip.last_hash))
+}
+
+/// The digest that the last line before `tip` gives of what the ledger adds up to; `None` when that line is another one,
+/// or gives none.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sum_at(path: &Path, tip: &Tip) -> Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Sum {
+        sum: Option<String>,
+    }
+    let line = line_before(path, tip.length)?.filter(|line| hash(line) == tip.last_hash);
+    Ok(line.and_then(|line| serde_json::from_slice::<Sum>(&line).ok()?.sum))
+}
+
+/// The line that ends, with its newline, at `end`; `None` when none does.
+fn line_before(path: &Path, end: u64) -> Result<Option<Vec<u8>>> {
+    let Some((mut file, metadata)) = files::open_if_there(path)? else { return Ok(None) };
+    if end == 0 || metadata.len() < end {
+        return Ok(None);
     }
     // Lines are short but for verdicts; widen the window until the line's start is in it.
     let mut window = 4096;
     loop {
-        let start = tip.length.saturating_sub(window);
+        let start = end.saturating_sub(window);
         file.seek(SeekFrom::Start(start))?;
-        let mut tail = vec![0; usize::try_from(tip.length - start).unwrap_or(usize::MAX)];
+        let mut tail = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
         file.read_exact(&mut tail)?;
         if tail.pop() != Some(b'\n') {
-            return Ok(false);
+            return Ok(None);
         }
         match tail.iter().rposition(|byte| *byte == b'\n') {
-            Some(newline) => return Ok(hash(&tail[newline + 1..]) == tip.last_hash),
-            None if start == 0 => return Ok(hash(&tail) == tip.last_hash),
+            Some(newline) => return Ok(Some(tail.split_off(newline + 1))),
+            None if start == 0 => return Ok(Some(tail)),
+            None if window > LONGEST_LINE => return Ok(None),
             None => window *= 8,
         }
     }
@@ -197,32 +229,88 @@ impl Writer {
             return Err(Error::usage(format!("{} was written by a newer autoharness", path.display()))
                 .hint("upgrade autoharness; this version reads the ledger but does not write to it."));
         }
+        if let Ok(metadata) = fs_err::metadata(path)
+            && !metadata.is_file()
+        {
+            return Err(files::not_a_file(path, metadata.file_type()));
+        }
         let new = !path.exists();
         let file = fs_err::OpenOptions::new().create(true).append(true).read(true).open(path)?;
+        // The command's lock keeps others out, until somebody removes its file.
+        match file.file().try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::usage(format!("{} is being written by another command", path.display()))
+                    .hint("wait until it has finished: somebody removed the lock that it holds."));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::infrastructure(format!("cannot lock {}", path.display())).because(error));
+            }
+        }
         if new && let Some(directory) = path.parent() {
             // Or a power cut could take the whole file, however often its content is put on the disk.
             fs_err::File::open(directory)?.sync_all()?;
         }
-        if file.metadata()?.len() != report.tip.length {
-            file.set_len(report.tip.length)?;
-            file.sync_all()?;
+        let mut writer =
+            Writer { path: path.to_path_buf(), file, tip: report.tip.clone(), unsynced_since: None, torn: false };
+        writer.require_in_place(report.tip.length + report.torn)?;
+        if report.torn > 0 {
+            writer.file.set_len(report.tip.length)?;
+            writer.file.sync_all()?;
         }
-        Ok(Writer { path: path.to_path_buf(), file, tip: report.tip.clone(), unsynced_since: None, torn: false })
+        Ok(writer)
+    }
+
+    /// Makes sure that the file we write is still the one at its path, and ends where we left it: whatever else is written
+    /// there, or whatever we write elsewhere, would break the chain.
+    fn require_in_place(&mut self, length: u64) -> Result<()> {
+        let ours = self.file.metadata()?;
+        let there = match fs_err::metadata(&self.path) {
+            Ok(there) => Some(there),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let what = match there {
+            None => "was removed",
+            Some(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => "was replaced by another file",
+            Some(_) if ours.len() < length => "was cut short",
+            Some(_) if ours.len() > length => "was written by somebody else",
+            Some(_) => return Ok(()),
+        };
+        Err(Error::usage(format!("{} {what} while this command was running", self.path.display())).hint(
+            "nothing was written to it. Put the right file back (a backup), then run the same command again; two commands \
+             must not share a state directory without its lock.",
+        ))
     }
 
     /// Appends one event and returns its `seq`. The line reaches the operating system at once and the disk within half a
     /// second, or at [`Writer::sync`].
     ///
     /// # Errors
-    /// Infrastructure (a full disk, say); a half-written line is taken back.
+    /// Infrastructure (a full disk, say); a half-written line is taken back. Usage when the file is no longer the one that
+    /// was opened.
     pub fn append(&mut self, event: &Event<'_>, at: DateTime<Utc>) -> Result<u64> {
+        self.append_line(event, at, None)
+    }
+
+    /// As [`Writer::append`], with the digest of what the ledger adds up to with this event.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub fn append_with_sum(&mut self, event: &RawValue, at: DateTime<Utc>, sum: &str) -> Result<u64> {
+        self.append_line(event, at, Some(sum))
+    }
+
+    fn append_line(&mut self, event: &(impl Serialize + ?Sized), at: DateTime<Utc>, sum: Option<&str>) -> Result<u64> {
         #[derive(Serialize)]
-        struct Line<'a, 'b> {
+        struct Line<'a, E: ?Sized> {
             v: u32,
             seq: u64,
             prev: &'a str,
             at: String,
-            event: &'a Event<'b>,
+            event: &'a E,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            sum: Option<&'a str>,
         }
         let seq = self.tip.next_seq;
         let line = Line {
@@ -231,6 +319,7 @@ impl Writer {
             prev: &self.tip.last_hash,
             at: at.to_rfc3339_opts(SecondsFormat::Millis, true),
             event,
+            sum,
         };
         let mut bytes = serde_json::to_vec(&line)
             .map_err(|error| Error::infrastructure(format!("cannot write {}", self.path.display())).because(error))?;
@@ -240,6 +329,7 @@ impl Writer {
         if self.torn {
             self.file.set_len(self.tip.length)?;
         }
+        self.require_in_place(self.tip.length)?;
         self.torn = true;
         if let Err(error) = self.file.write_all(&bytes) {
             self.torn = self.file.set_len(self.tip.length).is_err();

@@ -2,12 +2,17 @@
 
 use std::fs::TryLockError;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files;
+
+/// What is read of the lock file at most, in bytes.
+const LONGEST: u64 = 64 << 10;
 
 /// Who holds the lock, for the message a second command prints.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,13 +48,13 @@ impl Lock {
     /// # Errors
     /// Usage when another live process holds it, saying which.
     pub fn take(path: &Path, command: &str, since: String) -> Result<Lock> {
-        let mut file =
-            fs_err::OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path)?.into_file();
-        match patiently(&file) {
+        // Whoever removes the file while we wait for it leaves us with a lock that nobody else will ever look at.
+        let (mut file, locked) = settle(path, || try_once(path))?;
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                let _ = file.read_to_string(&mut text);
+                let _ = (&file).take(LONGEST).read_to_string(&mut text);
                 let who = match serde_json::from_str::<Holder>(&text) {
                     Ok(holder) => format!("`{}` ({}, since {})", holder.command, holder.process(), holder.since),
                     Err(_) => "another command".to_string(),
@@ -71,14 +76,46 @@ impl Lock {
 
     /// Who holds the lock now, without taking it.
     pub fn holder(path: &Path) -> Option<Holder> {
-        let mut file = fs_err::File::open(path).ok()?.into_file();
+        let file = files::open_if_there(path).ok()??.0.into_file();
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => {}
             _ => return None,
         }
         let mut text = String::new();
-        file.read_to_string(&mut text).ok()?;
+        (&file).take(LONGEST).read_to_string(&mut text).ok()?;
         serde_json::from_str(&text).ok()
+    }
+}
+
+type Attempt = (std::fs::File, Result<(), TryLockError>);
+
+/// Tries until the file that was locked is the one that is there.
+fn settle(path: &Path, mut attempt: impl FnMut() -> Result<Attempt>) -> Result<Attempt> {
+    loop {
+        let (file, locked) = attempt()?;
+        if locked.is_err() || is_at(&file, path) {
+            return Ok((file, locked));
+        }
+    }
+}
+
+/// Opens the file and tries to lock it.
+fn try_once(path: &Path) -> Result<Attempt> {
+    if let Ok(metadata) = fs_err::symlink_metadata(path)
+        && !metadata.is_file()
+    {
+        return Err(files::not_a_file(path, metadata.file_type()));
+    }
+    let file = fs_err::OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path)?.into_file();
+    let locked = patiently(&file);
+    Ok((file, locked))
+}
+
+/// Whether `path` still names this file.
+fn is_at(file: &std::fs::File, path: &Path) -> bool {
+    match (file.metadata(), fs_err::symlink_metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 
@@ -123,6 +160,29 @@ mod tests {
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(refused, 0);
         });
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_and_made_again_is_taken_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let (stale, locked) = try_once(&path).unwrap();
+        assert!(locked.is_ok() && is_at(&stale, &path));
+        fs_err::remove_file(&path).unwrap();
+        assert!(!is_at(&stale, &path), "removed");
+        let mut attempts = vec![try_once(&path).unwrap(), (stale, Ok(()))];
+        let (held, locked) = settle(&path, || Ok(attempts.pop().unwrap())).unwrap();
+        assert!(locked.is_ok() && is_at(&held, &path) && attempts.is_empty());
+        assert!(Lock::take(&path, "gate", String::new()).is_err(), "the one that is there is held");
+    }
+
+    #[test]
+    fn a_pipe_at_its_place_keeps_nobody_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert_eq!(Lock::take(&path, "gate", String::new()).unwrap_err().exit_code(), 2);
+        assert!(Lock::holder(&path).is_none());
     }
 
     #[test]

@@ -6,16 +6,22 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::atomic;
 use super::event::{Event, Prepared, Purpose, Recorded, Row, RunFinished, Verdict};
 use super::ledger::{self, Entry, ReadReport, Tip};
 use super::trials::Trials;
 use crate::error::{Context as _, Error, Result};
+use crate::files;
 use crate::model::compare::{Comparison, EPSILON, Reference};
 use crate::model::gate::Status;
+use crate::model::hash::hash;
 use crate::model::score::{Rewards, TimeoutPolicy};
 use crate::model::trial::Split;
+
+/// Larger than any checkpoint, in bytes.
+const LARGEST_CHECKPOINT: u64 = 1 << 30;
 
 /// Everything the views and `status` need.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -112,18 +118,30 @@ pub struct State {
 }
 
 /// The summary as of some tip of the ledger.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Checkpoint {
-    /// The ledger's format version. A newer build's checkpoint is not read: its ledger must not be written to.
-    pub v: u32,
-    /// The rules of adding up, see [`FORMAT`].
-    #[serde(default)]
-    pub format: u32,
     /// Where the ledger ended.
     pub tip: Tip,
-    /// What it added up to there. Of another format, its tip is all that is believed.
-    #[serde(default)]
+    /// What it added up to there; nothing when the checkpoint is of another format.
     pub summary: Summary,
+    /// SHA-256 (hex) of the summary as it is stored.
+    digest: String,
+}
+
+/// A checkpoint as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Stored<S> {
+    /// The ledger's format version. A newer build's checkpoint is not read: its ledger must not be written to.
+    v: u32,
+    /// The rules of adding up, see [`FORMAT`].
+    #[serde(default)]
+    format: u32,
+    tip: Tip,
+    summary: S,
+}
+
+fn stored_bytes(path: &Path) -> Option<Vec<u8>> {
+    files::read_if_there(path, LARGEST_CHECKPOINT).ok().flatten()
 }
 
 /// What a summary holds and how it is added up. A checkpoint of another format is made again from the ledger.
@@ -313,6 +331,14 @@ impl State {
 }
 
 impl Summary {
+    /// SHA-256 (hex) of this summary as a checkpoint stores it.
+    ///
+    /// # Errors
+    /// Only when serialisation fails, which is infrastructure.
+    pub fn digest(&self) -> Result<String> {
+        Ok(hash(&serde_json::to_vec(self).infra(|| "cannot render the summary of the ledger".into())?))
+    }
+
     /// How trials are counted under the prepared configuration: trials per task, timeout policy.
     pub fn counting(&self) -> (u32, TimeoutPolicy) {
         let config = self.prepared.as_ref().map(|prepared| &prepared.config);
@@ -380,12 +406,13 @@ fn improved(verdict: &Verdict) -> bool {
 impl Checkpoint {
     /// Reads the checkpoint; `None` when it is missing or not understood, for it can always be made again.
     pub fn load(path: &Path) -> Option<Checkpoint> {
-        let mut checkpoint: serde_json::Value = serde_json::from_slice(&fs_err::read(path).ok()?).ok()?;
-        if checkpoint["format"] != FORMAT {
-            checkpoint.as_object_mut()?.remove("summary");
-        }
-        let checkpoint: Checkpoint = serde_json::from_value(checkpoint).ok()?;
-        (checkpoint.v == ledger::VERSION).then_some(checkpoint)
+        let stored: Stored<Box<RawValue>> = serde_json::from_slice(&stored_bytes(path)?).ok()?;
+        // Of another format the tip is all that is believed: an empty digest agrees with no line of a ledger.
+        let (summary, digest) = match stored.format {
+            FORMAT => (serde_json::from_str(stored.summary.get()).ok()?, hash(stored.summary.get().as_bytes())),
+            _ => Default::default(),
+        };
+        (stored.v == ledger::VERSION).then_some(Checkpoint { tip: stored.tip, summary, digest })
     }
 
     /// Writes it, without taking the state apart. Durably: the next command notices by it when lines were taken away.
@@ -393,25 +420,21 @@ impl Checkpoint {
     /// # Errors
     /// Infrastructure when the disk refuses.
     pub fn save(path: &Path, tip: &Tip, summary: &Summary) -> Result<()> {
-        #[derive(Serialize)]
-        struct Borrowed<'a> {
-            v: u32,
-            format: u32,
-            tip: &'a Tip,
-            summary: &'a Summary,
-        }
-        let bytes = serde_json::to_vec(&Borrowed { v: ledger::VERSION, format: FORMAT, tip, summary })
+        let bytes = serde_json::to_vec(&Stored { v: ledger::VERSION, format: FORMAT, tip: tip.clone(), summary })
             .infra(|| "cannot render the checkpoint".into())?;
         atomic::replace(path, &bytes)
     }
 
-    /// True when the ledger ends exactly where this checkpoint was taken, and its summary is one of ours.
+    /// True when the ledger ends exactly where this checkpoint was taken, and its last line says that this is what it adds
+    /// up to. A checkpoint is never believed by itself: whoever forges one must forge the ledger's last line too, which is
+    /// no less work than forging the ledger. Where the last line says nothing (a trial, or an older version wrote it), the
+    /// ledger is replayed.
     ///
     /// # Errors
     /// When the ledger cannot be read.
     pub fn is_current(&self, ledger: &Path) -> Result<bool> {
         let length = fs_err::metadata(ledger).map(|metadata| metadata.len()).unwrap_or(0);
-        Ok(self.format == FORMAT && length == self.tip.length && ledger::tip_holds(ledger, &self.tip)?)
+        Ok(length == self.tip.length && ledger::sum_at(ledger, &self.tip)?.as_ref() == Some(&self.digest))
     }
 
     /// Makes sure that the ledger goes on from where this checkpoint was taken. A chain alone does not show that its last

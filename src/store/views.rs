@@ -10,6 +10,7 @@ use serde_json::json;
 use super::atomic;
 use super::state::{Summary, timestamp};
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::model::hash::hash;
 use crate::model::trial::Split;
 
@@ -17,6 +18,9 @@ use crate::model::trial::Split;
 pub const RESULTS_HEADER: [&str; 6] = ["iteration", "val_score", "commit", "evals_passed", "evals_total", "timestamp"];
 
 const NAMES: [&str; 4] = ["suite.json", "train_results.json", "results.tsv", "gate.json"];
+
+/// Stands for a view that was not there when it was about to be written.
+const NOT_YET: &str = "nothing";
 
 /// File name → content. A view that does not exist yet is absent.
 pub type Views = BTreeMap<&'static str, Vec<u8>>;
@@ -124,12 +128,15 @@ pub struct Written {
 impl Written {
     /// Reads the digests from `path`. Without them only current views are believed.
     pub fn load(path: &Path, workspace: &Path) -> Written {
-        let digests = fs_err::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let bytes = files::read_if_there(path, files::LARGEST).ok().flatten();
+        let digests = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         Written { path: path.to_path_buf(), workspace: workspace.display().to_string(), digests }
     }
 
+    /// Whether a view must be there: it was written, and not only about to be when a command was killed.
     fn has(&self, name: &str) -> bool {
-        self.digests.get(&self.workspace).is_some_and(|names| names.contains_key(name))
+        let known = self.digests.get(&self.workspace).and_then(|names| names.get(name));
+        known.is_some_and(|known| !known.iter().any(|digest| digest == NOT_YET))
     }
 
     fn knows(&self, name: &str, content: &[u8]) -> bool {
@@ -144,11 +151,15 @@ impl Written {
             let known = names.entry((*name).to_string()).or_default();
             if !also_earlier {
                 known.clear();
+            } else if known.is_empty() {
+                known.push(NOT_YET.into());
             }
             known.push(hash(content));
         }
         let bytes = serde_json::to_vec(&self.digests).infra(|| "cannot render the digests of the views".into())?;
-        atomic::replace_unsynced(&self.path, &bytes)
+        // Before the views are replaced these digests must be on the disk, or a power cut would turn our own into somebody
+        // else's; what is forgotten afterwards does no harm when it comes back.
+        if also_earlier { atomic::replace(&self.path, &bytes) } else { atomic::replace_unsynced(&self.path, &bytes) }
     }
 
     /// Remembers the files that lie there before anything is prepared.
@@ -200,9 +211,9 @@ enum Found {
 
 fn read(path: &Path) -> Result<Found> {
     match fs_err::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_file() => Ok(Found::File(fs_err::read(path)?)),
-        // Opening a pipe would wait for ever; a link or a directory is nothing we wrote either.
-        Ok(_) => Ok(Found::Other),
+        // Opening a pipe would wait for ever; a link or a directory is nothing we wrote either, nor is a file of many GB.
+        Ok(metadata) if !metadata.is_file() || metadata.len() > files::LARGEST => Ok(Found::Other),
+        Ok(_) => Ok(files::read_if_there(path, files::LARGEST)?.map_or(Found::Nothing, Found::File)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
         Err(error) => Err(error.into()),
     }
@@ -251,4 +262,44 @@ pub fn refused(workspace: &Path, changed: &[&str]) -> Error {
     let names: Vec<String> = changed.iter().map(|name| workspace.join(name).display().to_string()).collect();
     Error::usage(format!("changed by somebody else, so not to be trusted: {}", names.join(", ")))
         .hint("these files are views of the ledger; `autoharness verify --restore` rewrites them from it.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_that_a_killed_command_did_not_get_to_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (workspace, digests) = (directory.path().join("workspace"), directory.path().join("views.json"));
+        let now = |text: &str| Views::from([("results.tsv", text.as_bytes().to_vec())]);
+        let look = |views: &Views| compare(&workspace, views, &Written::load(&digests, &workspace)).unwrap();
+        // Killed between the digests and the first view.
+        Written::load(&digests, &workspace).remember(&now("one"), true).unwrap();
+        assert_eq!(look(&now("one")), Comparison { stale: vec!["results.tsv"], ..Comparison::default() });
+        write(&workspace, &now("one"), &mut Written::load(&digests, &workspace)).unwrap();
+        assert_eq!(look(&now("one")), Comparison::default());
+        fs_err::remove_file(workspace.join("results.tsv")).unwrap();
+        assert_eq!(look(&now("one")), Comparison { missing: vec!["results.tsv"], ..Comparison::default() });
+        // Killed twice before a later view: the first one may still lie there.
+        write(&workspace, &now("one"), &mut Written::load(&digests, &workspace)).unwrap();
+        for later in ["two", "three"] {
+            Written::load(&digests, &workspace).remember(&now(later), true).unwrap();
+            assert_eq!(look(&now(later)), Comparison { stale: vec!["results.tsv"], ..Comparison::default() });
+        }
+    }
+
+    #[test]
+    fn what_is_no_view_is_told_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("results.tsv");
+        let written = Written::load(&directory.path().join("views.json"), directory.path());
+        let views = Views::from([("results.tsv", b"one".to_vec())]);
+        let changed = Comparison { changed: vec!["results.tsv"], ..Comparison::default() };
+        assert!(std::process::Command::new("mkfifo").arg(&place).status().unwrap().success());
+        assert_eq!(compare(directory.path(), &views, &written).unwrap(), changed);
+        fs_err::remove_file(&place).unwrap();
+        fs_err::File::create(&place).unwrap().set_len(10 << 30).unwrap();
+        assert_eq!(compare(directory.path(), &views, &written).unwrap(), changed);
+    }
 }

@@ -1,9 +1,14 @@
 //! A bed for tests: a temporary home, a real git repository, the real binary.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part of the bed")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "every test file uses its own part of the bed")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
+
+mod signals;
+mod skip;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+pub use skip::skipped;
 
 use serde_json::{Value, json};
 
@@ -215,7 +220,7 @@ impl Bed {
 
     /// The binary with a clean environment, in the experiment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_autoharness"));
+        let mut command = signals::program(env!("CARGO_BIN_EXE_autoharness"));
         self.isolate(&mut command);
         command.args(arguments).current_dir(&self.root);
         command

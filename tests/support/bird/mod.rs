@@ -61,10 +61,7 @@ impl Rig {
     /// cannot be run.
     pub fn new(wanted: &str, config: &str) -> Option<Rig> {
         let Some(python) = named(VARIABLE) else {
-            #[expect(clippy::print_stderr, reason = "a test that could not be made says so")]
-            {
-                eprintln!("skipped: set {VARIABLE} to a python with google-adk, and install postgresql");
-            }
+            crate::support::skipped(&format!("set {VARIABLE} to a python with google-adk, and install postgresql"));
             return None;
         };
         // Not below the bed, whose directory the server's own user may not enter.

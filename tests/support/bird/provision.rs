@@ -29,13 +29,7 @@ pub fn which(program: &str) -> Option<PathBuf> {
     found.status.success().then(|| PathBuf::from(path.trim()))
 }
 
-/// Says why a test is not made.
-pub fn skipped(why: &str) {
-    #[expect(clippy::print_stderr, reason = "a test that could not be made says so")]
-    {
-        eprintln!("skipped: {why}");
-    }
-}
+pub use crate::support::skipped;
 
 /// An experiment beside a checkout of the services, with programs of our own in front of the PATH, and no docker.
 pub struct Rig {

@@ -27,10 +27,7 @@ pub const TASKS: [&str; 8] = ["easy-1", "easy-2", "easy-3", "easy-4", "list-1", 
 pub fn harbor() -> Option<PathBuf> {
     let found = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     if found.is_none() {
-        #[expect(clippy::print_stderr, reason = "a test that could not be made says so")]
-        {
-            eprintln!("skipped: set {VARIABLE} to the harbor program of a Python environment");
-        }
+        crate::support::skipped(&format!("set {VARIABLE} to the harbor program of a Python environment"));
     }
     found
 }

@@ -1,0 +1,87 @@
+//! Processes whose watcher was killed under them. A watcher adopts whatever a program leaves behind; when a daemon kills it,
+//! the next one up adopts: this tool, which has nobody else for a child but watchers. So whoever else is its child is an
+//! orphan, whatever it did to its environment, its group or its session.
+//!
+//! A daemon that kills the tool as well gets away where it has also wiped its environment: only a container holds it then.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+
+use crate::process::tree;
+
+/// How often orphans that are being killed are looked at again: they may still fork.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// A process that survives SIGKILL this long hangs in the kernel.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+static ADOPTING: AtomicBool = AtomicBool::new(false);
+/// The watchers that live, by process number. Held while one is started, so that it is never taken for an orphan.
+static WATCHERS: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
+
+/// Makes this process adopt orphans. Only for a program that starts nothing but watchers.
+pub fn adopt() {
+    #[cfg(target_os = "linux")]
+    if rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok() {
+        ADOPTING.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The list of living watchers; nobody is killed while it is held.
+pub(crate) struct Watchers(MutexGuard<'static, Option<HashSet<i32>>>);
+
+pub(crate) fn watchers() -> Watchers {
+    Watchers(WATCHERS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Watchers {
+    pub(crate) fn add(&mut self, pid: Option<u32>) {
+        if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
+            self.0.get_or_insert_default().insert(pid);
+        }
+    }
+
+    /// Its number may be given to somebody else from now on.
+    pub(crate) fn remove(&mut self, pid: Option<i32>) {
+        if let (Some(pid), Some(known)) = (pid, &mut *self.0) {
+            known.remove(&pid);
+        }
+    }
+
+    fn are(&self, pid: i32) -> bool {
+        self.0.as_ref().is_some_and(|known| known.contains(&pid))
+    }
+}
+
+/// Kills the orphans that came to us, and all of their descendants. Blocks until they are gone.
+pub(crate) fn end() {
+    if !ADOPTING.load(Ordering::Relaxed) {
+        return;
+    }
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let end = Instant::now() + KILL_LIMIT;
+    loop {
+        let living = {
+            let watchers = watchers();
+            let orphans: Vec<tree::Process> =
+                tree::children(own).into_iter().filter(|process| !watchers.are(process.pid)).collect();
+            for orphan in &orphans {
+                if orphan.zombie {
+                    let _ = Pid::from_raw(orphan.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
+                } else {
+                    // The orphan last: while it lives, its descendants can be told.
+                    tree::send_all(tree::descendants(orphan.pid), Signal::KILL);
+                    tree::send(*orphan, Signal::KILL);
+                }
+            }
+            !orphans.is_empty()
+        };
+        if !living || Instant::now() > end {
+            return;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}

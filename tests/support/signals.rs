@@ -1,0 +1,27 @@
+//! Programs under test start with the usual signals, whatever `cargo test` was started with: under `nohup`, and in the
+//! background of a script, SIGHUP and SIGINT are ignored, and every child inherits that.
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
+
+use std::process::Command;
+
+const HANGUP_INTERRUPT_TERMINATE: u64 = 1 << 0 | 1 << 1 | 1 << 14;
+
+/// This program, started in a way that no signal is ignored. Arguments, environment and directory are still to be set.
+pub fn program(path: &str) -> Command {
+    if !ignores_signals() {
+        return Command::new(path);
+    }
+    let mut command = Command::new("python3");
+    let reset = "import os, signal, sys\n\
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, signal.SIG_DFL)\n\
+        os.execv(sys.argv[1], sys.argv[1:])";
+    command.args(["-I", "-c", reset, path]);
+    command
+}
+
+/// Whether this process ignores one of them. Elsewhere than on Linux it is not known.
+fn ignores_signals() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & HANGUP_INTERRUPT_TERMINATE != 0)
+}
