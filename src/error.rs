@@ -218,7 +218,9 @@ mod tests {
     #[test]
     fn being_stopped_never_hides_why() {
         let mut kept = None;
-        for error in [Error::interrupted(15), Error::infrastructure("the disk"), Error::interrupted(15), Error::usage("y")] {
+        for error in
+            [Error::interrupted(15), Error::infrastructure("the disk"), Error::interrupted(15), Error::usage("y")]
+        {
             error.keep_in(&mut kept);
         }
         assert_eq!(kept.map(|error| error.to_string()), Some("the disk".into()));

@@ -401,14 +401,15 @@ if request["action"] == "run":
     );
     let bench = bed.read("bench.py").replace(
         "    options = request[\"options\"]\n",
-        &format!("    options = request[\"options\"]\n{}", daemon.replace('\n', "\n    ")),
+        &format!("    options = request[\"options\"]\n{}\n", daemon.trim_end().replace('\n', "\n    ")),
     );
     bed.write("bench.py", &bench);
     bed.git(&["commit", "-qam", "a daemon"]);
     let done = bed.run(&["prepare"]);
     assert_eq!(done.code, 3, "{}", done.stderr);
     let number = std::fs::read_to_string(&pid).unwrap();
-    let alive = std::fs::read_to_string(format!("/proc/{}/cmdline", number.trim())).is_ok_and(|words| words.contains("sleep"));
+    let alive =
+        std::fs::read_to_string(format!("/proc/{}/cmdline", number.trim())).is_ok_and(|words| words.contains("sleep"));
     if alive {
         send(number.trim().parse().unwrap(), Signal::KILL);
     }
@@ -442,7 +443,8 @@ fn a_reader_that_goes_away_is_no_failure() {
         let own = bed.command(&[]);
         let mut command = std::process::Command::new("bash");
         command.args(["-c", &script]).current_dir(&bed.root).env_clear();
-        let done = support::done(command.envs(own.get_envs().filter_map(|(n, v)| Some((n, v?)))).output().unwrap()).expect(0);
+        let done =
+            support::done(command.envs(own.get_envs().filter_map(|(n, v)| Some((n, v?)))).output().unwrap()).expect(0);
         assert_eq!(done.stderr, "", "{words}");
     }
 }

@@ -216,7 +216,12 @@ fn what_is_no_file_keeps_nobody_waiting() {
     let run = |bed: &Bed, words: &[&str]| {
         let mut command = Command::new("timeout");
         let own = bed.command(words);
-        command.args(["-s", "KILL", "60"]).arg(own.get_program()).args(own.get_args()).current_dir(&bed.root).env_clear();
+        command
+            .args(["-s", "KILL", "60"])
+            .arg(own.get_program())
+            .args(own.get_args())
+            .current_dir(&bed.root)
+            .env_clear();
         done(command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?)))).output().unwrap())
     };
     let fresh = Bed::table(json!({}), "");
@@ -248,7 +253,11 @@ fn what_is_no_file_keeps_nobody_waiting() {
                 let done = run(bed, &[words]);
                 let fits = code.map_or(done.code <= 3, |code| done.code == code);
                 assert!(fits, "{words} with {what} at {name}: {}\n{}", done.code, done.stderr);
-                assert!(*code != Some(2) || done.stderr.contains(path.file_name().unwrap().to_str().unwrap()), "{}", done.stderr);
+                assert!(
+                    *code != Some(2) || done.stderr.contains(path.file_name().unwrap().to_str().unwrap()),
+                    "{}",
+                    done.stderr
+                );
             }
             std::fs::remove_file(&path).unwrap();
             honest.inspect(|honest| std::fs::write(&path, honest).unwrap());
@@ -265,7 +274,10 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
     // In KiB, as bash counts.
     let limit = std::fs::metadata(&ledger).unwrap().len() / 1024 + 8;
     limited(&bed, limit, true, "benchmark")
-        .expect(3).warns("ledger.jsonl").warns("File too large").warns("free some disk space");
+        .expect(3)
+        .warns("ledger.jsonl")
+        .warns("File too large")
+        .warns("free some disk space");
     nobody_left(&bed);
     let before = std::fs::read_to_string(&ledger).unwrap();
     assert!(before.ends_with('\n'), "a torn line stayed");

@@ -70,8 +70,17 @@ fn no_secret_is_told_whatever_it_is_called() {
     ];
     let said = everything_said(&bed, &env);
     let secrets = [
-        "of-the-file-1", "padded-secret-1", "hunter2hunter2", "ghp_0123456789", "mysqlmysql", "letmein123", "pgpgpgpg", "proxyproxy",
-        "connected1", "optional1", "glpat-0123456789abcdefgh",
+        "of-the-file-1",
+        "padded-secret-1",
+        "hunter2hunter2",
+        "ghp_0123456789",
+        "mysqlmysql",
+        "letmein123",
+        "pgpgpgpg",
+        "proxyproxy",
+        "connected1",
+        "optional1",
+        "glpat-0123456789abcdefgh",
     ];
     let told: Vec<&str> = secrets.into_iter().filter(|secret| said.contains(secret)).collect();
     assert_eq!(told, Vec::<&str>::new());
@@ -83,7 +92,12 @@ fn no_secret_is_told_whatever_it_is_called() {
 fn numbers_and_switches_stay_what_they_are() {
     let bed = gossip("");
     bed.write(".env", "LIMIT=100000\n");
-    let env = [("MAX_TOKENS", "100000"), ("TOKENIZERS_PARALLELISM", "false"), ("COMPASS", "north-west"), ("NO_PROXY", "localhost,h")];
+    let env = [
+        ("MAX_TOKENS", "100000"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("COMPASS", "north-west"),
+        ("NO_PROXY", "localhost,h"),
+    ];
     everything_said(&bed, &env);
     let seen = bed.read_json("workspace/traces/latest/a-1/trace.json");
     assert_eq!(seen["number"], json!(100_000));
@@ -96,7 +110,8 @@ fn numbers_and_switches_stay_what_they_are() {
 fn a_backslash_in_the_env_file_arrives_as_it_was_written() {
     for value in [r"pa\nss", r"ends\", r"C:\new\tools"] {
         let bed = Bed::table(json!({}), "pass_env: [MY_VALUE]");
-        let spelled = GOSSIP.replace("known = dict(", "known = dict(spelled=[ord(c) for c in os.environ['MY_VALUE']], **");
+        let spelled =
+            GOSSIP.replace("known = dict(", "known = dict(spelled=[ord(c) for c in os.environ['MY_VALUE']], **");
         bed.write("bench.py", &spelled.replace("**os.environ", "**dict(os.environ)"));
         bed.git(&["commit", "-qam", "gossip"]);
         bed.write(".env", &format!("MY_VALUE={value}\n"));
@@ -109,7 +124,18 @@ fn a_backslash_in_the_env_file_arrives_as_it_was_written() {
 fn secret_name() -> impl Strategy<Value = String> {
     let word = || prop::sample::select(vec!["DB", "GITHUB", "MYSQL", "my", "App2", "X"]);
     let promise = prop::sample::select(vec![
-        "PASS", "PAT", "PWD", "PASSPHRASE", "API_KEY", "TOKEN", "SECRET", "AUTH", "CREDENTIALS", "password", "accessKey", "TOKENS",
+        "PASS",
+        "PAT",
+        "PWD",
+        "PASSPHRASE",
+        "API_KEY",
+        "TOKEN",
+        "SECRET",
+        "AUTH",
+        "CREDENTIALS",
+        "password",
+        "accessKey",
+        "TOKENS",
     ]);
     (word(), promise).prop_map(|(word, promise)| format!("{word}_{promise}"))
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-const QUOTING: &str = "put values with spaces or quotes in single quotes, close every quote, and start comments with `#`.";
+const QUOTING: &str =
+    "put values with spaces or quotes in single quotes, close every quote, and start comments with `#`.";
 const DOLLAR: &str = "put the value in single quotes to keep the `$`, or write ${NAME} to insert a variable.";
 
 /// The variables of a file. `process` are those that `${NAME}` finds before those of the file.
@@ -240,13 +241,10 @@ mod tests {
         ("A=x\r\nB=y\r\n", &[("A", "x"), ("B", "y")]),
         ("A=x\rB=y", &[("A", "x"), ("B", "y")]),
         ("A.B=x\nA-B=y", &[("A-B", "y"), ("A.B", "x")]),
-        ("B=y\nA=a${B}b\nC=\"${B}\"\nD=${NOPE:-d}\nE=${NOPE}", &[
-            ("A", "ayb"),
-            ("B", "y"),
-            ("C", "y"),
-            ("D", "d"),
-            ("E", ""),
-        ]),
+        (
+            "B=y\nA=a${B}b\nC=\"${B}\"\nD=${NOPE:-d}\nE=${NOPE}",
+            &[("A", "ayb"), ("B", "y"), ("C", "y"), ("D", "d"), ("E", "")],
+        ),
         ("A=x\u{a0}# c", &[("A", "x")]),
     ];
 

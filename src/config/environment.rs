@@ -128,8 +128,8 @@ impl Environment {
         let redirects = LOADERS.iter().any(|start| text.starts_with(start)) || LOADER_NAMES.contains(&text.as_ref());
         let value = value.to_string_lossy();
         // The value as well: an address with a password needs no name that says so. A proxy is needed all the same.
-        let secret = secret::is_secret(&text, &value)
-            || !secret::is_proxy(&text) && !secret::secrets_inside(&value).is_empty();
+        let secret =
+            secret::is_secret(&text, &value) || !secret::is_proxy(&text) && !secret::secrets_inside(&value).is_empty();
         !from_file && !redirects && !secret
     }
 
@@ -147,7 +147,9 @@ impl Environment {
                 values.extend([value.to_string(), value.trim().to_string()]);
             }
             if secret {
-                values.extend(value.split([',', ';', '\n']).filter(|_| secret::is_list(name)).map(|one| one.trim().to_string()));
+                values.extend(
+                    value.split([',', ';', '\n']).filter(|_| secret::is_list(name)).map(|one| one.trim().to_string()),
+                );
             }
             values.extend(secret::secrets_inside(value));
         }

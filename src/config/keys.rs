@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::environment::is_variable_name;
-use super::secret::is_secret_name;
 use super::parse::{Document, Entry, is_empty};
+use super::secret::is_secret_name;
 use super::{Benchmark, Config, Field, TimeoutPolicy, bird_interact, command, tau_bench, terminal_bench};
 use crate::error::{Error, Result};
 use crate::model::trial::Split;

@@ -22,16 +22,33 @@ const ENDINGS: [&str; 2] = ["PASS", "PWD"];
 const WORDS: [&str; 8] = ["PAT", "PW", "CRED", "CREDS", "BEARER", "JWT", "OTP", "PSK"];
 /// Beside TOKEN, these say that tokens are counted.
 const COUNTING: [&str; 20] = [
-    "MAX", "MIN", "MAXIMUM", "MINIMUM", "NUM", "N", "NUMBER", "TOTAL", "COUNT", "LIMIT", "BUDGET", "PER", "LENGTH", "LEN",
-    "SIZE", "WINDOW", "NEW", "RATE", "COST", "PRICE",
+    "MAX", "MIN", "MAXIMUM", "MINIMUM", "NUM", "N", "NUMBER", "TOTAL", "COUNT", "LIMIT", "BUDGET", "PER", "LENGTH",
+    "LEN", "SIZE", "WINDOW", "NEW", "RATE", "COST", "PRICE",
 ];
 /// The shell's own: where it is, and where it was.
 const DIRECTORIES: [&str; 2] = ["PWD", "OLDPWD"];
 
 /// How tokens of well-known services begin. They are as secret under any other name.
 const TOKEN_STARTS: [&str; 19] = [
-    "sk-", "sk_live_", "rk_live_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "xapp-",
-    "hf_", "gsk_", "AIza", "e2b_", "dtn_", "pypi-",
+    "sk-",
+    "sk_live_",
+    "rk_live_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "xapp-",
+    "hf_",
+    "gsk_",
+    "AIza",
+    "e2b_",
+    "dtn_",
+    "pypi-",
 ];
 /// And how long they are at least: `hf_transfer` is none.
 const TOKEN_LENGTH: usize = 20;
@@ -152,7 +169,8 @@ pub fn secrets_inside(value: &str) -> Vec<String> {
 
 /// The user and the password of `scheme://user:password@host/`, and the password as a program sees it.
 fn in_address(before: &str, rest: &str, found: &mut Vec<String>) {
-    let rest = rest.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).next().unwrap_or_default();
+    let rest =
+        rest.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).next().unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     // A password may hold a `/` that should have been escaped; a number before it is a port.
     let port = authority.split_once(':').is_none_or(|(_, port)| port.chars().all(|c| c.is_ascii_digit()));
@@ -206,15 +224,62 @@ mod tests {
     #[test]
     fn names_are_read_word_by_word() {
         let secret = [
-            "DB_PASS", "DBPASS", "dbPass", "GITHUB_PAT", "AZURE_DEVOPS_EXT_PAT", "githubPat", "MYSQL_PWD", "DBPWD", "SSH_PASSPHRASE",
-            "OPENAI_API_KEY", "APIKEY", "KEY2", "openai.api-key", "OPENAI_KEYS", "github_token", "MAIN_TOKEN", "hfToken",
-            "Authorization", "PROXY_AUTH", "AUTHENTICATION", "XAUTHORITY", "SESSION_COOKIE", "SLACK_WEBHOOK_URL", "DB_CREDS", "JWT",
-            "--api-key", "TELECOMPASSWORD", "AWS_SECRET_ACCESS_KEY", "PASSWORD1", "REDISCLI_AUTH", "CI_JOB_JWT_V2", "ROOT_PW",
+            "DB_PASS",
+            "DBPASS",
+            "dbPass",
+            "GITHUB_PAT",
+            "AZURE_DEVOPS_EXT_PAT",
+            "githubPat",
+            "MYSQL_PWD",
+            "DBPWD",
+            "SSH_PASSPHRASE",
+            "OPENAI_API_KEY",
+            "APIKEY",
+            "KEY2",
+            "openai.api-key",
+            "OPENAI_KEYS",
+            "github_token",
+            "MAIN_TOKEN",
+            "hfToken",
+            "Authorization",
+            "PROXY_AUTH",
+            "AUTHENTICATION",
+            "XAUTHORITY",
+            "SESSION_COOKIE",
+            "SLACK_WEBHOOK_URL",
+            "DB_CREDS",
+            "JWT",
+            "--api-key",
+            "TELECOMPASSWORD",
+            "AWS_SECRET_ACCESS_KEY",
+            "PASSWORD1",
+            "REDISCLI_AUTH",
+            "CI_JOB_JWT_V2",
+            "ROOT_PW",
         ];
         let harmless = [
-            "PWD", "OLDPWD", "PATH", "PATTERN", "COMPASS", "BYPASS_CACHE", "SSH_ASKPASS", "PASSENGERS", "TOKENIZERS_PARALLELISM",
-            "tokenizer", "GIT_AUTHOR_NAME", "AUTHORS", "KEYBOARD_LAYOUT", "XKB_KEYMAP", "MONKEY", "LANG", "PASSED", "SPATIAL", "USER",
-            "CREDIT", "BEARERS", "TOKENIZATION",
+            "PWD",
+            "OLDPWD",
+            "PATH",
+            "PATTERN",
+            "COMPASS",
+            "BYPASS_CACHE",
+            "SSH_ASKPASS",
+            "PASSENGERS",
+            "TOKENIZERS_PARALLELISM",
+            "tokenizer",
+            "GIT_AUTHOR_NAME",
+            "AUTHORS",
+            "KEYBOARD_LAYOUT",
+            "XKB_KEYMAP",
+            "MONKEY",
+            "LANG",
+            "PASSED",
+            "SPATIAL",
+            "USER",
+            "CREDIT",
+            "BEARERS",
+            "TOKENIZATION",
         ];
         for name in secret {
             assert!(is_secret_name(name) && is_secret(name, "some-value"), "{name}");
@@ -226,7 +291,16 @@ mod tests {
 
     #[test]
     fn numbers_of_tokens_are_numbers_and_lists_of_tokens_are_secrets() {
-        for name in ["MAX_TOKENS", "max_tokens", "maxTokens", "TOKENS", "MAX_TOKEN", "TOKEN_LIMIT", "OUTPUT_TOKENS", "TOKENS_PER_MINUTE"] {
+        for name in [
+            "MAX_TOKENS",
+            "max_tokens",
+            "maxTokens",
+            "TOKENS",
+            "MAX_TOKEN",
+            "TOKEN_LIMIT",
+            "OUTPUT_TOKENS",
+            "TOKENS_PER_MINUTE",
+        ] {
             for plain in ["100000", "1e6", "100_000", "128k", "", "true", "auto"] {
                 assert!(!is_secret(name, plain), "{name}={plain}");
             }

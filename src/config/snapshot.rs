@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::secret::{is_secret, is_secret_name, secrets_inside};
 use super::keys::keys;
+use super::secret::{is_secret, is_secret_name, secrets_inside};
 use super::{Config, Settings};
 
 /// What stands in for a value that looks like a secret.

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::process::{ChildStderr, ChildStdout};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -51,16 +53,23 @@ impl fmt::Display for Exit {
 /// A running child with all of its descendants. Dropping it ends them within the command's grace, without waiting.
 #[derive(Debug)]
 pub struct Child {
-    inner: tokio::process::Child,
+    /// The watcher.
+    pid: Option<Pid>,
     name: String,
+    stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
     log: Option<JoinHandle<()>>,
     grace: Duration,
     /// Orders for the watcher; dropping it breaks the lifeline.
     orders: Sender<Vec<u8>>,
     record: Record,
+    /// How the watcher ended, once it has and nothing of what it watched is left.
+    ended: watch::Receiver<Option<Ended>>,
     exit: Option<Exit>,
 }
+
+/// An exit code, or why there is none.
+type Ended = std::result::Result<i32, String>;
 
 impl Child {
     pub(crate) fn new(
@@ -71,12 +80,17 @@ impl Child {
         orders: Sender<Vec<u8>>,
         record: Record,
     ) -> Child {
-        let pipe = inner.stderr.take();
+        let (stdout, pipe) = (inner.stdout.take(), inner.stderr.take());
+        let pid = inner.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let (sender, ended) = watch::channel(None);
+        // By itself, because whoever reads the program's output waits for the end of that first: without its watcher the
+        // program would go on for ever.
+        tokio::spawn(look_after(inner, pid, record.clone(), sender));
         let (stderr, log) = match (stderr, pipe) {
             (Stderr::Log(log), Some(pipe)) => (None, Some(tokio::spawn(log.copy(pipe)))),
             (_, pipe) => (pipe, None),
         };
-        Child { inner, name: name.to_owned(), stderr, log, grace, orders, record, exit: None }
+        Child { pid, name: name.to_owned(), stdout, stderr, log, grace, orders, record, ended, exit: None }
     }
 
     /// The program's name, for messages.
@@ -86,7 +100,7 @@ impl Child {
 
     /// The program's stdout; `None` the second time. Must be read (or dropped), or the program blocks.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
-        self.inner.stdout.take()
+        self.stdout.take()
     }
 
     /// The program's stderr when it was started with [`Stderr::Pipe`]; `None` the second time.
@@ -103,22 +117,11 @@ impl Child {
         if let Some(exit) = self.exit {
             return Ok(exit);
         }
-        let watcher = self.inner.id().and_then(|pid| i32::try_from(pid).ok());
-        let status = self.inner.wait().await.infra(|| format!("cannot wait for `{}`", self.name))?;
-        orphans::watchers().remove(watcher);
-        let code = match status.code() {
-            Some(code) => code,
-            None => {
-                // Somebody killed the watcher, so nobody watches the program any more.
-                let record = self.record.clone();
-                let ending = move || {
-                    let _ = record.end();
-                    orphans::end();
-                };
-                let _ = tokio::task::spawn_blocking(ending).await;
-                128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
-            }
+        let ended = match self.ended.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone().unwrap_or(Ok(255)),
+            Err(_) => Err("the runtime is ending".into()),
         };
+        let code = ended.map_err(anyhow::Error::msg).infra(|| format!("cannot wait for `{}`", self.name))?;
         if let Some(log) = &mut self.log {
             if timeout(OUTPUT_LIMIT, &mut *log).await.is_err() {
                 log.abort();
@@ -156,9 +159,35 @@ impl Child {
             Ok(exit) => exit,
             Err(_) => {
                 // The watcher itself hangs; `wait` ends what it leaves.
-                let _ = self.inner.start_kill();
+                orphans::kill_watcher(self.pid);
                 self.wait().await
             }
         }
     }
+}
+
+/// Waits for the watcher; when somebody killed it, ends what it watched.
+async fn look_after(
+    mut inner: tokio::process::Child,
+    pid: Option<Pid>,
+    record: Record,
+    sender: watch::Sender<Option<Ended>>,
+) {
+    let status = inner.wait().await;
+    orphans::watchers().remove(pid);
+    let ended = match status {
+        Err(error) => Err(error.to_string()),
+        Ok(status) => match status.code() {
+            Some(code) => Ok(code),
+            None => {
+                let ending = move || {
+                    let _ = record.end();
+                    orphans::end();
+                };
+                let _ = tokio::task::spawn_blocking(ending).await;
+                Ok(128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0))
+            }
+        },
+    };
+    let _ = sender.send(Some(ended));
 }

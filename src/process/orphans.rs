@@ -45,14 +45,22 @@ impl Watchers {
     }
 
     /// Its number may be given to somebody else from now on.
-    pub(crate) fn remove(&mut self, pid: Option<i32>) {
+    pub(crate) fn remove(&mut self, pid: Option<Pid>) {
         if let (Some(pid), Some(known)) = (pid, &mut *self.0) {
-            known.remove(&pid);
+            known.remove(&pid.as_raw_nonzero().get());
         }
     }
 
     fn are(&self, pid: i32) -> bool {
         self.0.as_ref().is_some_and(|known| known.contains(&pid))
+    }
+}
+
+/// Kills a watcher that hangs, unless it is gone already.
+pub(crate) fn kill_watcher(pid: Option<Pid>) {
+    let watchers = watchers();
+    if let Some(pid) = pid.filter(|pid| watchers.are(pid.as_raw_nonzero().get())) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
     }
 }
 

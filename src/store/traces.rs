@@ -90,7 +90,8 @@ fn file_name(stem: &str, trial: u32) -> String {
 /// The fingerprint of the agent that the newest kept result of a task is about; `None` when there is none.
 pub fn latest_agent(workspace: &Path, task: &str) -> Option<String> {
     let path = workspace.join("traces/latest").join(directory_name(task)).join(file_name("result", 0));
-    let result: serde_json::Value = serde_json::from_slice(&crate::files::read(&path, crate::files::LARGEST).ok()?).ok()?;
+    let result: serde_json::Value =
+        serde_json::from_slice(&crate::files::read(&path, crate::files::LARGEST).ok()?).ok()?;
     result["agent"].as_str().map(str::to_string)
 }
 

@@ -13,7 +13,8 @@ pub fn skipped(why: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
     if let Some(path) = std::env::var_os(VARIABLE) {
         // One write: test programs may run side by side.
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the list of skipped tests");
+        let mut file =
+            std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the list of skipped tests");
         file.write_all(line.as_bytes()).expect("the list of skipped tests");
     }
 }
