@@ -21,7 +21,7 @@ pub fn program(path: &str) -> Command {
 
 /// Whether this process ignores one of them. Elsewhere than on Linux it is not known.
 fn ignores_signals() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
