@@ -16,7 +16,7 @@ use crate::model::trial::Split;
 use crate::store::event::{Event, Prepared, Recorded, Verdict};
 use crate::store::ledger::{self, Tip};
 use crate::store::lock::Lock;
-use crate::store::state::{Checkpoint, FORMAT, State, timestamp};
+use crate::store::state::{Checkpoint, State, timestamp};
 use crate::store::views::{self, Written};
 use crate::ui::Ui;
 
@@ -73,7 +73,7 @@ pub fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
                 ui.warn("a newer autoharness wrote lines that this version cannot verify");
             }
             let remembered =
-                checkpoint.filter(|checkpoint| (checkpoint.format, &checkpoint.tip) == (FORMAT, &report.tip));
+                checkpoint.filter(|checkpoint| checkpoint.is_understood() && checkpoint.tip == report.tip);
             if remembered.is_some_and(|checkpoint| json!(checkpoint.summary) != json!(state.summary)) {
                 let path = experiment.paths.checkpoint();
                 if args.restore {

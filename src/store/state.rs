@@ -145,7 +145,7 @@ fn stored_bytes(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// What a summary holds and how it is added up. A checkpoint of another format is made again from the ledger.
-pub const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 impl State {
     /// Replays the whole ledger, checking its chain.
@@ -413,6 +413,11 @@ impl Checkpoint {
             _ => Default::default(),
         };
         (stored.v == ledger::VERSION).then_some(Checkpoint { tip: stored.tip, summary, digest })
+    }
+
+    /// False when it is of another format, of which the tip is all that is believed.
+    pub fn is_understood(&self) -> bool {
+        !self.digest.is_empty()
     }
 
     /// Writes it, without taking the state apart. Durably: the next command notices by it when lines were taken away.
