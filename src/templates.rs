@@ -51,6 +51,10 @@ __pycache__/
 .venv/
 ";
 
+/// What a new experiment sets: files of `init` and of people that no benchmark reads.
+const NOT_READ: &str =
+    "not_read: [README.md, LICENSE, .gitignore, .env.example, experiment_config.yaml.template, program_templates]";
+
 /// Starts a section of the template; the word after it names the benchmark, or `common`.
 const SECTION: &str = "# ==== ";
 
@@ -141,6 +145,7 @@ pub fn config_for(benchmark: Benchmark) -> String {
             bare.strip_prefix(key.name)?.starts_with(':').then_some(bare)
         });
         match required {
+            _ if line == "#not_read: []" => text.push_str(NOT_READ),
             _ if line == "benchmark: demo" => text.push_str(&format!("benchmark: {benchmark}")),
             Some(bare) => text.push_str(bare),
             None => text.push_str(line),

@@ -228,7 +228,7 @@ fn a_change_of_anything_but_the_agent_fails_before_anything_is_run() {
         ("agent/helper.py: ", &|| bed.write("agent/helper.py", "x = 1\n")),
         (".gitignore: ", &|| bed.write(".gitignore", "*\n")),
         ("threshold", &|| bed.write("experiment_config.yaml", &format!("{config}threshold: 0.1\n"))),
-        ("only its wording changed", &|| bed.write("experiment_config.yaml", &format!("{config}# note\n"))),
+        ("trials: 1 -> 2", &|| bed.write("experiment_config.yaml", &format!("{config}trials: 2\n"))),
         ("data workspace/table.csv is not what", &|| bed.write("workspace/table.csv", "2\n")),
         ("bench.py: ", &|| drop(bed.git(&["rm", "-q", "bench.py"]))),
     ];
@@ -280,6 +280,157 @@ fn an_agent_that_cannot_be_imported_fails_before_anything_is_run() {
     done.says("gate: failed val_score=- evals_passed=0 evals_total=0\n")
         .warns("hint: mend the agent file and run the gate again; nothing was measured");
     assert!(bed.ran().is_empty());
+}
+
+/// A directory whose `python3` parses nothing, as one of another version may not; asked for its version, it answers.
+fn another_python(bed: &Bed) -> std::ffi::OsString {
+    use std::os::unix::fs::PermissionsExt;
+    let bin = bed.outside().join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *ast.parse*) echo '{{\"line\": 1, \"message\": \"SyntaxError: too new\"}}'; exit 1 ;; esac\n\
+         exec '{}' \"$@\"\n",
+        interpreter()
+    );
+    std::fs::write(bin.join("python3"), script).unwrap();
+    std::fs::set_permissions(bin.join("python3"), PermissionsExt::from_mode(0o755)).unwrap();
+    let path = bed.command(&[]).get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_os_string();
+    std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&path))).unwrap()
+}
+
+/// The interpreter behind `python3`.
+fn interpreter() -> String {
+    let output =
+        std::process::Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_string()
+}
+
+#[test]
+fn the_interpreter_that_runs_the_agent_is_the_one_that_parses_it() {
+    let bed = Bed::table(json!({}), "");
+    let config = bed.read("experiment_config.yaml").replace("[python3,", &format!("[{},", interpreter()));
+    bed.write("experiment_config.yaml", &config);
+    let path = another_python(&bed);
+    let run = |words: &[&str]| support::done(bed.command(words).env("PATH", &path).output().unwrap());
+    run(&["prepare"]).expect(0);
+    bed.agent(&["easy", "hard"]);
+    run(&["gate"]).expect(0);
+    run(&["doctor"]).says(&format!("interpreter    {} (", interpreter()));
+    // Where no Python is known to run the agent, the one on the PATH parses it.
+    bed.write("experiment_config.yaml", &config.replace("command: [", "command: [env, "));
+    bed.git(&["checkout", "-q", "--", "agent/agent.py"]);
+    run(&["prepare", "--accept"]).expect(2).warns("preflight failed: agent/agent.py:1: SyntaxError: too new");
+}
+
+#[test]
+fn a_module_that_is_missing_costs_nothing() {
+    let bed = Bed::prepared(json!({}), "");
+    bed.ran();
+    bed.write("agent/agent.py", "import nothing_like_it\nSKILLS = {'easy', 'hard'}\n");
+    let missing = "agent/agent.py:1: ModuleNotFoundError: No module named 'nothing_like_it'";
+    bed.run(&["gate"]).expect(1).says(&format!("preflight         failed    {missing}\n"));
+    bed.run(&["benchmark"]).expect(1).warns(&format!("error: preflight failed: {missing}\n"));
+    bed.git(&["commit", "-qam", "edit"]);
+    let fresh = Bed::table(json!({}), "");
+    fresh.write("agent/agent.py", &bed.read("agent/agent.py"));
+    fresh.git(&["commit", "-qam", "edit"]);
+    fresh
+        .run(&["prepare"])
+        .expect(2)
+        .warns(&format!("error: preflight failed: {missing}\n"))
+        .warns("`import_agent: false`");
+    assert!(bed.ran().is_empty() && fresh.ran().is_empty());
+    // The table's program imports nothing, so this is the way out for one that stands in for the module.
+    fresh.write("experiment_config.yaml", &format!("{}import_agent: false\n", fresh.read("experiment_config.yaml")));
+    fresh.mood(json!({"misbehave": {}}));
+    fresh.run(&["prepare"]).expect(3);
+    assert_eq!(fresh.requests().len(), 4, "both splits were tried, and tried again");
+}
+
+#[test]
+fn an_environment_that_broke_is_nobodys_edit() {
+    let bed = Bed::table(json!({}), "");
+    let flag = bed.outside().join("flag");
+    std::fs::write(&flag, "").unwrap();
+    let agent = |skills: &str| bed.write("agent/agent.py", &format!("open({flag:?}).close()\nSKILLS = {{{skills}}}\n"));
+    agent("'easy'");
+    bed.git(&["commit", "-qam", "needs a file"]);
+    bed.run(&["prepare"]).expect(0);
+    bed.ran();
+    std::fs::remove_file(&flag).unwrap();
+    agent("'easy', 'hard'");
+    for command in ["gate", "benchmark"] {
+        let done = bed.run(&[command]).expect(3).warns("error: the unedited agent cannot be imported (any more): ");
+        done.warns("FileNotFoundError").warns("hint: do not revert");
+    }
+    assert!(bed.ran().is_empty() && bed.events("verdict").is_empty());
+}
+
+#[test]
+fn what_the_import_does_to_the_copy_does_not_reach_the_trials() {
+    let bed = Bed::prepared(json!({}), "");
+    // Only the first time that it is loaded: in the preflight.
+    let mark = bed.outside().join("mark");
+    bed.write(
+        "agent/agent.py",
+        &format!(
+            "import os\nif not os.path.exists({mark:?}):\n    open({mark:?}, 'w').close()\n    \
+             open('bench.py', 'w').write('x')\n    open('left', 'w').close()\n\
+             SKILLS = {{'easy'}} | ({{'hard'}} if os.path.exists('left') else set())\n"
+        ),
+    );
+    bed.run(&["gate"]).expect(0).says("val_score=0.5000");
+    assert!(mark.exists());
+}
+
+#[test]
+fn outcomes_are_counted_aloud_and_name_no_task_of_the_hold_out() {
+    let bed = Bed::table(json!({}), "infra_retries: 0\nmin_evidence: 0.5");
+    let broken = json!({"misbehave": {"easy-1": "agent_error", "easy-3": "agent_error", "hard-3": "infra_error"}});
+    bed.mood(broken.clone());
+    let done = bed.run(&["prepare"]).expect(0);
+    let done = done.says("outcomes          train     1 agent_error: agent_error as told at easy-1\n");
+    let done = done.says("outcomes          test      1 agent_error, 1 infra_error\n");
+    assert!(!done.stdout.contains("easy-3") && !done.stdout.contains("hard-3"));
+    bed.agent(&["easy", "hard"]);
+    let done =
+        bed.run(&["gate"]).expect(0).says("\noutcomes          test      1 agent_error, 1 infra_error\ngate: passed ");
+    assert!(!done.stdout.contains("easy-3") && !done.stdout.contains("hard-3"));
+    let lines = bed.run(&["benchmark", "--format", "json"]).expect(0).json();
+    let told: Vec<_> = lines.iter().filter(|line| line["type"] == "outcomes").collect();
+    let expected = json!({"type": "outcomes", "of": "train", "counts": {"agent_error": 1, "passed": 3, "failed": 2},
+        "reasons": {"agent_error": "agent_error as told at easy-1"}});
+    assert_eq!(told, [&expected]);
+    // A run that gave too little evidence says what became of it.
+    let bed = Bed::table(json!({}), "infra_retries: 0");
+    bed.mood(broken);
+    bed.run(&["prepare"]).expect(3).says("outcomes          test      1 agent_error, 1 infra_error\n");
+}
+
+#[test]
+fn a_secret_that_an_import_tells_is_hidden() {
+    let bed = Bed::table(json!({}), "pass_env: [MY_KEY]");
+    let run = |words: &[&str]| support::done(bed.command(words).env("MY_KEY", "sk-very-secret").output().unwrap());
+    run(&["prepare"]).expect(0);
+    bed.write("agent/agent.py", "import os\nraise ValueError(os.environ['MY_KEY'])\nSKILLS = set()\n");
+    let done = run(&["gate"]).expect(1).says("agent/agent.py:2: ValueError: ");
+    assert!(!done.stdout.contains("sk-very-secret"), "{}", done.stdout);
+    assert!(!std::fs::read_to_string(bed.ledger()).unwrap().contains("sk-very-secret"));
+}
+
+#[test]
+fn data_behind_a_link_is_guarded() {
+    let bed = Bed::table(json!({}), "data: [data]");
+    std::fs::create_dir(bed.root.join("data")).unwrap();
+    bed.write(".gitignore", &format!("{}/data/\n", bed.read(".gitignore")));
+    bed.git(&["commit", "-qam", "data"]);
+    std::fs::write(bed.outside().join("answers"), "1").unwrap();
+    std::os::unix::fs::symlink(bed.outside().join("answers"), bed.root.join("data/answers")).unwrap();
+    bed.run(&["prepare"]).expect(0);
+    bed.agent(&["easy", "hard"]);
+    std::fs::write(bed.outside().join("answers"), "2").unwrap();
+    bed.run(&["gate"]).expect(1).says("data data is not what the experiment was prepared with");
+    bed.run(&["prepare", "--accept"]).expect(0).warns("data data changed");
 }
 
 #[test]

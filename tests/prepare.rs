@@ -160,6 +160,136 @@ fn accepting_another_benchmark_moves_the_base_and_measures_again() {
     bed.run(&["verify"]).expect(0);
 }
 
+/// A table whose grader lets nobody have more than `rubric.md` says.
+fn with_rubric(config: &str) -> Bed {
+    let bed = Bed::table(json!({}), config);
+    let bench = bed.read("bench.py").replace(
+        "    extra = {}\n",
+        "    extra = {}\n    reward = min(reward, float(open('rubric.md').read().split()[0]))\n",
+    );
+    bed.write("bench.py", &bench);
+    bed.write("rubric.md", "1.0 is the most anybody gets\n");
+    bed.write("README.md", "For people.\n");
+    bed.git(&["add", "-A"]);
+    bed.git(&["commit", "-qm", "rubric"]);
+    bed
+}
+
+#[test]
+fn whatever_is_committed_belongs_to_the_protocol() {
+    let bed = with_rubric("");
+    bed.run(&["prepare"]).expect(0).says("val_score 0.5000");
+    bed.ran();
+    bed.write("rubric.md", "0.2 is the most anybody gets\n");
+    bed.git(&["commit", "-qam", "a stricter rubric"]);
+    bed.run(&["prepare", "--accept"]).expect(0).says("val_score 0.1000 (0/4 pass)");
+    assert_eq!(bed.ran().len(), 10);
+    // On a branch, too: the base commit's agent is measured under its own rubric.
+    bed.git(&["checkout", "-qb", "topic"]);
+    bed.agent(&["easy", "hard"]);
+    bed.commit_agent();
+    bed.run(&["gate", "--base", "main"]).expect(0).says("val_score 0.2000 (0/4 pass) >= best 0.1000");
+}
+
+#[test]
+fn what_nobody_reads_is_not_there_to_be_read() {
+    let bed = with_rubric("not_read: [README.md, 'notes/**/*.txt']");
+    bed.write("notes/a/b.txt", "x");
+    bed.git(&["add", "-A"]);
+    bed.git(&["commit", "-qm", "notes"]);
+    let unseen = "import json, os\nassert not os.path.exists('README.md') and not os.path.exists('notes')\n";
+    bed.write("bench.py", &bed.read("bench.py").replacen("import json\n", unseen, 1));
+    bed.git(&["commit", "-qam", "reads its directory"]);
+    bed.run(&["prepare"]).expect(0);
+    bed.ran();
+    bed.write("README.md", "For other people.\n");
+    bed.git(&["commit", "-qam", "readme"]);
+    bed.run(&["gate"]).expect(1).says("README.md: ");
+    bed.run(&["prepare", "--accept"]).expect(0).warns("README.md: ");
+    assert!(bed.ran().is_empty(), "nothing that a score stands on has changed");
+    // A benchmark that does read one fails aloud.
+    let config = bed.read("experiment_config.yaml").replace("README.md,", "README.md, rubric.md,");
+    bed.write("experiment_config.yaml", &config);
+    bed.run(&["prepare", "--accept"]).expect(3);
+}
+
+#[test]
+fn an_experiment_of_an_earlier_protocol_is_judged_by_nobody_until_it_is_measured_anew() {
+    let bed = Bed::prepared(json!({}), "");
+    let old: Vec<String> = bed.ledger_lines().iter().map(|line| line.replace("\"protocol_version\":2,", "")).collect();
+    assert_ne!(old, bed.ledger_lines());
+    // The prepared event is the last line, so the chain holds.
+    bed.write_ledger(&old);
+    std::fs::remove_file(bed.state().join("checkpoint.json")).unwrap();
+    bed.ran();
+    bed.agent(&["easy", "hard"]);
+    for command in ["gate", "benchmark", "prepare"] {
+        let done = bed.run(&[command]).expect(2).warns("error: this experiment was prepared by another version");
+        done.warns("`autoharness prepare --accept`, which measures the score to beat anew");
+    }
+    assert!(bed.ran().is_empty() && bed.events("verdict").is_empty());
+    bed.run(&["prepare", "--accept"]).expect(0).warns("what a score stands on is counted more closely now");
+    bed.run(&["gate"]).expect(0);
+}
+
+#[test]
+fn what_a_configuration_says_counts_and_not_its_words() {
+    let bed = Bed::prepared(json!({}), "threshold: 0.9\ntrials: 1");
+    bed.ran();
+    let config = bed.read("experiment_config.yaml");
+    let turned: Vec<&str> = config.lines().rev().collect();
+    bed.write("experiment_config.yaml", &format!("# other words\r\n{}  # the end\r\n", turned.join("\r\n")));
+    bed.run(&["prepare"]).expect(0).warns("already prepared");
+    bed.run(&["prepare", "--accept"]).expect(0).warns("nothing to accept");
+    bed.run(&["benchmark"]).expect(0);
+    assert!(!bed.run(&["doctor"]).stdout.contains("changed since prepare"));
+    bed.agent(&["easy", "hard"]);
+    bed.run(&["gate"]).expect(0);
+    bed.commit_agent();
+    bed.run(&["record"]).expect(0);
+}
+
+#[test]
+fn a_program_that_changed_out_of_sight_can_be_accepted() {
+    let bed = Bed::table(json!({}), "");
+    let write = |text: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        bed.write(".venv/run", &format!("#!/bin/sh\n# {text}\nexec python3 \"$@\"\n"));
+        std::fs::set_permissions(bed.root.join(".venv/run"), PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    write("one");
+    bed.write(".gitignore", &format!("{}/.venv/\n", bed.read(".gitignore")));
+    bed.git(&["commit", "-qam", "venv"]);
+    bed.write("experiment_config.yaml", &bed.read("experiment_config.yaml").replace("[python3,", "[.venv/run,"));
+    bed.run(&["prepare"]).expect(0);
+    bed.ran();
+    write("two");
+    bed.agent(&["easy", "hard"]);
+    bed.run(&["gate"]).expect(2).warns("`autoharness prepare --accept`");
+    bed.run(&["prepare", "--accept"]).expect(0).warns("the benchmark's program, its version or its packages changed");
+    assert_eq!(bed.ran().len(), 10);
+    bed.run(&["gate"]).expect(0);
+}
+
+#[test]
+fn packages_beside_the_agent_belong_to_the_protocol() {
+    let bed = Bed::table(json!({}), "");
+    let venv = ["-m", "venv", "--without-pip", ".venv"];
+    assert!(Command::new("python3").args(venv).current_dir(&bed.root).status().unwrap().success());
+    bed.write(".gitignore", &format!("{}/.venv/\n", bed.read(".gitignore")));
+    bed.git(&["commit", "-qam", "venv"]);
+    bed.write("experiment_config.yaml", &bed.read("experiment_config.yaml").replace("[python3,", "[.venv/bin/python,"));
+    let lib = bed.root.join(".venv/lib").join(bed.list(".venv/lib").pop_first().unwrap()).join("site-packages");
+    std::fs::create_dir(lib.join("things-1.0.dist-info")).unwrap();
+    bed.run(&["prepare"]).expect(0);
+    bed.ran();
+    std::fs::rename(lib.join("things-1.0.dist-info"), lib.join("things-1.1.dist-info")).unwrap();
+    bed.agent(&["easy", "hard"]);
+    bed.run(&["gate"]).expect(2).warns("`autoharness prepare --accept`");
+    std::fs::rename(lib.join("things-1.1.dist-info"), lib.join("things-1.0.dist-info")).unwrap();
+    bed.run(&["gate"]).expect(0);
+}
+
 #[test]
 fn there_may_be_nothing_to_accept() {
     let bed = Bed::prepared(json!({}), "");

@@ -81,6 +81,7 @@ impl Bed {
             agent: AgentSettings { model: Some("m".into()), user_model: None, reasoning_effort: Some("low".into()) },
             agent_file: PathBuf::from("agent/agent.py"),
             symbol: Some("Agent".into()),
+            agent_python: None,
             protocol: json!({"benchmark": "fake"}),
             reports_tokens: false,
             exits: &[(9, "out of milk")],

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::protocol::Limits;
+use super::protocol::{Limits, ProtocolRunner};
+use super::{AgentPython, Import, Way, stem};
 use crate::config::BirdInteractSettings;
 use crate::error::Result;
 use crate::helpers::BIRD_INTERACT;
@@ -68,6 +69,39 @@ pub fn options(settings: &BirdInteractSettings, places: &Places) -> Map<String, 
         Value::Object(options) => options,
         _ => Map::new(),
     }
+}
+
+/// The Python that runs the agent. Its process knows the models and their keys, but nothing of PostgreSQL; what is behind
+/// the services' ports is told to nobody yet.
+pub fn agent_python(settings: &BirdInteractSettings, places: &Places, runner: &ProtocolRunner) -> AgentPython {
+    let mut environment = runner.environment.clone();
+    environment.retain(|(name, _)| {
+        let name = name.to_string_lossy();
+        !name.starts_with("PG") && !name.starts_with("AUTOHARNESS_") && name != settings.pg_password_env.as_str()
+    });
+    let model = runner.agent.model.clone().unwrap_or_default();
+    let effort = runner.agent.reasoning_effort.clone().unwrap_or_default();
+    let known = [
+        ("AGENT_MODEL", model.as_str()),
+        ("SYSTEM_AGENT_MODEL", model.as_str()),
+        ("AGENT_REASONING_EFFORT", effort.as_str()),
+        ("USER_SIM_PORT", "9"),
+        ("DB_ENV_PORT", "9"),
+        ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
+        ("DATASET", settings.dataset.as_str()),
+        ("PATIENCE", &settings.patience.to_string()),
+    ];
+    environment.extend(known.map(|(name, value)| (name.into(), value.into())));
+    // As a module of the package that its directory is, if that can be one.
+    let directory = runner.agent_file.parent().unwrap_or(Path::new(""));
+    let name = stem(&runner.agent_file);
+    let package = directory.file_name().map(|package| Path::new(package).join(format!("{name}.py")));
+    let way = match package.as_deref().and_then(super::module_name) {
+        Some(module) => Way::Module(module),
+        None => Way::File(name),
+    };
+    let above = directory.parent().unwrap_or(Path::new("")).to_path_buf();
+    AgentPython::new(&places.python, environment, Import { first: vec![above], ways: vec![way], ..Import::default() })
 }
 
 /// What makes two scores comparable: the way of asking, the benchmark's code, the tasks with their schemas, the databases (digests

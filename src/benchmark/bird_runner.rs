@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::protocol::{PROTOCOL_VERSION, ProtocolRunner};
-use super::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
+use super::{AgentPython, BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Error, Result};
 use crate::process::output::LineReader;
 use crate::process::signals::Cancel;
@@ -65,6 +65,10 @@ impl BenchmarkRunner for BirdRunner {
 
     fn agent_symbol(&self) -> Option<&str> {
         self.bench.agent_symbol()
+    }
+
+    fn agent_python(&self) -> Option<AgentPython> {
+        self.bench.agent_python()
     }
 
     fn reports_tokens(&self) -> bool {

@@ -15,7 +15,7 @@ use super::harbor_job::{self, JobSettings};
 use super::harbor_listing::{Dataset, Lister, Listing, Task};
 use super::harbor_probe::Probe;
 use super::harbor_run::Run;
-use super::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
+use super::{AgentPython, BenchmarkRunner, BoxFuture, Import, RunReport, RunRequest, Sink, TaskInfo, Way, module_name};
 use crate::error::{Error, Result};
 use crate::model::hash::hash;
 use crate::model::trial::Split;
@@ -126,17 +126,23 @@ impl HarborRunner {
         Run::new(self, request, listing, tasks, import_path, sink)?.carry_out(cancel).await
     }
 
+    /// An environment with what an agent reads the models from.
+    fn with_models(&self, mut environment: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+        for (name, value) in [("AGENT_MODEL", &self.job.model), ("AGENT_REASONING_EFFORT", &self.reasoning_effort)] {
+            environment.retain(|(known, _)| known != name);
+            environment.push((name.into(), value.clone().unwrap_or_default().into()));
+        }
+        environment
+    }
+
     /// The environment of one run.
     pub(super) fn environment_of(&self, request: &RunRequest) -> Vec<(OsString, OsString)> {
-        let mut environment = self.environment.clone();
+        let mut environment = self.with_models(self.environment.clone());
         let mut set = |name: &str, value: OsString| {
             environment.retain(|(known, _)| known != name);
             environment.push((name.into(), value));
         };
         set("PYTHONPATH", request.staging.clone().into());
-        for (name, value) in [("AGENT_MODEL", &self.job.model), ("AGENT_REASONING_EFFORT", &self.reasoning_effort)] {
-            set(name, value.clone().unwrap_or_default().into());
-        }
         let tasks = self.listing.get().map(|listing| request.tasks.iter().filter_map(|task| listing.find(task)));
         set("AGENT_TIME_LIMITS", time_limits(tasks.into_iter().flatten(), request.timeout_s).into());
         // Of a hold-out conversation nothing may be kept, by the agent neither.
@@ -205,6 +211,17 @@ impl BenchmarkRunner for HarborRunner {
 
     fn agent_symbol(&self) -> Option<&str> {
         Some(AGENT_CLASS)
+    }
+
+    fn agent_python(&self) -> Option<AgentPython> {
+        let environment = self.with_models(self.environment.clone());
+        // From the top of the copy, which is on Harbor's PYTHONPATH.
+        let import = Import {
+            first: vec![PathBuf::new()],
+            ways: vec![Way::Module(module_name(&self.agent_file)?)],
+            ..Import::default()
+        };
+        Some(AgentPython::new(&self.install.python, environment, import))
     }
 
     fn reports_tokens(&self) -> bool {

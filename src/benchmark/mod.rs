@@ -3,6 +3,7 @@
 //! A runner knows nothing of gates, suites, ledgers or views. A new benchmark is one file here, one agent template and
 //! one program supplement.
 
+mod agent_python;
 pub mod bird_interact;
 pub mod bird_runner;
 pub mod demo;
@@ -22,6 +23,8 @@ pub mod protocol;
 pub mod protocol_line;
 mod protocol_run;
 pub mod tau_bench;
+
+pub use agent_python::{AgentPython, Fence, Import, Way, module_name, stem};
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -122,6 +125,11 @@ pub trait BenchmarkRunner {
 
     /// The Python name (class or function) the agent file must define at top level, when the benchmark imports one.
     fn agent_symbol(&self) -> Option<&str>;
+
+    /// The Python that imports the agent file; `None` where that is not known, or no Python does.
+    fn agent_python(&self) -> Option<AgentPython> {
+        None
+    }
 
     /// True when trials always report model tokens, so that a run without a single token is known to be infrastructure.
     fn reports_tokens(&self) -> bool {

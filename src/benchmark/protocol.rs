@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::benchmark::protocol_line::{self, Event};
 use crate::benchmark::protocol_run::{Bounds, End, converse};
-use crate::benchmark::{BenchmarkRunner, BoxFuture, RunEvent, RunReport, RunRequest, Sink, TaskInfo};
+use crate::benchmark::{AgentPython, BenchmarkRunner, BoxFuture, RunEvent, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Context as _, Error, Result};
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::Cancel;
@@ -72,6 +72,8 @@ pub struct ProtocolRunner {
     pub agent_file: PathBuf,
     /// See [`BenchmarkRunner::agent_symbol`].
     pub symbol: Option<String>,
+    /// See [`BenchmarkRunner::agent_python`].
+    pub agent_python: Option<AgentPython>,
     /// See [`BenchmarkRunner::protocol`].
     pub protocol: Value,
     /// See [`BenchmarkRunner::reports_tokens`].
@@ -96,6 +98,10 @@ impl BenchmarkRunner for ProtocolRunner {
 
     fn agent_symbol(&self) -> Option<&str> {
         self.symbol.as_deref()
+    }
+
+    fn agent_python(&self) -> Option<AgentPython> {
+        self.agent_python.clone()
     }
 
     fn reports_tokens(&self) -> bool {

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::config::TauBenchSettings;
+use super::protocol::ProtocolRunner;
+use super::{AgentPython, Fence, Import, Way};
+use crate::config::{TauBenchSettings, is_secret_name};
 use crate::helpers::TAU_BENCH;
 
 /// The class that the agent file must define.
@@ -31,6 +33,24 @@ pub fn options(settings: &TauBenchSettings, base_seed: u64, data: &Path) -> Map<
         Value::Object(options) => options,
         _ => Map::new(),
     }
+}
+
+/// The Python that runs the agent. Its process has no key, and a fence around it: model calls are made by another one.
+pub fn agent_python(python: &Path, helper: &Path, data: &Path, runner: &ProtocolRunner) -> AgentPython {
+    let mut environment = runner.environment.clone();
+    environment.retain(|(name, _)| !is_secret_name(&name.to_string_lossy()));
+    for (name, value) in
+        [("AGENT_MODEL", &runner.agent.model), ("AGENT_REASONING_EFFORT", &runner.agent.reasoning_effort)]
+    {
+        environment.push((name.into(), value.clone().unwrap_or_default().into()));
+    }
+    let import = Import {
+        first: vec![runner.agent_file.parent().unwrap_or(Path::new("")).to_path_buf()],
+        ways: vec![Way::File("harness_agent".into())],
+        fence: Some(Fence { helper: helper.into(), data: data.into() }),
+        ..Import::default()
+    };
+    AgentPython::new(python, environment, import)
 }
 
 /// tau-bench's part of the protocol fingerprint. `code` is the digest of tau2's own source, which grades. What a trace

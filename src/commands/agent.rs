@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::session::Session;
-use crate::error::Result;
+use crate::benchmark::{AgentPython, BenchmarkRunner};
+use crate::config::Benchmark;
+use crate::error::{Error, Result};
 use crate::guard::{
-    self, BaseTree, Editable, EditableFiles, agent_fingerprint,
+    self, BaseTree, Editable, EditableFiles, NotRead, agent_fingerprint,
     staging::{altered, read_editable_from_disk, read_editable_from_tree},
 };
 use crate::process::signals::Cancel;
@@ -95,27 +97,91 @@ pub fn fingerprint(session: &Session, tree: &BaseTree) -> Result<String> {
     Ok(agent_fingerprint(&read_editable_from_tree(tree, &Editable::new(&session.config.editable)?)?))
 }
 
-/// Why the staged agent cannot be imported, in words that name its place in the experiment; `None` when it can, as far as
-/// parsing tells.
+/// Why the staged agent cannot be imported, in words that name its place in the experiment; `None` when it can. `base` holds
+/// the unedited agent: where that cannot be imported either, the edit is not to blame.
 ///
 /// # Errors
-/// Usage when Python is missing; infrastructure when it does not work.
+/// Usage when Python is missing; infrastructure when it does not work, or when not even the unedited agent can be imported;
+/// `Interrupted`.
 pub async fn preflight(
     session: &Session,
     agent: &StagedAgent,
-    symbol: Option<&str>,
+    runner: &dyn BenchmarkRunner,
+    base: Option<&BaseTree>,
     cancel: &Cancel,
 ) -> Result<Option<String>> {
+    let failure = match look(session, agent, runner, cancel).await? {
+        Look::Fine => return Ok(None),
+        Look::NotParsed(failure) => return Ok(Some(failure)),
+        Look::NotImported(failure) => failure,
+    };
+    let Some(unedited) = base.and_then(|base| from_tree(session, base).ok()) else { return Ok(Some(failure)) };
+    let same = unedited.fingerprint == agent.fingerprint;
+    let Look::NotImported(before) = (if same {
+        Look::NotImported(failure.clone())
+    } else {
+        session.ui.detail("preflight: trying the unedited agent as well");
+        look(session, &unedited, runner, cancel).await?
+    }) else {
+        return Ok(Some(failure));
+    };
+    let mut error = Error::infrastructure(format!("the unedited agent cannot be imported (any more): {before}"))
+        .hint("do not revert; mend the environment that the benchmark runs in, and run the same command again.");
+    if session.config.benchmark == Benchmark::Command {
+        error = error.hint(
+            "when your program puts something in place before it imports the agent, a human sets `import_agent: false` and \
+             runs `autoharness prepare --accept`.",
+        );
+    }
+    Err(error)
+}
+
+enum Look {
+    Fine,
+    /// It is no Python, or does not define what it must: nothing but the file itself is to blame.
+    NotParsed(String),
+    NotImported(String),
+}
+
+async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunner, cancel: &Cancel) -> Result<Look> {
     let supervisor = session.supervisor()?;
+    let symbol = runner.agent_symbol();
+    // Where it is not known what runs the agent, any Python may parse it.
+    let python = runner.agent_python().unwrap_or_else(|| AgentPython {
+        program: "python3".into(),
+        options: Vec::new(),
+        environment: session.environment.for_child(&[], &[]),
+        import: None,
+        limit: guard::preflight::TIME_LIMIT,
+    });
     let preflight = guard::Preflight {
-        python: "python3".as_ref(),
+        python: &python.program,
+        options: &python.options,
+        environment: &python.environment,
+        directory: &agent.staging,
         supervisor: &supervisor,
         cancel,
-        limit: guard::preflight::TIME_LIMIT,
     };
-    let Err(failure) = preflight.check(&agent.file, symbol).await? else { return Ok(None) };
-    let place = failure.line.map(|line| format!(":{line}")).unwrap_or_default();
-    Ok(Some(format!("{}{place}: {}", session.config.agent_file(), failure.message)))
+    let redactor = session.redactor();
+    let words = |failure: guard::PreflightFailure| {
+        let place = failure.line.map(|line| format!(":{line}")).unwrap_or_default();
+        redactor.redact(&format!("{}{place}: {}", session.config.agent_file(), failure.message)).into_owned()
+    };
+    if let Err(failure) = preflight.parse(&agent.file, symbol, guard::preflight::TIME_LIMIT).await? {
+        return Ok(Look::NotParsed(words(failure)));
+    }
+    let Some(import) = python.import.as_ref().filter(|_| agent.file.extension() == Some("py".as_ref())) else {
+        return Ok(Look::Fine);
+    };
+    agent.refresh()?;
+    let request = python.request(import, &agent.staging, &agent.file, symbol);
+    let imported = preflight.import(&agent.file, &request, python.limit).await?;
+    // It may have changed the copy, or left files there.
+    agent.refresh()?;
+    Ok(match imported {
+        Ok(()) => Look::Fine,
+        Err(failure) => Look::NotImported(words(failure)),
+    })
 }
 
 fn stage(session: &Session, base: &BaseTree, editable: &Editable, files: &EditableFiles) -> Result<StagedAgent> {
@@ -126,7 +192,8 @@ fn stage(session: &Session, base: &BaseTree, editable: &Editable, files: &Editab
     let agent = StagedAgent {
         fingerprint,
         file: staging.join(session.config.agent_file()),
-        base: base.clone(),
+        // What nobody reads is not there to be read.
+        base: base.without(&NotRead::new(&session.config.not_read)?),
         editable: editable.clone(),
         files: files.clone(),
         data: session.config.data.iter().map(|path| (session.paths.root.join(path), staging.join(path))).collect(),

@@ -6,6 +6,7 @@ use super::agent;
 use super::domain;
 use super::evaluate::{Measurement, Step, evaluate, no_evidence};
 use super::measure;
+use super::outcomes;
 use super::session::{Experiment, Need, Session, command_line};
 use crate::cli::{Benchmark, Global};
 use crate::error::{EXIT_OK, Error, Result};
@@ -29,7 +30,7 @@ pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
     let mut session = Session::open(experiment, Need::Trials)?;
     let cancel = Cancel::on_signals()?;
     session.require_views()?;
-    session.prepared()?;
+    measure::require_version(&session)?;
     session.require_same_config()?;
     let prepared = session.prepared()?.clone();
     if let Some(domain) = &args.domain
@@ -43,10 +44,12 @@ pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
     let base = session.repo.tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
     let agent = agent::from_disk(&session, &base)?;
     let runner = measure::runner(&session, &base, &cancel).await?;
-    if let Some(failure) = agent::preflight(&session, &agent, runner.agent_symbol(), &cancel).await? {
-        return Err(Error::rejected(failure).hint("mend the agent file; nothing was run."));
+    if let Some(failure) = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await? {
+        return Err(
+            Error::rejected(format!("preflight failed: {failure}")).hint("mend the agent file; nothing was run.")
+        );
     }
-    let trial_protocol = measure::trial_protocol(&session, runner.as_ref(), &measure::data_digests(&session)?)?;
+    let trial_protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &measure::data_digests(&session)?)?;
     let measurement = Measurement {
         runner: runner.as_ref(),
         agent: &agent,
@@ -72,7 +75,9 @@ pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
     if args.split == Split::Train && report.reused > 0 {
         warn_of_other_traces(&session, &agent.fingerprint, &rewards);
     }
-    print(&session, args, &rewards);
+    print(&session, args, &rewards, &|| {
+        outcomes::tell(&session, args.split.as_str(), &agent.fingerprint, &trial_protocol, &tasks);
+    });
     let score = rewards.score();
     if score.is_enough(session.config.min_evidence) {
         Ok(EXIT_OK)
@@ -127,7 +132,7 @@ fn select(args: &Benchmark, split: &crate::model::split::TaskSplit) -> Result<Ve
     Ok(tasks)
 }
 
-fn print(session: &Session, args: &Benchmark, rewards: &Rewards) {
+fn print(session: &Session, args: &Benchmark, rewards: &Rewards, tell_outcomes: &dyn Fn()) {
     let ui = &session.ui;
     let score = rewards.score();
     let per_task = args.split == Split::Train || args.reveal_held_out;
@@ -148,6 +153,7 @@ fn print(session: &Session, args: &Benchmark, rewards: &Rewards) {
             ui.line(format!("and {} more failing tasks (workspace/train_results.json)", failing.len() - SHOWN));
         }
     }
+    tell_outcomes();
     let mean = score.mean.map_or_else(|| "-".into(), |mean| format!("{mean:.4}"));
     let name = if args.split == session.config.gate_split { "val_score" } else { "train_score" };
     ui.line(format!(

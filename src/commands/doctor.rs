@@ -6,7 +6,7 @@ use crate::config::{Config, Environment};
 use crate::error::{EXIT_OK, EXIT_USAGE, Result};
 use crate::guard::{Editable, scan, violations};
 use crate::process::signals::Cancel;
-use crate::provision::{Depth, Finding, Level, Surroundings, check};
+use crate::provision::{Depth, Finding, Level, Surroundings, check, interpreter};
 use crate::store::lock::Lock;
 use crate::store::state::State;
 use crate::store::views;
@@ -45,6 +45,7 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
             cancel: &cancel,
         };
         findings.extend(check(config, &around, Depth::Everything).await?);
+        findings.extend(interpreter(config, &around).await?);
     }
     findings.extend(secrets(&experiment)?);
     findings.push(state_directory(&experiment));
@@ -147,8 +148,8 @@ fn history(experiment: &Experiment, config: Option<&Config>) -> Vec<Finding> {
         Err(error) => findings.push(Finding::fail("views", error.to_string(), "autoharness verify --restore")),
     }
     let Some(config) = config else { return findings };
-    if prepared.config_digest != config.digest {
-        let changes = Config::diff(&prepared.config, &config.snapshot()).join(", ");
+    let changes = config.changes_since(&prepared.config).join(", ");
+    if !changes.is_empty() {
         findings.push(Finding::fail(
             "configuration",
             format!("changed since prepare: {changes}"),

@@ -56,8 +56,10 @@ pub async fn run(
     provision::require(&provision::quick(&session.config, &session.paths.root, &session.environment))?;
     let agent = agent::from_disk(session, base)?;
     let runner = measure::runner(session, base, cancel).await?;
-    if let Some(failure) = agent::preflight(session, &agent, runner.agent_symbol(), cancel).await? {
-        return Err(Error::rejected(failure).hint("mend the agent file; nothing was run."));
+    if let Some(failure) = agent::preflight(session, &agent, runner.as_ref(), Some(base), cancel).await? {
+        return Err(
+            Error::rejected(format!("preflight failed: {failure}")).hint("mend the agent file; nothing was run.")
+        );
     }
     let (config, ui) = (&session.config, &session.ui);
     fs_err::create_dir_all(session.paths.logs())?;

@@ -9,7 +9,7 @@ use super::agent::{self, StagedAgent};
 use super::evaluate::{Measurement, Step, StepReport, evaluate, no_evidence};
 use super::file_guard::FileGuard;
 use super::session::{Experiment, Need, Session};
-use super::{measure, report};
+use super::{measure, outcomes, report};
 use crate::benchmark::BenchmarkRunner;
 use crate::cli::{Gate, Global};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
@@ -39,7 +39,7 @@ pub async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     let cancel = Cancel::on_signals()?;
     session.require_views()?;
     if args.base.is_none() {
-        session.prepared()?;
+        measure::require_version(&session)?;
     }
     let base_commit = base_commit(&session, args.base.as_deref())?;
     let base = session.repo.tree(&base_commit)?;
@@ -70,7 +70,7 @@ pub async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     };
     let mut reports = Vec::new();
     if evidence.guard.is_empty() {
-        evidence.preflight = agent::preflight(&session, &agent, runner.agent_symbol(), &cancel).await?;
+        evidence.preflight = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await?;
     }
     if evidence.guard.is_empty() && evidence.preflight.is_none() {
         provision::require(&provision::quick(&session.config, &session.paths.root, &session.environment))?;
@@ -176,7 +176,7 @@ impl Run<'_> {
     /// The split and the protocol: the prepared ones, or on a branch those the benchmark brings.
     async fn ground(&self, session: &mut Session) -> Result<Ground> {
         let data = measure::data_digests(session)?;
-        let trial_protocol = measure::trial_protocol(session, self.runner, &data)?;
+        let trial_protocol = measure::trial_protocol(session, self.runner, self.base, &data)?;
         let prepared = session.state.summary.prepared.clone();
         if self.args.base.is_none() {
             let prepared = session.prepared()?.clone();
@@ -235,6 +235,7 @@ impl Run<'_> {
         let step = Step { purpose: Purpose::Base, split: Some(session.config.gate_split), tasks: tasks.clone() };
         let measurement = self.measurement(session, &base_agent, &ground.trial_protocol, false);
         let reports = evaluate(session, &measurement, &[step]).await?;
+        outcomes::tell(session, "base", &base_agent.fingerprint, &ground.trial_protocol, &tasks);
         let rewards = self.rewards(session, &base_agent, ground, &tasks);
         let score = rewards.score();
         let Some(val_score) = score.mean.filter(|_| score.is_enough(session.config.min_evidence)) else {
@@ -329,6 +330,7 @@ fn print(session: &Session, verdict: &Verdict) {
     for violation in verdict.evidence.guard.iter().skip(1) {
         session.ui.line(format!("{:<17} {:<9} {violation}", "", ""));
     }
+    tell_outcomes(session, verdict);
     let score = decision.val_score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
     session.ui.line(format!(
         "gate: {} val_score={score} evals_passed={} evals_total={}",
@@ -366,6 +368,21 @@ fn print(session: &Session, verdict: &Verdict) {
         Status::Undecided | Status::Skipped => return,
     };
     session.ui.hint(hint);
+}
+
+fn tell_outcomes(session: &Session, verdict: &Verdict) {
+    let evidence = &verdict.evidence;
+    let mut by_split = BTreeMap::<Split, std::collections::BTreeSet<&String>>::new();
+    let gate_split = evidence.policy.gate_split;
+    for (split, rewards) in
+        [(Split::Train, &evidence.suite), (Split::Train, &evidence.promotion), (gate_split, &evidence.holdout)]
+    {
+        by_split.entry(split).or_default().extend(rewards.0.keys());
+    }
+    for (split, tasks) in by_split {
+        let tasks: Vec<String> = tasks.into_iter().cloned().collect();
+        outcomes::tell(session, split.as_str(), &verdict.agent, &verdict.trial_protocol, &tasks);
+    }
 }
 
 fn conclude(decision: &Decision, evidence: &Evidence, reports: &[StepReport]) -> Result<i32> {

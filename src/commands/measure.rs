@@ -14,10 +14,11 @@ use crate::benchmark::harbor_job::JobSettings;
 use crate::benchmark::harbor_listing::Dataset;
 use crate::benchmark::harbor_probe::Probe;
 use crate::benchmark::protocol::{AgentSettings, Limits, ProtocolRunner};
-use crate::benchmark::{BenchmarkRunner, TaskInfo, demo, tau_bench};
+use crate::benchmark::{AgentPython, BenchmarkRunner, TaskInfo, demo, tau_bench};
 use crate::config::{Benchmark, Settings, TauBenchSettings, TerminalBenchSettings};
 use crate::error::{Error, Result};
-use crate::guard::{BaseTree, Editable, digest_path, show_path};
+use crate::guard::staging::is_unscored;
+use crate::guard::{BaseTree, Editable, NotRead, digest_path, show_path};
 use crate::helpers;
 use crate::model::hash::hash;
 use crate::model::split::TaskSplit;
@@ -27,6 +28,7 @@ use crate::process::signals::Cancel;
 use crate::provision::Surroundings;
 use crate::provision::{bird_interact, bird_templates};
 use crate::provision::harbor::{self, Wanted};
+use crate::provision::python_env::installed_packages;
 use crate::provision::tau2;
 
 /// How long a benchmark program may take to end when it is asked to.
@@ -47,6 +49,7 @@ pub async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Resu
         agent: agent_settings(session),
         agent_file: config.agent_file().into(),
         symbol: None,
+        agent_python: None,
         protocol: Value::Null,
         reports_tokens: false,
         exits: &[],
@@ -59,6 +62,7 @@ pub async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Resu
         Settings::Demo => {
             runner.command = demo::command(&helpers::DEMO.write(&session.paths.embedded())?);
             runner.symbol = Some("HarnessAgent".into());
+            runner.agent_python = Some(demo::agent_python(&runner));
             runner.protocol = demo::protocol();
         }
         Settings::Command(settings) => {
@@ -66,11 +70,14 @@ pub async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Resu
             let program = program_of(session, &mut runner.command, base)?;
             runner.options.clone_from(&settings.options);
             runner.symbol.clone_from(&settings.agent_symbol);
+            runner.agent_python = AgentPython::of_command(&runner.command, &runner.environment, &runner.agent_file);
+            if let Some(python) = runner.agent_python.as_mut().filter(|_| !settings.import_agent) {
+                python.import = None;
+            }
             runner.protocol = json!({
                 "command": settings.command,
                 "options": settings.options,
                 "program": program,
-                "files": committed_files(session, base)?,
             });
         }
         Settings::TerminalBench(settings) => {
@@ -103,6 +110,7 @@ async fn bird_runner(session: &Session, runner: &mut ProtocolRunner, cancel: &Ca
     runner.environment = wanted.environment(environment);
     runner.options = bird::options(wanted.settings, &places);
     runner.symbol = Some(bird::AGENT_SYMBOL.into());
+    runner.agent_python = Some(bird::agent_python(wanted.settings, &places, &runner));
     let supervisor = session.supervisor()?;
     let around = Surroundings { root: &paths.root, state: &paths.state, environment, supervisor: &supervisor, cancel };
     let templates = bird_templates::digests(&wanted, &wanted.databases(), &around).await?;
@@ -193,9 +201,11 @@ async fn tau_bench_runner(
         ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),
     ];
     runner.environment = environment.for_child(&pass, &own);
-    runner.command = tau_bench::command(&install.python, &helpers::TAU_BENCH.write(&paths.embedded())?);
+    let helper = helpers::TAU_BENCH.write(&paths.embedded())?;
+    runner.command = tau_bench::command(&install.python, &helper);
     runner.options = tau_bench::options(settings, config.seed, &install.data);
     runner.symbol = Some(tau_bench::AGENT_CLASS.into());
+    runner.agent_python = Some(tau_bench::agent_python(&install.python, &helper, &install.data, &runner));
     runner.protocol = tau_bench::protocol(settings, &install.release, &install.code);
     runner.reports_tokens = true;
     // Importing tau2 and litellm takes up to a quarter of a minute, much more on a busy machine.
@@ -240,22 +250,29 @@ fn program_of(session: &Session, command: &mut [String], base: &BaseTree) -> Res
     Ok(json!({"path": program, "sha256": digest}))
 }
 
-/// One hash over every committed file that a benchmark program could read: all but the agent's and those that only people
-/// and coding agents read.
+/// One hash over every committed file in the copy that is run, but the agent's own: whatever is there, the benchmark or the
+/// agent may read.
 fn committed_files(session: &Session, base: &BaseTree) -> Result<String> {
     let editable = Editable::new(&session.config.editable)?;
-    let unread = |path: &[u8]| {
-        editable.contains(path)
-            || path.starts_with(b"program_templates/")
-            || path.ends_with(b".md")
-            || [b".gitignore".as_slice(), b".env.example", b"experiment_config.yaml.template"].contains(&path)
-    };
+    let base = base.without(&NotRead::new(&session.config.not_read)?);
     let list: Vec<(String, String)> = base
         .iter()
-        .filter(|(path, _)| !unread(path))
+        .filter(|(path, _)| !editable.contains(path) && !is_unscored(path))
         .map(|(path, entry)| (show_path(path), format!("{:?} {}", entry.mode, entry.oid)))
         .collect();
     Ok(hash(json!(list).to_string().as_bytes()))
+}
+
+/// The packages of the Python that runs the agent, where it belongs to the benchmark. The system's own Python holds much that
+/// has nothing to do with it.
+fn packages(session: &Session, runner: &dyn BenchmarkRunner) -> Vec<String> {
+    let Some(python) = runner.agent_python() else { return Vec::new() };
+    let path = session.paths.root.join(&python.program);
+    let of_its_own = path.ancestors().nth(2).is_some_and(|prefix| prefix.join("pyvenv.cfg").is_file());
+    if of_its_own || !matches!(session.config.benchmark, Benchmark::Command | Benchmark::Demo) {
+        return installed_packages(&path);
+    }
+    Vec::new()
 }
 
 /// SHA-256 of every provisioned file or directory.
@@ -284,21 +301,28 @@ pub fn data_digests(session: &Session) -> Result<BTreeMap<String, String>> {
     Ok(digests)
 }
 
+/// Version of what the fingerprint is made of. An experiment prepared under another one is measured anew, because nobody
+/// knows whether what was not in it has changed since.
+pub const PROTOCOL_VERSION: u32 = 2;
+
 /// Fingerprint of what one trial depends on beside the agent: benchmark, models, reasoning effort, time limit, seed, data,
-/// upstream version. Trials are reused only under the same one.
+/// upstream version, every other committed file. Trials are reused only under the same one.
 ///
 /// # Errors
 /// As the runner's part of it.
 pub fn trial_protocol(
     session: &Session,
     runner: &dyn BenchmarkRunner,
+    base: &BaseTree,
     data: &BTreeMap<String, String>,
 ) -> Result<String> {
     let config = &session.config;
     let protocol = json!({
-        "version": 1,
+        "version": PROTOCOL_VERSION,
         "benchmark": config.benchmark.as_str(),
         "runner": runner.protocol()?,
+        "files": committed_files(session, base)?,
+        "packages": packages(session, runner),
         "agent_model": config.agent_model,
         "user_model": config.user_model,
         "reasoning_effort": config.reasoning_effort,
@@ -307,6 +331,27 @@ pub fn trial_protocol(
         "data": data,
     });
     Ok(hash(protocol.to_string().as_bytes()))
+}
+
+/// Refuses an experiment that an earlier version prepared: its fingerprint left out what this version counts, so a score
+/// under it cannot be compared with one of now.
+///
+/// # Errors
+/// Usage when the experiment is not prepared, or was prepared under another version of the protocol.
+pub fn require_version(session: &Session) -> Result<()> {
+    if session.prepared()?.protocol_version == PROTOCOL_VERSION {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "this experiment was prepared by another version of autoharness, and {}",
+        version_changed()
+    ))
+    .hint("a human runs `autoharness prepare --accept`, which measures the score to beat anew; nothing was judged."))
+}
+
+/// What another version of the protocol means, for people.
+pub fn version_changed() -> &'static str {
+    "what a score stands on is counted more closely now (every committed file, links in `data`, packages)"
 }
 
 /// The error for an experiment whose surroundings changed since it was prepared (another program, another upstream

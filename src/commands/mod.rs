@@ -11,6 +11,7 @@ pub mod file_guard;
 pub mod gate;
 pub mod init;
 pub mod measure;
+pub mod outcomes;
 pub mod plan;
 pub mod prepare;
 pub mod record;

@@ -6,11 +6,12 @@ use super::adopt;
 use super::agent::{self, StagedAgent};
 use super::evaluate::{Measurement, Step, evaluate, no_evidence};
 use super::measure;
+use super::outcomes;
 use super::session::{Experiment, Need, Session};
 use super::split_file;
 use crate::benchmark::TaskInfo;
 use crate::cli::{Global, Prepare};
-use crate::config::Config;
+use crate::config::Benchmark;
 use crate::error::{EXIT_OK, Error, Result};
 use crate::files;
 use crate::guard::staging::read_editable_from_tree;
@@ -140,13 +141,22 @@ async fn establish(
 ) -> Result<()> {
     let found = if earlier.is_none() { adopt::read(&session.paths.workspace())? } else { None };
     let runner = measure::runner(session, base, cancel).await?;
-    if let Some(failure) = agent::preflight(session, agent, runner.agent_symbol(), cancel).await? {
-        return Err(
-            Error::usage(failure).hint("mend the agent file, or start over with `autoharness prepare --reset-agent`.")
-        );
+    if let Some(failure) = agent::preflight(session, agent, runner.as_ref(), None, cancel).await? {
+        let mut error = Error::usage(format!("preflight failed: {failure}"))
+            .hint("mend the agent file, or start over with `autoharness prepare --reset-agent`.");
+        if runner.agent_python().is_some_and(|python| python.import.is_some()) {
+            let python = runner.agent_python().map(|python| python.program).unwrap_or_default();
+            error = error.hint(format!("a module that is missing must be installed for {}.", python.display()));
+        }
+        if session.config.benchmark == Benchmark::Command {
+            error = error.hint(
+                "when your program puts something in place before it imports the agent, set `import_agent: false`.",
+            );
+        }
+        return Err(error);
     }
     let data = measure::data_digests(session)?;
-    let trial_protocol = measure::trial_protocol(session, runner.as_ref(), &data)?;
+    let trial_protocol = measure::trial_protocol(session, runner.as_ref(), base, &data)?;
     fs_err::create_dir_all(session.paths.logs())?;
     let tasks = runner.tasks(&agent.staging, &session.paths.logs().join("list.log"), cancel).await?;
     let given = measure::given_split(session.config.benchmark, &tasks, session.config.gate_split)?;
@@ -185,7 +195,14 @@ async fn establish(
     let all = rewards.score();
     let report = reports.iter().find(|report| report.failure.is_some() || report.void).or(reports.first());
     let report = report.cloned().unwrap_or_default();
+    let tell = || {
+        for step in &steps {
+            let of = step.split.map_or("all", Split::as_str);
+            outcomes::tell(session, of, &agent.fingerprint, &trial_protocol, &step.tasks);
+        }
+    };
     if !all.is_enough(session.config.min_evidence) {
+        tell();
         return Err(no_evidence(&report, all.evaluated, all.expected));
     }
     let split = known.unwrap_or_else(|| stratified(&rewards.0, SPLIT_SEED));
@@ -197,9 +214,11 @@ async fn establish(
     let gate_tasks = split.tasks(session.config.gate_split);
     let score = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, gate_tasks, count, policy).score();
     let Score { mean: Some(val_score), passed, evaluated, .. } = score else {
+        tell();
         return Err(no_evidence(&report, 0, score.expected));
     };
     if !score.is_enough(session.config.min_evidence) {
+        tell();
         return Err(no_evidence(&report, evaluated, score.expected));
     }
     let mut adopted = found.map(|found| found.adopt(&split, &session.ui));
@@ -213,6 +232,7 @@ async fn establish(
         agent: agent.fingerprint.clone(),
         protocol: measure::protocol(session, &trial_protocol, &split),
         trial_protocol,
+        protocol_version: measure::PROTOCOL_VERSION,
         split,
         split_drawn: drawn,
         data,
@@ -270,14 +290,27 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
     let editable = Editable::new(&session.config.editable)?;
     let mut changes: Vec<String> =
         violations(&crate::guard::compare_trees(&before, &base), &editable).iter().map(ToString::to_string).collect();
-    changes.extend(Config::diff(&prepared.config, &session.config.snapshot()));
+    changes.extend(session.config.changes_since(&prepared.config));
     for (path, digest) in &measure::data_digests(session)? {
         if prepared.data.get(path) != Some(digest) {
             changes.push(format!("data {path} changed"));
         }
     }
-    if changes.is_empty() && prepared.config_digest == session.config.digest {
-        session.ui.status("nothing to accept: configuration, data and guarded files are those prepared with");
+    if prepared.protocol_version != measure::PROTOCOL_VERSION {
+        changes.push(measure::version_changed().into());
+    }
+    if changes.is_empty() {
+        // What nobody sees in the files: another version of an upstream, of Python, of a package.
+        let runner = measure::runner(session, &before, cancel).await?;
+        let data = measure::data_digests(session)?;
+        if measure::trial_protocol(session, runner.as_ref(), &before, &data)? != prepared.trial_protocol {
+            changes.push("the benchmark's program, its version or its packages changed".into());
+        }
+    }
+    if changes.is_empty() {
+        session
+            .ui
+            .status("nothing to accept: configuration, data, guarded files and benchmark are those prepared with");
         return Ok(());
     }
     session.ui.status("changes to accept:");
@@ -290,6 +323,7 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
 
 /// A second `prepare` changes nothing; it says what no longer fits.
 fn check_again(session: &Session, prepared: &Prepared) -> Result<()> {
+    measure::require_version(session)?;
     session.require_same_config()?;
     let digests = measure::data_digests(session)?;
     if let Some((path, _)) = prepared.data.iter().find(|(path, digest)| digests.get(*path) != Some(digest)) {
@@ -333,6 +367,10 @@ fn print(session: &Session, head: &str) {
         "baseline   val_score {:.4} ({}/{} pass); train {passing}/{total} pass",
         baseline.val_score, baseline.evals_passed, baseline.evals_total
     ));
+    for part in [Split::Train, Split::Test] {
+        let tasks = prepared.split.tasks(part);
+        outcomes::tell(session, part.as_str(), &prepared.agent, &prepared.trial_protocol, tasks);
+    }
     if let Some(fix) = super::doctor::not_on_path(&session.environment) {
         session.ui.hint(format!("the coding agent calls `autoharness` by its name, put it on the PATH: {fix}"));
     }

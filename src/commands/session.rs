@@ -232,7 +232,8 @@ impl Session {
         }
     }
 
-    /// How the configuration differs from the one prepared with, in one line; `None` when its bytes are the same.
+    /// How the configuration differs from the one prepared with, in one line; `None` when it says the same, in whatever
+    /// words: comments, line ends and the order of keys change nothing.
     ///
     /// # Errors
     /// Usage when the experiment is not prepared.
@@ -241,8 +242,8 @@ impl Session {
         if prepared.config_digest == self.config.digest {
             return Ok(None);
         }
-        let changes = Config::diff(&prepared.config, &self.config.snapshot());
-        Ok(Some(if changes.is_empty() { "only its wording changed".into() } else { changes.join(", ") }))
+        let changes = self.config.changes_since(&prepared.config);
+        Ok((!changes.is_empty()).then(|| changes.join(", ")))
     }
 
     /// Appends an event and takes it into the state.

@@ -6,7 +6,7 @@ use super::keys::Key;
 use super::{Benchmark, Settings};
 
 /// What only the `command` benchmark has.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CommandSettings {
     /// The program and its arguments; never empty in a loaded configuration.
     pub command: Vec<String>,
@@ -14,6 +14,14 @@ pub struct CommandSettings {
     pub options: Map<String, Value>,
     /// The Python name the agent file must define at top level, when the program imports one.
     pub agent_symbol: Option<String>,
+    /// Whether the preflight imports the agent file, where the program is a Python.
+    pub import_agent: bool,
+}
+
+impl Default for CommandSettings {
+    fn default() -> CommandSettings {
+        CommandSettings { command: Vec::new(), options: Map::new(), agent_symbol: None, import_agent: true }
+    }
 }
 
 /// The rows of this benchmark.
@@ -70,6 +78,23 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         get: |config| settings(config).map_or(Value::Null, |settings| json!(settings.agent_symbol)),
+    },
+    Key {
+        name: "import_agent",
+        benchmarks: &[Benchmark::Command],
+        required: false,
+        example: "import_agent: true",
+        doc: "whether the agent file is imported once before anything is run, where the program is a Python",
+        set: |config, field| {
+            let Some(on) = field.clear_boolean() else {
+                return Err(field.error("expects true or false"));
+            };
+            if let Settings::Command(settings) = &mut config.settings {
+                settings.import_agent = on;
+            }
+            Ok(())
+        },
+        get: |config| settings(config).map_or(Value::Null, |settings| json!(settings.import_agent)),
     },
 ];
 

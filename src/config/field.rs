@@ -204,6 +204,33 @@ impl<'a> Field<'a> {
         Ok(paths)
     }
 
+    /// A list of patterns for paths below the experiment: relative, without `..`, no pattern twice. `*`, `?` and `**` are
+    /// understood.
+    ///
+    /// # Errors
+    /// Usage when an item is no such pattern.
+    pub fn patterns(&self) -> Result<Vec<String>> {
+        let mut patterns: Vec<String> = Vec::new();
+        for item in self.texts()? {
+            let refuse = |why: &str| self.error(format!("cannot hold {item:?}: {why}"));
+            if item.starts_with(['/', '~']) || item.split('/').any(|part| part == "..") {
+                return Err(refuse("patterns are relative to the experiment and stay inside it"));
+            }
+            if item.contains(['[', ']', '{', '}', '!', '\\']) || item.contains(char::is_control) {
+                return Err(refuse("patterns are made of names, `*`, `?` and `**`"));
+            }
+            let pattern = item.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/");
+            if pattern.is_empty() {
+                return Err(refuse("it names no file"));
+            }
+            if patterns.contains(&pattern) {
+                return Err(refuse("it is listed twice"));
+            }
+            patterns.push(pattern);
+        }
+        Ok(patterns)
+    }
+
     /// A free mapping, as JSON. What YAML 1.1 would read differently is kept as text and reported in the second value.
     ///
     /// # Errors

@@ -275,6 +275,18 @@ const COMMON: &[Key] = &[
         },
         get: |config| json!(config.data),
     },
+    Key {
+        name: "not_read",
+        benchmarks: &[],
+        required: false,
+        example: "not_read: [README.md, docs]",
+        doc: "committed files that neither benchmark nor agent reads: they are left out of the copy that is run",
+        set: |config, field| {
+            config.not_read = field.patterns()?;
+            Ok(())
+        },
+        get: |config| json!(config.not_read),
+    },
 ];
 
 /// Whether `path` is `directory` or below it. Case is ignored, because some file systems do.

@@ -179,6 +179,8 @@ pub struct Config {
     pub pass_env: Vec<String>,
     /// Provisioned data below the experiment that must keep its digest; normalised like `editable`.
     pub data: Vec<String>,
+    /// Patterns of committed files that neither benchmark nor agent reads: they are not in the copy that is run.
+    pub not_read: Vec<String>,
 }
 
 impl Config {
@@ -241,6 +243,7 @@ impl Config {
             reasoning_effort: None,
             pass_env: Vec::new(),
             data: Vec::new(),
+            not_read: Vec::new(),
         }
     }
 
@@ -252,6 +255,20 @@ impl Config {
     /// Every resolved value under its key, for the ledger. Values that look like secrets are hidden.
     pub fn snapshot(&self) -> serde_json::Value {
         snapshot::snapshot(self)
+    }
+
+    /// What differs from an earlier snapshot, one line per changed value. A key that the snapshot does not know is one of a
+    /// later version of this program: there its default was in force.
+    pub fn changes_since(&self, snapshot: &serde_json::Value) -> Vec<String> {
+        let mut defaults = Config::defaults(&self.path, self.benchmark);
+        tau_bench::complete(&mut defaults);
+        let mut old = snapshot.clone();
+        if let (serde_json::Value::Object(old), serde_json::Value::Object(defaults)) = (&mut old, defaults.snapshot()) {
+            for (key, value) in defaults {
+                old.entry(key).or_insert(value);
+            }
+        }
+        Config::diff(&old, &self.snapshot())
     }
 
     /// What differs between two snapshots, one line per changed value: `threshold: 0.8 -> 0.5`.

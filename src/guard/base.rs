@@ -13,6 +13,7 @@ use git2::{ErrorCode, ObjectType, Oid, Repository, RepositoryOpenFlags, Tree};
 use super::entries::{Entries, Entry, Mode};
 use super::files::{self, show_path};
 use super::ignored::IgnoreRules;
+use super::not_read::NotRead;
 use crate::error::{Context, Error, Result};
 
 /// The git repository that an experiment lives in, at its root or in a sub-directory, linked work trees included.
@@ -209,6 +210,14 @@ impl BaseTree {
     /// The full id of the commit.
     pub fn commit(&self) -> &str {
         &self.commit
+    }
+
+    /// The same commit without the files that nobody reads.
+    #[must_use]
+    pub fn without(&self, not_read: &NotRead) -> BaseTree {
+        let kept = self.iter().filter(|(path, _)| !not_read.covers(path));
+        let kept = kept.map(|(path, entry)| (path.to_vec(), entry)).collect();
+        BaseTree { entries: Rc::new(Entries::new(kept)), ..self.clone() }
     }
 
     /// What the commit has at this path (relative to the experiment); `None` for directories too.

@@ -9,12 +9,14 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use super::files;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::model::hash::hex;
 
-/// SHA-256 (hex) of a file or a directory tree: relative paths, executable bits, bytes, targets of links.
+/// SHA-256 (hex) of a file or a directory tree: relative paths, executable bits, bytes, targets of links and what they lead
+/// to, for whoever reads the data follows them.
 ///
-/// Time stamps, owners and empty directories do not count. Links are not followed, except `path` itself.
+/// Time stamps, owners and empty directories do not count. A link that leads nowhere counts by its target alone, and so does
+/// one to a directory above it, whose files are counted there.
 ///
 /// # Errors
 /// When something cannot be read, or is neither file, directory nor link.
@@ -27,19 +29,41 @@ pub fn digest_path(path: &Path) -> Result<String> {
         add_file(&mut hash, b"", &path)?;
         return Ok(hex(&hash.finalize()));
     }
-    for entry in WalkDir::new(path).min_depth(1).sort_by_file_name() {
-        let entry = entry.infra(|| format!("cannot walk {}", path.display()))?;
+    for entry in WalkDir::new(path).min_depth(1).sort_by_file_name().follow_links(true) {
+        let (found, is_link, is_directory) = match &entry {
+            Ok(entry) => (entry.path(), entry.path_is_symlink(), entry.file_type().is_dir()),
+            Err(error) => match error.path() {
+                Some(link) if leads_nowhere(error) && link.is_symlink() => (link, true, true),
+                _ => {
+                    let message = error.to_string();
+                    return Err(Error::infrastructure(format!(
+                        "cannot read the data in {}: {message}",
+                        path.display()
+                    )));
+                }
+            },
+        };
         // Every entry lies below the directory that is walked.
-        let relative = entry.path().strip_prefix(path).unwrap_or(entry.path()).as_os_str().as_bytes();
-        if entry.file_type().is_symlink() {
-            let target = fs::read_link(entry.path())?;
+        let relative = found.strip_prefix(path).unwrap_or(found).as_os_str().as_bytes();
+        if is_link {
+            let target = fs::read_link(found)?;
             add_item(&mut hash, b'l', relative, target.as_os_str().len() as u64);
             hash.update(target.as_os_str().as_bytes());
-        } else if !entry.file_type().is_dir() {
-            add_file(&mut hash, relative, entry.path())?;
+        }
+        if !is_directory {
+            add_file(&mut hash, relative, &if is_link { fs::canonicalize(found)? } else { found.to_path_buf() })?;
         }
     }
     Ok(hex(&hash.finalize()))
+}
+
+/// Whether a link could not be followed because nothing is there, or because it leads in a circle. One that we are not
+/// allowed to follow may well lead somewhere.
+fn leads_nowhere(error: &walkdir::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let circle = |error: &std::io::Error| error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    error.loop_ancestor().is_some()
+        || error.io_error().is_some_and(|error| matches!(error.kind(), NotFound | NotADirectory) || circle(error))
 }
 
 fn add_file(hash: &mut Sha256, relative: &[u8], path: &Path) -> Result<()> {
@@ -92,6 +116,24 @@ mod tests {
         fs::remove_file(root.join("link")).unwrap();
         symlink("sub/b", root.join("link")).unwrap();
         changed("a link's target");
+        // What a link leads to outside: a file, a directory, a chain of links.
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir(outside.path().join("more")).unwrap();
+        fs::write(outside.path().join("answers"), "one").unwrap();
+        symlink(outside.path().join("answers"), outside.path().join("chain")).unwrap();
+        symlink(outside.path().join("chain"), root.join("outside")).unwrap();
+        symlink(outside.path().join("more"), root.join("more")).unwrap();
+        changed("a link to the outside");
+        fs::write(outside.path().join("answers"), "two").unwrap();
+        changed("a file behind a chain of links");
+        fs::write(outside.path().join("more/x"), "").unwrap();
+        changed("a file in a directory behind a link");
+        symlink("..", root.join("sub/circle")).unwrap();
+        changed("a link to a directory above it");
+        symlink("loop", root.join("loop")).unwrap();
+        changed("a link to itself");
+        fs::remove_file(outside.path().join("answers")).unwrap();
+        changed("a link that leads nowhere any more");
         let last = digest_path(root).unwrap();
         fs::File::options()
             .append(true)

@@ -3,7 +3,8 @@
 //! `git status` is not a guard: index flags, excludes, filters, hooks, `core.worktree` and an edit that was already
 //! committed all hide from it. So git is only an object reader here ([`base`]), and what is on disk is compared byte
 //! by byte with the tree of a recorded commit ([`scan`]). Which differences are allowed is decided without any I/O in
-//! [`policy`]. Nothing in this module starts a program that the experiment names; the preflight parses, never runs.
+//! [`policy`]. Nothing in this module starts a program that the experiment names but the preflight, with the interpreter that it
+//! is given.
 
 pub mod base;
 pub mod digest;
@@ -11,6 +12,7 @@ mod entries;
 mod files;
 mod ignored;
 mod index;
+mod not_read;
 pub mod policy;
 pub mod preflight;
 pub mod scan;
@@ -20,6 +22,7 @@ pub use base::{BaseTree, Repo};
 pub use digest::digest_path;
 pub use entries::{Entry, Mode};
 pub use files::show_path;
+pub use not_read::NotRead;
 pub use policy::{Editable, Violation, violations};
 pub use preflight::{Preflight, PreflightFailure};
 pub use scan::{Change, Difference, compare_trees, scan};

@@ -1,20 +1,22 @@
-//! Whether the agent file parses and defines what the benchmark imports: known in milliseconds, before money is spent.
+//! Whether the agent file parses, defines what the benchmark imports, and can be imported: known before money is spent.
 //!
-//! Python parses it in isolation and never runs it.
+//! The interpreter that will run the agent parses it in isolation, and then imports it once, which runs its code.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::process::signals::Cancel;
 use crate::process::{Captured, Command, Limits, Supervisor, run_captured};
 
-const SCRIPT: &str = include_str!("preflight.py");
+const PARSE: &str = include_str!("preflight.py");
+const IMPORT: &str = include_str!("preflight_import.py");
 /// What parsing takes at the most; a real agent file takes milliseconds.
-pub const TIME_LIMIT: Duration = Duration::from_secs(10);
+pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// A shell's way of saying that a signal ended a program.
 const KILLED: std::ops::RangeInclusive<i32> = 129..=159;
 
@@ -40,72 +42,125 @@ impl std::fmt::Display for PreflightFailure {
 
 #[derive(Deserialize)]
 struct Answer {
+    #[serde(default)]
+    ok: bool,
     line: Option<u64>,
-    message: String,
+    message: Option<String>,
+    /// What went wrong before any code of the agent ran.
+    before: Option<String>,
 }
 
-/// Parses agent files with a Python interpreter that runs none of their code.
+/// Checks agent files with a Python interpreter.
 #[derive(Debug, Clone, Copy)]
 pub struct Preflight<'a> {
-    /// The interpreter: a path, or a name looked up in `PATH`.
+    /// The interpreter: a path (relative to `directory`), or a name looked up in the environment's `PATH`.
     pub python: &'a OsStr,
+    /// Its own options.
+    pub options: &'a [String],
+    /// Its complete environment.
+    pub environment: &'a [(OsString, OsString)],
+    /// Where it is started: the staged copy.
+    pub directory: &'a Path,
     /// Starts it.
     pub supervisor: &'a Supervisor,
     /// Fires on Ctrl-C and the like.
     pub cancel: &'a Cancel,
-    /// How long parsing may take: [`TIME_LIMIT`].
-    pub limit: Duration,
 }
 
 impl Preflight<'_> {
-    /// Checks that a `.py` agent file parses and defines `symbol` at its top level. Other files pass. The inner result is
-    /// the agent's fault, the outer one is not.
+    /// Checks that a `.py` agent file parses and defines `symbol` at its top level, within `limit` ([`TIME_LIMIT`]). Runs none
+    /// of its code. Other files pass. The inner result is the agent's fault, the outer one is not.
     ///
     /// # Errors
     /// A usage error when Python is missing; an infrastructure error when it does not work.
-    pub async fn check(&self, agent_file: &Path, symbol: Option<&str>) -> Result<Result<(), PreflightFailure>> {
+    pub async fn parse(
+        &self,
+        agent_file: &Path,
+        symbol: Option<&str>,
+        limit: Duration,
+    ) -> Result<Result<(), PreflightFailure>> {
         if agent_file.extension() != Some(OsStr::new("py")) {
             return Ok(Ok(()));
         }
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        if which::which_in(self.python, Some(&path), ".").is_err() {
+        let path = self.environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
+        if which::which_in(self.python, Some(path.unwrap_or_default()), self.directory).is_err() {
             let python = self.python.display();
             return Err(Error::usage(format!("`{python}` is not installed: the agent file cannot be checked"))
                 .hint("install Python 3.9 or newer and have it in PATH as `python3`."));
         }
         let fail = |line, message: String| Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line, message }));
-        let mut env = vec![(OsString::from("PATH"), path), ("LANG".into(), "C.UTF-8".into())];
-        env.extend(std::env::var_os("HOME").map(|home| ("HOME".into(), home)));
         let words: [&OsStr; 7] = [
             "-I".as_ref(),
             "-S".as_ref(),
             "-c".as_ref(),
-            SCRIPT.as_ref(),
+            PARSE.as_ref(),
             agent_file.as_os_str(),
             agent_file.file_name().unwrap_or_default(),
             symbol.unwrap_or_default().as_ref(),
         ];
-        let command = Command::new(self.python, "/").args(words).env(env);
-        // Dropping the future ends the process.
-        let run = run_captured(self.supervisor, command, Limits::SMALL, self.cancel);
-        let Ok(finished) = tokio::time::timeout(self.limit, run).await else {
-            return fail(None, format!("not parsed within {} s", self.limit.as_secs_f64()));
+        let command = Command::new(self.python, self.directory).args(words).env(self.environment.iter().cloned());
+        let Some(finished) = self.run(command, limit).await? else {
+            return fail(None, format!("not parsed within {} s", limit.as_secs_f64()));
         };
-        let Captured { exit, stdout, stderr, .. } = finished?;
+        let Captured { exit, stdout, stderr, .. } = finished;
         if exit.success() {
             return Ok(Ok(()));
         }
-        if let Ok(answer) = serde_json::from_slice::<Answer>(&stdout) {
-            return fail(answer.line, answer.message);
+        if let Ok(Answer { message: Some(message), line, .. }) = serde_json::from_slice(&stdout) {
+            return fail(line, message);
         }
         if KILLED.contains(&exit.code) {
             // Old parsers overflow their stack on deeply nested source.
             return fail(None, "Python crashed while parsing it".into());
         }
-        let stderr = String::from_utf8_lossy(&stderr);
-        let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message").to_string();
         let python = self.python.display();
-        Err(Error::infrastructure(format!("the preflight with {python} failed ({exit}): {last}"))
+        Err(Error::infrastructure(format!("the preflight with {python} failed ({exit}): {}", last_line(&stderr)))
             .hint("it needs Python 3.9 or newer; `autoharness doctor` shows which one is used."))
     }
+
+    /// Imports an agent file within `limit`, and runs its code in doing so. `request` says how; see `preflight_import.py`. The
+    /// inner result is the agent's fault, or that of the surroundings: whether the unedited agent fares better tells.
+    ///
+    /// # Errors
+    /// An infrastructure error when Python does not work.
+    pub async fn import(
+        &self,
+        agent_file: &Path,
+        request: &Value,
+        limit: Duration,
+    ) -> Result<Result<(), PreflightFailure>> {
+        let fail = |line, message: String| Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line, message }));
+        let words = self.options.iter().map(String::as_str).chain(["-B", "-c", IMPORT]);
+        let command = Command::new(self.python, self.directory).args(words).env(self.environment.iter().cloned());
+        let command = Command { stdin: request.to_string().into_bytes(), ..command };
+        let Some(Captured { exit, stdout, stderr, .. }) = self.run(command, limit).await? else {
+            let seconds = limit.as_secs_f64();
+            return fail(None, format!("not imported within {seconds} s: it waits for something at the top level"));
+        };
+        match serde_json::from_slice(&stdout) {
+            Ok(Answer { ok: true, .. }) => Ok(Ok(())),
+            Ok(Answer { message: Some(message), line, .. }) => fail(line, message),
+            Ok(Answer { before: Some(reason), .. }) => {
+                Err(Error::infrastructure(format!("the agent file cannot be tried: {reason}"))
+                    .hint("`autoharness doctor` looks at the benchmark's installation."))
+            }
+            _ if exit.success() || KILLED.contains(&exit.code) => {
+                fail(None, format!("importing it ended the interpreter ({exit})"))
+            }
+            _ => fail(None, format!("importing it ended the interpreter ({exit}): {}", last_line(&stderr))),
+        }
+    }
+
+    /// `None` when it took too long.
+    async fn run(&self, command: Command, limit: Duration) -> Result<Option<Captured>> {
+        // Dropping the future ends the process.
+        let limits = Limits { time: limit.saturating_mul(2), ..Limits::SMALL };
+        let run = run_captured(self.supervisor, command, limits, self.cancel);
+        tokio::time::timeout(limit, run).await.ok().transpose()
+    }
+}
+
+fn last_line(stderr: &[u8]) -> String {
+    let stderr = String::from_utf8_lossy(stderr);
+    stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message").to_string()
 }

@@ -223,7 +223,7 @@ pub fn stage(base: &BaseTree, editable: &Editable, files: &EditableFiles, target
 }
 
 /// Files of the base commit that no agent may read while it is scored: they may change without the fingerprint changing.
-fn is_unscored(path: &[u8]) -> bool {
+pub(crate) fn is_unscored(path: &[u8]) -> bool {
     path == super::policy::PROGRAM || is_outside(path)
 }
 

@@ -26,6 +26,7 @@ use std::path::Path;
 pub use estimate::{Cost, estimate};
 use harbor::Wanted;
 
+use crate::benchmark::AgentPython;
 use crate::config::{Benchmark, Config, Environment, Settings};
 use crate::error::{Error, Result};
 use crate::process::signals::Cancel;
@@ -103,7 +104,7 @@ pub enum Depth {
 pub async fn check(config: &Config, around: &Surroundings<'_>, depth: Depth) -> Result<Vec<Finding>> {
     let mut findings = quick(config, around.root, around.environment);
     if config.benchmark == Benchmark::Demo || config.agent_file().ends_with(".py") {
-        findings.push(python(around).await?);
+        findings.push(python(config, around).await?);
     }
     if let Some(wanted) = Wanted::of(config, around.root, around.environment) {
         // The quick look at its keys is replaced by the thorough one.
@@ -235,17 +236,25 @@ fn program(name: &str, program: &str, root: &Path, environment: &Environment, fi
     }
 }
 
-/// Python 3.9 or newer: agents are parsed with it, and the demo runs in it.
-async fn python(around: &Surroundings<'_>) -> Result<Finding> {
-    let fix = "install Python 3.9 or newer as `python3`";
-    let found = program("python3", "python3", around.root, around.environment, fix);
-    if found.level == Level::Fail {
-        return Ok(found);
-    }
+/// Python 3.9 or newer: agents are parsed with it, unless the benchmark runs them in another, and the demo runs in it.
+async fn python(config: &Config, around: &Surroundings<'_>) -> Result<Finding> {
+    let own = match &config.settings {
+        Settings::Command(settings) => AgentPython::of_command(&settings.command, &[], config.agent_file().as_ref()),
+        _ => None,
+    };
+    let program = own.map_or_else(|| "python3".into(), |own| own.program.to_string_lossy().into_owned());
+    let fix = match program.as_str() {
+        "python3" => "install Python 3.9 or newer as `python3`".to_string(),
+        other => format!("name a Python of version 3.9 or newer in `command:` instead of {other}"),
+    };
+    let path = around.environment.get("PATH").map(std::ffi::OsString::from);
+    let Ok(found) = which::which_in(&program, path, around.root) else {
+        let place = if program.contains('/') { "does not exist" } else { "is not on the PATH" };
+        return Ok(Finding::fail("python3", format!("`{program}` {place}"), fix));
+    };
     let script = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
-    let command = Command::new("python3", around.root)
-        .args(["-I", "-S", "-c", script])
-        .env(around.environment.for_child(&[], &[]));
+    let command =
+        Command::new(found, around.root).args(["-I", "-S", "-c", script]).env(around.environment.for_child(&[], &[]));
     let said = run_captured(around.supervisor, command, Limits::seconds(30), around.cancel).await?;
     let version = said.text();
     let numbers: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
@@ -254,4 +263,51 @@ async fn python(around: &Surroundings<'_>) -> Result<Finding> {
         _ if !said.exit.success() => Finding::fail("python3", format!("does not start: {}", said.exit), fix),
         _ => Finding::fail("python3", format!("version {version} is too old"), fix),
     })
+}
+
+/// Which interpreter parses, imports and runs the agent. `None` while it is not installed, or when the agent is no Python.
+///
+/// # Errors
+/// `Interrupted`; an installation that cannot be used is a finding of [`check`].
+pub async fn interpreter(config: &Config, around: &Surroundings<'_>) -> Result<Option<Finding>> {
+    if !config.agent_file().ends_with(".py") {
+        return Ok(None);
+    }
+    let mut unknown = None;
+    let program = match &config.settings {
+        Settings::Demo => Some("python3".into()),
+        Settings::Command(settings) => {
+            let own = AgentPython::of_command(&settings.command, &[], config.agent_file().as_ref());
+            unknown = settings.command.first().filter(|_| own.is_none());
+            Some(own.map_or_else(|| "python3".into(), |own| own.program))
+        }
+        Settings::TerminalBench(_) => match Wanted::of(config, around.root, around.environment) {
+            Some(wanted) => harbor::locate(&wanted, around).await.ok().flatten().map(|found| found.python.into()),
+            None => None,
+        },
+        Settings::TauBench(_) => match tau2::Wanted::of(config, around.root, around.environment) {
+            Some(wanted) => tau2::locate(&wanted, around).await.ok().flatten().map(|found| found.python.into()),
+            None => None,
+        },
+        Settings::BirdInteract(_) => bird_interact::Wanted::of(config, around.root, around.environment)
+            .and_then(|wanted| wanted.places(around.state))
+            .map(|places| places.python.into()),
+    };
+    around.cancel.check()?;
+    let path = around.environment.get("PATH").map(std::ffi::OsString::from);
+    let Some(found) = program.and_then(|program: std::ffi::OsString| which::which_in(program, path, around.root).ok())
+    else {
+        return Ok(None);
+    };
+    let Some(asked) = python::interrogate(&found, around).await? else { return Ok(None) };
+    let which = match (found == asked.path, unknown) {
+        (_, Some(program)) => format!(
+            "{} ({}) parses the agent; what `{program}` runs it in is not known",
+            found.display(),
+            asked.version
+        ),
+        (true, None) => format!("{} ({}) runs the agent", found.display(), asked.version),
+        (false, None) => format!("{} ({}, {}) runs the agent", asked.path.display(), asked.version, found.display()),
+    };
+    Ok(Some(Finding::ok("interpreter", which)))
 }

@@ -200,9 +200,97 @@ fn no_interpreter(spec: &Spec, rejected: &[String]) -> Error {
         .hint("install uv (https://docs.astral.sh/uv), which brings its own Python, or `apt install python3.12 python3.12-venv`, or `pyenv install 3.12`.")
 }
 
+/// Packages that say nothing about what an agent imports: installers bring them or not, as they like.
+const INSTALLERS: [&str; 4] = ["pip", "setuptools", "uv", "wheel"];
+
+/// The version of Python and the packages that an interpreter finds, as sorted `name==version` lines, read from the notes
+/// beside them (`*.dist-info`). Starts no process. Empty for a program that is no interpreter but leads to one: a script, or
+/// a shim of pyenv.
+pub fn installed_packages(python: &Path) -> Vec<String> {
+    let prefix = |python: &Path| Some(python.parent()?.parent()?.to_path_buf());
+    let real = fs::canonicalize(python).ok();
+    // Not the canonical path first: an environment's `python` is a link to that of the system.
+    let own = prefix(python).filter(|prefix| prefix.join("pyvenv.cfg").is_file());
+    let base = real.as_deref().and_then(prefix);
+    let mut prefixes: Vec<PathBuf> = Vec::new();
+    match own {
+        Some(own) => {
+            let notes = fs::read_to_string(own.join("pyvenv.cfg")).unwrap_or_default();
+            let shares = notes.lines().filter_map(|line| line.split_once('=')).any(|(name, value)| {
+                name.trim() == "include-system-site-packages" && value.trim().eq_ignore_ascii_case("true")
+            });
+            prefixes.push(own);
+            prefixes.extend(base.filter(|_| shares));
+        }
+        None => prefixes.extend(base.or_else(|| prefix(python))),
+    }
+    // Debian keeps what pip installs apart.
+    if prefixes.iter().any(|prefix| prefix == Path::new("/usr")) {
+        prefixes.push("/usr/local".into());
+    }
+    // Several versions may share a prefix; the program's real name tells which one it is.
+    let named = real.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let version = named.filter(|name| name.strip_prefix("python3.").is_some_and(|minor| minor.parse::<u32>().is_ok()));
+    let mut found = std::collections::BTreeSet::new();
+    for lib in prefixes.iter().flat_map(|prefix| ["lib", "lib64"].map(|lib| prefix.join(lib))) {
+        for (name, path) in listing(&lib) {
+            let mine = version.as_ref().map_or(name.starts_with("python3."), |version| name == *version);
+            let packages = ["site-packages", "dist-packages"].map(|packages| path.join(packages));
+            if mine && packages.iter().any(|packages| packages.is_dir()) {
+                found.insert(name.replacen("python", "python==", 1));
+            }
+            if mine || name == "python3" {
+                found.extend(
+                    packages.iter().flat_map(|packages| listing(packages)).filter_map(|(name, _)| package(&name)),
+                );
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn listing(directory: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect()
+}
+
+/// `Foo.Bar-1.2.dist-info` as `foo-bar==1.2`; `None` for anything else, and for installers.
+fn package(name: &str) -> Option<String> {
+    let (name, version) = name.strip_suffix(".dist-info")?.split_once('-')?;
+    let name = name.to_lowercase().replace(['_', '.'], "-");
+    (!INSTALLERS.contains(&name.as_str())).then(|| format!("{name}=={version}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_environment_holds_is_read_without_asking_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (system, venv) = (directory.path().join("system"), directory.path().join("venv"));
+        let install = |prefix: &Path, python: &str, package: &str| {
+            fs::create_dir_all(prefix.join("lib").join(python).join("site-packages").join(package)).unwrap();
+        };
+        for prefix in [&system, &venv] {
+            fs::create_dir_all(prefix.join("bin")).unwrap();
+        }
+        fs::write(system.join("bin/python3.12"), "").unwrap();
+        std::os::unix::fs::symlink(system.join("bin/python3.12"), venv.join("bin/python")).unwrap();
+        install(&system, "python3.12", "base-9.dist-info");
+        install(&system, "python3.13", "newer-1.dist-info");
+        for package in ["LiteLLM-1.2.3.dist-info", "typing_extensions-4.0.dist-info", "pip-23.dist-info", "litellm"] {
+            install(&venv, "python3.12", package);
+        }
+        let settings = |text: &str| fs::write(venv.join("pyvenv.cfg"), text).unwrap();
+        settings("home = /x\ninclude-system-site-packages = false\n");
+        let own = ["litellm==1.2.3", "python==3.12", "typing-extensions==4.0"];
+        assert_eq!(installed_packages(&venv.join("bin/python")), own);
+        assert_eq!(installed_packages(&system.join("bin/python3.12")), ["base==9", "python==3.12"]);
+        settings("include-system-site-packages = true\n");
+        assert_eq!(installed_packages(&venv.join("bin/python")), [&["base==9"], &own[..]].concat());
+        assert!(installed_packages(Path::new("/nonexistent/bin/python")).is_empty());
+    }
 
     #[test]
     fn a_reworded_comment_costs_nothing() {

@@ -80,6 +80,9 @@ pub struct Prepared {
     pub agent: String,
     /// Fingerprint of what one trial depends on beside the agent.
     pub trial_protocol: String,
+    /// Version of what `trial_protocol` is made of.
+    #[serde(default = "first_protocol")]
+    pub protocol_version: u32,
     /// Protocol fingerprint: `trial_protocol` and what a score depends on beside it (split, timeout policy, trials).
     pub protocol: String,
     /// Task ids of both splits.
@@ -96,6 +99,11 @@ pub struct Prepared {
     /// Rows of an adopted workspace of the Python original; they could not be verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,
+}
+
+/// Ledgers without a version are of the first one.
+fn first_protocol() -> u32 {
+    1
 }
 
 /// The baseline's score on the gate split.

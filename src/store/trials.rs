@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::model::outcomes::Outcomes;
 use crate::model::score::{Evidence, Rewards, TimeoutPolicy, least_reward, task_reward};
 use crate::model::trial::{Outcome, Split};
 
@@ -62,7 +63,34 @@ pub struct Trials {
     /// Of the trial before. Trials come in long runs, so that this mostly saves looking all three up.
     last: Option<Last>,
     runs: HashMap<String, u32>,
+    errors: Errors,
     seconds: HashMap<String, f64>,
+}
+
+/// What benchmarks said of train trials that were not graded: by place in `sets`, task and trial number.
+#[derive(Debug, Default)]
+struct Errors(HashMap<usize, HashMap<String, BTreeMap<u32, String>>>);
+
+impl Errors {
+    /// Keeps what is said of this trial, and forgets what was said of an earlier one in its place.
+    fn note(&mut self, place: usize, trial: &Trial<'_>) {
+        let graded = matches!(trial.outcome, Outcome::Passed | Outcome::Failed);
+        match trial.error.as_deref().filter(|_| !graded && trial.split == Some(Split::Train)) {
+            Some(error) => {
+                let of_task = self.0.entry(place).or_default().entry(trial.task.to_string()).or_default();
+                of_task.insert(trial.trial, error.to_string());
+            }
+            None => {
+                if let Some(of_task) = self.0.get_mut(&place).and_then(|tasks| tasks.get_mut(trial.task.as_ref())) {
+                    of_task.remove(&trial.trial);
+                }
+            }
+        }
+    }
+
+    fn of(&self, place: usize, task: &str, trial: u32) -> Option<&str> {
+        self.0.get(&place)?.get(task)?.get(&trial).map(String::as_str)
+    }
 }
 
 #[derive(Debug)]
@@ -92,6 +120,7 @@ impl Trials {
         };
         let evidence = Evidence { outcome: trial.outcome, reward: trial.reward };
         let stored = Stored { evidence, run, tokens, settled: false };
+        self.errors.note(place, trial);
         let index = trial.trial as usize;
         let put = |numbers: &mut Vec<Vec<Stored>>| {
             if numbers.len() <= index {
@@ -211,6 +240,27 @@ impl Trials {
         let numbers = self.of(agent, protocol).and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
         let numbers = numbers.iter().take(trials as usize);
         numbers.map(|number| number.iter().filter(|stored| stored.counts()).map(|stored| stored.evidence))
+    }
+
+    /// How the trials behind the rewards of these tasks ended. A trial that was run again until it gave evidence counts once,
+    /// as what it then was.
+    pub fn outcomes(&self, agent: &str, protocol: &str, tasks: &[String], trials: u32) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        let Some(&place) = self.by_agent.get(agent).and_then(|by_protocol| by_protocol.get(protocol)) else {
+            return outcomes;
+        };
+        for task in tasks {
+            let numbers = self.sets[place].tasks.get(task).map_or(&[][..], Vec::as_slice);
+            for (number, stored) in (0..trials).zip(numbers) {
+                let ended = || stored.iter().filter(|stored| stored.counts()).map(|stored| stored.evidence.outcome);
+                let evidence: Vec<Outcome> = ended().filter(|outcome| !outcome.is_no_evidence()).collect();
+                let last = ended().last().filter(|_| evidence.is_empty());
+                for outcome in evidence.into_iter().chain(last) {
+                    outcomes.add(outcome, self.errors.of(place, task, number));
+                }
+            }
+        }
+        outcomes
     }
 
     /// Whether this trial need not be run: it gave evidence already. Trials of the `current` run count as they are; whether
@@ -367,6 +417,29 @@ mod tests {
         trials.insert(&trial("r2", Split::Test, Outcome::Failed, Some(0)));
         trials.run_finished("a", "p", "r2", &tasks, true);
         assert_eq!(reward(&trials), Some(1.0));
+    }
+
+    #[test]
+    fn outcomes_are_those_that_a_reward_stands_on() {
+        let tasks = ["t".to_string()];
+        let said = |trials: &Trials| trials.outcomes("a", "p", &tasks, 1).aloud();
+        let with = |split, outcome, error: Option<&'static str>| Trial {
+            error: error.map(Into::into),
+            ..trial("r1", split, outcome, Some(1))
+        };
+        let mut trials = Trials::default();
+        assert_eq!(said(&trials), None);
+        trials.insert(&with(Split::Train, Outcome::AgentError, Some("KeyError: 'x'")));
+        assert_eq!(said(&trials).as_deref(), Some("1 agent_error: KeyError"));
+        trials.insert(&with(Split::Train, Outcome::AgentError, None));
+        assert_eq!(said(&trials).as_deref(), Some("1 agent_error"));
+        // On the hold-out no reason is ever told, and what was run again is not counted twice.
+        let mut trials = Trials::default();
+        trials.insert(&with(Split::Test, Outcome::VerifierError, Some("KeyError: 't'")));
+        trials.insert(&with(Split::Test, Outcome::InfraError, Some("KeyError: 't'")));
+        assert_eq!(said(&trials).as_deref(), Some("1 infra_error"));
+        trials.insert(&with(Split::Test, Outcome::Passed, None));
+        assert_eq!(said(&trials), None);
     }
 
     #[test]

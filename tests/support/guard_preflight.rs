@@ -1,9 +1,10 @@
-//! The preflight finds, without running anything, what would fail on import.
+//! The preflight finds what would fail on import: without running anything as far as that goes, then by importing.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
+use autoharness::benchmark::AgentPython;
 use autoharness::error::Kind;
 use autoharness::guard::{Preflight, PreflightFailure};
 use autoharness::process::Supervisor;
@@ -27,7 +28,103 @@ async fn within(
     let registry = tempfile::tempdir().unwrap();
     let supervisor = Supervisor::with_watcher(registry.path(), env!("CARGO_BIN_EXE_autoharness"));
     let (_trigger, cancel) = Cancel::manual();
-    Preflight { python, supervisor: &supervisor, cancel: &cancel, limit }.check(agent_file, symbol).await
+    let environment = environment();
+    let directory = Path::new("/");
+    let preflight = Preflight {
+        python,
+        options: &[],
+        environment: &environment,
+        directory,
+        supervisor: &supervisor,
+        cancel: &cancel,
+    };
+    preflight.parse(agent_file, symbol, limit).await
+}
+
+fn environment() -> Vec<(OsString, OsString)> {
+    let named = ["PATH", "HOME", "PYENV_ROOT", "PYENV_VERSION"];
+    named.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect()
+}
+
+/// What importing `agent/agent.py` gives, beside these files, as `command` benchmarks do it.
+async fn imported(files: &[(&str, &str)], symbol: Option<&str>, limit: Duration) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let staging = directory.path().canonicalize().unwrap();
+    for (name, text) in files {
+        fs::create_dir_all(staging.join(name).parent().unwrap()).unwrap();
+        fs::write(staging.join(name), text).unwrap();
+    }
+    let registry = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::with_watcher(registry.path(), env!("CARGO_BIN_EXE_autoharness"));
+    let (_trigger, cancel) = Cancel::manual();
+    let file = Path::new("agent/agent.py");
+    let command = ["python3", "tools/bench.py"].map(String::from);
+    let python = AgentPython::of_command(&command, &environment(), file).unwrap();
+    let preflight = Preflight {
+        python: &python.program,
+        options: &python.options,
+        environment: &python.environment,
+        directory: &staging,
+        supervisor: &supervisor,
+        cancel: &cancel,
+    };
+    let request = python.request(python.import.as_ref().unwrap(), &staging, &staging.join(file), symbol);
+    let outcome = match preflight.import(&staging.join(file), &request, limit).await.unwrap() {
+        Ok(()) => "ok".into(),
+        Err(failure) => failure.to_string().replace(&format!("{}/", staging.display()), ""),
+    };
+    assert!(walkdir::WalkDir::new(&staging).into_iter().flatten().all(|entry| entry.file_name() != "__pycache__"));
+    outcome
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn an_agent_is_imported_from_wherever_a_program_may_do_so() {
+    let sources = [
+        "import beside\n",        // from its own directory,
+        "import tools_only\n",    // from the program's,
+        "import agent.beside\n",  // from the top of the copy,
+        "from . import beside\n", // and as part of a package.
+        "from beside import *\n",
+        "import sys\nprint('noise'); sys.stderr.write('noise'); sys.stdin.read()\n",
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()\n",
+    ];
+    for source in sources {
+        let source = format!("{source}Agent = 1\n");
+        let files = [("agent/agent.py", source.as_str()), ("agent/beside.py", ""), ("tools/tools_only.py", "")];
+        assert_eq!(imported(&files, Some("Agent"), LONG).await, "ok", "{source}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_at_the_import_is_named_with_its_line() {
+    let cases = [
+        ("\nimport nothing_like_it\n", "agent/agent.py:2: ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("import beside\n", "agent/agent.py:1: SyntaxError: invalid syntax (beside.py, line 1)"),
+        ("from base import *\n", "agent/agent.py: does not define `Agent` at the top level"),
+        ("raise SystemExit(3)\n", "agent/agent.py:1: SystemExit: 3"),
+        ("import os\nos._exit(0)\n", "agent/agent.py: importing it ended the interpreter (exit status 0)"),
+        (
+            "import os\nos.kill(os.getpid(), 9)\n",
+            "agent/agent.py: importing it ended the interpreter (killed by SIGKILL)",
+        ),
+        (
+            "class E(Exception):\n    def __str__(self): return 1 / 0\nraise E()\n",
+            "agent/agent.py:3: E: (its message cannot be shown)",
+        ),
+    ];
+    for (source, expected) in cases {
+        let files = [("agent/agent.py", source), ("agent/beside.py", "?"), ("agent/base.py", "")];
+        assert_eq!(imported(&files, Some("Agent"), LONG).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_never_ends_is_ended() {
+    let files = [("agent/agent.py", "import threading\nthreading.Event().wait()\n")];
+    let outcome = imported(&files, None, Duration::from_secs(2)).await;
+    assert_eq!(outcome, "agent/agent.py: not imported within 2 s: it waits for something at the top level");
 }
 
 async fn outcome(source: &[u8], symbol: Option<&str>) -> String {
