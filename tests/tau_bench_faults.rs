@@ -271,6 +271,24 @@ fn cheats_do_not_raise_the_score_of_the_gate() {
 }
 
 #[test]
+fn the_preflight_imports_the_agent_behind_the_fence_that_it_will_have() {
+    let bed = of_an_install(bed("mock", "pass_env: [MY_API_KEY]"));
+    let run = |words: &[&str]| support::done(bed.command(words).env("MY_API_KEY", "sk-very-secret").output().unwrap());
+    let fenced = !run(&["prepare"]).expect(0).stderr.contains("no Landlock");
+    let tasks = bed.outside().join("tau2/data/tau2/domains/mock/tasks.json");
+    assert!(tasks.exists());
+    let look = format!(
+        "import os\nassert 'MY_API_KEY' not in os.environ and os.environ['AGENT_MODEL'] == 'stub/x'\ntry:\n    \
+         open({tasks:?}).close()\nexcept OSError:\n    pass\nelse:\n    assert not {}, 'the tasks can be read'\n\n\n",
+        if fenced { "True" } else { "False" }
+    );
+    edit(&bed, "class HarnessAgent", &format!("{look}class HarnessAgent"));
+    run(&["gate"]).expect(0);
+    edit(&bed, "import os\nassert", "import nothing_like_it, os\nassert");
+    run(&["gate"]).expect(1).says("preflight         failed    agent/agent.py:").says("ModuleNotFoundError");
+}
+
+#[test]
 fn a_provider_that_fails_is_no_score_and_no_verdict() {
     let bed = of_an_install(bed("telecom", ""));
     let model = Model::of(&bed);

@@ -1,6 +1,7 @@
 //! The agent that is scored: the base commit's files plus the editable files' bytes, staged outside the work tree.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::session::Session;
 use crate::benchmark::{AgentPython, BenchmarkRunner};
@@ -110,20 +111,27 @@ pub async fn preflight(
     base: Option<&BaseTree>,
     cancel: &Cancel,
 ) -> Result<Option<String>> {
-    let failure = match look(session, agent, runner, cancel).await? {
+    let (failure, late) = match look(session, agent, runner, cancel).await? {
         Look::Fine => return Ok(None),
         Look::NotParsed(failure) => return Ok(Some(failure)),
-        Look::NotImported(failure) => failure,
+        Look::NotImported { failure, late } => (failure, late),
     };
     let Some(unedited) = base.and_then(|base| from_tree(session, base).ok()) else { return Ok(Some(failure)) };
-    let same = unedited.fingerprint == agent.fingerprint;
-    let Look::NotImported(before) = (if same {
-        Look::NotImported(failure.clone())
+    let before = if unedited.fingerprint == agent.fingerprint {
+        failure
     } else {
         session.ui.detail("preflight: trying the unedited agent as well");
-        look(session, &unedited, runner, cancel).await?
-    }) else {
-        return Ok(Some(failure));
+        let started = Instant::now();
+        match look(session, &unedited, runner, cancel).await? {
+            Look::NotImported { failure, .. } => failure,
+            // A machine on which importing takes that long may be what made the edit late.
+            Look::Fine if late && started.elapsed() > limit(runner) / 4 => {
+                let seconds = started.elapsed().as_secs();
+                let slow = format!("{failure}; but the unedited agent takes {seconds} s, too");
+                return Err(Error::infrastructure(slow).hint("do not revert; wait until this machine has less to do."));
+            }
+            Look::Fine | Look::NotParsed(_) => return Ok(Some(failure)),
+        }
     };
     let mut error = Error::infrastructure(format!("the unedited agent cannot be imported (any more): {before}"))
         .hint("do not revert; mend the environment that the benchmark runs in, and run the same command again.");
@@ -136,11 +144,19 @@ pub async fn preflight(
     Err(error)
 }
 
+fn limit(runner: &dyn BenchmarkRunner) -> Duration {
+    runner.agent_python().map_or(guard::preflight::TIME_LIMIT, |python| python.limit)
+}
+
 enum Look {
     Fine,
     /// It is no Python, or does not define what it must: nothing but the file itself is to blame.
     NotParsed(String),
-    NotImported(String),
+    NotImported {
+        failure: String,
+        /// It is only that it took too long.
+        late: bool,
+    },
 }
 
 async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunner, cancel: &Cancel) -> Result<Look> {
@@ -180,7 +196,7 @@ async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunn
     agent.refresh()?;
     Ok(match imported {
         Ok(()) => Look::Fine,
-        Err(failure) => Look::NotImported(words(failure)),
+        Err(failure) => Look::NotImported { late: failure.late, failure: words(failure) },
     })
 }
 

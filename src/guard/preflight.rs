@@ -29,6 +29,8 @@ pub struct PreflightFailure {
     pub line: Option<u64>,
     /// What is wrong.
     pub message: String,
+    /// Whether it is only that it took too long.
+    pub late: bool,
 }
 
 impl std::fmt::Display for PreflightFailure {
@@ -88,7 +90,9 @@ impl Preflight<'_> {
             return Err(Error::usage(format!("`{python}` is not installed: the agent file cannot be checked"))
                 .hint("install Python 3.9 or newer and have it in PATH as `python3`."));
         }
-        let fail = |line, message: String| Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line, message }));
+        let fail = |line, message: String| {
+            Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line, message, late: false }))
+        };
         let words: [&OsStr; 7] = [
             "-I".as_ref(),
             "-S".as_ref(),
@@ -129,13 +133,16 @@ impl Preflight<'_> {
         request: &Value,
         limit: Duration,
     ) -> Result<Result<(), PreflightFailure>> {
-        let fail = |line, message: String| Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line, message }));
+        let fail = |line, message: String| {
+            Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line, message, late: false }))
+        };
         let words = self.options.iter().map(String::as_str).chain(["-B", "-c", IMPORT]);
         let command = Command::new(self.python, self.directory).args(words).env(self.environment.iter().cloned());
         let command = Command { stdin: request.to_string().into_bytes(), ..command };
         let Some(Captured { exit, stdout, stderr, .. }) = self.run(command, limit).await? else {
             let seconds = limit.as_secs_f64();
-            return fail(None, format!("not imported within {seconds} s: it waits for something at the top level"));
+            let message = format!("not imported within {seconds} s: it waits for something at the top level");
+            return Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line: None, message, late: true }));
         };
         match serde_json::from_slice(&stdout) {
             Ok(Answer { ok: true, .. }) => Ok(Ok(())),

@@ -1,9 +1,12 @@
 """Imports an agent file once, as its benchmark will. What to do comes on stdin; one JSON object on stdout says how it went."""
+import sys
+
+sys.path[:] = [entry for entry in sys.path if entry]  # Nothing of the copy may stand in for a module of ours.
+
 import importlib
 import importlib.util
 import json
 import os
-import sys
 
 asked = json.load(sys.stdin)
 out = os.fdopen(os.dup(1), "w")
@@ -55,7 +58,7 @@ def load(way):
 
 
 sys.dont_write_bytecode = True
-common = sys.path[:] = [entry for entry in sys.path if entry not in ("", os.getcwd())]
+common = sys.path[:] = [entry for entry in sys.path if entry != os.getcwd()]
 sys.argv = [path]
 if asked["fence"]:
     try:

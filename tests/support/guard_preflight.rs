@@ -92,7 +92,12 @@ async fn an_agent_is_imported_from_wherever_a_program_may_do_so() {
     ];
     for source in sources {
         let source = format!("{source}Agent = 1\n");
-        let files = [("agent/agent.py", source.as_str()), ("agent/beside.py", ""), ("tools/tools_only.py", "")];
+        let files = [
+            ("agent/agent.py", source.as_str()),
+            ("agent/beside.py", ""),
+            ("tools/tools_only.py", ""),
+            ("json.py", "raise SystemExit"),
+        ];
         assert_eq!(imported(&files, Some("Agent"), LONG).await, "ok", "{source}");
     }
 }
