@@ -110,7 +110,7 @@ async fn bird_runner(session: &Session, runner: &mut ProtocolRunner, cancel: &Ca
     runner.environment = wanted.environment(environment);
     runner.options = bird::options(wanted.settings, &places);
     runner.symbol = Some(bird::AGENT_SYMBOL.into());
-    runner.agent_python = Some(bird::agent_python(wanted.settings, &places, &runner));
+    runner.agent_python = Some(bird::agent_python(wanted.settings, &places, runner));
     let supervisor = session.supervisor()?;
     let around = Surroundings { root: &paths.root, state: &paths.state, environment, supervisor: &supervisor, cancel };
     let templates = bird_templates::digests(&wanted, &wanted.databases(), &around).await?;
@@ -205,7 +205,7 @@ async fn tau_bench_runner(
     runner.command = tau_bench::command(&install.python, &helper);
     runner.options = tau_bench::options(settings, config.seed, &install.data);
     runner.symbol = Some(tau_bench::AGENT_CLASS.into());
-    runner.agent_python = Some(tau_bench::agent_python(&install.python, &helper, &install.data, &runner));
+    runner.agent_python = Some(tau_bench::agent_python(&install.python, &helper, &install.data, runner));
     runner.protocol = tau_bench::protocol(settings, &install.release, &install.code);
     runner.reports_tokens = true;
     // Importing tau2 and litellm takes up to a quarter of a minute, much more on a busy machine.

@@ -254,7 +254,7 @@ impl Trials {
             for (number, stored) in (0..trials).zip(numbers) {
                 let ended = || stored.iter().filter(|stored| stored.counts()).map(|stored| stored.evidence.outcome);
                 let evidence: Vec<Outcome> = ended().filter(|outcome| !outcome.is_no_evidence()).collect();
-                let last = ended().last().filter(|_| evidence.is_empty());
+                let last = ended().next_back().filter(|_| evidence.is_empty());
                 for outcome in evidence.into_iter().chain(last) {
                     outcomes.add(outcome, self.errors.of(place, task, number));
                 }
