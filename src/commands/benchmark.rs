@@ -36,12 +36,12 @@ pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
     if let Some(domain) = &args.domain
         && let Some(settings) = domain::other(&session, domain)?
     {
-        let base = session.repo.tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
+        let base = session.repo.base_tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
         return domain::run(&mut session, settings, args, &base, &cancel).await;
     }
     let tasks = select(args, &prepared.split)?;
     provision::require(&provision::quick(&session.config, &session.paths.root, &session.environment))?;
-    let base = session.repo.tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
+    let base = session.repo.base_tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
     let agent = agent::from_disk(&session, &base)?;
     let runner = measure::runner(&session, &base, &cancel).await?;
     if let Some(failure) = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await? {

@@ -158,7 +158,7 @@ fn history(experiment: &Experiment, config: Option<&Config>) -> Vec<Finding> {
     }
     let base = summary.base.as_deref().unwrap_or(&prepared.base);
     let guard = Editable::new(&config.editable)
-        .and_then(|editable| Ok(violations(&scan(&experiment.repo, &experiment.repo.tree(base)?)?, &editable)));
+        .and_then(|editable| Ok(violations(&scan(&experiment.repo, &experiment.repo.base_tree(base)?)?, &editable)));
     findings.push(match guard {
         Ok(found) if found.is_empty() => Finding::ok("file guard", "only editable files differ from the base commit"),
         Ok(found) => {

@@ -1,13 +1,17 @@
 //! Step 0 of the gate: what differs from the base commit and may not, one line each.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::session::Session;
 use super::{agent, measure};
 use crate::error::{Error, Result};
-use crate::guard::{BaseTree, Difference, Editable, scan, show_path, violations};
+use crate::guard::{
+    BaseTree, Difference, Editable, Violation, causes, compare_trees, scan, shell_path, show_path, violations,
+};
 
 /// What the files are compared with.
 pub struct FileGuard<'a> {
@@ -19,32 +23,59 @@ pub struct FileGuard<'a> {
     pub reports: &'a [PathBuf],
 }
 
+/// What the guard found.
+#[derive(Default)]
+pub struct Found {
+    /// One line each, for people and the ledger; not yet shortened.
+    pub lines: Vec<String>,
+    /// Those of them that are files.
+    pub files: Vec<Violation>,
+    /// What made them differ where git sees no difference, with the way out.
+    pub hints: Vec<String>,
+}
+
+/// How our own JUnit reports begin.
+pub(super) const JUNIT_START: &str =
+    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"autoharness gate\"";
+
 impl FileGuard<'_> {
-    fn paths(&self) -> Result<Vec<String>> {
-        let editable = Editable::new(&self.session.config.editable)?;
-        let ours = |path: &[u8]| {
-            let full = self.session.paths.root.join(OsStr::from_bytes(path));
-            self.reports.iter().any(|report| std::path::absolute(report).is_ok_and(|report| report == full))
-        };
-        let found = violations(&scan(&self.session.repo, self.base)?, &editable);
-        let found = found.iter().filter(|found| found.difference != Difference::Added || !ours(&found.path));
-        Ok(found.map(ToString::to_string).collect())
+    fn paths(&self) -> Result<Found> {
+        let session = self.session;
+        if !session.config.file_guard {
+            return Ok(Found::default());
+        }
+        let editable = Editable::new(&session.config.editable)?;
+        let mut files = violations(&scan(&session.repo, self.base)?, &editable);
+        let reports = self.report_paths();
+        files.retain(|found| {
+            let fresh = matches!(found.difference, Difference::Added | Difference::AddedSpecial);
+            let full = session.repo.experiment().join(OsStr::from_bytes(&found.path));
+            !(fresh && (reports.contains(&full) || starts_as_report(&full)))
+        });
+        let hints = causes(&session.repo, self.base, &files).hints;
+        Ok(Found { lines: files.iter().map(ToString::to_string).collect(), files, hints })
+    }
+
+    /// This command's reports: as they were named, and where links lead from there.
+    fn report_paths(&self) -> Vec<PathBuf> {
+        let named = self.reports.iter().filter_map(|report| std::path::absolute(report).ok());
+        named.chain(self.reports.iter().filter_map(|report| fs_err::canonicalize(report).ok())).collect()
     }
 
     /// Compares with what the experiment was prepared with: files, configuration and provisioned data.
     ///
     /// # Errors
     /// Usage when the experiment is not prepared; infrastructure when something cannot be read.
-    pub fn of_the_experiment(&self) -> Result<Vec<String>> {
+    pub fn of_the_experiment(&self) -> Result<Found> {
         let session = self.session;
-        let mut found = if session.config.file_guard { self.paths()? } else { Vec::new() };
+        let mut found = self.paths()?;
         if let Some(changes) = session.config_changes()? {
-            found.push(format!("{} is not the one prepared with: {changes}", session.paths.config.display()));
+            found.lines.push(format!("{} is not the one prepared with: {changes}", session.paths.config.display()));
         }
         let digests = measure::data_digests(session)?;
         for (path, digest) in &session.prepared()?.data {
             if digests.get(path) != Some(digest) {
-                found.push(format!("data {path} is not what the experiment was prepared with"));
+                found.lines.push(format!("data {path} is not what the experiment was prepared with"));
             }
         }
         Ok(found)
@@ -55,22 +86,44 @@ impl FileGuard<'_> {
     ///
     /// # Errors
     /// Usage when the editable files are not committed as they lie here; infrastructure when something cannot be read.
-    pub fn on_a_branch(&self) -> Result<Vec<String>> {
+    pub fn on_a_branch(&self, reference: &str) -> Result<Found> {
         let session = self.session;
-        let mut found = if session.config.file_guard { self.paths()? } else { Vec::new() };
+        let mut found = self.paths()?;
+        let head = session.repo.head()?.map(|head| session.repo.tree(&head)).transpose()?;
+        if session.config.file_guard {
+            let editable = Editable::new(&session.config.editable)?;
+            // Merged is what is committed, whatever lies on the disk.
+            let committed = head.iter().flat_map(|head| compare_trees(self.base, head)).collect::<Vec<_>>();
+            let known: BTreeSet<Vec<u8>> = found.files.iter().map(|file| file.path.clone()).collect();
+            for violation in violations(&committed, &editable) {
+                if !known.contains(&violation.path) {
+                    found.lines.push(format!("{violation}, in the branch's commits"));
+                    found.files.push(violation);
+                }
+            }
+            let lost = session.repo.thrown_away(self.base.commit(), reference)?;
+            if !lost.is_empty() {
+                found.hints.push(format!(
+                    "{reference} counts this branch as merged, yet took nothing of it over (`merge -s ours`): \
+                     `git merge {}` has the branch judged by the files that are there.",
+                    shell_path(reference.as_bytes())
+                ));
+            }
+            let word = format!("{reference} merged this branch without it, so it is no file to judge by");
+            found.lines.extend(lost.iter().map(|path| format!("{}: {word}", show_path(path))));
+        }
         if let Ok(path) = session.paths.config.strip_prefix(&session.paths.root) {
             let path = path.as_os_str().as_bytes();
-            let head = session.repo.head()?.map(|head| session.repo.tree(&head)).transpose()?;
-            let known = self.base.get(path).is_some() || head.is_some_and(|head| head.get(path).is_some());
+            let known = self.base.get(path).is_some() || head.as_ref().is_some_and(|head| head.get(path).is_some());
             if known && self.base.read(path)?.as_deref() != Some(session.config.text.as_bytes()) {
-                found.push(format!(
+                found.lines.push(format!(
                     "{} is not the base commit's: a branch is judged by the rules of its base",
                     show_path(path)
                 ));
             }
         }
-        let committed = match session.repo.head()? {
-            Some(head) => agent::fingerprint(session, &session.repo.tree(&head)?)?,
+        let committed = match &head {
+            Some(head) => agent::fingerprint(session, head)?,
             None => String::new(),
         };
         if committed != agent::from_disk(session, self.base)?.fingerprint {
@@ -81,4 +134,15 @@ impl FileGuard<'_> {
         }
         Ok(found)
     }
+}
+
+/// Whether a gate before this one wrote the file as its JUnit report.
+fn starts_as_report(path: &Path) -> bool {
+    let xml = path.extension() == Some(OsStr::new("xml"));
+    if !xml || !fs_err::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return false;
+    }
+    let mut start = Vec::new();
+    let read = fs_err::File::open(path).and_then(|file| file.take(JUNIT_START.len() as u64).read_to_end(&mut start));
+    read.is_ok() && start == JUNIT_START.as_bytes()
 }

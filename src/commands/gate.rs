@@ -1,21 +1,21 @@
 //! `gate`: file guard → preflight → regression suite and hold-out at the same time → promotion → verdict.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::agent::{self, StagedAgent};
 use super::evaluate::{Measurement, Step, StepReport, evaluate, no_evidence};
-use super::file_guard::FileGuard;
+use super::file_guard::{FileGuard, Found};
+use super::report::Reports;
 use super::session::{Experiment, Need, Session};
-use super::{measure, outcomes, report};
+use super::{hints, measure, outcomes};
 use crate::benchmark::BenchmarkRunner;
 use crate::cli::{Gate, Global};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::BaseTree;
 use crate::model::compare::Reference;
-use crate::model::gate::{Decision, Evidence, Policy, RULES, Status, decide};
+use crate::model::gate::{Decision, Evidence, Policy, RULES, Status, decide, shortened};
 use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
@@ -29,12 +29,17 @@ use crate::ui::Ui;
 /// # Errors
 /// Usage for state the user must mend; infrastructure when nothing could be decided.
 pub async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
-    let experiment = Experiment::find(global, ui)?;
-    // GitHub sets the variable to nothing outside of a step.
-    let summary = args.summary.as_deref().filter(|path| !path.as_os_str().is_empty());
-    for path in args.junit.as_deref().iter().chain(summary.iter()) {
-        report::check_writable(path)?;
-    }
+    let reports = Reports::new(args, ui);
+    let experiment = Experiment::find(global, ui).inspect_err(|error| reports.fail(error))?;
+    reports.begin(&experiment)?;
+    let (decision, evidence, steps) =
+        judge(args, experiment, &reports).await.inspect_err(|error| reports.fail(error))?;
+    conclude(&decision, &evidence, &steps)
+}
+
+/// Everything up to the verdict, which is then in the ledger, on the screen and in the reports.
+async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Decision, Evidence, Vec<StepReport>)> {
+    let ui = experiment.ui.clone();
     let mut session = Session::open(experiment, Need::Trials)?;
     let cancel = Cancel::on_signals()?;
     session.require_views()?;
@@ -42,13 +47,22 @@ pub async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
         measure::require_version(&session)?;
     }
     let base_commit = base_commit(&session, args.base.as_deref())?;
-    let base = session.repo.tree(&base_commit)?;
-    let reports_here: Vec<PathBuf> = args.junit.iter().cloned().chain(summary.map(PathBuf::from)).collect();
-    let guard = FileGuard { session: &session, base: &base, reports: &reports_here };
+    let base = match args.base {
+        Some(_) => session.repo.tree(&base_commit)?,
+        None => session.repo.base_tree(&base_commit)?,
+    };
+    if args.base.is_none() {
+        session.keep(&base_commit);
+    }
+    let guard = FileGuard { session: &session, base: &base, reports: &to.paths() };
+    let found = match &args.base {
+        Some(reference) => guard.on_a_branch(reference)?,
+        None => guard.of_the_experiment()?,
+    };
     let mut evidence = Evidence {
         rules: RULES,
         policy: policy(&session),
-        guard: if args.base.is_some() { guard.on_a_branch()? } else { guard.of_the_experiment()? },
+        guard: shortened(found.lines.clone()),
         preflight: None,
         suite: Rewards::default(),
         suite_least: Rewards::default(),
@@ -104,14 +118,9 @@ pub async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     };
     session.append(Event::Verdict(Box::new(verdict.clone())))?;
     session.finish()?;
-    print(&session, &verdict);
-    if let Some(path) = &args.junit {
-        report::junit(path, &decision)?;
-    }
-    if let Some(path) = summary {
-        report::summary(path, &session, &verdict)?;
-    }
-    conclude(&decision, &verdict.evidence, &reports)
+    print(&session, &verdict, &base, &found);
+    to.verdict(&session, &verdict);
+    Ok((decision, verdict.evidence, reports))
 }
 
 fn policy(session: &Session) -> Policy {
@@ -320,7 +329,7 @@ impl Run<'_> {
     }
 }
 
-fn print(session: &Session, verdict: &Verdict) {
+fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
     let decision = &verdict.decision;
     for step in &decision.steps {
         session.ui.line(format!("{:<17} {:<9} {}", step.name, step.status.as_str(), step.detail));
@@ -349,25 +358,10 @@ fn print(session: &Session, verdict: &Verdict) {
         "promoted": decision.promoted,
         "agent": verdict.agent,
     }));
-    let hint = match decision.status {
-        Status::Passed if verdict.base_ref.is_some() => "this branch may be merged.".to_string(),
-        Status::Passed => format!(
-            "commit the edit with `git add {0} && git commit -m \"what changed and why\"`, then run `autoharness record`.",
-            session.config.editable.join(" ")
-        ),
-        Status::Failed if !verdict.evidence.guard.is_empty() => {
-            "undo the changes named above; a human who wants them commits them and runs `autoharness prepare --accept`."
-                .into()
-        }
-        Status::Failed if verdict.evidence.preflight.is_some() => {
-            "mend the agent file and run the gate again; nothing was measured.".into()
-        }
-        Status::Failed => {
-            format!("revert with `git checkout -- {}` and try something else.", session.config.editable.join(" "))
-        }
-        Status::Undecided | Status::Skipped => return,
-    };
-    session.ui.hint(hint);
+    found.hints.iter().for_each(|hint| session.ui.hint(hint));
+    if let Some(hint) = hints::after(session, verdict, base, found) {
+        session.ui.hint(hint);
+    }
 }
 
 fn tell_outcomes(session: &Session, verdict: &Verdict) {

@@ -9,6 +9,7 @@ pub mod domain;
 pub mod evaluate;
 pub mod file_guard;
 pub mod gate;
+pub mod hints;
 pub mod init;
 pub mod measure;
 pub mod outcomes;
@@ -16,6 +17,7 @@ pub mod plan;
 pub mod prepare;
 pub mod record;
 pub mod report;
+mod report_file;
 pub mod session;
 pub mod split_file;
 pub mod status;
@@ -31,6 +33,7 @@ use crate::ui::Ui;
 /// Whatever the command could not do; the error knows its exit code.
 pub fn run(cli: Cli, ui: &Ui) -> Result<i32> {
     let global = &cli.global;
+    crate::guard::watch::errors_to(ui);
     match cli.command {
         Command::Init(args) => block_on(init::run(&args, global, ui)),
         Command::Prepare(args) => block_on(prepare::run(&args, global, ui)),

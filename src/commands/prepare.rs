@@ -15,7 +15,8 @@ use crate::config::Benchmark;
 use crate::error::{EXIT_OK, Error, Result};
 use crate::files;
 use crate::guard::staging::read_editable_from_tree;
-use crate::guard::{BaseTree, Editable, agent_fingerprint, scan, violations};
+use crate::guard::{BaseTree, Editable, agent_fingerprint, causes, compare_trees, scan, violations};
+use crate::model::gate::shortened;
 use crate::model::score::Score;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
@@ -58,6 +59,9 @@ pub async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
         }
         Some(prepared) if args.accept => accept(&mut session, &cancel, args.fresh, &head, prepared).await?,
         Some(prepared) => check_again(&session, prepared)?,
+    }
+    if let Some(base) = &session.state.summary.base {
+        session.keep(base);
     }
     session.finish()?;
     let base = session.state.summary.base.clone().unwrap_or_else(|| head.clone());
@@ -104,7 +108,7 @@ fn warn_uncommitted(session: &Session, base: &BaseTree, agent: &StagedAgent) -> 
     if committed.is_ok_and(|committed| committed == agent.fingerprint) {
         return Ok(());
     }
-    let (file, list) = (session.config.agent_file(), session.config.editable.join(" "));
+    let (file, list) = (session.config.agent_file(), super::hints::editable_words(session));
     session.ui.warn(format!("{file} is not committed as it was measured: reverting an edit would not bring it back"));
     session.ui.hint(format!("commit it: git add {list} && git commit -m \"baseline agent\""));
     Ok(())
@@ -123,7 +127,14 @@ fn require_committed(session: &Session, base: &BaseTree) -> Result<()> {
     let list: Vec<String> = found.iter().take(10).map(|violation| format!("  {violation}")).collect();
     let more = found.len().saturating_sub(10);
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
-    Err(Error::usage(format!("these files differ from the last commit:\n{}{more}", list.join("\n"))).hint(
+    let error = Error::usage(format!("these files differ from the last commit:\n{}{more}", list.join("\n")));
+    let causes = causes(&session.repo, base, &found);
+    let error = causes.hints.into_iter().fold(error, Error::hint);
+    if causes.explained == found.len() {
+        // Git sees nothing to commit.
+        return Err(error);
+    }
+    Err(error.hint(
         "commit them first (`git add -A && git commit`), or add what is not part of the experiment to .gitignore: \
          only committed files are scored.",
     ))
@@ -286,10 +297,14 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
     let base = session.repo.tree(head)?;
     require_committed(session, &base)?;
     let from = session.state.summary.base.clone().unwrap_or_else(|| prepared.base.clone());
-    let before = session.repo.tree(&from)?;
     let editable = Editable::new(&session.config.editable)?;
-    let mut changes: Vec<String> =
-        violations(&crate::guard::compare_trees(&before, &base), &editable).iter().map(ToString::to_string).collect();
+    let mut changes = if session.repo.holds(&from)? {
+        let changes = compare_trees(&session.repo.tree(&from)?, &base);
+        shortened(violations(&changes, &editable).iter().map(ToString::to_string).collect())
+    } else {
+        let short: String = from.chars().take(12).collect();
+        vec![format!("the base commit {short} is not in this repository: the files of HEAD are taken as they are")]
+    };
     changes.extend(session.config.changes_since(&prepared.config));
     for (path, digest) in &measure::data_digests(session)? {
         if prepared.data.get(path) != Some(digest) {
@@ -333,10 +348,12 @@ fn check_again(session: &Session, prepared: &Prepared) -> Result<()> {
     let base = session.state.summary.base.as_deref().unwrap_or(&prepared.base);
     if session.config.file_guard {
         let editable = Editable::new(&session.config.editable)?;
-        let found = violations(&scan(&session.repo, &session.repo.tree(base)?)?, &editable);
-        for violation in &found {
+        let tree = session.repo.base_tree(base)?;
+        let found = violations(&scan(&session.repo, &tree)?, &editable);
+        for violation in shortened(found.iter().map(ToString::to_string).collect()) {
             session.ui.warn(format!("{violation}; the gate will refuse this"));
         }
+        causes(&session.repo, &tree, &found).hints.iter().for_each(|hint| session.ui.hint(hint));
         if !found.is_empty() {
             session.ui.hint("revert these files; a human who wants the changes commits them and runs `autoharness prepare --accept`.");
         }

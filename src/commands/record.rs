@@ -7,7 +7,7 @@ use super::session::{Experiment, Need, Session};
 use crate::cli::{Global, Record};
 use crate::error::{EXIT_OK, Error, Result};
 use crate::guard::{Editable, compare_trees, violations};
-use crate::model::gate::Status;
+use crate::model::gate::{Status, shortened};
 use crate::store::event::{Event, Recorded, Row};
 use crate::store::state::{Receipt, timestamp};
 use crate::ui::Ui;
@@ -37,7 +37,7 @@ pub fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
         ))
         .hint(format!(
             "commit the edit first: `git add {} && git commit`; or run `autoharness gate` on what is committed.",
-            session.config.editable.join(" ")
+            super::hints::editable_words(&session)
         )));
     }
     guard(&session, &head)?;
@@ -53,6 +53,7 @@ pub fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
         evals_total: decision.evals_total,
         timestamp: timestamp(Utc::now()),
     };
+    session.keep(&head);
     session.append(Event::Recorded(Recorded {
         row: row.clone(),
         commit: head,
@@ -150,8 +151,8 @@ fn already(session: &Session, head: &str) -> Result<i32> {
 fn guard(session: &Session, head: &str) -> Result<()> {
     let Some(base) = session.state.summary.base.as_deref().filter(|_| session.config.file_guard) else { return Ok(()) };
     let editable = Editable::new(&session.config.editable)?;
-    let changes = compare_trees(&session.repo.tree(base)?, &session.repo.tree(head)?);
-    let found: Vec<String> = violations(&changes, &editable).iter().map(ToString::to_string).collect();
+    let changes = compare_trees(&session.repo.base_tree(base)?, &session.repo.tree(head)?);
+    let found = shortened(violations(&changes, &editable).iter().map(ToString::to_string).collect());
     if found.is_empty() {
         return Ok(());
     }

@@ -1,37 +1,122 @@
 //! The verdict for CI: JUnit XML and Markdown. Neither names a hold-out task.
 
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::session::Session;
-use crate::error::{Context, Result};
+use super::file_guard::JUNIT_START;
+use super::report_file::{self, Target};
+use super::session::{Experiment, Session};
+use crate::cli::Gate;
+use crate::error::{Error, Result};
 use crate::model::gate::{Decision, Status};
-use crate::store::atomic;
 use crate::store::event::Verdict;
+use crate::ui::Ui;
 
-/// Finds out before anything is run whether a report can be written.
-///
-/// # Errors
-/// Usage, naming the file.
-pub fn check_writable(path: &Path) -> Result<()> {
-    fs_err::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map(drop)
-        .usage(|| format!("cannot write the report {}", path.display()))
-        .map_err(|error| error.hint("name a file in a directory that exists and is writable."))
+/// The reports of one gate. Once begun, the JUnit file says at every moment what is known: that the gate has not finished,
+/// then why it broke off or what it found.
+pub struct Reports {
+    junit: Option<PathBuf>,
+    summary: Option<PathBuf>,
+    ui: Ui,
 }
 
-/// Writes JUnit XML: one test case per step of the gate.
-///
-/// # Errors
-/// Infrastructure when the file cannot be written.
-pub fn junit(path: &Path, decision: &Decision) -> Result<()> {
+impl Reports {
+    /// The reports that were asked for. Nothing is written.
+    pub fn new(args: &Gate, ui: &Ui) -> Reports {
+        // GitHub sets the variable to nothing outside of a step.
+        let summary = args.summary.clone().filter(|path| !path.as_os_str().is_empty());
+        Reports { junit: args.junit.clone(), summary, ui: ui.clone() }
+    }
+
+    /// Where they go.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.junit.iter().chain(&self.summary).cloned().collect()
+    }
+
+    /// Finds out before anything is run whether the reports can be written, and replaces what an earlier run left.
+    ///
+    /// # Errors
+    /// Usage, naming the file; it is left alone when it belongs to the experiment.
+    pub fn begin(&self, experiment: &Experiment) -> Result<()> {
+        self.refuse_files_of(experiment)?;
+        for path in self.paths() {
+            report_file::check(&path)?;
+        }
+        if let Some(path) = self.junit.as_deref().filter(|path| report_file::target(path) == Target::File) {
+            report_file::replace(path, &broken_off("the gate did not finish"))?;
+        }
+        Ok(())
+    }
+
+    /// A report must not take the place of a file that is judged.
+    fn refuse_files_of(&self, experiment: &Experiment) -> Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let repo = &experiment.repo;
+        let inside: Vec<(PathBuf, Vec<u8>)> = self
+            .paths()
+            .into_iter()
+            .filter_map(|path| {
+                let real = fs_err::canonicalize(&path).ok()?;
+                let relative = real.strip_prefix(repo.experiment()).ok()?.as_os_str().as_bytes().to_vec();
+                Some((path, relative))
+            })
+            .collect();
+        if inside.is_empty() {
+            return Ok(());
+        }
+        let head = repo.head()?.map(|head| repo.tree(&head)).transpose()?;
+        for (path, relative) in inside {
+            let ours = relative == b"experiment_config.yaml"
+                || head.as_ref().is_some_and(|head| head.get(&relative).is_some());
+            if ours {
+                return Err(Error::usage(format!(
+                    "the report {} would replace a file of the experiment",
+                    path.display()
+                ))
+                .hint("name a file outside the checkout."));
+            }
+        }
+        Ok(())
+    }
+
+    /// The gate broke off with this error.
+    pub fn fail(&self, error: &Error) {
+        let message = error.chain().join(": ");
+        self.write(self.junit.as_deref(), |path| report_file::replace(path, &broken_off(&message)));
+        self.write(self.summary.as_deref(), |path| {
+            report_file::append(path, &format!("## autoharness gate: no verdict\n\n{}\n", cell(&message)))
+        });
+    }
+
+    /// The gate has a verdict.
+    pub fn verdict(&self, session: &Session, verdict: &Verdict) {
+        self.write(self.junit.as_deref(), |path| report_file::replace(path, &junit(&verdict.decision)));
+        self.write(self.summary.as_deref(), |path| report_file::append(path, &summary(session, verdict)));
+    }
+
+    /// The verdict is in the ledger and on the screen; a report that cannot be written takes nothing from it.
+    fn write(&self, path: Option<&Path>, write: impl FnOnce(&Path) -> Result<()>) {
+        if let Some(path) = path
+            && let Err(error) = write(path)
+        {
+            self.ui.warn(format!("the report {} was not written: {error}", path.display()));
+        }
+    }
+}
+
+/// JUnit XML of a gate without a verdict.
+fn broken_off(message: &str) -> String {
+    format!(
+        "{JUNIT_START} tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\">\n    <testcase \
+         classname=\"autoharness.gate\" name=\"gate\"><error message=\"{}\"/></testcase>\n  </testsuite>\n</testsuites>\n",
+        escape(message)
+    )
+}
+
+/// JUnit XML: one test case per step of the gate.
+fn junit(decision: &Decision) -> String {
     let count = |status: Status| decision.steps.iter().filter(|step| step.status == status).count();
     let mut xml = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"autoharness gate\" tests=\"{}\" \
-         failures=\"{}\" errors=\"{}\" skipped=\"{}\">\n",
+        "{JUNIT_START} tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\">\n",
         decision.steps.len(),
         count(Status::Failed),
         count(Status::Undecided),
@@ -51,7 +136,7 @@ pub fn junit(path: &Path, decision: &Decision) -> Result<()> {
         ));
     }
     xml.push_str("  </testsuite>\n</testsuites>\n");
-    atomic::replace(path, xml.as_bytes())
+    xml
 }
 
 /// XML text and attribute escaping; characters that XML 1.0 cannot hold become `?`.
@@ -72,11 +157,13 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Appends a Markdown summary, as `$GITHUB_STEP_SUMMARY` expects.
-///
-/// # Errors
-/// Infrastructure when the file cannot be written.
-pub fn summary(path: &Path, session: &Session, verdict: &Verdict) -> Result<()> {
+/// A text as it may stand in a cell or a line of Markdown.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+/// A Markdown summary, as `$GITHUB_STEP_SUMMARY` expects.
+fn summary(session: &Session, verdict: &Verdict) -> String {
     let decision = &verdict.decision;
     let mut text = format!("## autoharness gate: {}\n\n", decision.status.as_str());
     if let Some(score) = decision.val_score {
@@ -88,15 +175,13 @@ pub fn summary(path: &Path, session: &Session, verdict: &Verdict) -> Result<()> 
     }
     text.push_str("| step | status | detail |\n| --- | --- | --- |\n");
     for step in &decision.steps {
-        let detail = step.detail.replace('|', "\\|").replace('\n', " ");
+        let detail = cell(&step.detail);
         text.push_str(&format!("| {} | {} | {detail} |\n", step.name, step.status.as_str()));
     }
     let short = session.repo.short_id(&verdict.base).unwrap_or_else(|_| verdict.base.clone());
     let agent: String = verdict.agent.chars().take(12).collect();
     text.push_str(&format!("\nbase {short}, agent {agent}, benchmark {}\n", session.config.benchmark));
-    let mut file = fs_err::OpenOptions::new().create(true).append(true).open(path)?;
-    file.write_all(text.as_bytes())?;
-    Ok(())
+    text
 }
 
 #[cfg(test)]

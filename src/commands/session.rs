@@ -254,6 +254,13 @@ impl Session {
         append(&mut self.writer, &mut self.state, event, Utc::now())
     }
 
+    /// Keeps git from collecting a base commit. Where the repository cannot be written to, that is said and no more.
+    pub fn keep(&self, commit: &str) {
+        if let Err(error) = self.repo.keep(commit) {
+            self.ui.detail(format!("git may collect the base commit some day: {error}"));
+        }
+    }
+
     /// Puts the ledger on the disk, brings the views up to date and leaves a checkpoint.
     ///
     /// # Errors

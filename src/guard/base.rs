@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use fs_err as fs;
-use git2::{ErrorCode, ObjectType, Oid, Repository, RepositoryOpenFlags, Tree};
+use git2::{Commit, ErrorCode, ObjectType, Oid, Repository, RepositoryOpenFlags, Tree};
 
+use super::attributes::Attributes;
 use super::entries::{Entries, Entry, Mode};
 use super::files::{self, show_path};
 use super::ignored::IgnoreRules;
 use super::not_read::NotRead;
+use super::ownership;
+use super::watch::reading;
 use crate::error::{Context, Error, Result};
 
 /// The git repository that an experiment lives in, at its root or in a sub-directory, linked work trees included.
@@ -46,7 +49,13 @@ impl Repo {
                 continue;
             }
             let no_ceilings: [&OsStr; 0] = [];
-            match Repository::open_ext(root, RepositoryOpenFlags::NO_SEARCH, no_ceilings) {
+            let opened = match Repository::open_ext(root, RepositoryOpenFlags::NO_SEARCH, no_ceilings) {
+                Err(error) if error.code() == ErrorCode::Owner => {
+                    ownership::open_if_trusted(root).and_then(|git| git.ok_or(error))
+                }
+                opened => opened,
+            };
+            match opened {
                 Ok(git) => {
                     let prefix = experiment.strip_prefix(root).map_or(b"".as_slice(), |p| p.as_os_str().as_bytes());
                     return Ok(Some(Repo { git: Rc::new(git), prefix: prefix.to_vec(), experiment }));
@@ -86,7 +95,8 @@ impl Repo {
     pub fn head(&self) -> Result<Option<String>> {
         match self.git.head() {
             Ok(head) => {
-                let commit = head.peel_to_commit().usage(|| "HEAD does not name a commit".into())?;
+                let commit = reading(|| "the commit of HEAD".into(), || head.peel_to_commit());
+                let commit = commit.usage(|| "HEAD does not name a commit".into())?;
                 Ok(Some(commit.id().to_string()))
             }
             Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => Ok(None),
@@ -99,7 +109,10 @@ impl Repo {
     /// # Errors
     /// A usage error that names the revision.
     pub fn resolve(&self, revision: &str) -> Result<String> {
-        let commit = self.git.revparse_single(revision).and_then(|object| object.peel_to_commit());
+        let commit = reading(
+            || format!("the commit `{revision}`"),
+            || self.git.revparse_single(revision).and_then(|object| object.peel_to_commit()),
+        );
         commit.map(|commit| commit.id().to_string()).map_err(|error| {
             let error = Error::usage(format!("no commit is named `{revision}`")).because(error);
             match (self.git.is_shallow(), revision.split_once('/')) {
@@ -116,7 +129,8 @@ impl Repo {
     /// A usage error when they share no history here.
     pub fn merge_base(&self, a: &str, b: &str) -> Result<String> {
         let (first, second) = (self.commit_id(a)?, self.commit_id(b)?);
-        self.git.merge_base(first, second).map(|id| id.to_string()).map_err(|error| {
+        let found = reading(|| format!("the history of {a} and {b}"), || self.git.merge_base(first, second));
+        found.map(|id| id.to_string()).map_err(|error| {
             let error = Error::usage(format!("`{a}` and `{b}` have no common ancestor here")).because(error);
             if self.git.is_shallow() {
                 error.hint("this clone is shallow; `git fetch --unshallow` brings the missing history (GitHub Actions: `fetch-depth: 0`).")
@@ -131,7 +145,8 @@ impl Repo {
     /// # Errors
     /// When the commit is not in this repository.
     pub fn short_id(&self, commit: &str) -> Result<String> {
-        let object = self.git.find_object(self.commit_id(commit)?, Some(ObjectType::Commit))?;
+        let commit = self.read_commit(self.commit_id(commit)?)?;
+        let object = commit.as_object();
         Ok(String::from_utf8_lossy(&object.short_id()?).into_owned())
     }
 
@@ -141,8 +156,8 @@ impl Repo {
     /// A usage error when the commit is unknown or does not hold the experiment's directory.
     pub fn tree(&self, commit: &str) -> Result<BaseTree> {
         let id = self.commit_id(commit)?;
-        let mut tree = self.git.find_commit(id)?.tree()?;
-        let mut rules = IgnoreRules::default();
+        let mut tree = self.read_tree(self.read_commit(id)?.tree_id())?;
+        let mut rules = Rules::default();
         let mut above: Vec<u8> = Vec::new();
         for name in self.prefix.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
             self.add_rules(&mut rules, &above, &tree)?;
@@ -151,7 +166,7 @@ impl Repo {
                 return Err(Error::usage(format!("commit {id} has no directory {}", show_path(&self.prefix)))
                     .hint("commit the experiment first, or name a base commit that has it."));
             };
-            tree = self.git.find_tree(below)?;
+            tree = self.read_tree(below)?;
             above = files::join_bytes(&above, name);
         }
         let mut list = Vec::new();
@@ -163,7 +178,7 @@ impl Repo {
                 check_name(entry.name_bytes(), &path)?;
                 let raw = entry.filemode_raw().cast_unsigned();
                 if entry.kind() == Some(ObjectType::Tree) {
-                    pending.push((path, self.git.find_tree(entry.id())?));
+                    pending.push((path, self.read_tree(entry.id())?));
                 } else if let Some(mode) = Mode::from_raw(raw) {
                     list.push((path, Entry { mode, oid: entry.id() }));
                 } else {
@@ -180,20 +195,49 @@ impl Repo {
         })
     }
 
-    fn add_rules(&self, rules: &mut IgnoreRules, directory: &[u8], tree: &Tree<'_>) -> Result<()> {
-        // A `.gitignore` that is a link is not read by git either.
-        if let Some(entry) = tree.get_name_bytes(b".gitignore")
-            && Mode::from_raw(entry.filemode_raw().cast_unsigned()).is_some_and(Mode::is_regular)
-        {
-            rules.add(directory, self.git.find_blob(entry.id())?.content());
+    fn add_rules(&self, rules: &mut Rules, directory: &[u8], tree: &Tree<'_>) -> Result<()> {
+        let read = |name: &[u8]| -> Result<Option<Vec<u8>>> {
+            // One that is a link is not read by git either.
+            let regular = |mode: i32| Mode::from_raw(mode.cast_unsigned()).is_some_and(Mode::is_regular);
+            let entry = tree.get_name_bytes(name).filter(|entry| regular(entry.filemode_raw()));
+            entry.map(|entry| read_blob(&self.git, entry.id()).map_err(Error::from)).transpose()
+        };
+        if let Some(text) = read(b".gitignore")? {
+            rules.ignored.add(directory, &text);
+        }
+        if let Some(text) = read(b".gitattributes")? {
+            rules.attributes.add(directory, &text);
         }
         Ok(())
     }
 
-    fn commit_id(&self, commit: &str) -> Result<Oid> {
+    pub(super) fn commit_id(&self, commit: &str) -> Result<Oid> {
         let full = self.resolve(commit)?;
         Oid::from_str(&full).map_err(Error::from)
     }
+
+    pub(super) fn git(&self) -> &Repository {
+        &self.git
+    }
+
+    pub(super) fn read_commit(&self, id: Oid) -> Result<Commit<'_>, git2::Error> {
+        reading(|| format!("commit {id}"), || self.git.find_commit(id))
+    }
+
+    fn read_tree(&self, id: Oid) -> Result<Tree<'_>, git2::Error> {
+        reading(|| format!("tree {id}"), || self.git.find_tree(id))
+    }
+}
+
+pub(super) fn read_blob(git: &Repository, id: Oid) -> Result<Vec<u8>, git2::Error> {
+    reading(|| format!("blob {id}"), || git.find_blob(id).map(|blob| blob.content().to_vec()))
+}
+
+/// What the dot files of a commit say about its other files.
+#[derive(Debug, Default)]
+struct Rules {
+    ignored: IgnoreRules,
+    attributes: Attributes,
 }
 
 /// The experiment's files as one commit has them. Cheap to clone.
@@ -203,7 +247,7 @@ pub struct BaseTree {
     commit: String,
     prefix: Vec<u8>,
     entries: Rc<Entries>,
-    rules: Rc<IgnoreRules>,
+    rules: Rc<Rules>,
 }
 
 impl BaseTree {
@@ -239,32 +283,36 @@ impl BaseTree {
     }
 
     pub(super) fn content(&self, path: &[u8], entry: Entry) -> Result<Vec<u8>> {
-        let blob = self
-            .git
-            .find_blob(entry.oid)
-            .infra(|| format!("cannot read {} from commit {}", show_path(path), self.commit));
-        blob.map(|blob| blob.content().to_vec())
+        read_blob(&self.git, entry.oid)
+            .infra(|| format!("cannot read {} from commit {}", show_path(path), self.commit))
             .map_err(|error| error.hint("`git fsck` checks the repository; a partial clone must be fetched in full."))
     }
 
     /// The size in bytes that the commit has for an object.
     pub(super) fn size(&self, entry: Entry) -> Result<u64> {
-        Ok(self.git.odb()?.read_header(entry.oid)?.0 as u64)
+        let odb = self.git.odb()?;
+        let header = reading(|| format!("the header of {}", entry.oid), || odb.read_header(entry.oid))?;
+        Ok(header.0 as u64)
     }
 
     /// Whether the commit's `.gitignore` files ignore an untracked path (relative to the experiment).
     pub fn ignores(&self, path: &[u8], is_directory: bool) -> bool {
-        self.rules.covers(&files::join_bytes(&self.prefix, path), is_directory)
+        self.rules.ignored.covers(&files::join_bytes(&self.prefix, path), is_directory)
     }
 
     /// As [`BaseTree::ignores`], when no directory above the path is ignored.
     pub(super) fn ignores_by_name(&self, path: &[u8], is_directory: bool) -> bool {
-        self.rules.matches(&files::join_bytes(&self.prefix, path), is_directory)
+        self.rules.ignored.matches(&files::join_bytes(&self.prefix, path), is_directory)
     }
 
     /// Whether the experiment's own directory is ignored, and with it everything untracked in it.
     pub(super) fn ignores_experiment(&self) -> bool {
-        !self.prefix.is_empty() && self.rules.covers(&self.prefix, true)
+        !self.prefix.is_empty() && self.rules.ignored.covers(&self.prefix, true)
+    }
+
+    /// The commit's `.gitattributes` files.
+    pub(super) fn attributes_of(&self, path: &[u8]) -> super::attributes::Found {
+        self.rules.attributes.of(&files::join_bytes(&self.prefix, path))
     }
 
     pub(super) fn entries(&self) -> &Entries {

@@ -73,9 +73,31 @@ pub fn show_path(path: &[u8]) -> String {
     }
 }
 
+/// A path as it must be typed into a shell: hints show commands with it.
+pub fn shell_path(path: &[u8]) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "._-/+@%:,".contains(c);
+    match std::str::from_utf8(path) {
+        Ok(text) if !text.is_empty() && text.chars().all(plain) => text.to_string(),
+        Ok(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => format!("$'{}'", path.escape_ascii()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_in_commands_are_one_word() {
+        assert_eq!(shell_path("agent/grün.py".as_bytes()), "agent/grün.py");
+        assert_eq!(shell_path(b"two words.md"), "'two words.md'");
+        assert_eq!(shell_path(b"it's $HOME"), r"'it'\''s $HOME'");
+        for odd in [b"a\n'b\xe9\\".as_slice(), b"it's \" here", b"~/x", b"*"] {
+            let command = format!("printf %s {}", shell_path(odd));
+            let output = std::process::Command::new("bash").args(["-c", &command]).output().unwrap();
+            assert_eq!(output.stdout, odd, "{command}");
+        }
+    }
 
     #[test]
     fn strange_names_cannot_forge_a_line_of_output() {

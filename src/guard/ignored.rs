@@ -62,7 +62,7 @@ impl IgnoreRules {
 }
 
 /// Git has no `{a,b}` alternatives; the matcher does, and would ignore more than git.
-fn escape_braces(line: &str) -> String {
+pub(super) fn escape_braces(line: &str) -> String {
     let mut result = String::with_capacity(line.len());
     let mut in_class = false;
     let mut characters = line.chars();

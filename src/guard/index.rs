@@ -5,6 +5,7 @@ use git2::Index;
 
 use super::base::{BaseTree, Repo};
 use super::entries::{Entry, Mode};
+use super::policy::Editable;
 use super::scan::{Change, Difference};
 use crate::error::{Error, Result};
 
@@ -46,6 +47,11 @@ pub(super) fn staged(repo: &Repo, base: &BaseTree) -> Result<Vec<Change>> {
         }
     }
     Ok(changes)
+}
+
+/// Whether the index holds an editable file otherwise than the commit does.
+pub fn is_staged(repo: &Repo, base: &BaseTree, editable: &Editable) -> bool {
+    staged(repo, base).is_ok_and(|changes| changes.iter().any(|change| editable.contains(&change.path)))
 }
 
 /// The part of a repository path below `prefix`; `None` when it lies elsewhere.

@@ -6,22 +6,32 @@
 //! [`policy`]. Nothing in this module starts a program that the experiment names but the preflight, with the interpreter that it
 //! is given.
 
+mod attributes;
 pub mod base;
+mod caches;
+pub mod cause;
+pub mod convert;
 pub mod digest;
 mod entries;
 mod files;
 mod ignored;
 mod index;
+pub mod kept;
+mod merged;
 mod not_read;
+mod ownership;
 pub mod policy;
 pub mod preflight;
 pub mod scan;
 pub mod staging;
+pub mod watch;
 
 pub use base::{BaseTree, Repo};
+pub use cause::causes;
 pub use digest::digest_path;
 pub use entries::{Entry, Mode};
-pub use files::show_path;
+pub use files::{shell_path, show_path};
+pub use index::is_staged;
 pub use not_read::NotRead;
 pub use policy::{Editable, Violation, violations};
 pub use preflight::{Preflight, PreflightFailure};

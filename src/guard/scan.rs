@@ -12,8 +12,8 @@ use git2::{ObjectType, Oid};
 
 use super::base::{BaseTree, Repo};
 use super::entries::{Entries, Entry, Mode};
-use super::files;
 use super::index::staged;
+use super::{caches, convert, files};
 use crate::error::Result;
 
 /// Above this size the recorded size is compared first, so that memory stays bounded by what the commit holds.
@@ -207,6 +207,9 @@ impl Walk<'_> {
         if ignored && !self.entries.any_below(&path) {
             return;
         }
+        if !self.entries.any_below(&path) && caches::is_tool_cache(self.root, &path) {
+            return;
+        }
         if is_git_name(&path) {
             self.report(&path, Difference::NestedRepository);
         } else {
@@ -236,7 +239,7 @@ impl Walk<'_> {
     fn compare(&mut self, path: &[u8], entry: Entry, kind: std::fs::FileType) -> Result<bool> {
         let full = files::join(self.root, path);
         let difference = match entry.mode {
-            Mode::File | Mode::Executable if kind.is_file() => self.compare_file(&full, entry),
+            Mode::File | Mode::Executable if kind.is_file() => self.compare_file(&full, path, entry),
             Mode::Symlink if kind.is_symlink() => compare_link(&full, entry),
             Mode::Submodule if kind.is_dir() => {
                 let empty = fs::read_dir(&full).map(|mut listing| listing.next().is_none());
@@ -261,27 +264,52 @@ impl Walk<'_> {
         }
     }
 
-    fn compare_file(&self, full: &Path, entry: Entry) -> Result<Option<Difference>, Failed> {
+    fn compare_file(&self, full: &Path, path: &[u8], entry: Entry) -> Result<Option<Difference>, Failed> {
         let Some((file, metadata)) = files::open_regular(full)? else {
             return Ok(Some(Difference::TypeChanged));
         };
         let length = metadata.len();
+        let converted = self.experiment.map(|(_, base)| (base, base.attributes_of(path)));
+        let converted = converted.filter(|(_, attributes)| attributes.converts());
         if let Some((_, base)) = self.experiment
             && length > ASK_SIZE_FIRST
-            && base.size(entry).map_err(Failed::Git)? != length
         {
-            return Ok(Some(Difference::Modified));
+            let size = base.size(entry).map_err(Failed::Git)?;
+            // Line endings at most double a file.
+            if length != size && (converted.is_none() || length > 2 * size + 4096) {
+                return Ok(Some(Difference::Modified));
+            }
         }
         // A file that grows while it is read has changed.
         let Some(bytes) = files::read_up_to(file, length)? else {
             return Ok(Some(Difference::Modified));
         };
         if blob_id(&bytes)? != entry.oid {
-            return Ok(Some(Difference::Modified));
+            let same = match converted {
+                Some((base, attributes)) => is_checkout_of(&bytes, path, entry, base, attributes)?,
+                None => false,
+            };
+            if !same {
+                return Ok(Some(Difference::Modified));
+            }
         }
         let executable = entry.mode == Mode::Executable;
         Ok((files::is_executable(&metadata) != executable).then_some(Difference::ModeChanged))
     }
+}
+
+/// Whether these are the bytes of a checkout that the commit's own `.gitattributes` ask for: other line endings, and
+/// exactly git's text in `$Id$`. What else stands there could be code.
+fn is_checkout_of(
+    bytes: &[u8],
+    path: &[u8],
+    entry: Entry,
+    base: &BaseTree,
+    attributes: super::attributes::Found,
+) -> Result<bool, Failed> {
+    let committed = base.content(path, entry).map_err(Failed::Git)?;
+    let plain = if attributes.text { convert::without_crlf(bytes) } else { bytes.to_vec() };
+    Ok(plain == committed || (attributes.ident && plain == convert::expanded_ident(&committed, entry.oid)))
 }
 
 fn compare_link(full: &Path, entry: Entry) -> Result<Option<Difference>, Failed> {

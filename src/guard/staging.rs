@@ -31,7 +31,7 @@ pub const MAX_TOTAL_BYTES: u64 = 64 << 20;
 /// One editable file, as it will be scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EditableFile {
-    /// Its content, as it is on disk or in the commit, without conversions.
+    /// Its content, as a commit has it or would have it.
     pub bytes: Vec<u8>,
     /// Whether its owner may execute it.
     pub executable: bool,
@@ -55,10 +55,12 @@ pub fn agent_fingerprint(files: &EditableFiles) -> String {
 }
 
 /// Reads the editable files from disk, following no link. In editable directories, untracked files that the base
-/// commit ignores are left out: they would not be committed, so they must not be scored.
+/// commit ignores are left out: they would not be committed, so they must not be scored. Line endings are those that git
+/// would commit.
 ///
 /// # Errors
-/// Usage errors: the first `editable` entry is missing, a path is not a regular file, or a file is too large.
+/// Usage errors: the first `editable` entry is missing, a path is not a regular file, a file is too large, or git would run
+/// a program on it.
 pub fn read_editable_from_disk(repo: &Repo, base: &BaseTree, editable: &Editable) -> Result<EditableFiles> {
     let mut found = Collected::default();
     for path in editable.paths() {
@@ -71,7 +73,7 @@ pub fn read_editable_from_disk(repo: &Repo, base: &BaseTree, editable: &Editable
             found.add_from_disk(repo.experiment(), path)?;
         }
     }
-    found.finish(editable, "on disk")
+    super::convert::as_committed(repo, found.finish(editable, "on disk")?)
 }
 
 /// Reads the editable files from a commit.
@@ -162,7 +164,8 @@ fn read_directory(repo: &Repo, base: &BaseTree, top: &[u8], found: &mut Collecte
             let known = base.get(&path).is_some() || base.entries().any_below(&path);
             // Neither an ignored file nor a repository's insides can be committed from here.
             let inner_git = item.file_name().eq_ignore_ascii_case(".git");
-            if inner_git || (!known && base.ignores(&path, kind.is_dir())) {
+            let cache = || kind.is_dir() && super::caches::is_tool_cache(repo.experiment(), &path);
+            if inner_git || (!known && (base.ignores(&path, kind.is_dir()) || cache())) {
                 continue;
             }
             if kind.is_dir() {

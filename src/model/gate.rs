@@ -163,8 +163,32 @@ fn file_guard(evidence: &Evidence) -> Step {
     match evidence.guard.as_slice() {
         [] => step("file_guard", Status::Passed, "only editable files differ from the base commit".into()),
         [only] => step("file_guard", Status::Failed, only.clone()),
-        [first, rest @ ..] => step("file_guard", Status::Failed, format!("{first}; and {} more", rest.len())),
+        [first, rest @ ..] => {
+            // The last line may stand for many.
+            let more = match rest.last().and_then(|line| left_off(line)) {
+                Some(count) => rest.len() - 1 + count,
+                None => rest.len(),
+            };
+            step("file_guard", Status::Failed, format!("{first}; and {more} more"))
+        }
     }
+}
+
+/// At most this many violations are printed and kept; a directory that nobody ignores may have tens of thousands.
+pub const VIOLATIONS_SHOWN: usize = 20;
+
+/// The first lines, and how many more there are.
+pub fn shortened(mut lines: Vec<String>) -> Vec<String> {
+    let more = lines.len().saturating_sub(VIOLATIONS_SHOWN);
+    if more > 0 {
+        lines.truncate(VIOLATIONS_SHOWN);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+fn left_off(line: &str) -> Option<usize> {
+    line.strip_prefix("and ")?.strip_suffix(" more")?.parse().ok()
 }
 
 fn too_little(name: &str, score: Score, min_evidence: f64) -> Step {
@@ -302,6 +326,17 @@ mod tests {
     fn best(values: &[Option<f64>]) -> Option<Reference> {
         let rewards = rewards(values);
         Some(Reference { val_score: rewards.score().mean.unwrap(), source: "baseline".into(), rewards })
+    }
+
+    #[test]
+    fn many_violations_are_a_few_lines_and_a_count() {
+        let lines = |count: usize| (0..count).map(|number| format!("f{number}: new")).collect::<Vec<_>>();
+        assert_eq!(shortened(lines(20)), lines(20));
+        let short = shortened(lines(30_000));
+        assert_eq!((short.len(), short[20].as_str()), (21, "and 29980 more"));
+        let detail = |guard| decide(&Evidence { guard, ..evidence() }).steps[0].detail.clone();
+        assert_eq!(detail(short), "f0: new; and 29999 more");
+        assert_eq!(detail(lines(3)), "f0: new; and 2 more");
     }
 
     fn evidence() -> Evidence {

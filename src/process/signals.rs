@@ -1,5 +1,7 @@
 //! The first Ctrl-C (or SIGTERM, SIGHUP) asks everything to stop; the tool then ends its children and exits 128 + signal.
 
+use std::sync::atomic::{AtomicI32, Ordering};
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -14,6 +16,13 @@ fn is_ignored(signal: i32) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
+static ARRIVED: AtomicI32 = AtomicI32::new(0);
+
+/// The first signal that asked this process to stop, once [`Cancel::on_signals`] listens.
+pub fn arrived() -> Option<i32> {
+    Some(ARRIVED.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+}
+
 /// Tells long-running work that a signal arrived.
 #[derive(Debug, Clone)]
 pub struct Cancel {
@@ -23,25 +32,39 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// Installs the handlers. Needs a running tokio runtime; call once per command.
+    /// Installs the handlers; call once per command. A thread of its own listens: the main one may be busy where nothing
+    /// wakes it, and what watches it must hear of the signal all the same.
     ///
     /// # Errors
-    /// When the operating system refuses a handler.
+    /// When the operating system refuses a handler or a thread.
     pub fn on_signals() -> Result<Cancel> {
+        let failed = || "cannot install signal handlers".to_string();
         let (sender, receiver) = watch::channel(None);
-        for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15), (SignalKind::hangup(), 1)] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().infra(failed)?;
+        let streams = {
+            let _inside = runtime.enter();
             // Under `nohup` a closing terminal is to be ignored.
-            if number == HANGUP && is_ignored(number) {
-                continue;
-            }
-            let mut stream = signal(kind).infra(|| "cannot install signal handlers".into())?;
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                while stream.recv().await.is_some() {
-                    sender.send_modify(|current| *current = current.or(Some(number)));
+            let heard = |(_, number): &(SignalKind, i32)| *number != HANGUP || !is_ignored(*number);
+            let open = |(kind, number)| Ok((signal(kind)?, number));
+            [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15), (SignalKind::hangup(), HANGUP)]
+                .into_iter()
+                .filter(heard)
+                .map(open)
+                .collect::<std::io::Result<Vec<_>>>()
+                .infra(failed)?
+        };
+        let listen = move || {
+            runtime.block_on(futures_util::future::join_all(streams.into_iter().map(|(mut stream, number)| {
+                let sender = sender.clone();
+                async move {
+                    while stream.recv().await.is_some() {
+                        let _ = ARRIVED.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
+                        sender.send_modify(|current| *current = current.or(Some(number)));
+                    }
                 }
-            });
-        }
+            })));
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(listen).infra(failed)?;
         Ok(Cancel { receiver, parent: None })
     }
 

@@ -1,0 +1,66 @@
+//! Base commits are kept: an amended or rebased commit that no branch names is collected by git sooner or later, and with
+//! it what the files are compared with.
+
+use git2::{ErrorCode, Oid};
+
+use super::base::{BaseTree, Repo};
+use crate::error::{Context, Error, Result};
+
+impl Repo {
+    /// Names a base commit, so that git never collects it. The name is of no branch: neither `git fetch` nor `git push`
+    /// carries it by itself.
+    ///
+    /// # Errors
+    /// Infrastructure when the repository cannot be written to.
+    pub fn keep(&self, commit: &str) -> Result<()> {
+        let id = self.commit_id(commit)?;
+        let name = name(id);
+        if self.git().find_reference(&name).is_ok() {
+            return Ok(());
+        }
+        let made = self.git().reference(&name, id, true, "base commit of an experiment");
+        made.map(drop).infra(|| format!("cannot write {name}"))
+    }
+
+    /// Whether this repository still holds a base commit, given in full.
+    ///
+    /// # Errors
+    /// Infrastructure when it should, and the commit cannot be read all the same.
+    pub fn holds(&self, commit: &str) -> Result<bool> {
+        let Ok(id) = Oid::from_str(commit) else { return Ok(false) };
+        let error = match self.read_commit(id) {
+            Ok(_) => return Ok(true),
+            Err(error) => error,
+        };
+        // A pack that is cut off is left out by libgit2, so what is in it is "not found". What a ref names cannot be.
+        let kept = self.git().find_reference(&name(id)).is_ok();
+        if error.code() == ErrorCode::NotFound && !kept {
+            return Ok(false);
+        }
+        Err(Error::infrastructure(format!("cannot read the base commit {id}"))
+            .because(error)
+            .hint("the repository is damaged: `git fsck --full` says where; clone it anew and copy `autoharness/` from the old .git directory."))
+    }
+
+    /// The files of a base commit that the ledger names.
+    ///
+    /// # Errors
+    /// A usage error that says how to go on when the commit is gone; else as [`Repo::tree`].
+    pub fn base_tree(&self, commit: &str) -> Result<BaseTree> {
+        if self.holds(commit)? {
+            return self.tree(commit);
+        }
+        let short: String = commit.chars().take(12).collect();
+        let error = Error::usage(format!("the base commit {short} is not in this repository"));
+        let error = if self.git().is_shallow() {
+            error.hint("this clone is shallow; `git fetch --unshallow` brings the missing history (GitHub Actions: `fetch-depth: 0`).")
+        } else {
+            error.hint(format!("it was amended or rebased away, or this is another clone; `git fetch origin {commit}` may bring it back."))
+        };
+        Err(error.hint("a human starts from HEAD with `autoharness prepare --accept`."))
+    }
+}
+
+fn name(id: Oid) -> String {
+    format!("refs/autoharness/base/{id}")
+}
