@@ -243,3 +243,153 @@ fn reports_inside_the_experiment_are_nobodys_edit() {
     bed.write("other.xml", "x");
     gate(&bed, &["--junit", "gate.xml", "--summary", "gate.md"]).expect(1).says("other.xml: ");
 }
+
+/// A JUnit file that tells of one error, and its message.
+fn broken_off(path: &Path) -> String {
+    assert_eq!(junit(path), "1 0 1 0 gate:error");
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split("message=\"").nth(1).unwrap().split('"').next().unwrap().to_string()
+}
+
+#[test]
+fn a_gate_that_breaks_off_leaves_no_empty_and_no_stale_report() {
+    let bed = Bed::table(json!({}), "");
+    let (xml, markdown) = (bed.outside().join("gate.xml"), bed.outside().join("gate.md"));
+    let reports = ["--junit", xml.to_str().unwrap(), "--summary", markdown.to_str().unwrap()];
+    let gate = |code: i32| bed.run(&[&["gate"][..], &reports].concat()).expect(code);
+    gate(2);
+    assert!(broken_off(&xml).contains("this experiment is not prepared"));
+    let text = std::fs::read_to_string(&markdown).unwrap();
+    assert!(text.starts_with("## autoharness gate: no verdict\n\nthis experiment is not prepared"), "{text}");
+    bed.run(&["prepare"]).expect(0);
+    gate(0);
+    assert!(junit(&xml).starts_with("4 0 0 "));
+    let config = bed.read("experiment_config.yaml");
+    bed.write("experiment_config.yaml", &format!("{config}typo: 1\n"));
+    gate(2);
+    assert!(broken_off(&xml).contains("typo"));
+    std::fs::rename(bed.root.join(".git"), bed.outside().join("git")).unwrap();
+    std::fs::write(&xml, "stale").unwrap();
+    gate(2);
+    assert!(broken_off(&xml).contains("not in a git repository"));
+    std::fs::rename(bed.outside().join("git"), bed.root.join(".git")).unwrap();
+    bed.write("experiment_config.yaml", &config);
+    bed.agent(&["easy", "hard"]);
+    bed.mood(json!({"die_after": 1}));
+    let done = bed.run(&[&["gate", "--fresh"][..], &reports].concat());
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    assert!(junit(&xml).contains(":error"), "{}", junit(&xml));
+}
+
+#[test]
+fn reports_go_through_links_and_into_pipes_and_devices() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let bed = clone(&["easy", "hard"], json!({}));
+    let outside = |name: &str| bed.outside().join(name);
+    std::fs::write(outside("real.xml"), "x".repeat(10_000)).unwrap();
+    for (name, to) in [("link.xml", "real.xml"), ("link.md", "new.md"), ("null", "/dev/null")] {
+        symlink(to, outside(name)).unwrap();
+    }
+    let both = |junit: &str, summary: &str| {
+        let (xml, markdown) = (outside(junit), outside(summary));
+        gate(&bed, &["--junit", xml.to_str().unwrap(), "--summary", markdown.to_str().unwrap()]).expect(0);
+    };
+    both("link.xml", "link.md");
+    assert!(outside("link.xml").is_symlink() && outside("link.md").is_symlink());
+    assert!(junit(&outside("real.xml")).starts_with("4 0 0 2 "));
+    assert!(std::fs::read_to_string(outside("new.md")).unwrap().starts_with("## autoharness gate: passed\n"));
+    both("null", "null");
+    assert!(outside("null").is_symlink() && std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    let done = gate(&bed, &["--junit", "/dev/stderr", "--summary", "/dev/stdout"]);
+    done.expect(0).warns("<testsuites>").says("## autoharness gate: passed");
+    // A pipe gets one report and is not waited for.
+    let pipe = outside("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    gate(&bed, &["--junit", pipe.to_str().unwrap()]).expect(0).warns("was not written");
+    let reader = Command::new("cat").arg(&pipe).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    // Opening it for writing waits for the reader.
+    let writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    gate(&bed, &["--junit", pipe.to_str().unwrap()]).expect(0);
+    drop(writer);
+    std::fs::write(outside("piped.xml"), reader.wait_with_output().unwrap().stdout).unwrap();
+    assert!(junit(&outside("piped.xml")).starts_with("4 0 0 2 "));
+    assert!(std::fs::metadata(&pipe).unwrap().file_type().is_fifo());
+}
+
+#[test]
+fn a_report_takes_the_place_of_no_file_of_the_experiment() {
+    let bed = clone(&["easy", "hard"], json!({}));
+    std::os::unix::fs::symlink("agent/agent.py", bed.root.join("gate.xml")).unwrap();
+    for path in ["agent/agent.py", "./agent/../bench.py", "gate.xml"] {
+        let done = gate(&bed, &["--junit", path]).expect(2);
+        done.warns("would replace a file of the experiment");
+    }
+    std::fs::remove_file(bed.root.join("gate.xml")).unwrap();
+    assert_eq!(bed.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_report_of_an_earlier_gate_is_nobodys_edit_either() {
+    let bed = clone(&["easy", "hard"], json!({}));
+    gate(&bed, &["--junit", "gate.xml"]).expect(0);
+    gate(&bed, &[]).expect(0);
+    let done = gate(&bed, &["--junit", "./agent/../gate2.xml"]).expect(0);
+    assert!(!done.stderr.contains("gate.xml"), "{}", done.stderr);
+    bed.write("gate.xml", "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<other/>");
+    gate(&bed, &[]).expect(1).says("gate.xml: new");
+}
+
+#[test]
+fn committed_files_count_whatever_lies_on_the_disk() {
+    let bed = clone(&["easy", "hard"], json!({}));
+    bed.write("bench.py", "print('{}')\n");
+    bed.git(&["commit", "-qam", "bench"]);
+    bed.git(&["checkout", "-q", "HEAD~", "--", "bench.py"]);
+    let done = gate(&bed, &[]).expect(1).says("bench.py: modified, in the branch's commits\n");
+    let base = bed.git(&["merge-base", "HEAD", "origin/main"]);
+    done.warns("this branch must not be merged into origin/main: undo the changes named above in a new commit")
+        .warns(&format!("`git checkout {} -- bench.py && git commit -m", &base[..7]));
+    assert!(bed.ran().is_empty());
+}
+
+#[test]
+fn a_branch_that_threw_away_what_main_has_is_refused_with_the_way_back() {
+    let bed = clone(&["easy", "hard"], json!({}));
+    bed.git(&["merge", "-q", "-s", "ours", "-m", "ours", "origin/main"]);
+    let main = bed.git(&["rev-parse", "origin/main"]);
+    let done = gate(&bed, &[]).expect(1).says("README.md: deleted\n");
+    done.warns(&format!("`git checkout {} -- README.md && git commit -m", &main[..7]));
+    bed.git(&["checkout", &main, "--", "README.md"]);
+    bed.git(&["commit", "-qm", "back"]);
+    gate(&bed, &[]).expect(0);
+}
+
+#[test]
+fn files_that_main_threw_away_judge_no_branch() {
+    let bed = clone(&["easy"], json!({}));
+    let easy = bed.read("bench.py");
+    bed.write("bench.py", &format!("# easier\n{easy}"));
+    bed.git(&["commit", "-qam", "bench"]);
+    // Main merges the branch without taking anything of it.
+    bed.git(&["checkout", "-q", "main"]);
+    bed.git(&["merge", "-q", "-s", "ours", "-m", "ours", "edit"]);
+    bed.git(&["push", "-q", "origin", "main:other"]);
+    bed.git(&["fetch", "-q"]);
+    bed.git(&["checkout", "-q", "edit"]);
+    bed.agent(&["easy", "hard"]);
+    bed.commit_agent();
+    let gate = || bed.run(&["--config", &config(&bed), "gate", "--base", "origin/other"]);
+    let done = gate().expect(1).says("bench.py: origin/other merged this branch without it");
+    done.warns("`git merge origin/other`");
+    assert!(bed.ran().is_empty());
+    bed.git(&["merge", "-q", "-m", "main", "origin/other"]);
+    gate().expect(0);
+    assert_eq!(bed.read("bench.py"), easy);
+}
+
+#[test]
+fn nobody_is_told_to_revert_in_ci() {
+    let bed = clone(&[], json!({}));
+    let done = gate(&bed, &[]).expect(1).warns("this branch must not be merged into origin/main as it is");
+    assert!(!done.stderr.contains("git checkout"), "{}", done.stderr);
+}

@@ -3,6 +3,10 @@
 
 #[path = "support/guard_bed.rs"]
 mod bed;
+#[path = "support/guard_conversions.rs"]
+mod conversions;
+#[path = "support/guard_history.rs"]
+mod history;
 #[path = "support/guard_preflight.rs"]
 mod preflight;
 #[path = "support/guard_staging.rs"]
@@ -56,6 +60,23 @@ fn what_may_change_is_no_violation() {
     assert_eq!(bed.violations(), [""; 0]);
     bed.commit();
     assert_eq!(bed.violations(), ["experiment_config.yaml: differs in the git index"]);
+}
+
+#[test]
+fn caches_of_tools_that_ignore_themselves_are_no_violation() {
+    let bed = Bed::new();
+    for cache in [".pytest_cache", ".ruff_cache", "agent/.mypy_cache"] {
+        bed.write(format!("{cache}/.gitignore"), "# made by the tool\r\n*\r\n");
+        bed.write(format!("{cache}/deep/evil.py"), "x");
+    }
+    assert_eq!(bed.git(["status", "--porcelain"]), "");
+    assert_eq!(bed.changes(), []);
+    bed.git(["add", "-f", ".ruff_cache/deep/evil.py"]);
+    assert_eq!(bed.changes(), pairs(&[(".ruff_cache/deep/evil.py", Staged)]));
+    // Nothing of it is scored, even in an editable directory.
+    let editable = autoharness::guard::Editable::new(&["agent/"]).unwrap();
+    let read = autoharness::guard::staging::read_editable_from_disk(&bed.repo(), &bed.tree(), &editable).unwrap();
+    assert!(read.keys().all(|path| !path.ends_with(b"evil.py")), "{:?}", read.keys());
 }
 
 #[test]

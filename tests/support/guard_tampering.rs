@@ -159,6 +159,34 @@ fn hiding() -> Vec<Tampering> {
             bed.write("agent/.gitignore", "*\n");
             bed.write("agent/new.py", "");
         }),
+        hidden("any directory that ignores itself", &[("mine/.gitignore", Added), ("mine/x.py", Added)], |bed| {
+            bed.write("mine/.gitignore", "*\n");
+            bed.write("mine/x.py", "");
+        }),
+        hidden(
+            "a name that only looks like a tool's cache",
+            &[("x.pytest_cache/.gitignore", Added), ("x.pytest_cache/y", Added)],
+            |bed| {
+                bed.write("x.pytest_cache/.gitignore", "*\n");
+                bed.write("x.pytest_cache/y", "");
+            },
+        ),
+        seen(
+            "a tool's cache that shows a file",
+            &[(".mypy_cache/.gitignore", Added), (".mypy_cache/x.py", Added)],
+            |bed| {
+                bed.write(".mypy_cache/.gitignore", "*\n!x.py\n");
+                bed.write(".mypy_cache/x.py", "");
+            },
+        ),
+        seen("a tool's cache that ignores nothing", &[(".pytest_cache/x.py", Added)], |bed| {
+            bed.write(".pytest_cache/x.py", "");
+        }),
+        seen("a link named as a tool's cache", &[(".ruff_cache", AddedSpecial)], |bed| {
+            fs::create_dir(bed.beside("cache")).unwrap();
+            fs::write(bed.beside("cache").join(".gitignore"), "*\n").unwrap();
+            symlink(bed.beside("cache"), bed.path(".ruff_cache")).unwrap();
+        }),
         seen(".gitignore edited on disk", &[(".gitignore", Modified), ("agent/new.py", Added)], |bed| {
             bed.write(".gitignore", "new.py\n");
             bed.write("agent/new.py", "");
@@ -182,6 +210,15 @@ fn hiding() -> Vec<Tampering> {
             bed.attribute("ident");
             bed.write("agent/other.py", "# $Id: import evil $\nlimit = 10\n");
             bed.git(["add", "-A"]);
+        }),
+        hidden("CRLF with an attribute outside of the commit", OTHER, |bed| {
+            bed.attribute("text eol=crlf");
+            bed.write("agent/other.py", "# $Id$\r\nlimit = 10\r\n");
+            bed.git(["add", "-A"]);
+        }),
+        seen("CRLF with a new .gitattributes", &[(".gitattributes", Added), ("agent/other.py", Modified)], |bed| {
+            bed.write(".gitattributes", "*.py text\n");
+            bed.write("agent/other.py", "# $Id$\r\nlimit = 10\r\n");
         }),
         hidden("git replace", OTHER, |bed| {
             bed.edit();
