@@ -260,6 +260,7 @@ mod tests {
             verifier_timeout_sec: None,
             build_timeout_sec: None,
             steps,
+            tests_write_json: None,
         };
         let tasks = [
             task("org/fix-git", Some(900.0), None),

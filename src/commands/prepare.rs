@@ -316,9 +316,9 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
     }
     if changes.is_empty() {
         // What nobody sees in the files: another version of an upstream, of Python, of a package.
-        let runner = measure::runner(session, &before, cancel).await?;
+        let runner = measure::runner(session, &base, cancel).await?;
         let data = measure::data_digests(session)?;
-        if measure::trial_protocol(session, runner.as_ref(), &before, &data)? != prepared.trial_protocol {
+        if measure::trial_protocol(session, runner.as_ref(), &base, &data)? != prepared.trial_protocol {
             changes.push("the benchmark's program, its version or its packages changed".into());
         }
     }

@@ -69,6 +69,8 @@ impl Story {
             data: BTreeMap::new(),
             baseline: Baseline { val_score: 0.25, evals_passed: 1, evals_total: 4 },
             adopted: None,
+            protocol_version: 1,
+            untried: None,
         };
         change(&mut prepared);
         self.tell(Event::Prepared(Box::new(prepared)))
@@ -441,6 +443,7 @@ fn a_workspace_of_the_original_is_taken_over() {
             rows: vec![row(0), row(1)],
             suite: strings(&["1", "gone"]),
             suite_results: rewards(&[("1", Some(1.0)), ("gone", None)]).0,
+            split: false,
         });
     });
     let summary = told.summary();
