@@ -124,7 +124,7 @@ pub struct Benchmark {
     /// Trials in flight at once [default: max_concurrency]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub concurrency: Option<u32>,
-    /// Ignore trials already in the ledger and run them again
+    /// Run again what the ledger has; on train a new trial replaces the old one once it gave evidence
     #[arg(long)]
     pub fresh: bool,
     /// Show per-task results of the hold-out; for humans only, and written to the ledger

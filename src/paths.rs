@@ -136,6 +136,11 @@ impl Paths {
         self.state.join("baseline-traces")
     }
 
+    /// Traces that the work space did not take; the next command tries again.
+    pub fn pending_traces(&self) -> PathBuf {
+        self.state.join("pending-traces")
+    }
+
     /// Files of the embedded benchmarks, written out.
     pub fn embedded(&self) -> PathBuf {
         self.state.join("embedded")

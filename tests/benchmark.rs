@@ -252,12 +252,94 @@ fn a_benchmark_that_cannot_be_started_decides_nothing() {
 #[test]
 fn traces_of_another_agent_are_not_taken_for_this_ones() {
     let bed = Bed::prepared(json!({}), "");
+    for skills in [["odd"], ["hard"]] {
+        bed.agent(&skills);
+        bed.run(&["benchmark"]).expect(0);
+    }
     bed.agent(&["odd"]);
-    bed.run(&["benchmark"]).expect(0);
-    bed.git(&["checkout", "--", "agent/agent.py"]);
     let done = bed.run(&["benchmark"]).expect(0).says("passed=2 evaluated=6");
     done.warns("the traces of 4 failing tasks are of another agent").warns("benchmark --fresh --task-ids ID");
-    bed.run(&["benchmark", "--fresh", "--task-ids", "odd-1", "odd-2", "hard-1", "hard-2"]).expect(0);
+    bed.run(&["benchmark", "--fresh", "--task-ids", "easy-1", "easy-2", "hard-1", "hard-2"]).expect(0);
     let done = bed.run(&["benchmark"]).expect(0);
     assert!(!done.stderr.contains("another agent"), "{}", done.stderr);
+}
+
+/// Whose trial the result of a task in one of the places for traces is.
+fn agent_of(bed: &Bed, place: &str, task: &str) -> Value {
+    bed.read_json(&format!("workspace/traces/{place}/{task}/result.json"))["agent"].clone()
+}
+
+#[test]
+fn traces_of_the_committed_agent_survive_a_rejected_edit() {
+    let bed = Bed::prepared(json!({}), "");
+    let committed =
+        || bed.events("recorded").pop().map_or_else(|| bed.events("prepared")[0].clone(), |it| it)["agent"].clone();
+    let baseline = committed();
+    bed.agent(&["odd"]);
+    bed.run(&["benchmark"]).expect(0);
+    bed.run(&["gate"]).expect(1);
+    bed.git(&["checkout", "-q", "--", "agent/agent.py"]);
+    assert_ne!(agent_of(&bed, "latest", "odd-1"), baseline);
+    assert_eq!(agent_of(&bed, "best", "odd-1"), baseline);
+    assert!(bed.read("workspace/traces/best/odd-1/trace.json").contains("SECRET-OF-odd-1"));
+    // The committed agent's trials are known: the list names the traces that are its own.
+    let done = bed.run(&["benchmark"]).expect(0).says("failed  0.00  odd-1  workspace/traces/best/odd-1\n");
+    assert!(!done.stderr.contains("another agent"), "{}", done.stderr);
+    // A recorded edit's traces take their place: here the gate has run the failing tasks, and no others.
+    bed.accept(&["easy", "hard"]);
+    assert_ne!(committed(), baseline);
+    for (task, agent) in [("hard-1", committed()), ("odd-1", committed()), ("easy-1", baseline.clone())] {
+        assert_eq!(agent_of(&bed, "best", task), agent, "{task}");
+    }
+    // A run of the committed agent brings its newest traces.
+    bed.run(&["benchmark"]).expect(0);
+    assert_eq!(agent_of(&bed, "best", "easy-1"), committed());
+    assert_eq!(agent_of(&bed, "baseline", "easy-1"), baseline);
+    assert!(bed.files_with(&["easy-3", "hard-3", "easy-4", "hard-4"]).is_empty());
+}
+
+#[test]
+fn a_drawn_split_has_the_baselines_traces_as_its_best() {
+    let ids: Vec<String> = (0..10).map(|i| format!("{}-{i}", if i % 2 == 0 { "easy" } else { "hard" })).collect();
+    let bed = Bed::prepared(json!({"tasks": {"all": ids}}), "");
+    assert_eq!(bed.list("workspace/traces/best"), bed.list("workspace/traces/latest"));
+}
+
+#[test]
+fn only_evidence_replaces_evidence() {
+    let bed = Bed::prepared(json!({}), "infra_retries: 1");
+    bed.mood(json!({"misbehave": {"easy-1": "infra_error", "easy-2": "verifier_error"}}));
+    let done = bed.run(&["benchmark", "--fresh"]).expect(0).says("passed=2 evaluated=6 expected=6");
+    done.warns("benchmark: 2 trials gave no evidence, running them again");
+    assert_eq!(bed.read_json("workspace/train_results.json")["results"]["easy-1"], 1.0);
+    bed.mood(json!({"misbehave": {"easy-1": "agent_error"}}));
+    bed.run(&["benchmark", "--fresh"]).expect(0).says("passed=1 evaluated=6");
+    bed.run(&["verify"]).expect(0);
+}
+
+#[test]
+fn what_a_broken_fresh_run_says_about_the_same_command_is_true() {
+    let bed = Bed::prepared(json!({}), "infra_retries: 0");
+    let blocked = bed.root.join("workspace/traces/latest/easy-1");
+    std::fs::remove_dir_all(&blocked).unwrap();
+    std::fs::write(&blocked, "in the way").unwrap();
+    let done = bed.run(&["benchmark", "--fresh"]).expect(3);
+    assert!(!done.stderr.contains("runs only the others"), "{}", done.stderr);
+    done.warns("The same command runs all of them again");
+}
+
+#[test]
+fn an_edit_of_what_is_not_the_agent_is_said_not_to_run() {
+    let bed = Bed::prepared(json!({}), "");
+    let silent = bed.run(&["benchmark"]).expect(0);
+    assert!(!silent.stderr.contains("without these changes"), "{}", silent.stderr);
+    bed.write("bench.py", "raise SystemExit('edited')\n");
+    bed.write("helper.py", "x = 1\n");
+    let commit = bed.git(&["rev-parse", "--short", "HEAD"]);
+    let done = bed.run(&["benchmark", "--fresh"]).expect(0).says("passed=2 evaluated=6");
+    done.warns(&format!("warning: what runs is commit {commit}")).warns("bench.py: modified, helper.py: new");
+    for i in 0..30 {
+        bed.write(&format!("stray/{i}"), "");
+    }
+    bed.run(&["benchmark"]).expect(0).warns(", and 27 more");
 }

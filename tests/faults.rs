@@ -178,6 +178,113 @@ fn a_trace_that_cannot_be_written_loses_no_trial() {
     bed.run(&["verify"]).expect(0);
 }
 
+/// Runs the binary where no file may grow beyond a size, as on a full disk: small files still fit.
+fn with_small_files(bed: &Bed, words: &[&str]) -> support::Done {
+    let mut limited = std::process::Command::new("sh");
+    // 512 blocks of 512 or 1024 bytes, as the shell has it.
+    limited.args(["-c", r#"trap "" XFSZ; ulimit -f 512; exec "$@""#, "sh", env!("CARGO_BIN_EXE_autoharness")]);
+    let tool = bed.command(&[]);
+    limited.env_clear().envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    support::done(limited.args(words).current_dir(&bed.root).output().unwrap())
+}
+
+#[test]
+fn a_trace_that_was_lost_to_a_full_disk_is_said_and_made_again() {
+    let bed = Bed::prepared(json!({"tasks": tasks()}), "");
+    bed.agent(&["easy", "hard"]);
+    bed.mood(json!({"trace_size": {"odd-10": 2_000_000}}));
+    bed.ran();
+    let done = with_small_files(&bed, &["benchmark"]).expect(3);
+    done.warns("traces/latest/odd-10/trace.json").warns("its trace is lost");
+    let of_it = || bed.events("trial").into_iter().filter(|it| it["task"] == "odd-10" && it["purpose"] == "benchmark");
+    assert_eq!(of_it().map(|trial| trial["trace_lost"].clone()).collect::<Vec<_>>(), [json!(true)]);
+    // The gate needs no trace.
+    bed.mood(json!(null));
+    bed.ran();
+    bed.run(&["gate"]).expect(0);
+    assert!(!bed.ran().contains(&"odd-10 0".to_string()));
+    bed.run(&["benchmark"]).expect(0).warns("1 of them only because the disk refused their traces");
+    assert_eq!(bed.ran().iter().filter(|line| *line == "odd-10 0").count(), 1);
+    assert!(bed.read("workspace/traces/latest/odd-10/trace.json").contains("SECRET-OF-odd-10"));
+    assert_eq!(of_it().filter(|trial| trial["trace_lost"] == true).count(), 1);
+    bed.run(&["benchmark"]).expect(0);
+    assert!(bed.ran().is_empty(), "made again once");
+    bed.run(&["verify"]).expect(0);
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_yet_is_written_by_the_next_command() {
+    let bed = Bed::prepared(json!({"tasks": tasks()}), "");
+    let blocked = bed.root.join("workspace/traces/best/easy-12");
+    std::fs::remove_dir_all(&blocked).unwrap();
+    std::fs::write(&blocked, "in the way").unwrap();
+    bed.run(&["benchmark", "--fresh"]).expect(3).warns("traces/best/easy-12").warns("the trace is kept aside");
+    bed.ran();
+    bed.run(&["benchmark"]).expect(3).warns("traces/best/easy-12");
+    assert!(bed.ran().is_empty(), "nothing is paid for while it is in the way");
+    std::fs::remove_file(&blocked).unwrap();
+    bed.run(&["benchmark"]).expect(0);
+    assert!(bed.ran().is_empty());
+    for place in ["latest", "best"] {
+        assert!(bed.read(&format!("workspace/traces/{place}/easy-12/trace.json")).contains("SECRET-OF-easy-12"));
+    }
+    assert!(!bed.state().join("pending-traces").exists());
+}
+
+#[test]
+fn no_trace_leaves_the_work_space_through_a_link() {
+    let bed = Bed::prepared(json!({"tasks": tasks()}), "");
+    bed.agent(&["easy", "hard"]);
+    bed.ran();
+    let elsewhere = bed.outside().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let count = || std::fs::read_dir(&elsewhere).unwrap().count();
+    for place in ["traces/latest/easy-10", "traces/baseline/odd-10", "traces/latest", "traces/best", "traces"] {
+        let path = bed.root.join("workspace").join(place);
+        let aside = path.with_extension("aside");
+        std::fs::rename(&path, &aside).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        for words in [&["benchmark", "--fresh"][..], &["benchmark"]] {
+            bed.run(words).expect(2).warns(&format!("workspace/{place} is a link")).warns("hint: remove it");
+        }
+        assert!(bed.ran().is_empty() && count() == 0, "{place}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+    }
+    // A link in the place of a file is replaced, not followed.
+    let (kept, path) = (elsewhere.join("kept"), bed.root.join("workspace/traces/latest/easy-10/trace.json"));
+    std::fs::write(&kept, "kept").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&kept, &path).unwrap();
+    bed.run(&["benchmark"]).expect(0);
+    assert_eq!((std::fs::read_to_string(&kept).unwrap().as_str(), count()), ("kept", 1));
+    assert!(path.symlink_metadata().unwrap().is_file());
+}
+
+#[test]
+fn a_link_that_appears_while_trials_run_leads_nowhere() {
+    let (_directory, gate) = Gate::new();
+    gate.let_through(None);
+    let bed = Bed::prepared(json!({"tasks": tasks(), "gate": gate.path()}), "");
+    bed.agent(&["easy", "hard"]);
+    bed.ran();
+    gate.let_through(Some(1));
+    let command = Running::start(bed.command(&["benchmark"]));
+    gate.held("train");
+    let (latest, elsewhere) = (bed.root.join("workspace/traces/latest"), bed.outside().join("elsewhere"));
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::rename(&latest, latest.with_extension("aside")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &latest).unwrap();
+    gate.let_through(Some(2));
+    command.end().expect(2).warns("workspace/traces/latest is a link").warns("the trace is kept aside");
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+    std::fs::remove_file(&latest).unwrap();
+    std::fs::rename(latest.with_extension("aside"), &latest).unwrap();
+    gate.let_through(None);
+    bed.run(&["benchmark"]).expect(0);
+    paid_once(&bed);
+}
+
 /// A small generator with a printed seed: the moments are random, and can be had again.
 struct Dice(u64);
 

@@ -57,6 +57,7 @@ prop_compose! {
             run: "run-1".into(), purpose: Purpose::Benchmark, agent: agent.into(), protocol: PROTOCOL.into(),
             split: train.map(|train| if train { Split::Train } else { Split::Test }), task: task.into(), trial, outcome,
             reward, seconds, tokens_in: tokens, tokens_out: tokens, cost_usd: cost, error: error.map(Into::into), silent,
+            trace_lost: false,
         })
     }
 }

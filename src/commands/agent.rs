@@ -9,7 +9,7 @@ use crate::config::Benchmark;
 use crate::error::{Error, Result};
 use crate::guard::{
     self, BaseTree, Editable, EditableFiles, NotRead, agent_fingerprint,
-    staging::{altered, read_editable_from_disk, read_editable_from_tree},
+    staging::{Link, altered, copy, read_editable_from_disk, read_editable_from_tree, stage_linked},
 };
 use crate::process::signals::Cancel;
 
@@ -21,52 +21,64 @@ const KEPT_COPIES: usize = 4;
 pub struct StagedAgent {
     /// Agent fingerprint.
     pub fingerprint: String,
-    /// The staged copy of the experiment.
+    /// The staged copy of the experiment that the others are made of. Only what runs alone and before any trial may run
+    /// here: listings and checks.
     pub staging: PathBuf,
     /// The agent file in it.
     pub file: PathBuf,
     base: BaseTree,
     editable: Editable,
     files: EditableFiles,
-    /// Provisioned data: where it is, and the link to it in the copy.
-    data: Vec<(PathBuf, PathBuf)>,
+    /// Provisioned data is not committed and may be large: copies get links to it. The gate checks its digest.
+    data: Vec<Link>,
+}
+
+/// A copy for one start of the benchmark, removed with it: whatever runs here, no other start sees anything of it.
+pub struct StagedCopy<'a> {
+    agent: &'a StagedAgent,
+    /// The staged copy of the experiment.
+    pub staging: PathBuf,
+    /// The agent file in it.
+    pub file: PathBuf,
 }
 
 impl StagedAgent {
-    /// Brings the copy back to what was staged: an agent that ran in it may have left files, or changed some.
+    /// Brings the first copy back to what was staged. Nothing may be running in it.
     ///
     /// # Errors
     /// As [`guard::stage`].
     pub fn refresh(&self) -> Result<()> {
-        self.unlink_data()?;
-        guard::stage(&self.base, &self.editable, &self.files, &self.staging)?;
-        // Provisioned data is not committed and may be large: the copy gets links to it. The gate checks its digest.
-        for (from, to) in &self.data {
-            if from.exists() && to.symlink_metadata().is_err() {
-                if let Some(parent) = to.parent() {
-                    fs_err::create_dir_all(parent)?;
-                }
-                fs_err::os::unix::fs::symlink(from, to)?;
-            }
-        }
-        Ok(())
+        stage_linked(&self.base, &self.editable, &self.files, &self.data, &self.staging)
     }
 
-    fn unlink_data(&self) -> Result<()> {
-        for (_, link) in &self.data {
-            if link.is_symlink() {
-                fs_err::remove_file(link)?;
-            }
-        }
-        Ok(())
+    /// A copy of the first one at `staging`, which must not exist.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn copy(&self, staging: PathBuf) -> Result<StagedCopy<'_>> {
+        let file = staging.join(self.file.strip_prefix(&self.staging).unwrap_or(&self.file));
+        // Made first: what is there when the disk fills up is removed again.
+        let made = StagedCopy { agent: self, file, staging };
+        copy(&self.base, &self.editable, &self.files, &self.data, &self.staging, &made.staging)?;
+        Ok(made)
     }
+}
 
-    /// What was changed in the copy since it was staged, one line each.
+impl StagedCopy<'_> {
+    /// What was changed in the copy since it was made, one line each.
     ///
     /// # Errors
     /// When the copy cannot be read.
     pub fn altered(&self) -> Result<Vec<String>> {
-        altered(&self.base, &self.editable, &self.files, &self.staging)
+        let StagedAgent { base, editable, files, .. } = self.agent;
+        altered(base, editable, files, &self.staging)
+    }
+}
+
+impl Drop for StagedCopy<'_> {
+    fn drop(&mut self) {
+        // What stays is removed by the next command, with the scratch directory.
+        let _ = fs_err::remove_dir_all(&self.staging);
     }
 }
 
@@ -212,7 +224,12 @@ fn stage(session: &Session, base: &BaseTree, editable: &Editable, files: &Editab
         base: base.without(&NotRead::new(&session.config.not_read)?),
         editable: editable.clone(),
         files: files.clone(),
-        data: session.config.data.iter().map(|path| (session.paths.root.join(path), staging.join(path))).collect(),
+        data: session
+            .config
+            .data
+            .iter()
+            .map(|path| Link { path: path.into(), to: session.paths.root.join(path) })
+            .collect(),
         staging,
     };
     agent.refresh()?;

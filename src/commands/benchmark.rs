@@ -10,16 +10,20 @@ use super::outcomes;
 use super::session::{Experiment, Need, Session, command_line};
 use crate::cli::{Benchmark, Global};
 use crate::error::{EXIT_OK, Error, Result};
+use crate::guard::{BaseTree, Editable, scan, violations};
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Split, show};
 use crate::process::signals::Cancel;
 use crate::provision;
 use crate::store::event::{Event, Purpose, Revealed};
-use crate::store::traces::{directory_name, latest_agent};
+use crate::store::traces;
 use crate::ui::Ui;
 
 /// Failing tasks shown before the rest is only counted.
 const SHOWN: usize = 20;
+
+/// Edited files named before the rest is only counted.
+const SHOWN_EDITS: usize = 5;
 
 /// Runs the command.
 ///
@@ -42,6 +46,7 @@ pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
     let tasks = select(args, &prepared.split)?;
     provision::require(&provision::quick(&session.config, &session.paths.root, &session.environment))?;
     let base = session.repo.base_tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
+    warn_of_edits(&session, &base);
     let agent = agent::from_disk(&session, &base)?;
     let runner = measure::runner(&session, &base, &cancel).await?;
     if let Some(failure) = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await? {
@@ -75,7 +80,7 @@ pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
     if args.split == Split::Train && report.reused > 0 {
         warn_of_other_traces(&session, &agent.fingerprint, &rewards);
     }
-    print(&session, args, &rewards, &|| {
+    print(&session, args, &agent.fingerprint, &rewards, &|| {
         outcomes::tell(&session, args.split.as_str(), &agent.fingerprint, &trial_protocol, &tasks);
     });
     let score = rewards.score();
@@ -86,18 +91,39 @@ pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
     }
 }
 
+/// Scored is what is committed: an edit of anything but the agent changes nothing of what runs.
+fn warn_of_edits(session: &Session, base: &BaseTree) {
+    let changes = scan(&session.repo, base).and_then(|changes| Ok((changes, Editable::new(&session.config.editable)?)));
+    // What cannot be compared is for the gate to say.
+    let Ok((changes, editable)) = changes else { return };
+    let found = violations(&changes, &editable);
+    if found.is_empty() {
+        return;
+    }
+    let shown: Vec<String> = found.iter().take(SHOWN_EDITS).map(ToString::to_string).collect();
+    let more = found.len().saturating_sub(SHOWN_EDITS);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    session.ui.warn(format!(
+        "what runs is commit {} with your agent file, without these changes: {}{more}",
+        session.repo.short_id(base.commit()).unwrap_or_else(|_| base.commit().to_string()),
+        shown.join(", ")
+    ));
+}
+
 /// Trials that the ledger had already were not run again, so the newest trace of their task may be of a later, rejected
 /// agent.
 fn warn_of_other_traces(session: &Session, agent: &str, rewards: &Rewards) {
     let workspace = session.paths.workspace();
-    let other = |task: &&String| latest_agent(&workspace, task).is_some_and(|found| found != agent);
     let failing = rewards.0.iter().filter(|(_, reward)| !passes(**reward)).map(|(task, _)| task);
-    let count = failing.filter(other).count();
+    let count = failing.filter(|task| traces::place_of(&workspace, task, agent).is_none()).count();
     if count > 0 {
-        session
-            .ui
-            .warn(format!("the traces of {count} failing tasks are of another agent (`agent` in their result.json)"));
-        session.ui.hint("`autoharness benchmark --fresh --task-ids ID` runs a task again and keeps its trace.");
+        session.ui.warn(format!(
+            "the traces of {count} failing tasks are of another agent (`agent` in their result.json), or missing"
+        ));
+        session.ui.hint(
+            "`autoharness benchmark --fresh --task-ids ID` runs a task again: its new trace becomes the latest, and its \
+             new result counts, unless it gives no evidence.",
+        );
     }
 }
 
@@ -132,8 +158,8 @@ fn select(args: &Benchmark, split: &crate::model::split::TaskSplit) -> Result<Ve
     Ok(tasks)
 }
 
-fn print(session: &Session, args: &Benchmark, rewards: &Rewards, tell_outcomes: &dyn Fn()) {
-    let ui = &session.ui;
+fn print(session: &Session, args: &Benchmark, agent: &str, rewards: &Rewards, tell_outcomes: &dyn Fn()) {
+    let (ui, workspace) = (&session.ui, session.paths.workspace());
     let score = rewards.score();
     let per_task = args.split == Split::Train || args.reveal_held_out;
     if per_task {
@@ -144,7 +170,10 @@ fn print(session: &Session, args: &Benchmark, rewards: &Rewards, tell_outcomes: 
         for (task, reward) in failing.iter().take(SHOWN) {
             let reward = reward.map_or_else(|| "no evidence".into(), |reward| format!("{reward:.2}"));
             let trace = match args.split {
-                Split::Train => format!("  workspace/traces/latest/{}", directory_name(task).display()),
+                Split::Train => {
+                    let place = traces::place_of(&workspace, task, agent).unwrap_or_else(|| traces::latest(task));
+                    format!("  workspace/{}", place.display())
+                }
                 Split::Test => String::new(),
             };
             ui.line(format!("failed  {reward}  {}{trace}", show(task)));

@@ -85,6 +85,10 @@ pub async fn run(
         tasks.len() * config.trials as usize
     ));
     let name = format!("domain-{}", std::process::id());
+    let scratch = session.paths.scratch();
+    fs_err::create_dir_all(scratch.join(&name))?;
+    agent.refresh()?;
+    let copy = agent.copy(scratch.join(format!("{name}.staged")))?;
     let request = RunRequest {
         run: name.clone(),
         tasks: tasks.clone(),
@@ -94,13 +98,11 @@ pub async fn run(
         seed: config.seed,
         timeout_s: config.per_task_timeout,
         keep_traces: false,
-        staging: agent.staging.clone(),
-        agent_file: agent.file.clone(),
-        scratch: session.paths.scratch().join(&name),
+        staging: copy.staging.clone(),
+        agent_file: copy.file.clone(),
+        scratch: scratch.join(&name),
         log: session.paths.logs().join(format!("{name}.log")),
     };
-    fs_err::create_dir_all(&request.scratch)?;
-    agent.refresh()?;
     let (sink, mut events) = mpsc::channel(64);
     let mut progress = ui.progress(&domain, tasks.len() * config.trials as usize);
     let mut ended: Vec<(String, Evidence)> = Vec::new();

@@ -4,6 +4,7 @@ pub mod adopt;
 pub mod agent;
 pub mod benchmark;
 pub mod demo;
+mod dispatch;
 pub mod doctor;
 pub mod domain;
 pub mod evaluate;

@@ -10,6 +10,8 @@ pub struct Plan {
     pub groups: BTreeMap<(u32, u32), Vec<String>>,
     /// Trials that the ledger has already.
     pub reused: usize,
+    /// Trials that are needed for nothing but their traces, which were lost.
+    pub untraced: usize,
 }
 
 /// Which trials count as had.
@@ -18,23 +20,32 @@ pub struct Conditions<'a> {
     pub of: Of<'a>,
     /// How many trials a task has.
     pub trials: u32,
-    /// Nothing counts as had.
+    /// Nothing counts as had, except what the `current` run has done.
     pub fresh: bool,
     /// The run under way, when this plans what it has to run again.
     pub current: Option<&'a str>,
+    /// A trial whose trace was lost does not count as had.
+    pub traced: bool,
 }
 
 impl Plan {
     /// What `tasks` still need.
     pub fn new(tasks: &[String], conditions: &Conditions<'_>, known: &Trials) -> Plan {
-        let Conditions { of, trials, fresh, current } = conditions;
+        let Conditions { of, trials, fresh, current, traced } = conditions;
         // Longest first, so that the last trial in flight is a short one; unknown durations count as long.
         let seconds = |task: &str| known.seconds(task).unwrap_or(f64::INFINITY);
         let mut tasks: Vec<(f64, &String)> = tasks.iter().map(|task| (seconds(task), task)).collect();
         tasks.sort_unstable_by(|(a_seconds, a), (b_seconds, b)| b_seconds.total_cmp(a_seconds).then_with(|| a.cmp(b)));
-        let (mut groups, mut reused) = (BTreeMap::<(u32, u32), Vec<String>>::new(), 0);
+        let (mut groups, mut reused, mut untraced) = (BTreeMap::<(u32, u32), Vec<String>>::new(), 0, 0);
         for (_, task) in tasks {
-            let has = |trial| !fresh && known.has_evidence(of, task, trial, *current);
+            let had = |trial| match current {
+                Some(run) if *fresh => known.has_evidence_of(of, task, trial, run),
+                None if *fresh => false,
+                _ => known.has_evidence(of, task, trial, *current),
+            };
+            let lacks_trace = |trial| *traced && known.trace_lost(of, task, trial);
+            let has = |trial| had(trial) && !lacks_trace(trial);
+            untraced += (0..*trials).filter(|trial| had(*trial) && lacks_trace(*trial)).count();
             let mut trial = 0;
             while trial < *trials {
                 if has(trial) {
@@ -49,7 +60,7 @@ impl Plan {
                 groups.entry((first, trial - first)).or_default().push(task.clone());
             }
         }
-        Plan { groups, reused }
+        Plan { groups, reused, untraced }
     }
 
     /// How many trials that are.

@@ -10,6 +10,7 @@ use crate::guard::{Editable, compare_trees, violations};
 use crate::model::gate::{Status, shortened};
 use crate::store::event::{Event, Recorded, Row};
 use crate::store::state::{Receipt, timestamp};
+use crate::store::traces;
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -58,10 +59,14 @@ pub fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
         row: row.clone(),
         commit: head,
         receipt: receipt.seq,
-        agent,
+        agent: agent.clone(),
         protocol: receipt.verdict.protocol.clone(),
     }))?;
     session.finish()?;
+    let train = &session.prepared()?.split.train;
+    if let Err(error) = traces::recorded(&session.paths.workspace(), train, &agent) {
+        ui.warn(format!("workspace/traces/best is not up to date: {error}"));
+    }
     ui.line(format!(
         "recorded: iteration={} val_score={:.4} commit={} evals_passed={} evals_total={}",
         row.iteration, row.val_score, row.commit, row.evals_passed, row.evals_total

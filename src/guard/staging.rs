@@ -2,12 +2,12 @@
 //!
 //! Nothing else of the work tree gets there, so no stray `.pyc` and no ignored file can have made a score.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
 use git2::{ObjectType, Oid};
@@ -17,7 +17,7 @@ use super::base::{BaseTree, Repo, check_name};
 use super::entries::{Entries, Entry, Mode};
 use super::files::{self, show_path};
 use super::policy::Editable;
-use super::scan::{Difference, compare_export, is_outside};
+use super::scan::{Change, Difference, compare_export, is_outside};
 use crate::error::{Context, Error, Result};
 use crate::model::hash::hex;
 
@@ -188,6 +188,15 @@ fn too_large(path: &[u8]) -> Error {
         .hint("move data out of the editable files.")
 }
 
+/// Something that is not committed and that an export holds a link to: provisioned data, which may be large.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Where the link is, relative to the export. What is committed there wins.
+    pub path: PathBuf,
+    /// What it leads to, absolute.
+    pub to: PathBuf,
+}
+
 /// Exports the base commit's files plus `editable` ones to `target`. Editable files that are not in `files` are absent,
 /// even when the base commit has them. A target that already holds exactly this is kept; any other is replaced.
 ///
@@ -196,9 +205,24 @@ fn too_large(path: &[u8]) -> Error {
 /// # Errors
 /// Usage errors for links that lead out of the export; otherwise what the disk or the repository says.
 pub fn stage(base: &BaseTree, editable: &Editable, files: &EditableFiles, target: &Path) -> Result<()> {
+    stage_linked(base, editable, files, &[], target)
+}
+
+/// As [`stage`], with links to what is not committed. A new export is made beside the old one and takes its place when it
+/// is whole; no link is ever taken away before.
+///
+/// # Errors
+/// As [`stage`].
+pub fn stage_linked(
+    base: &BaseTree,
+    editable: &Editable,
+    files: &EditableFiles,
+    links: &[Link],
+    target: &Path,
+) -> Result<()> {
     let wanted = wanted(base, editable, files)?;
     let exists = match fs::symlink_metadata(target) {
-        Ok(metadata) if metadata.is_dir() && compare_export(target, &wanted)?.is_empty() => return Ok(()),
+        Ok(metadata) if metadata.is_dir() && holds(target, &wanted, links)? => return Ok(()),
         Ok(_) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(error.into()),
@@ -207,22 +231,94 @@ pub fn stage(base: &BaseTree, editable: &Editable, files: &EditableFiles, target
     fs::create_dir_all(parent)?;
     let fresh = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent)?;
     let root = fresh.path().join("new");
-    fs::create_dir(&root)?;
-    set_mode(&root, 0o755)?;
-    // Links come last, so that no file is ever written through one.
-    let (links, plain): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, entry)| entry.mode == Mode::Symlink);
-    for (path, entry) in plain.into_iter().chain(links) {
-        let content = |path: &[u8]| match files.get(path) {
-            Some(file) => Ok(file.bytes.clone()),
-            None => base.content(path, entry),
+    export(&wanted, &root, |path, entry, full| {
+        let bytes = match files.get(path) {
+            Some(file) => &file.bytes,
+            None => &base.content(path, entry)?,
         };
-        write_entry(&root, path, entry.mode, content)?;
-    }
+        write_entry(path, entry.mode, full, bytes)
+    })?;
+    add_links(links, None, &root)?;
     if exists {
         fs::rename(target, fresh.path().join("old"))?;
     }
     fs::rename(&root, target)?;
     Ok(())
+}
+
+/// Copies an export that [`stage_linked`] made, and nothing else that may lie in it, to the new directory `target`. The file
+/// system shares the bytes of files where it can (reflinks). Never by hard links: who writes into one copy would write into
+/// all. Symbolic links are hard links: nobody can write into those, and thousands cost next to nothing.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn copy(
+    base: &BaseTree,
+    editable: &Editable,
+    files: &EditableFiles,
+    links: &[Link],
+    source: &Path,
+    target: &Path,
+) -> Result<()> {
+    export(&wanted(base, editable, files)?, target, |path, entry, full| {
+        let original = files::join(source, path);
+        match entry.mode {
+            Mode::File | Mode::Executable => fs::copy(original, full).map(drop).map_err(Into::into),
+            Mode::Symlink => write_entry(path, entry.mode, full, fs::read_link(original)?.as_os_str().as_bytes()),
+            Mode::Submodule => make_directory(full),
+        }
+    })?;
+    add_links(links, Some(source), target)
+}
+
+/// Makes the new directory `root` and in it every entry as `write` does it.
+fn export(wanted: &Entries, root: &Path, mut write: impl FnMut(&[u8], Entry, &Path) -> Result<()>) -> Result<()> {
+    fs::create_dir(root)?;
+    set_mode(root, 0o755)?;
+    let mut made = HashSet::new();
+    // Links come last, so that no file is ever written through one.
+    let (symlinks, plain): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, entry)| entry.mode == Mode::Symlink);
+    for (path, entry) in plain.into_iter().chain(symlinks) {
+        for directory in files::ancestors(path) {
+            if made.insert(directory) {
+                make_directory(&files::join(root, directory))?;
+            }
+        }
+        write(path, entry, &files::join(root, path))?;
+    }
+    Ok(())
+}
+
+/// Adds what is not committed; `source` has these links already.
+fn add_links(links: &[Link], source: Option<&Path>, root: &Path) -> Result<()> {
+    for link in links {
+        let place = root.join(&link.path);
+        if !link.to.exists() || place.symlink_metadata().is_ok() {
+            continue;
+        }
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        // What runs elsewhere may have put another link there: what counts is where it leads.
+        if source.is_some_and(|source| fs::hard_link(source.join(&link.path), &place).is_ok()) {
+            if place.read_link().is_ok_and(|to| to == link.to) {
+                continue;
+            }
+            fs::remove_file(&place)?;
+        }
+        fs::os::unix::fs::symlink(&link.to, place)?;
+    }
+    Ok(())
+}
+
+/// Whether an export holds exactly this.
+fn holds(target: &Path, wanted: &Entries, links: &[Link]) -> Result<bool> {
+    let led = |link: &&Link| target.join(&link.path).read_link().is_ok_and(|to| to == link.to);
+    let linked: HashSet<&[u8]> = links.iter().filter(led).map(|link| link.path.as_os_str().as_bytes()).collect();
+    let ours = |change: &Change| change.difference == Difference::AddedSpecial && linked.contains(&change.path[..]);
+    let changes = compare_export(target, wanted)?;
+    let there = |link: &Link| !link.to.exists() || target.join(&link.path).symlink_metadata().is_ok();
+    Ok(changes.iter().all(ours) && links.iter().all(there))
 }
 
 /// Files of the base commit that no agent may read while it is scored: they may change without the fingerprint changing.
@@ -262,25 +358,20 @@ fn wanted(base: &BaseTree, editable: &Editable, files: &EditableFiles) -> Result
     Ok(Entries::new(list))
 }
 
-fn write_entry(root: &Path, path: &[u8], mode: Mode, content: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<()> {
-    for directory in files::ancestors(path) {
-        make_directory(&files::join(root, directory))?;
-    }
-    let full = files::join(root, path);
+fn write_entry(path: &[u8], mode: Mode, full: &Path, content: &[u8]) -> Result<()> {
     match mode {
-        Mode::Submodule => make_directory(&full),
+        Mode::Submodule => make_directory(full),
         Mode::Symlink => {
-            let target = content(path)?;
-            if !stays_inside(path, &target) {
+            if !stays_inside(path, content) {
                 return Err(Error::usage(format!("the link {} leads out of the experiment", show_path(path)))
                     .hint("commit a copy of what it points to, or a relative link inside the experiment."));
             }
-            fs::os::unix::fs::symlink(OsStr::from_bytes(&target), &full)?;
+            fs::os::unix::fs::symlink(OsStr::from_bytes(content), full)?;
             Ok(())
         }
         Mode::File | Mode::Executable => {
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&full)?;
-            file.write_all(&content(path)?)?;
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).open(full)?;
+            file.write_all(content)?;
             let mode = if mode == Mode::Executable { 0o755 } else { 0o644 };
             file.set_permissions(std::fs::Permissions::from_mode(mode))?;
             Ok(())

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{Context, Result};
 
 /// Prefix of temporary files; [`sweep`] removes those a killed process left.
-const PREFIX: &str = ".autoharness-tmp-";
+pub(super) const PREFIX: &str = ".autoharness-tmp-";
 
 /// Replaces `path` atomically and durably: temporary file in the same directory, fsync, rename, fsync of the directory.
 /// The file is readable by everybody (0644), because views are for other people's scripts.

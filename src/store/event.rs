@@ -191,6 +191,9 @@ pub struct Trial<'a> {
     /// True when it named no tokens although its benchmark always does: silence means that none was used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silent: bool,
+    /// True when the disk refused its trace. The trial counts; `benchmark` runs it again for a trace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trace_lost: bool,
 }
 
 /// `run_finished`.

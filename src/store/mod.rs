@@ -1,6 +1,7 @@
 //! The only writer: ledger, views, traces, lock, scratch directories, atomic replacement.
 
 pub mod atomic;
+mod beneath;
 pub mod event;
 pub mod ledger;
 pub mod lock;

@@ -1,11 +1,13 @@
-//! Traces of train tasks: `traces/latest/<task>/` the newest, `traces/baseline/<task>/` the first ever seen.
+//! Traces of train tasks: `traces/latest/<task>/` the newest, `traces/baseline/<task>/` the first ever seen,
+//! `traces/best/<task>/` the newest of an agent that was recorded (or is the baseline's).
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use walkdir::WalkDir;
 
-use super::atomic;
-use crate::error::{Context, Result};
+use super::beneath::Dir;
+use crate::error::{Context, Kind, Result};
 use crate::model::trial::TrialResult;
 
 /// Longest name of one path component; file systems allow 255 bytes.
@@ -38,84 +40,203 @@ pub fn directory_name(task: &str) -> PathBuf {
     parts.iter().collect()
 }
 
-/// Keeps the trace and the result of one train trial. The first trace of a task becomes its baseline, for ever. Trial 0
-/// gives `trace.json` and `result.json`; further trials of the same task `trace.1.json`, `result.1.json` and so on.
+/// Where traces are, below the work space.
+const LATEST: &str = "traces/latest";
+const BASELINE: &str = "traces/baseline";
+const BEST: &str = "traces/best";
+
+/// Keeps the trace and the result of one train trial. The first trace of a task becomes its baseline, for ever; that of a
+/// `committed` agent is kept while others come and go. Trial 0 gives `trace.json` and `result.json`; further trials of the
+/// same task `trace.1.json`, `result.1.json` and so on.
 ///
 /// # Errors
-/// Infrastructure when the disk refuses.
-pub fn keep(workspace: &Path, agent: &str, result: &TrialResult) -> Result<()> {
+/// Usage when a link is in the way; infrastructure when the disk refuses.
+pub fn keep(workspace: &Path, agent: &str, committed: bool, result: &TrialResult) -> Result<()> {
+    let files = Files::of(agent, result)?;
     let name = directory_name(&result.task);
-    let latest = workspace.join("traces/latest").join(&name);
-    write(&latest, agent, result)?;
-    let baseline = workspace.join("traces/baseline").join(&name);
-    if !baseline.join(file_name("result", result.trial)).exists() {
-        write(&baseline, agent, result)?;
+    for place in places(committed) {
+        files.put(workspace, place, &name)?;
     }
     Ok(())
 }
 
-/// Writes `trace.json` and `result.json` into `directory`.
+fn places(committed: bool) -> impl Iterator<Item = &'static str> {
+    [LATEST, BASELINE].into_iter().chain(committed.then_some(BEST))
+}
+
+/// The two files of a trial.
+struct Files {
+    trial: u32,
+    trace: Option<Vec<u8>>,
+    result: Vec<u8>,
+}
+
+impl Files {
+    fn of(agent: &str, result: &TrialResult) -> Result<Files> {
+        let summary = json!({
+            "task": result.task,
+            "trial": result.trial,
+            "agent": agent,
+            "outcome": result.outcome,
+            "reward": result.reward,
+            "seconds": result.seconds,
+            "tokens_in": result.tokens_in,
+            "tokens_out": result.tokens_out,
+            "cost_usd": result.cost_usd,
+            "error": result.error,
+            "detail": result.detail,
+        });
+        let bytes = serde_json::to_vec_pretty(&summary);
+        Ok(Files {
+            trial: result.trial,
+            trace: result.trace.as_ref().map(|trace| trace.get().into()),
+            result: bytes.infra(|| format!("cannot write the result of {}", result.task))?,
+        })
+    }
+
+    /// The files of a trial number in a directory, when they are there.
+    fn read(directory: &Dir, trial: u32) -> Result<Option<Files>> {
+        let Some(result) = directory.read(&file_name("result", trial))? else { return Ok(None) };
+        Ok(Some(Files { trial, trace: directory.read(&file_name("trace", trial))?, result }))
+    }
+
+    /// The files of every trial in a directory.
+    fn all(directory: &Dir) -> Result<Vec<Files>> {
+        let trial = |name: String| match name.strip_prefix("result.")?.strip_suffix("json")? {
+            "" => Some(0),
+            number => number.strip_suffix('.')?.parse().ok(),
+        };
+        let trials: Vec<u32> = directory.names()?.into_iter().filter_map(trial).collect();
+        trials.into_iter().filter_map(|trial| Files::read(directory, trial).transpose()).collect()
+    }
+
+    /// Whose trial it was.
+    fn agent(&self) -> Option<String> {
+        let result: Value = serde_json::from_slice(&self.result).ok()?;
+        result["agent"].as_str().map(str::to_string)
+    }
+
+    /// Writes them into a place for traces, unless the baseline is there already.
+    fn put(&self, workspace: &Path, place: &str, name: &Path) -> Result<()> {
+        let directory = Dir::make(workspace)?.make_below(Path::new(place))?.make_below(name)?;
+        if place == BASELINE && directory.has(&file_name("result", self.trial)) {
+            return Ok(());
+        }
+        self.write(&directory)
+    }
+
+    fn write(&self, directory: &Dir) -> Result<()> {
+        let trace = file_name("trace", self.trial);
+        match &self.trace {
+            Some(content) => directory.replace(&trace, content)?,
+            // An older trial's trace beside the new result would lie.
+            None => directory.remove(&trace)?,
+        }
+        directory.replace(&file_name("result", self.trial), &self.result)
+    }
+}
+
+/// Writes `trace.json` and `result.json` into a directory that nobody else writes in.
 ///
 /// # Errors
 /// Infrastructure when the disk refuses.
 pub fn write(directory: &Path, agent: &str, result: &TrialResult) -> Result<()> {
-    let trace = directory.join(file_name("trace", result.trial));
-    match &result.trace {
-        Some(content) => atomic::replace_unsynced(&trace, content.get().as_bytes())?,
-        // An older trial's trace beside the new result would lie.
-        None if trace.exists() => fs_err::remove_file(&trace)?,
-        None => {}
-    }
-    let summary = json!({
-        "task": result.task,
-        "trial": result.trial,
-        "agent": agent,
-        "outcome": result.outcome,
-        "reward": result.reward,
-        "seconds": result.seconds,
-        "tokens_in": result.tokens_in,
-        "tokens_out": result.tokens_out,
-        "cost_usd": result.cost_usd,
-        "error": result.error,
-        "detail": result.detail,
-    });
-    let bytes = serde_json::to_vec_pretty(&summary).infra(|| format!("cannot write the result of {}", result.task))?;
-    atomic::replace_unsynced(&directory.join(file_name("result", result.trial)), &bytes)
+    Files::of(agent, result)?.write(&Dir::make(directory)?)
 }
 
 fn file_name(stem: &str, trial: u32) -> String {
     if trial == 0 { format!("{stem}.json") } else { format!("{stem}.{trial}.json") }
 }
 
-/// The fingerprint of the agent that the newest kept result of a task is about; `None` when there is none.
-pub fn latest_agent(workspace: &Path, task: &str) -> Option<String> {
-    let path = workspace.join("traces/latest").join(directory_name(task)).join(file_name("result", 0));
-    let result: serde_json::Value =
-        serde_json::from_slice(&crate::files::read(&path, crate::files::LARGEST).ok()?).ok()?;
-    result["agent"].as_str().map(str::to_string)
+/// Where the newest trace of a task is that is of this agent, relative to the work space; `None` when there is none.
+pub fn place_of(workspace: &Path, task: &str, agent: &str) -> Option<PathBuf> {
+    let name = directory_name(task);
+    [LATEST, BEST].into_iter().map(|place| Path::new(place).join(&name)).find(|path| {
+        let directory = Dir::open(workspace).and_then(|workspace| workspace.below(path));
+        let files = directory.ok().flatten().and_then(|directory| Files::read(&directory, 0).ok().flatten());
+        files.and_then(|files| files.agent()).is_some_and(|found| found == agent)
+    })
+}
+
+/// Where the newest trace of a task is, whoever it is of.
+pub fn latest(task: &str) -> PathBuf {
+    Path::new(LATEST).join(directory_name(task))
+}
+
+/// Makes sure that no link leads traces of these tasks elsewhere. Whoever puts one there later is found out when a trace is
+/// written; this is to happen before trials are paid for.
+///
+/// # Errors
+/// Usage, naming the link.
+pub fn refuse_links<'t>(workspace: &Path, tasks: impl Iterator<Item = &'t String>) -> Result<()> {
+    let names: Vec<PathBuf> = tasks.map(|task| directory_name(task)).collect();
+    for place in [LATEST, BASELINE, BEST] {
+        if !workspace.exists() || Dir::open(workspace)?.below(Path::new(place))?.is_none() {
+            continue;
+        }
+        for name in &names {
+            // What else is in the way shows when it is written to.
+            match Dir::open(workspace)?.below(&Path::new(place).join(name)) {
+                Err(error) if error.kind() == Kind::Usage => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Moves privately kept traces of `tasks` into the work space: the baseline of a benchmark whose split was drawn after it.
 ///
 /// # Errors
-/// Infrastructure when the disk refuses.
+/// As [`keep`].
 pub fn publish(private: &Path, workspace: &Path, tasks: &[String]) -> Result<()> {
-    for task in tasks {
-        let name = directory_name(task);
-        let from = private.join(&name);
-        if !from.is_dir() {
-            continue;
+    tasks.iter().try_for_each(|task| copy(private, &directory_name(task), workspace, |_| true))
+}
+
+/// Writes traces into the work space that it did not take when their trials ended. `committed`: the agent recorded last.
+///
+/// # Errors
+/// As [`keep`]; what could not be written stays where it is.
+pub fn publish_pending(pending: &Path, workspace: &Path, committed: Option<&str>) -> Result<()> {
+    if !pending.exists() {
+        return Ok(());
+    }
+    let directories: Vec<PathBuf> = WalkDir::new(pending)
+        .min_depth(1)
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_dir())
+        .filter_map(|entry| entry.path().strip_prefix(pending).map(Path::to_path_buf).ok())
+        .collect();
+    for name in directories {
+        copy(pending, &name, workspace, |agent| Some(agent) == committed)?;
+    }
+    fs_err::remove_dir_all(pending).map_err(Into::into)
+}
+
+/// Copies a task's trials into the work space; into `best`, too, those of an agent that is `committed`.
+fn copy(from: &Path, name: &Path, workspace: &Path, committed: impl Fn(&str) -> bool) -> Result<()> {
+    let Some(directory) = Dir::make(from)?.below(name)? else { return Ok(()) };
+    for files in Files::all(&directory)? {
+        let committed = files.agent().is_some_and(|agent| committed(&agent));
+        for place in places(committed) {
+            files.put(workspace, place, name)?;
         }
-        for place in ["traces/latest", "traces/baseline"] {
-            let to = workspace.join(place).join(&name);
-            fs_err::create_dir_all(&to)?;
-            for entry in fs_err::read_dir(&from)? {
-                let entry = entry?;
-                let target = to.join(entry.file_name());
-                if entry.file_type()?.is_file() && !(place.ends_with("baseline") && target.exists()) {
-                    // A torn baseline would stay for ever.
-                    atomic::replace_unsynced(&target, &fs_err::read(entry.path())?)?;
-                }
+    }
+    Ok(())
+}
+
+/// An agent was recorded: its traces become those of the committed agent. A task that it was not run on keeps the trace of
+/// the agent before it.
+///
+/// # Errors
+/// As [`keep`].
+pub fn recorded(workspace: &Path, tasks: &[String], agent: &str) -> Result<()> {
+    for task in tasks {
+        let Some(directory) = Dir::make(workspace)?.below(&latest(task))? else { continue };
+        for files in Files::all(&directory)? {
+            if files.agent().as_deref() == Some(agent) {
+                files.put(workspace, BEST, &directory_name(task))?;
             }
         }
     }

@@ -22,6 +22,9 @@ struct Stored {
     /// Its run ended and was judged as a whole. Until then nobody knows whether any model was there at all: the run may
     /// have been killed.
     settled: bool,
+    /// Whether it takes the place of earlier ones (train), or counts beside them.
+    replaces: bool,
+    trace_lost: bool,
 }
 
 /// What a trial said about its model's work.
@@ -53,8 +56,8 @@ pub struct Of<'a> {
 
 /// Every trial of the ledger.
 ///
-/// A trial run again (`--fresh`) replaces the earlier one on train. On the hold-out both count: a coin tossed until it
-/// shows heads must not pass for a coin that always does.
+/// A trial run again (`--fresh`) replaces the earlier one on train once it gave evidence. On the hold-out both count: a coin
+/// tossed until it shows heads must not pass for a coin that always does.
 #[derive(Debug, Default)]
 pub struct Trials {
     /// Places in `sets`, by agent and trial protocol.
@@ -119,15 +122,19 @@ impl Trials {
             _ => Tokens::Some,
         };
         let evidence = Evidence { outcome: trial.outcome, reward: trial.reward };
-        let stored = Stored { evidence, run, tokens, settled: false };
+        let replaces = trial.split != Some(Split::Test);
+        let stored = Stored { evidence, run, tokens, settled: false, replaces, trace_lost: trial.trace_lost };
         self.errors.note(place, trial);
         let index = trial.trial as usize;
         let put = |numbers: &mut Vec<Vec<Stored>>| {
             if numbers.len() <= index {
                 numbers.resize_with(index + 1, Vec::new);
             }
-            if trial.split != Some(Split::Test) {
-                numbers[index].clear();
+            if replaces {
+                // Of no use any more. What gave evidence stays: this trial may turn out to have given none.
+                let ungraded =
+                    |stored: &Stored| matches!(stored.evidence.outcome, Outcome::InfraError | Outcome::VerifierError);
+                numbers[index].retain(|earlier| !ungraded(earlier));
             }
             // Mostly there is no second one, and in a long ledger room for more adds up.
             numbers[index].reserve_exact(1);
@@ -190,7 +197,12 @@ impl Trials {
     /// `reports_tokens`: the benchmark always says how many tokens were used, so silence means none.
     pub fn is_void(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
         let Some(known) = self.of(agent, protocol) else { return false };
-        let stored = tasks.iter().filter_map(|task| known.tasks.get(task)).flatten().flatten();
+        let newest = |stored: &'_ Vec<Stored>| match stored.last() {
+            Some(last) if last.replaces => stored.len() - 1,
+            _ => 0,
+        };
+        let stored = tasks.iter().filter_map(|task| known.tasks.get(task)).flatten();
+        let stored = stored.flat_map(|stored| &stored[newest(stored)..]);
         // A crash before the first model call is the agent's own doing, and evidence.
         let graded = stored.filter(|stored| {
             let ungraded =
@@ -226,20 +238,8 @@ impl Trials {
 
     /// The evidence of a task's first `trials` trials, in order; numbers never run are skipped.
     pub fn evidence(&self, agent: &str, protocol: &str, task: &str, trials: u32) -> impl Iterator<Item = Evidence> {
-        self.numbers(agent, protocol, task, trials).flatten()
-    }
-
-    /// The same by trial number.
-    fn numbers(
-        &self,
-        agent: &str,
-        protocol: &str,
-        task: &str,
-        trials: u32,
-    ) -> impl Iterator<Item = impl Iterator<Item = Evidence>> {
         let numbers = self.of(agent, protocol).and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
-        let numbers = numbers.iter().take(trials as usize);
-        numbers.map(|number| number.iter().filter(|stored| stored.counts()).map(|stored| stored.evidence))
+        numbers.iter().take(trials as usize).flatten().filter(|stored| stored.counts()).map(|stored| stored.evidence)
     }
 
     /// How the trials behind the rewards of these tasks ended. A trial that was run again until it gave evidence counts once,
@@ -252,9 +252,10 @@ impl Trials {
         for task in tasks {
             let numbers = self.sets[place].tasks.get(task).map_or(&[][..], Vec::as_slice);
             for (number, stored) in (0..trials).zip(numbers) {
-                let ended = || stored.iter().filter(|stored| stored.counts()).map(|stored| stored.evidence.outcome);
+                // A timeout is an outcome whether it counts or not.
+                let ended = || standing(stored, TimeoutPolicy::Agent).map(|stored| stored.evidence.outcome);
                 let evidence: Vec<Outcome> = ended().filter(|outcome| !outcome.is_no_evidence()).collect();
-                let last = ended().next_back().filter(|_| evidence.is_empty());
+                let last = ended().last().filter(|_| evidence.is_empty());
                 for outcome in evidence.into_iter().chain(last) {
                     outcomes.add(outcome, self.errors.of(place, task, number));
                 }
@@ -277,6 +278,28 @@ impl Trials {
         })
     }
 
+    /// Whether the `run` itself had evidence of this trial.
+    pub fn has_evidence_of(&self, of: &Of<'_>, task: &str, trial: u32, run: &str) -> bool {
+        let Some(run) = self.runs.get(run) else { return false };
+        self.stored(of, task, trial)
+            .iter()
+            .any(|stored| stored.run == *run && stored.evidence.value(of.policy).is_some())
+    }
+
+    /// Whether the trace of this trial, as it counts on train, was lost.
+    pub fn trace_lost(&self, of: &Of<'_>, task: &str, trial: u32) -> bool {
+        standing(self.stored(of, task, trial), of.policy)
+            .next()
+            .is_some_and(|stored| stored.replaces && stored.trace_lost)
+    }
+
+    fn stored(&self, of: &Of<'_>, task: &str, trial: u32) -> &[Stored] {
+        self.of(of.agent, of.protocol)
+            .and_then(|known| known.tasks.get(task))
+            .and_then(|numbers| numbers.get(trial as usize))
+            .map_or(&[][..], Vec::as_slice)
+    }
+
     /// Rewards of `tasks` as this agent has earned them so far; tasks without enough evidence map to `None`.
     pub fn rewards<'t>(
         &self,
@@ -286,7 +309,12 @@ impl Trials {
         trials: u32,
         policy: TimeoutPolicy,
     ) -> Rewards {
-        let reward = |task: &String| task_reward(self.evidence(agent, protocol, task, trials), trials, policy);
+        let known = self.of(agent, protocol);
+        let reward = |task: &String| {
+            let numbers = known.and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
+            let standing = numbers.iter().take(trials as usize).flat_map(|stored| standing(stored, policy));
+            task_reward(standing.map(|stored| stored.evidence), trials, policy)
+        };
         Rewards(tasks.into_iter().map(|task| (task.clone(), reward(task))).collect::<BTreeMap<_, _>>())
     }
 
@@ -299,7 +327,13 @@ impl Trials {
         trials: u32,
         policy: TimeoutPolicy,
     ) -> Rewards {
-        let least = |task: &String| least_reward(self.numbers(agent, protocol, task, trials), trials, policy);
+        let known = self.of(agent, protocol);
+        let least = |task: &String| {
+            let numbers = known.and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
+            let numbers = numbers.iter().take(trials as usize);
+            let standing = numbers.map(|stored| standing(stored, policy).map(|stored| stored.evidence));
+            least_reward(standing, trials, policy)
+        };
         Rewards(tasks.into_iter().filter_map(|task| Some((task.clone(), Some(least(task)?)))).collect())
     }
 
@@ -318,6 +352,13 @@ fn all_tokenless<'s>(trials: impl Iterator<Item = &'s Stored>, reports_tokens: b
             Tokens::Zero => true,
             Tokens::Some => false,
         })
+}
+
+/// Which of the trials of one number count: all of them, or on train the newest that gave evidence.
+fn standing(stored: &[Stored], policy: TimeoutPolicy) -> impl Iterator<Item = &Stored> {
+    let newest = stored.iter().rposition(|stored| stored.counts() && stored.evidence.value(policy).is_some());
+    let from = newest.filter(|newest| stored[*newest].replaces).unwrap_or(0);
+    stored[from..].iter().filter(|stored| stored.counts())
 }
 
 #[cfg(test)]
@@ -346,6 +387,7 @@ mod tests {
             cost_usd: None,
             error: None,
             silent: false,
+            trace_lost: false,
         }
     }
 
@@ -365,6 +407,53 @@ mod tests {
             trials.insert(&trial("r2", split, Outcome::Passed, None));
             assert_eq!(reward(&trials), Some(expected));
         }
+    }
+
+    #[test]
+    fn only_evidence_replaces_evidence() {
+        let tasks = ["t".to_string()];
+        let after = |outcome, tokens, void| {
+            let mut trials = Trials::default();
+            trials.insert(&trial("r1", Split::Train, Outcome::Passed, Some(9)));
+            trials.run_finished("a", "p", "r1", &tasks, false);
+            trials.insert(&trial("r2", Split::Train, outcome, tokens));
+            let while_it_runs = reward(&trials);
+            trials.run_finished("a", "p", "r2", &tasks, void);
+            (while_it_runs, reward(&trials))
+        };
+        assert_eq!(after(Outcome::InfraError, None, false), (Some(1.0), Some(1.0)));
+        assert_eq!(after(Outcome::VerifierError, None, false), (Some(1.0), Some(1.0)));
+        assert_eq!(after(Outcome::Failed, Some(0), true), (Some(1.0), Some(1.0)), "no model was there");
+        assert_eq!(after(Outcome::Failed, Some(7), true), (Some(0.0), Some(1.0)), "nothing of the run is believed");
+        assert_eq!(after(Outcome::Failed, Some(7), false), (Some(0.0), Some(0.0)));
+        assert_eq!(after(Outcome::AgentError, None, false), (Some(0.0), Some(0.0)));
+        let mut trials = Trials::default();
+        trials.insert(&trial("r1", Split::Train, Outcome::Passed, Some(9)));
+        trials.insert(&trial("r2", Split::Train, Outcome::AgentTimeout, None));
+        let under = |policy| trials.rewards("a", "p", &tasks, 1, policy).0["t"];
+        assert_eq!((under(TimeoutPolicy::Agent), under(TimeoutPolicy::Infra)), (Some(0.0), Some(1.0)));
+    }
+
+    #[test]
+    fn a_run_knows_its_own_evidence_from_that_of_others() {
+        let mut trials = Trials::default();
+        trials.insert(&trial("r1", Split::Train, Outcome::Passed, Some(9)));
+        trials.insert(&trial("r2", Split::Train, Outcome::InfraError, None));
+        let of = of(TimeoutPolicy::Agent);
+        assert!(trials.has_evidence_of(&of, "t", 0, "r1") && !trials.has_evidence_of(&of, "t", 0, "r2"));
+        assert!(trials.has_evidence(&of, "t", 0, Some("r2")) && !trials.has_evidence_of(&of, "t", 0, "r3"));
+    }
+
+    #[test]
+    fn a_lost_trace_is_known_until_a_trial_brings_one() {
+        let mut trials = Trials::default();
+        let of = of(TimeoutPolicy::Agent);
+        trials.insert(&Trial { trace_lost: true, ..trial("r1", Split::Train, Outcome::Failed, Some(9)) });
+        assert!(trials.trace_lost(&of, "t", 0) && trials.has_evidence(&of, "t", 0, None));
+        trials.insert(&trial("r2", Split::Train, Outcome::InfraError, None));
+        assert!(trials.trace_lost(&of, "t", 0));
+        trials.insert(&trial("r3", Split::Train, Outcome::Failed, Some(9)));
+        assert!(!trials.trace_lost(&of, "t", 0));
     }
 
     #[test]

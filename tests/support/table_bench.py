@@ -13,7 +13,14 @@ The agent file says `SKILLS = {...}`: a task `name-3` passes when `name` is in i
   exit: exit status after the last trial; die_after: stop with status 9 after that many trials
   say: {task id: raw line} printed before that task's trial ends
   tokens: tokens_in of every trial
+  trace_size: {task id: bytes that its trace has more}
   meet: wait until that many runs are under way at the same time; status 7 when they never are
+  reads: path in the working directory (a file, or a directory with `count` files) that every trial must find whole, else
+    `agent_error`; `leaves`: file that a run writes there, and must not
+    find when it begins, and one in its scratch directory, which has to stay
+  spoils: {split: file of the working directory that a run of that split overwrites}
+  stumble: tasks that end with infra_error the first time they are asked for
+  until: {split: n}: before its first trial, a run of that split looks at `reads` again and again until n runs were asked for
   mood: file whose JSON object replaces options of the same name, and is no part of the protocol; with "once" the first
         run takes it away
 """
@@ -44,6 +51,7 @@ def main():
         exec(compile(file.read(), "agent.py", "exec"), scope)  # The agent of a test is the test's own.
     if options.get("linger") == request["split"]:
         signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), os._exit(0)))
+    spoilt = begin(options, request["split"])
     done = 0
     fault = options.get("fault")
     if fault == "garbage":
@@ -55,6 +63,12 @@ def main():
             if options.get("log"):
                 with open(options["log"], "a", encoding="utf-8") as log:
                     log.write(f"{task} {trial}\n")
+            spoilt = spoilt or look(options)
+            if spoilt:
+                options.setdefault("misbehave", {})[task] = "agent_error"
+                sys.stderr.write(f"{spoilt}\n")
+            elif task in options.get("stumble", []) and len(asked(options, task)) == 1:
+                options = {**options, "misbehave": {**options.get("misbehave", {}), task: "infra_error"}}
             run(options, scope, task, trial)
             done += 1
             if done == options.get("die_after"):
@@ -64,6 +78,52 @@ def main():
     if fault:
         wait(options, "end", done)
     return options.get("exit", 0)
+
+
+def begin(options, split):
+    """Why the working directory is not as it should be."""
+    left = options.get("leaves")
+    if left and os.path.exists(left):
+        return f"{left} was left by an earlier run"
+    if left:
+        with open(left, "w", encoding="utf-8") as file:
+            file.write("left")
+        with open(scratch(), "w", encoding="utf-8") as file:
+            file.write("left")
+    if split in options.get("spoils", {}):
+        with open(options["spoils"][split], "w", encoding="utf-8") as file:
+            file.write("spoilt")
+    spoilt, wanted, end = None, options.get("until", {}).get(split, 0), time.monotonic() + 30
+    while len(asked(options)) < wanted and not spoilt:
+        spoilt = look(options) or (time.monotonic() > end and "waited in vain")
+    return spoilt
+
+
+def look(options):
+    """What is wrong with the path that has to be there."""
+    path = options.get("reads")
+    try:
+        if options.get("leaves"):
+            os.stat(scratch())
+        if path and os.path.isdir(path) and len(os.listdir(path)) != options["count"]:
+            return f"{path} is not whole"
+        if path and not os.path.isdir(path):
+            with open(path, encoding="utf-8"):
+                pass
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def scratch():
+    return os.path.join(os.environ["AUTOHARNESS_SCRATCH"], "left")
+
+
+def asked(options, task=None):
+    """The requests so far, or those for one task."""
+    with open(options["log"] + ".requests", encoding="utf-8") as file:
+        requests = [json.loads(line) for line in file if line.endswith("\n")]
+    return [request for request in requests if task is None or task in request["tasks"]]
 
 
 def misbehave(fault):
@@ -143,6 +203,8 @@ def run(options, scope, task, trial):
     if line is not None:
         print(line, flush=True)
     trace = {"messages": [{"role": "user", "content": f"do {task}"}], "marker": f"SECRET-OF-{task}"}
+    if task in options.get("trace_size", {}):
+        trace["filler"] = "x" * options["trace_size"][task]
     say(event="trial", task=task, trial=trial, reward=reward, seconds=0.01, trace=trace, detail={"task": task}, **extra)
 
 

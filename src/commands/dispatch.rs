@@ -1,0 +1,373 @@
+//! The one loop of a measurement. It alone stages copies, appends to the ledger and stops what runs; a run of the benchmark
+//! only sends it events.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+
+use super::agent::StagedCopy;
+use super::evaluate::{Measurement, Step, StepReport};
+use super::plan::Plan;
+use super::session::Session;
+use crate::benchmark::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
+use crate::error::{Error, Result};
+use crate::model::score::Evidence;
+use crate::model::trial::{Outcome, Split, TrialResult};
+use crate::process::signals::{Cancel, Trigger};
+use crate::store::event::{Event, Purpose, Trial};
+use crate::store::traces;
+use crate::ui::Progress;
+
+/// Trials to be run by one start of the benchmark: the number of the first, how many of each task, the tasks.
+type Group = (u32, u32, Vec<String>);
+
+/// A step on its way through its starts.
+struct Run<'a> {
+    step: &'a Step,
+    name: &'a str,
+    concurrency: u32,
+    attempt: u32,
+    /// What this attempt has not started yet, and how many starts it had.
+    waiting: VecDeque<Group>,
+    starts: usize,
+    /// The start under way.
+    current: Option<Start<'a>>,
+    over: bool,
+    report: StepReport,
+}
+
+/// One start of the benchmark, from its staging to its end.
+struct Start<'a> {
+    copy: StagedCopy<'a>,
+    scratch: PathBuf,
+    /// What the benchmark calls trial 0.
+    first: u32,
+    /// Tasks and the benchmark's numbers of trials that have not ended.
+    missing: BTreeSet<(String, u32)>,
+    total: usize,
+    /// Why not all that it sent could be kept.
+    failure: Option<Error>,
+}
+
+/// What a start says to the loop.
+enum Said {
+    Event(RunEvent),
+    /// The last thing it says: every process of it is gone.
+    Ended(Result<RunReport>),
+}
+
+/// Has the benchmark run what it is asked for, passing on what it says.
+async fn conduct(
+    runner: &dyn BenchmarkRunner,
+    number: usize,
+    request: RunRequest,
+    cancel: &Cancel,
+    out: mpsc::Sender<(usize, Said)>,
+) {
+    let (sink, mut events) = mpsc::channel(64);
+    let pass_on = async {
+        while let Some(event) = events.recv().await {
+            // The loop listens until every start has ended.
+            let _ = out.send((number, Said::Event(event))).await;
+        }
+    };
+    let (ended, ()) = tokio::join!(runner.run(&request, sink, cancel), pass_on);
+    let _ = out.send((number, Said::Ended(ended))).await;
+}
+
+/// Owns a measurement from its first start to the end of its last.
+pub(super) struct Dispatcher<'a> {
+    session: &'a mut Session,
+    measurement: &'a Measurement<'a>,
+    progress: Progress,
+    /// Stops whatever runs, as a signal does.
+    stop: Trigger,
+    cancel: Cancel,
+    runs: Vec<Run<'a>>,
+    /// Whether the steps run at the same time.
+    together: bool,
+    failure: Option<Error>,
+}
+
+impl<'a> Dispatcher<'a> {
+    /// `shares`: how many trials of each step may be in flight; none of a step with work means one step after the other.
+    pub(super) fn new(
+        session: &'a mut Session,
+        measurement: &'a Measurement<'a>,
+        what: &str,
+        steps: &'a [Step],
+        names: &'a [String],
+        plans: Vec<Plan>,
+        shares: &[u32],
+    ) -> Dispatcher<'a> {
+        let together = plans.iter().zip(shares).all(|(plan, share)| *share > 0 || plan.count() == 0);
+        let progress = session.ui.progress(what, plans.iter().map(Plan::count).sum());
+        let runs =
+            steps.iter().zip(names).zip(plans.into_iter().zip(shares)).map(|((step, name), (plan, share))| Run {
+                step,
+                name,
+                concurrency: if together { *share } else { measurement.concurrency }.max(1),
+                attempt: 0,
+                report: StepReport { reused: plan.reused, ..StepReport::default() },
+                waiting: groups(plan),
+                starts: 0,
+                current: None,
+                over: false,
+            });
+        let (stop, cancel) = measurement.cancel.linked();
+        Dispatcher { runs: runs.collect(), session, measurement, progress, stop, cancel, together, failure: None }
+    }
+
+    /// Runs everything. When something fails, the rest is stopped and waited for: then its processes are gone and its
+    /// finished trials kept.
+    pub(super) async fn run(mut self) -> Result<Vec<StepReport>> {
+        let (out, mut inbox) = mpsc::channel(64);
+        let (runner, cancel) = (self.measurement.runner, self.cancel.clone());
+        let mut running = FuturesUnordered::new();
+        loop {
+            for (number, request) in self.starts() {
+                running.push(conduct(runner, number, request, &cancel, out.clone()));
+            }
+            if self.runs.iter().all(|run| run.over) {
+                break;
+            }
+            tokio::select! {
+                Some((number, said)) = inbox.recv() => self.hear(number, said),
+                // Its end is in the inbox.
+                Some(()) = running.next() => {}
+            }
+        }
+        match self.failure {
+            Some(error) => Err(error),
+            None => Ok(self.runs.into_iter().map(|run| run.report).collect()),
+        }
+    }
+
+    /// What can be started now.
+    fn starts(&mut self) -> Vec<(usize, RunRequest)> {
+        let mut list = Vec::new();
+        for number in 0..self.runs.len() {
+            if !self.runs[number].over && self.runs[number].current.is_none() {
+                match self.next_start(number) {
+                    Ok(request) => list.extend(request.map(|request| (number, request))),
+                    Err(error) => self.fail(number, error),
+                }
+            }
+            if !self.together && !self.runs[number].over {
+                break;
+            }
+        }
+        list
+    }
+
+    /// Ends a step and stops the others.
+    fn fail(&mut self, number: usize, error: Error) {
+        self.stop.fire(15);
+        error.keep_in(&mut self.failure);
+        self.runs[number].over = true;
+    }
+
+    /// The next start of a step; `None` when it is over.
+    fn next_start(&mut self, number: usize) -> Result<Option<RunRequest>> {
+        loop {
+            if let Some(group) = self.runs[number].waiting.pop_front() {
+                self.cancel.check()?;
+                return self.start(number, group).map(Some);
+            }
+            let (session, run) = (&*self.session, &mut self.runs[number]);
+            let (tasks, trials) = (&run.step.tasks, &session.state.trials);
+            let again = (run.attempt < session.config.infra_retries)
+                .then(|| Plan::new(tasks, &self.measurement.conditions(session, run.step, Some(run.name)), trials))
+                .filter(|plan| plan.count() > 0);
+            let Some(plan) = again else {
+                let (agent, protocol) = (&self.measurement.agent.fingerprint, self.measurement.trial_protocol);
+                run.report.void = trials.is_void(agent, protocol, tasks, self.measurement.runner.reports_tokens());
+                run.over = true;
+                return Ok(None);
+            };
+            (run.attempt, run.starts) = (run.attempt + 1, 0);
+            let (count, purpose) = (plan.count(), run.step.purpose.as_str());
+            self.progress.suspend(|| {
+                session.ui.status(format!("{purpose}: {count} trials gave no evidence, running them again"));
+            });
+            self.progress.extend(count);
+            run.waiting = groups(plan);
+        }
+    }
+
+    /// Stages a copy for these trials.
+    fn start(&mut self, number: usize, (first, trials, tasks): Group) -> Result<RunRequest> {
+        let (Session { paths, config, .. }, run) = (&*self.session, &mut self.runs[number]);
+        let id = format!("{}-{}-{}", run.name, run.attempt, run.starts);
+        run.starts += 1;
+        let scratch = paths.scratch().join(&id);
+        fs_err::create_dir_all(&scratch)?;
+        fs_err::create_dir_all(paths.logs())?;
+        let copy = self.measurement.agent.copy(paths.scratch().join(format!("{id}.staged")))?;
+        let request = RunRequest {
+            // What is logged may quote tasks of the hold-out; then it goes with the scratch directory, even after a kill.
+            log: match run.step.split {
+                Some(Split::Train) => paths.logs().join(format!("{id}.log")),
+                _ => scratch.join("program.log"),
+            },
+            run: id,
+            trials,
+            split: run.step.split,
+            concurrency: run.concurrency,
+            seed: config.seed + u64::from(first),
+            timeout_s: config.per_task_timeout,
+            // Before the split is drawn nobody knows what is hold-out: traces are kept privately then.
+            keep_traces: run.step.split != Some(Split::Test),
+            staging: copy.staging.clone(),
+            agent_file: copy.file.clone(),
+            scratch: scratch.clone(),
+            tasks,
+        };
+        let missing: BTreeSet<_> =
+            request.tasks.iter().flat_map(|task| (0..trials).map(move |trial| (task.clone(), trial))).collect();
+        run.current = Some(Start { copy, scratch, first, total: missing.len(), missing, failure: None });
+        Ok(request)
+    }
+
+    fn hear(&mut self, number: usize, said: Said) {
+        match said {
+            Said::Event(RunEvent::Started { .. }) => {}
+            Said::Event(RunEvent::Log { warning, message }) => {
+                let ui = &self.session.ui;
+                self.progress.suspend(|| if warning { ui.warn(message) } else { ui.detail(message) });
+            }
+            Said::Event(RunEvent::Finished(result)) => {
+                let Some(start) = &mut self.runs[number].current else { return };
+                let first = start.first;
+                if start.missing.remove(&(result.task.clone(), result.trial))
+                    && let Err(error) = self.take(number, first, *result)
+                {
+                    // Pay for nothing that cannot be kept; what has arrived already is still worth a try.
+                    self.stop.fire(15);
+                    if let Some(start) = &mut self.runs[number].current {
+                        error.keep_in(&mut start.failure);
+                    }
+                }
+            }
+            Said::Ended(ended) => {
+                if let Some(start) = self.runs[number].current.take()
+                    && let Err(error) = self.ended(number, start, ended)
+                {
+                    self.fail(number, error);
+                }
+            }
+        }
+    }
+
+    /// Judges a start as a whole. Nothing runs in its copy any more.
+    fn ended(&mut self, number: usize, start: Start<'_>, ended: Result<RunReport>) -> Result<()> {
+        let Start { copy, scratch, first, missing, total, failure } = start;
+        let _ = fs_err::remove_dir_all(scratch);
+        failure.map_or(Ok(()), Err)?;
+        let ended = ended?;
+        for (task, trial) in missing {
+            let error = ended.failure.clone().unwrap_or_else(|| "the benchmark did not report this trial".into());
+            self.take(number, first, unreported(task, trial, error))?;
+        }
+        if let Some(failure) = &ended.failure {
+            self.progress.suspend(|| self.session.ui.warn(failure));
+        }
+        let run = &mut self.runs[number];
+        let report = &mut run.report;
+        report.run += total;
+        report.untrusted |= ended.untrusted;
+        report.failure = ended.failure.or(report.failure.take());
+        if let Some(first) = copy.altered()?.first() {
+            report.untrusted = true;
+            report.failure = Some(format!(
+                "the staged copy was changed while the benchmark ran ({first}); none of its trials count"
+            ));
+        }
+        run.over = report.untrusted;
+        Ok(())
+    }
+
+    /// Writes one finished trial into the ledger and keeps its trace where it may be kept.
+    fn take(&mut self, number: usize, first: u32, mut result: TrialResult) -> Result<()> {
+        let (session, Run { step, name, .. }) = (&mut *self.session, &self.runs[number]);
+        result.trial += first;
+        // What is kept is what it counts for, in the trace as in the ledger.
+        result.reward =
+            Evidence { outcome: result.outcome, reward: result.reward }.value(session.config.timeout_policy);
+        let no_tokens = result.tokens_in.is_none() && result.tokens_out.is_none() && !result.outcome.is_no_evidence();
+        let agent = self.measurement.agent.fingerprint.as_str();
+        // Before the ledger knows the trial, or a kill in between would leave an older trace for good.
+        let traced = keep_trace(session, step, agent, &result);
+        let trial = Trial {
+            run: (*name).into(),
+            purpose: step.purpose,
+            agent: agent.into(),
+            protocol: self.measurement.trial_protocol.into(),
+            split: step.split,
+            task: result.task.as_str().into(),
+            trial: result.trial,
+            outcome: result.outcome,
+            reward: result.reward,
+            seconds: result.seconds,
+            tokens_in: result.tokens_in,
+            tokens_out: result.tokens_out,
+            cost_usd: result.cost_usd,
+            error: result.error.as_deref().filter(|_| step.split == Some(Split::Train)).map(Into::into),
+            silent: no_tokens && self.measurement.runner.reports_tokens(),
+            trace_lost: traced.as_ref().is_err_and(|(_, lost)| *lost),
+        };
+        session.append(Event::Trial(trial))?;
+        self.progress.advance();
+        traced.map_err(|(error, _)| error)
+    }
+}
+
+fn groups(plan: Plan) -> VecDeque<Group> {
+    plan.groups.into_iter().map(|((first, count), tasks)| (first, count, tasks)).collect()
+}
+
+/// Keeps a trial's trace. A trace that cannot be written is no reason to forget a trial that was paid for: then the error
+/// comes with whether the trace is lost, or kept where the next command finds it.
+fn keep_trace(session: &Session, step: &Step, agent: &str, result: &TrialResult) -> Result<(), (Error, bool)> {
+    let paths = &session.paths;
+    match step.split {
+        Some(Split::Test) => Ok(()),
+        None => {
+            let directory = paths.private_traces().join(traces::directory_name(&result.task));
+            traces::write(&directory, agent, result).map_err(|error| (error, true))
+        }
+        Some(Split::Train) => {
+            let committed =
+                step.purpose == Purpose::Baseline || session.state.summary.recorded_agent.as_deref() == Some(agent);
+            traces::keep(&paths.workspace(), agent, committed, result).map_err(|error| {
+                let aside = paths.pending_traces().join(traces::directory_name(&result.task));
+                if traces::write(&aside, agent, result).is_ok() {
+                    return (error.hint("the trace is kept aside; the next command writes it there."), false);
+                }
+                (
+                    error.hint("the trial counts, its trace is lost; `autoharness benchmark` runs it again for one."),
+                    true,
+                )
+            })
+        }
+    }
+}
+
+/// A trial that the benchmark was asked for and said nothing of.
+fn unreported(task: String, trial: u32, error: String) -> TrialResult {
+    TrialResult {
+        task,
+        trial,
+        outcome: Outcome::InfraError,
+        reward: None,
+        seconds: None,
+        tokens_in: None,
+        tokens_out: None,
+        cost_usd: None,
+        error: Some(error),
+        trace: None,
+        detail: None,
+    }
+}
