@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use autoharness::benchmark::harbor::{HarborInstall, HarborRunner};
 use autoharness::benchmark::harbor_job::JobSettings;
 use autoharness::benchmark::harbor_listing::{Dataset, Listing};
+use autoharness::benchmark::harbor_probe::Probe;
 use autoharness::benchmark::harbor_watch::{Watch, pause};
 use autoharness::benchmark::{BenchmarkRunner as _, RunEvent, RunRequest};
 use autoharness::model::trial::{Outcome, Split};
@@ -99,6 +100,7 @@ fn main() {
         redactor: Redactor::new(["sk-a-key-of-the-user".to_string()]),
         grace: HarborRunner::GRACE,
         listing: tokio::sync::OnceCell::new_with(Some(listing)),
+        probe: Probe::default(),
     };
     let request = RunRequest {
         run: "run-000001-benchmark-0-0".into(),

@@ -128,7 +128,8 @@ fn the_loop_in_c_interact() {
     rig.script("tasks.honest('c-interact')[0]");
     // What the original left behind is taken over where it is about these tasks; another split than would be drawn.
     let ids: Vec<String> = serde_json::from_str(&rig.python("print(json.dumps(tasks.NAMES))")).unwrap();
-    let left = json!({"train": &ids[..4], "test": &ids[4..], "metadata": {"created": "2026-01-31T12:00:00+00:00"}}).to_string();
+    let left = json!({"train": &ids[..4], "test": &ids[4..], "metadata": {"created": "2026-01-31T12:00:00+00:00"}})
+        .to_string();
     rig.bed.write("bird_data/task_split.json", &left);
     let done = rig.run(&["prepare"]).expect(0).says("(3/4 pass); train 4/4 pass");
     done.warns("kept the split of").warns("4 train, 4 test");

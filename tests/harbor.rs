@@ -182,7 +182,12 @@ fn the_template_waits_cuts_tells_and_makes_room() {
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/check_terminal_template.py"))
         .output()
         .unwrap();
-    assert!(done.status.success(), "{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 #[test]

@@ -26,10 +26,10 @@ use crate::model::trial::Split;
 use crate::process::Redactor;
 use crate::process::signals::Cancel;
 use crate::provision::Surroundings;
-use crate::provision::{bird_interact, bird_templates};
 use crate::provision::harbor::{self, Wanted};
 use crate::provision::python_env::installed_packages;
 use crate::provision::tau2;
+use crate::provision::{bird_interact, bird_templates};
 
 /// How long a benchmark program may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(10);

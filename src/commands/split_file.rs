@@ -122,7 +122,9 @@ pub fn write(session: &Session, base: &BaseTree) -> Result<()> {
     let is_committed = base.get(relative.as_bytes()).is_some();
     let is_ignored = base.ignores(relative.as_bytes(), false) || base.ignores(directory.as_bytes(), true);
     if session.config.file_guard && (is_committed || !is_ignored) {
-        session.ui.warn(format!("{relative} is not written, because git does not ignore it and the file guard would refuse it"));
+        session.ui.warn(format!(
+            "{relative} is not written, because git does not ignore it and the file guard would refuse it"
+        ));
         session.ui.hint(format!("add `/{directory}/` to .gitignore, commit, and run `autoharness prepare --accept`."));
         return Ok(());
     }
@@ -162,10 +164,7 @@ mod tests {
     fn one_of_the_original_is_taken_over_where_it_is_about_these_tasks() {
         let found = |text: &str| serde_json::from_str::<SplitFile>(text).unwrap();
         let original = r#"{"train": ["c", "a"], "test": ["b"], "metadata": {"created": "x", "total_tasks": 3, "seed": 42, "more": 1}}"#;
-        assert_eq!(
-            found(original).fitting(&ids("a b c")),
-            Some(TaskSplit { train: ids("a c"), test: ids("b") })
-        );
+        assert_eq!(found(original).fitting(&ids("a b c")), Some(TaskSplit { train: ids("a c"), test: ids("b") }));
         for (text, tasks) in [
             (original, "a b c d"),
             (original, "a b"),

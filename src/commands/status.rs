@@ -127,7 +127,8 @@ fn train_lines(summary: &Summary, ui: &Ui) {
         _ => String::new(),
     };
     ui.line(format!("train       {now}/{of} pass{at}{since}"));
-    let held = summary.suite().iter().filter(|task| passes(summary.suite_results.get(*task).copied().flatten())).count();
+    let held =
+        summary.suite().iter().filter(|task| passes(summary.suite_results.get(*task).copied().flatten())).count();
     ui.line(match summary.suite().len() {
         0 => "suite       empty".to_string(),
         size => format!("suite       {size} tasks; {held} pass in the last gate"),

@@ -72,8 +72,7 @@ pub fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
             if report.newer {
                 ui.warn("a newer autoharness wrote lines that this version cannot verify");
             }
-            let remembered =
-                checkpoint.filter(|checkpoint| checkpoint.is_understood() && checkpoint.tip == report.tip);
+            let remembered = checkpoint.filter(|checkpoint| checkpoint.is_understood() && checkpoint.tip == report.tip);
             if remembered.is_some_and(|checkpoint| json!(checkpoint.summary) != json!(state.summary)) {
                 let path = experiment.paths.checkpoint();
                 if args.restore {

@@ -12,6 +12,9 @@ use rustix::io::Errno;
 use super::atomic::PREFIX;
 use crate::error::{Error, Result};
 
+/// Larger than any trace, in bytes.
+const LARGEST: u64 = 1 << 30;
+
 /// An open directory, and its path for messages.
 pub(super) struct Dir {
     fd: OwnedFd,
@@ -143,7 +146,7 @@ impl Dir {
             Err(error) => return Err(self.failed("cannot read", name.as_ref(), error.into())),
         };
         let metadata = file.metadata().map_err(|error| self.failed("cannot read", name.as_ref(), error))?;
-        if !metadata.is_file() {
+        if !metadata.is_file() || metadata.len() > LARGEST {
             return Ok(None);
         }
         let mut bytes = Vec::new();

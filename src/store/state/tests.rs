@@ -108,6 +108,7 @@ impl Story {
             cost_usd: None,
             error: None,
             silent: false,
+            trace_lost: false,
         };
         change(&mut trial);
         self.tell(Event::Trial(trial))
