@@ -9,6 +9,7 @@ WORD), `never`, `status:401`, and so on. It may carry what the tests do, after a
   no-reward          test.sh writes no reward file
   garbage            the reward file cannot be parsed
   reward=X           the reward is X, whatever the agent did
+  both               reward.txt and reward.json, as some public tasks do
   no-key             reward.json without the key "reward"
   sleep=S            test.sh takes S seconds first
 
@@ -71,6 +72,7 @@ def verdict(mode, secret):
     normal = NORMAL.format(secret=secret)
     return {
         "normal": normal,
+        "both": normal + "\necho '{\"reward\": '$(cat /logs/verifier/reward.txt)'}' > /logs/verifier/reward.json",
         "no-reward": "exit 1",
         "garbage": "echo not-a-number > /logs/verifier/reward.txt",
         "reward": f"echo {value} > /logs/verifier/reward.txt",
