@@ -45,6 +45,7 @@ pub const TAU_BENCH: Helper = helper!("tau_bench":
     "trace.py",
     "vault.py",
     "warm.py",
+    "wire.py",
 );
 
 /// Runs BIRD-Interact's services, orchestrators and the agent.

@@ -303,10 +303,14 @@ fn a_provider_that_fails_is_no_score_and_no_verdict() {
     bed.git(&["checkout", "-q", "agent/agent.py"]);
     clever();
     edit(&bed, "        import re\n", "        import re  # again\n");
-    model.fail(&[40, 41, 43].map(|number| ("user", number, "500")));
     let views = bed.views();
-    bed.run(&["gate"]).expect(3);
-    assert_eq!(bed.views(), views);
+    // A provider can also fail behind status 200.
+    for faults in [[("user", "500"); 3], [("agent", "page"), ("agent", "null"), ("agent", "cut")]] {
+        let [first, second, third] = faults;
+        model.fail(&[(first.0, 40, first.1), (second.0, 41, second.1), (third.0, 43, third.1)]);
+        bed.run(&["gate"]).expect(3);
+        assert_eq!(bed.views(), views);
+    }
     // When the provider is back, only what is missing is run.
     model.fail(&[]);
     model.forget();
