@@ -91,21 +91,21 @@ fn every_failure_is_charged_to_whom_it_belongs() {
     ended(&rig, from, LONG, 1, "passed", json!(0.7), &[]);
     ended(&rig, from, "yard_2", 2, "infra_error", Value::Null, &["the user simulator's model failed"]);
     let numbers = ["reported reward 1.0", "0.0 was earned"];
-    ended(&rig, from, "yard_M_1", 2, "verifier_error", Value::Null, &numbers);
-    assert!(done.stderr.contains("3 of 5"), "{}", done.stderr);
+    ended(&rig, from, "yard_M_1", 1, "agent_error", json!(0.0), &numbers);
+    assert!(done.stderr.contains("4 of 5"), "{}", done.stderr);
     let trace = rig.bed.read_json("workspace/traces/latest/shop_M_1/trace.json");
     assert!(trace["traceback"].as_str().unwrap().contains("1 / 0"), "{trace}");
 
-    // A forged reward passes no gate; of the hold-out nothing but the outcome is written down.
+    // A forged reward passes no gate, and is no way out of the score; of the hold-out nothing but the outcome is written down.
     rig.bed.write("agent/agent.py", &template);
     rig.edit(&rig.python("print(tricks.source(shop_1='_forge'))"));
     rig.script("{**tasks.solved(), **tasks.unsolved(['shop_1', 'yard_1'])}");
-    rig.run(&["gate"]).expect(3);
+    rig.run(&["gate"]).expect(1).says("gate: failed");
     let from = then(&rig);
-    ended(&rig, from, "shop_1", 2, "verifier_error", Value::Null, &[]);
+    ended(&rig, from, "shop_1", 1, "agent_error", json!(0.0), &[]);
     ended(&rig, from, "shop_2", 1, "passed", json!(0.7), &[]);
     ended(&rig, from, "yard_1", 1, "failed", json!(0.0), &[]);
-    assert_eq!(rig.bed.events("verdict").pop().unwrap()["decision"]["status"], "undecided");
+    assert_eq!(rig.bed.events("verdict").pop().unwrap()["decision"]["status"], "failed");
 
     // An agent that cannot be imported scores zero everywhere, and that is said once.
     rig.bed.write("agent/agent.py", &format!("import no_such_thing_at_all\n{template}"));

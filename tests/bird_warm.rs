@@ -69,7 +69,7 @@ fn a_command_starts_the_services_once_and_they_are_nobodys_but_the_proxys() {
     assert_eq!(starts(&rig), (1, 1), "the second gate");
     for trial in &rig.bed.events("trial")[before..] {
         let guilty = trial["task"] == json!(suite[0]);
-        let expected = if guilty { "verifier_error" } else { "passed" };
+        let expected = if guilty { "agent_error" } else { "passed" };
         assert_eq!(trial["outcome"], expected, "{trial}");
         if guilty {
             assert!(trial["error"].as_str().unwrap().contains("behind the tool's back"), "{trial}");

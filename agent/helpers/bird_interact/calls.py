@@ -76,12 +76,10 @@ class Calls:
 
     def __init__(self):
         self.all = []
-        self.seen = 0
 
     def begin(self, now, counts):
         under_way = sum(call.end is None for call in self.all)
         call = Call(now, counts, flood=under_way >= FLOOD)
-        self.seen += 1
         if len(self.all) < MOST_CALLS:
             self.all.append(call)
         return call

@@ -55,12 +55,11 @@ def count(value):
 
 
 def collect_usage(record):
-    """Tokens: what the door saw in the provider's answers; where these name none, what the agent's process says."""
+    """Tokens: what the door saw in the provider's answers; where it saw none, because the agent has a way of its own to its
+    model, what the agent's process says."""
     seen = record.shard.calls.tokens() if record.shard is not None else None
     if seen is not None:
         return seen
-    if record.shard is not None and not record.shard.calls.seen:
-        return {"tokens_in": 0, "tokens_out": 0}  # Who has not called a model has used none.
     for _, _, answer in reversed(record.sessions):
         usage = None
         if isinstance(answer, dict):
