@@ -657,7 +657,9 @@ fn a_checkpoint_of_another_format_is_made_again_but_still_shows_a_cut_ledger() {
     let mut writer =
         ledger::Writer::open(&ledger, &ledger::read(&ledger, &Tip::genesis(), |_| Ok(())).unwrap()).unwrap();
     let told = story("A+1 r");
-    writer.append(&Event::Revealed(Revealed { command: "c".into(), tasks: 1 }), told.at()).unwrap();
+    let event = Event::Revealed(Revealed { command: "c".into(), tasks: 1 });
+    let event = serde_json::value::to_raw_value(&event).unwrap();
+    writer.append_with_sum(&event, told.at(), &told.summary().digest().unwrap()).unwrap();
     writer.sync().unwrap();
     Checkpoint::save(&path, writer.tip(), told.summary()).unwrap();
     let saved = Checkpoint::load(&path).unwrap();
