@@ -175,7 +175,7 @@ fn an_agent_that_cannot_be_parsed_runs_nothing() {
     let bed = Bed::prepared(json!({}), "");
     bed.ran();
     bed.write("agent/agent.py", "def broken(:\n");
-    bed.run(&["benchmark"]).expect(1).warns("error: agent/agent.py:1: ").warns("nothing was run");
+    bed.run(&["benchmark"]).expect(1).warns("error: preflight failed: agent/agent.py:1: ").warns("nothing was run");
     assert!(bed.ran().is_empty());
 }
 
@@ -273,7 +273,7 @@ fn agent_of(bed: &Bed, place: &str, task: &str) -> Value {
 fn traces_of_the_committed_agent_survive_a_rejected_edit() {
     let bed = Bed::prepared(json!({}), "");
     let committed =
-        || bed.events("recorded").pop().map_or_else(|| bed.events("prepared")[0].clone(), |it| it)["agent"].clone();
+        || bed.events("recorded").pop().unwrap_or_else(|| bed.events("prepared")[0].clone())["agent"].clone();
     let baseline = committed();
     bed.agent(&["odd"]);
     bed.run(&["benchmark"]).expect(0);

@@ -260,7 +260,9 @@ fn two_sigterms_to_harbor_from_outside_are_not_the_agents_fault() {
     let Some(harbor) = harbor() else { return };
     let rig = Rig::prepared(&harbor);
     rig.edit(CHECKLIST.0, CHECKLIST.1);
-    rig.script(json!({"*": "delay:600"}));
+    // At work without an end; the stub notes a request when it has answered it.
+    rig.edit("MAX_STEPS = 100", "MAX_STEPS = 100000");
+    rig.script(json!({"*": "endless"}));
     let child = rig
         .command(&["benchmark"])
         .stdout(std::process::Stdio::piped())

@@ -1,10 +1,11 @@
 //! What is scored: the export holds the base commit and the editable files, and nothing else.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use autoharness::guard::staging::{read_editable_from_disk, read_editable_from_tree};
+use autoharness::guard::staging::{Link, copy, read_editable_from_disk, read_editable_from_tree, stage_linked};
 use autoharness::guard::{Editable, EditableFiles, agent_fingerprint, stage};
 use fs_err as fs;
 
@@ -84,6 +85,41 @@ fn an_export_is_reused_only_when_nothing_in_it_changed() {
         stage();
         assert_eq!(listing(&target), clean);
     }
+}
+
+#[test]
+fn a_copy_shares_nothing_that_can_be_written() {
+    let bed = Bed::new();
+    let (tree, editable) = (bed.tree(), editable());
+    let files = on_disk(&bed, &editable);
+    let (data, other) = (bed.beside("data"), bed.beside("other"));
+    fs::write(&data, "data").unwrap();
+    fs::write(&other, "other").unwrap();
+    let links = [Link { path: "in/data".into(), to: data.clone() }];
+    let (first, second) = (bed.beside("staging/first"), bed.beside("second"));
+    stage_linked(&tree, &editable, &files, &links, &first).unwrap();
+    let clean = listing(&first);
+    assert_eq!(clean["in/data"], format!("-> {}", data.display()));
+    fs::write(first.join("left.txt"), "left").unwrap();
+    copy(&tree, &editable, &files, &links, &first, &second).unwrap();
+    assert_eq!(listing(&second), clean, "what was left in the first one is not copied");
+    for path in ["agent/agent.py", "agent/other.py"] {
+        fs::OpenOptions::new().append(true).open(second.join(path)).unwrap().write_all(b"spoilt").unwrap();
+    }
+    fs::remove_file(second.join("in/data")).unwrap();
+    fs::remove_file(first.join("left.txt")).unwrap();
+    assert_eq!(listing(&first), clean);
+    let inode = || fs::metadata(&first).unwrap().ino();
+    let before = inode();
+    stage_linked(&tree, &editable, &files, &links, &first).unwrap();
+    assert_eq!(inode(), before, "links are part of what an export holds");
+    // A link that leads elsewhere by now is neither kept nor copied.
+    fs::remove_file(first.join("in/data")).unwrap();
+    symlink(&other, first.join("in/data")).unwrap();
+    let third = bed.beside("third");
+    copy(&tree, &editable, &files, &links, &first, &third).unwrap();
+    stage_linked(&tree, &editable, &files, &links, &first).unwrap();
+    assert_eq!((listing(&third), listing(&first)), (clean.clone(), clean));
 }
 
 #[test]
