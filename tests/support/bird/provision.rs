@@ -48,7 +48,7 @@ impl Rig {
         output(Command::new("cp").arg(sources().join("merge.py")).arg(rig.path("combine_public_with_gt.py")));
         rig.configure(config);
         rig.program("docker", "echo 'Cannot connect to the Docker daemon. Is the docker daemon running?' >&2; exit 1");
-        // Says that every package is there, which shows to be untrue only at the canary.
+        // Says that every package is there, which shows to be untrue only when the agent is imported.
         rig.program("services-python", "if [ \"$1\" = -c ]; then exit 0; fi\nexec python3 \"$@\"");
         // The container's port is fixed, and may be anybody's on this machine: psql is led to the one that is meant.
         let (port, psql) = (rig.port(), which("psql").unwrap_or_else(|| "/usr/bin/psql".into()));
