@@ -41,7 +41,7 @@ pub struct HarborInstall {
 }
 
 /// What this program was tried with. Harbor changes how it records and grades from one version to the next.
-const TRIED: [Version; 3] = [Version(0, 24, 0), Version(0, 25, 0), Version(0, 26, 0)];
+const TRIED: [Version; 2] = [Version(0, 24, 0), Version(0, 26, 0)];
 
 /// The first Harbor that removes the reward files before it grades.
 const CLEARS_REWARDS: Version = Version(0, 26, 0);
