@@ -201,7 +201,7 @@ impl Rig {
     /// Waits for something that takes a while but must happen.
     #[track_caller]
     pub fn wait_for(&self, what: &str, mut happened: impl FnMut() -> bool) {
-        let until = Instant::now() + Duration::from_secs(120);
+        let until = Instant::now() + Duration::from_secs(600);
         while !happened() {
             assert!(Instant::now() < until, "{what} did not happen");
             std::thread::sleep(Duration::from_millis(20));
