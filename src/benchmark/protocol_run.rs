@@ -10,6 +10,9 @@ use crate::process::output::LineReader;
 use crate::process::signals::Cancel;
 use crate::process::{Child, Exit};
 
+/// How long a line that was written before the end of a run may take to be noticed.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 /// After a cancellation, this many lines that had already arrived are still taken in.
 const LAST_LINES: usize = 10_000;
 
@@ -91,6 +94,7 @@ async fn read(
     take: &mut impl AsyncFnMut(u64, &[u8]) -> Result<(), String>,
 ) -> Option<Stop> {
     let wall = bounds.wall.map(|wall| (wall, Instant::now() + wall));
+    let mut last_look = None;
     let mut last_lines = None;
     loop {
         let line = match last_lines {
@@ -117,7 +121,8 @@ async fn read(
                 let line = tokio::select! {
                     biased;
                     line = reader.next_line() => line,
-                    () = std::future::ready(()) => return Some(stop),
+                    // Signals are heard on another thread: what lies in the pipe may not have been noticed here yet.
+                    () = sleep_until(*last_look.get_or_insert_with(|| Instant::now() + LAST_LOOK)) => return Some(stop),
                 };
                 last_lines = Some((left - 1, stop));
                 line
