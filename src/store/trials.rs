@@ -268,12 +268,7 @@ impl Trials {
     /// any model worked in it is judged when it ends.
     pub fn has_evidence(&self, of: &Of<'_>, task: &str, trial: u32, current: Option<&str>) -> bool {
         let current = current.and_then(|run| self.runs.get(run));
-        let stored = self
-            .of(of.agent, of.protocol)
-            .and_then(|known| known.tasks.get(task))
-            .and_then(|numbers| numbers.get(trial as usize))
-            .map_or(&[][..], Vec::as_slice);
-        stored.iter().any(|stored| {
+        self.stored(of, task, trial).iter().any(|stored| {
             (stored.counts() || current == Some(&stored.run)) && stored.evidence.value(of.policy).is_some()
         })
     }
@@ -310,11 +305,7 @@ impl Trials {
         policy: TimeoutPolicy,
     ) -> Rewards {
         let known = self.of(agent, protocol);
-        let reward = |task: &String| {
-            let numbers = known.and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
-            let standing = numbers.iter().take(trials as usize).flat_map(|stored| standing(stored, policy));
-            task_reward(standing.map(|stored| stored.evidence), trials, policy)
-        };
+        let reward = |task: &String| task_reward(numbers(known, task, trials, policy).flatten(), trials, policy);
         Rewards(tasks.into_iter().map(|task| (task.clone(), reward(task))).collect::<BTreeMap<_, _>>())
     }
 
@@ -328,12 +319,7 @@ impl Trials {
         policy: TimeoutPolicy,
     ) -> Rewards {
         let known = self.of(agent, protocol);
-        let least = |task: &String| {
-            let numbers = known.and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
-            let numbers = numbers.iter().take(trials as usize);
-            let standing = numbers.map(|stored| standing(stored, policy).map(|stored| stored.evidence));
-            least_reward(standing, trials, policy)
-        };
+        let least = |task: &String| least_reward(numbers(known, task, trials, policy), trials, policy);
         Rewards(tasks.into_iter().filter_map(|task| Some((task.clone(), Some(least(task)?)))).collect())
     }
 
@@ -352,6 +338,18 @@ fn all_tokenless<'s>(trials: impl Iterator<Item = &'s Stored>, reports_tokens: b
             Tokens::Zero => true,
             Tokens::Some => false,
         })
+}
+
+/// What counts of a task's first `trials` trials, by number.
+fn numbers<'s>(
+    known: Option<&'s AgentTrials>,
+    task: &str,
+    trials: u32,
+    policy: TimeoutPolicy,
+) -> impl Iterator<Item = impl Iterator<Item = Evidence> + 's> + 's {
+    let numbers = known.and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
+    let numbers = numbers.iter().take(trials as usize);
+    numbers.map(move |stored| standing(stored, policy).map(|stored| stored.evidence))
 }
 
 /// Which of the trials of one number count: all of them, or on train the newest that gave evidence.
