@@ -10,12 +10,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use autoharness::benchmark::harbor::{HarborInstall, HarborRunner};
-use autoharness::benchmark::harbor_job::JobSettings;
-use autoharness::benchmark::harbor_listing::{Dataset, Listing};
-use autoharness::benchmark::harbor_probe::Probe;
-use autoharness::benchmark::harbor_watch::{Watch, pause};
-use autoharness::benchmark::{BenchmarkRunner as _, RunEvent, RunRequest};
+use autoharness::benchmarks::runner::{BenchmarkRunner as _, RunEvent, RunRequest};
+use autoharness::benchmarks::terminal_bench::job::JobSettings;
+use autoharness::benchmarks::terminal_bench::listing::{Dataset, Listing};
+use autoharness::benchmarks::terminal_bench::probe::Probe;
+use autoharness::benchmarks::terminal_bench::runner::{HarborInstall, HarborRunner};
+use autoharness::benchmarks::terminal_bench::watch::{Watch, pause};
 use autoharness::model::trial::{Outcome, Split};
 use autoharness::process::signals::Cancel;
 use autoharness::process::{Redactor, Supervisor};

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser as _};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::benchmarks;
 use crate::model::trial::Split;
 use crate::ui::{Color, Format};
 
@@ -62,7 +63,7 @@ pub enum Command {
     /// Check the environment, create what is missing, measure the baseline
     Prepare(Prepare),
     /// Run the benchmark and keep traces of the train tasks
-    Benchmark(Benchmark),
+    Benchmark(BenchmarkArgs),
     /// Judge the edited agent: file guard, regression suite, hold-out, promotion
     Gate(Gate),
     /// Write the score of a committed, passing edit into the history
@@ -75,6 +76,10 @@ pub enum Command {
     Verify(Verify),
     /// Play the whole loop on the embedded benchmark: no keys, seconds
     Demo(Demo),
+    /// Print the configuration's JSON Schema, or its template
+    Config(ConfigArgs),
+    /// Print a completion script for a shell
+    Completions(Completions),
     /// Watch one child process (internal)
     #[command(name = "__watch", hide = true)]
     Watch {
@@ -90,9 +95,34 @@ pub struct Init {
     /// Where; must be empty, or not exist yet
     #[arg(default_value = ".")]
     pub dir: PathBuf,
-    /// demo, command, terminal-bench, tau-bench or bird-interact
-    #[arg(long, value_name = "NAME")]
+    /// What scores the agent
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(benchmarks::ALL.iter().map(|one| one.name())))]
     pub benchmark: String,
+}
+
+/// Print what the configuration may hold.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Which text
+    #[arg(value_enum)]
+    pub what: ConfigText,
+}
+
+/// The texts about the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConfigText {
+    /// A JSON Schema, for editors
+    Schema,
+    /// Every key of every benchmark, with comments
+    Template,
+}
+
+/// Print a completion script.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell it is for
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 /// Prepare an experiment.
@@ -111,12 +141,12 @@ pub struct Prepare {
 
 /// Run the benchmark.
 #[derive(Debug, Args)]
-pub struct Benchmark {
+pub struct BenchmarkArgs {
     /// Run these tasks only
     #[arg(long, value_name = "ID", num_args = 1.., action = clap::ArgAction::Append)]
     pub task_ids: Vec<String>,
     /// The split to run
-    #[arg(long, value_name = "SPLIT", value_parser = parse_split, default_value = "train")]
+    #[arg(long, value_name = "SPLIT", value_enum, default_value = "train")]
     pub split: Split,
     /// tau-bench: another domain than the configured one; prints its score and records nothing
     #[arg(long, value_name = "DOMAIN")]
@@ -182,10 +212,12 @@ pub struct Demo {
     pub dir: Option<PathBuf>,
 }
 
-fn parse_split(word: &str) -> Result<Split, String> {
-    match word {
-        "train" => Ok(Split::Train),
-        "test" => Ok(Split::Test),
-        _ => Err("expected train or test".into()),
+impl ValueEnum for Split {
+    fn value_variants<'a>() -> &'a [Split] {
+        &[Split::Train, Split::Test]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
     }
 }

@@ -2,14 +2,13 @@
 //!
 //! `commands` gather evidence, let the pure `model` decide, and act; `store` is the only writer of results.
 
-pub mod benchmark;
+pub mod benchmarks;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod error;
 pub mod files;
 pub mod guard;
-pub mod helpers;
 pub mod model;
 pub mod paths;
 pub mod process;

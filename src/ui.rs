@@ -63,6 +63,11 @@ impl Ui {
         }
     }
 
+    /// A text that is a result as a whole, in either format.
+    pub fn text(&self, text: &str) {
+        stdout(text.trim_end_matches('\n'));
+    }
+
     /// A result as one JSON object on one line; nothing in human format.
     pub fn json(&self, value: &impl Serialize) {
         if self.is_json() {

@@ -10,7 +10,9 @@
 mod rig;
 mod support;
 
-use autoharness::config::{Benchmark, Config, Settings};
+use autoharness::benchmarks;
+use autoharness::benchmarks::bird_interact::BirdInteractSettings;
+use autoharness::config::Config;
 use rig::{Rig, experiment, sources};
 use serde_json::{Value, json};
 
@@ -18,7 +20,7 @@ fn load(text: &str) -> Config {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("experiment_config.yaml");
     std::fs::write(&path, text).unwrap();
-    Config::load(&path).unwrap()
+    benchmarks::load(&path).unwrap()
 }
 
 #[test]
@@ -27,14 +29,14 @@ fn the_originals_configuration_is_understood_and_its_password_hidden() {
         "benchmark: bird-interact\nmode: c-interact\ndataset: full\npatience: 5\nbird_repo: ~/BIRD\n\
          pg_password: 123123\nagent_port: 6100\n",
     );
-    assert_eq!(config.benchmark, Benchmark::BirdInteract);
+    assert_eq!(config.benchmark.name(), "bird-interact");
     assert!(config.warnings[0].contains(":6: `pg_password` writes a secret into this file"), "{:?}", config.warnings);
     let snapshot = config.snapshot();
     let keys = ["mode", "dataset", "patience", "pg_port", "pg_user", "agent_port", "db_port", "pg_password"];
     let values: Vec<&Value> = keys.iter().map(|key| &snapshot[key]).collect();
     assert_eq!(json!(values), json!(["c-interact", "full", 5, 5433, "root", 6100, null, "(hidden)"]));
     assert!(!format!("{config:?}").replace(&format!("{:?}", config.text), "").contains("123123"));
-    let Settings::BirdInteract(settings) = &config.settings else { panic!("another benchmark's settings") };
+    let settings: &BirdInteractSettings = config.settings_of().unwrap();
     assert_eq!(settings.pg_password.as_ref().unwrap().reveal(), "123123");
     assert_eq!(load("benchmark: bird-interact\n").snapshot()["pg_port"], 5432);
     assert_eq!(load("benchmark: terminal-bench\ndataset: a@1\n").snapshot()["dataset"], "a@1");

@@ -5,7 +5,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use autoharness::config::{Benchmark, Config, Environment, Settings, TimeoutPolicy, is_secret_name, keys};
+use autoharness::benchmarks::{self, ALL, keys};
+use autoharness::config::{Config, Environment, TimeoutPolicy, is_secret_name};
 use autoharness::error::Error;
 use autoharness::model::trial::Split;
 use autoharness::templates;
@@ -16,7 +17,7 @@ fn load(text: &[u8]) -> Result<Config, Error> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("experiment_config.yaml");
     fs_err::write(&path, text).unwrap();
-    Config::load(&path)
+    benchmarks::load(&path)
 }
 
 /// The whole message of a refused configuration: message lines and hints, without the directory.
@@ -24,7 +25,7 @@ fn refusal(text: &[u8]) -> String {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("experiment_config.yaml");
     fs_err::write(&path, text).unwrap();
-    let error = Config::load(&path).expect_err(&format!("accepted: {}", String::from_utf8_lossy(text)));
+    let error = benchmarks::load(&path).expect_err(&format!("accepted: {}", String::from_utf8_lossy(text)));
     assert_eq!(error.exit_code(), 2);
     let lines: Vec<String> =
         error.chain().into_iter().chain(error.hints().iter().map(|hint| format!("hint: {hint}"))).collect();
@@ -39,8 +40,8 @@ fn read(key: &str, value: &str) -> Result<Value, Error> {
 #[test]
 fn a_file_that_says_only_benchmark_gets_every_default() {
     let config = load(b"benchmark: demo\n").unwrap();
-    assert_eq!(config.benchmark, Benchmark::Demo);
-    assert_eq!(config.settings, Settings::Demo);
+    assert_eq!(config.benchmark.name(), "demo");
+    assert_eq!(config.settings_of(), Some(&()));
     assert_eq!(config.agent_file(), "agent/agent.py");
     assert_eq!(config.gate_split, Split::Test);
     assert_eq!(config.timeout_policy, TimeoutPolicy::Agent);
@@ -120,13 +121,13 @@ fn every_refusal_names_file_line_and_remedy() {
 
 #[test]
 fn a_missing_file_says_how_to_get_one() {
-    let error = Config::load(Path::new("/nowhere/experiment_config.yaml")).unwrap_err();
+    let error = benchmarks::load(Path::new("/nowhere/experiment_config.yaml")).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert_eq!(error.to_string(), "/nowhere/experiment_config.yaml does not exist");
     assert!(error.hints()[0].contains("autoharness init"), "{:?}", error.hints());
     assert!(error.hints()[0].contains("cp experiment_config.yaml.template experiment_config.yaml"));
     let directory = tempfile::tempdir().unwrap();
-    assert_eq!(Config::load(directory.path()).unwrap_err().exit_code(), 2);
+    assert_eq!(benchmarks::load(directory.path()).unwrap_err().exit_code(), 2);
 }
 
 /// What PyYAML 6.0.3 makes of a scalar, and what we make of it: the same, or a refusal, or listed as understood better.
@@ -324,21 +325,21 @@ fn secret_values_are_complete_and_longest_first() {
 
 #[test]
 fn every_scaffold_is_a_working_configuration() {
-    for benchmark in Benchmark::ALL {
+    for &benchmark in ALL {
         let directory = tempfile::tempdir().unwrap();
         for (path, content) in templates::scaffold(benchmark) {
             let path = directory.path().join(path);
             fs_err::create_dir_all(path.parent().unwrap()).unwrap();
             fs_err::write(path, content).unwrap();
         }
-        let config = Config::load(&directory.path().join("experiment_config.yaml")).unwrap();
-        assert_eq!(config.benchmark, benchmark);
+        let config = benchmarks::load(&directory.path().join("experiment_config.yaml")).unwrap();
+        assert_eq!(config.benchmark.name(), benchmark.name());
         assert_eq!(config.warnings, Vec::<String>::new());
         let program = templates::program(directory.path(), &config).unwrap();
-        assert!(!program.contains("{{"), "a placeholder is left in the program of {benchmark}");
-        assert!(program.contains(&format!("The benchmark `{benchmark}` scores it")));
+        assert!(!program.contains("{{"), "a placeholder is left in the program of {}", benchmark.name());
+        assert!(program.contains(&format!("The benchmark `{}` scores it", benchmark.name())));
         assert!(directory.path().join("agent/agent.py").is_file());
-        assert_eq!(directory.path().join("bench.py").is_file(), benchmark == Benchmark::Command);
+        assert_eq!(directory.path().join("bench.py").is_file(), benchmark.name() == "command");
         let ignored = fs_err::read_to_string(directory.path().join(".gitignore")).unwrap();
         for pattern in ["/workspace/", "/experiment_config.yaml", ".env", "__pycache__/", "*.pyc", ".venv/"] {
             assert!(ignored.lines().any(|line| line == pattern), "{pattern}");
@@ -350,16 +351,17 @@ fn every_scaffold_is_a_working_configuration() {
 #[test]
 fn the_template_lists_every_key_with_its_true_default() {
     let template = include_str!("../experiment_config.yaml.template");
-    for key in keys() {
+    assert_eq!(template, templates::config_template(), "`autoharness config template` prints the file as it must be");
+    for (_, key) in keys() {
         let listed =
             template.lines().filter(|line| line.trim_start_matches('#').starts_with(&format!("{}:", key.name)));
-        let rows = keys().filter(|other| other.name == key.name).count();
+        let rows = keys().iter().filter(|(_, other)| other.name == key.name).count();
         assert_eq!(listed.count(), rows, "`{}` must be listed once for every benchmark that has it", key.name);
     }
     let active: Vec<&str> = template.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     assert_eq!(active, ["benchmark: demo"]);
-    for benchmark in [Benchmark::Demo, Benchmark::Command] {
-        let text = templates::config_for(benchmark);
+    for name in ["demo", "command"] {
+        let text = templates::config_for(benchmarks::find(name).unwrap());
         let switched_on: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
@@ -372,7 +374,7 @@ fn the_template_lists_every_key_with_its_true_default() {
         let changed = Config::diff(&defaults, &all);
         let examples = ["agent_model", "user_model", "reasoning_effort", "per_task_timeout", "agent_symbol"];
         for line in changed {
-            assert!(examples.iter().any(|key| line.starts_with(&format!("{key}: "))), "{benchmark}: {line}");
+            assert!(examples.iter().any(|key| line.starts_with(&format!("{key}: "))), "{name}: {line}");
         }
     }
 }
@@ -402,11 +404,11 @@ fn the_program_is_the_whole_contract() {
 #[test]
 fn an_agent_on_disk_wins_and_only_the_untouched_placeholder_is_one() {
     let directory = tempfile::tempdir().unwrap();
-    let embedded = templates::agent_template(directory.path(), Benchmark::Command).unwrap();
+    let embedded = templates::agent_template(directory.path(), benchmarks::find("command").unwrap()).unwrap();
     assert!(embedded.contains("def solve("));
     fs_err::create_dir_all(directory.path().join("agent/templates")).unwrap();
     fs_err::write(directory.path().join("agent/templates/tau_bench.py"), "mine\n").unwrap();
-    assert_eq!(templates::agent_template(directory.path(), Benchmark::TauBench).unwrap(), "mine\n");
+    assert_eq!(templates::agent_template(directory.path(), benchmarks::find("tau-bench").unwrap()).unwrap(), "mine\n");
     let placeholder = templates::placeholder();
     assert!(templates::is_placeholder(placeholder.as_bytes()) && templates::is_placeholder(b"\n"));
     assert!(templates::is_placeholder(placeholder.replace('\n', "\r\n").as_bytes()));

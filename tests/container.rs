@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use autoharness::benchmark::harbor::HarborRunner;
-use autoharness::config::{TauBenchSettings, is_secret_name};
+use autoharness::benchmarks::tau_bench::TauBenchSettings;
+use autoharness::benchmarks::tau_bench::install as tau2;
+use autoharness::benchmarks::terminal_bench::runner::HarborRunner;
+use autoharness::config::is_secret_name;
 use autoharness::provision::python::Version;
-use autoharness::provision::tau2;
 use serde_yaml::Value;
 
 const DOCKERFILE: &str = include_str!("../Dockerfile");

@@ -533,7 +533,9 @@ fn under_nohup_a_closing_terminal_ends_nothing() {
     gate.let_through(Some(1));
     let own = bed.command(&["benchmark"]);
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(own.get_program()).args(own.get_args());
+    // The binary itself: `own` may be started through something that stops ignoring signals.
+    let binary = env!("CARGO_BIN_EXE_autoharness");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", binary, "benchmark"]);
     command.current_dir(&bed.root).env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let running = Running::start(command);
     gate.held("train");

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use autoharness::benchmark::harbor_file::TrialFile;
-use autoharness::benchmark::harbor_result::{Facts, Provider, judge, provider_claim, reason};
-use autoharness::benchmark::harbor_watch::{Watch, job_is_finished};
+use autoharness::benchmarks::terminal_bench::file::TrialFile;
+use autoharness::benchmarks::terminal_bench::judgement::{Facts, Provider, judge, provider_claim, reason};
+use autoharness::benchmarks::terminal_bench::watch::{Watch, job_is_finished};
 use autoharness::model::trial::Outcome::{self, *};
 
 fn data() -> PathBuf {

@@ -72,9 +72,11 @@ fn init_completes_an_experiment_and_keeps_what_exists() {
 #[test]
 fn an_unknown_benchmark_suggests_the_nearest() {
     let bed = Bed::empty();
-    let done =
-        bed.run(&["init", "x", "--benchmark", "tau-bnech"]).expect(2).warns("error: there is no benchmark `tau-bnech`");
-    done.warns("did you mean `tau-bench`? choose one of demo, ");
+    let done = bed
+        .run(&["init", "x", "--benchmark", "tau-bnech"])
+        .expect(2)
+        .warns("error: invalid value 'tau-bnech' for '--benchmark <NAME>'");
+    done.warns("a similar value exists: 'tau-bench'").warns("[possible values: demo, ");
     assert!(!bed.root.join("x").exists());
 }
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use autoharness::benchmark::protocol::{AgentSettings, Limits, ProtocolRunner};
-use autoharness::benchmark::protocol_line::{self, Event};
-use autoharness::benchmark::{BenchmarkRunner, RunEvent, RunReport, RunRequest, TaskInfo};
+use autoharness::benchmarks::runner::{BenchmarkRunner, RunEvent, RunReport, RunRequest, TaskInfo};
+use autoharness::benchmarks::trial_protocol::line::{self, Event};
+use autoharness::benchmarks::trial_protocol::{AgentSettings, Limits, ProtocolRunner};
 use autoharness::error::{Error, Result};
 use autoharness::model::trial::{Outcome, Split, TrialResult};
 use autoharness::process::signals::Cancel;
@@ -433,7 +433,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = protocol_line::parse(&bytes);
+        let _ = line::parse(&bytes);
     }
 
     #[test]
@@ -446,8 +446,8 @@ proptest! {
             0..30,
         )
     ) {
-        let _ = protocol_line::parse(pieces.concat().as_bytes());
-        let _ = protocol_line::parse(format!("{{\"event\":\"log\",\"message\":\"{}", pieces.concat()).as_bytes());
+        let _ = line::parse(pieces.concat().as_bytes());
+        let _ = line::parse(format!("{{\"event\":\"log\",\"message\":\"{}", pieces.concat()).as_bytes());
     }
 
     #[test]
@@ -461,7 +461,7 @@ proptest! {
     ) {
         let line = json!({"event": "trial", "task": task, "trial": trial, "reward": reward, "seconds": seconds,
             "tokens_in": tokens, "trace": [trace]});
-        let Ok(Some(Event::Trial { result, problem, odd })) = protocol_line::parse(line.to_string().as_bytes()) else {
+        let Ok(Some(Event::Trial { result, problem, odd })) = line::parse(line.to_string().as_bytes()) else {
             panic!("not understood: {line}");
         };
         prop_assert_eq!((problem, odd), (None, None));

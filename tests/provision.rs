@@ -9,13 +9,14 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use autoharness::benchmarks::terminal_bench::canary;
+use autoharness::benchmarks::terminal_bench::install::{self as harbor, Wanted, child_variables, keys_for};
+use autoharness::benchmarks::terminal_bench::sandbox::SANDBOXES;
 use autoharness::config::Environment;
 use autoharness::error::{Error, Kind};
-use autoharness::provision::harbor::{self, Wanted, child_variables, keys_for};
 use autoharness::provision::python::{self, Range};
 use autoharness::provision::python_env::{self, Spec};
-use autoharness::provision::sandbox::SANDBOXES;
-use autoharness::provision::{Finding, Level, canary};
+use autoharness::provision::{Finding, Level};
 use fs_err as fs;
 use machine::Machine;
 use support::Bed;

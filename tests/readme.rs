@@ -6,8 +6,9 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use autoharness::benchmarks::{self, keys};
 use autoharness::cli::Cli;
-use autoharness::config::{Benchmark, Config, Key, keys};
+use autoharness::config::{Key, Section, keys_of};
 use autoharness::error::{EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_REJECTED, EXIT_USAGE, Error};
 use autoharness::store::views::RESULTS_HEADER;
 use clap::CommandFactory;
@@ -70,19 +71,19 @@ fn the_example_benchmark_runs_as_printed() {
 }
 
 /// What a configuration that says nothing has for this key.
-fn default_of(key: &Key) -> String {
+fn default_of(owner: Option<&'static dyn Section>, key: &Key) -> String {
     if key.required {
         return "required".into();
     }
-    let benchmark = key.benchmarks.first().copied().unwrap_or(Benchmark::Command);
+    let benchmark = owner.unwrap_or(benchmarks::find("command").unwrap());
     let mut text = format!("benchmark: {benchmark}\n");
-    for required in keys().filter(|key| key.required && key.applies_to(benchmark) && key.name != "benchmark") {
+    for required in keys_of(benchmark).filter(|key| key.required && key.name != "benchmark") {
         text.push_str(&format!("{}\n", required.example));
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("experiment_config.yaml");
     fs_err::write(&path, text).unwrap();
-    match &Config::load(&path).unwrap().snapshot()[key.name] {
+    match &benchmarks::load(&path).unwrap().snapshot()[key.name] {
         serde_json::Value::Null => "none".into(),
         value => format!("`{value}`"),
     }
@@ -91,17 +92,17 @@ fn default_of(key: &Key) -> String {
 #[test]
 fn the_configuration_table_has_every_key_with_its_default() {
     let table = rows(README, "| key | default | meaning |");
-    for key in keys() {
+    for (owner, key) in keys() {
         // Two benchmarks may have a key of the same name, each with its row.
         let named: Vec<_> = table.iter().filter(|row| row[0] == format!("`{}`", key.name)).collect();
         assert!(!named.is_empty(), "the README does not list the key `{}`", key.name);
-        let default = default_of(key);
+        let default = default_of(owner, key);
         let same = |row: &&&Vec<String>| row[1] == default || (key.required && row[1].starts_with(&default));
         let row = named.iter().find(same);
         let row = row.unwrap_or_else(|| panic!("`{}`: the README says {named:?}, the program {default}", key.name));
         assert!(!row[2].is_empty());
     }
-    assert_eq!(table.len(), keys().count(), "the README lists a key that does not exist, or one twice");
+    assert_eq!(table.len(), keys().len(), "the README lists a key that does not exist, or one twice");
 }
 
 #[test]

@@ -12,72 +12,21 @@ use crate::store::atomic;
 #[derive(Debug)]
 pub struct Helper {
     /// Its directory. Modules of a package import each other by that name.
-    name: &'static str,
-    files: &'static [(&'static str, &'static str)],
+    pub name: &'static str,
+    /// Names and texts.
+    pub files: &'static [(&'static str, &'static str)],
 }
 
+/// The files of `helper/` beside the file that calls this.
 macro_rules! helper {
     ($helper:literal: $($name:literal),* $(,)?) => {
-        Helper {
+        $crate::benchmarks::helper::Helper {
             name: $helper,
-            files: &[$(($name, include_str!(concat!("../agent/helpers/", $helper, "/", $name)))),*],
+            files: &[$(($name, include_str!(concat!("helper/", $name)))),*],
         }
     };
 }
-
-/// The demo's benchmark program.
-pub const DEMO: Helper = helper!("demo": "bench.py");
-
-/// Runs tau2's own loop around the agent.
-pub const TAU_BENCH: Helper = helper!("tau_bench":
-    "__init__.py",
-    "agent_side.py",
-    "bench.py",
-    "classify.py",
-    "fence.py",
-    "models.py",
-    "pool.py",
-    "processes.py",
-    "protocol.py",
-    "runner.py",
-    "stand_in.py",
-    "tasks.py",
-    "trace.py",
-    "vault.py",
-    "warm.py",
-    "wire.py",
-);
-
-/// Runs BIRD-Interact's services, orchestrators and the agent.
-pub const BIRD_INTERACT: Helper = helper!("bird_interact":
-    "bench.py",
-    "calls.py",
-    "dataset.py",
-    "doctor.py",
-    "door.py",
-    "environment.py",
-    "first_call.py",
-    "guard.py",
-    "host.py",
-    "http1.py",
-    "launch.py",
-    "link.py",
-    "nurse.py",
-    "nursery.py",
-    "postgres.py",
-    "processes.py",
-    "proxy.py",
-    "redirect.py",
-    "report.py",
-    "requirements.txt",
-    "run.py",
-    "seal.py",
-    "service.py",
-    "services.py",
-    "smoke.py",
-    "sockets.py",
-    "verdict.py",
-);
+pub(crate) use helper;
 
 impl Helper {
     /// Writes the helper below `directory` (outside the work tree) and returns the directory with its programs. Whatever
@@ -120,11 +69,14 @@ impl Helper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::benchmarks::bird_interact::HELPER as BIRD_INTERACT;
+    use crate::benchmarks::tau_bench::HELPER as TAU_BENCH;
 
     #[test]
     fn every_file_of_a_package_is_embedded() {
         for (helper, beside) in [(TAU_BENCH, &["README.md", "requirements.txt"][..]), (BIRD_INTERACT, &[])] {
-            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent/helpers").join(helper.name);
+            let directory =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("src/benchmarks").join(helper.name).join("helper");
             let entries = fs_err::read_dir(directory).expect("the helper is part of the sources");
             let mut found: Vec<String> = entries
                 .map(|entry| entry.expect("a readable directory").file_name().to_string_lossy().into_owned())

@@ -1,30 +1,6 @@
 //! Runners: each turns "these tasks, this many trials" into a stream of finished trials.
 //!
-//! A runner knows nothing of gates, suites, ledgers or views. A new benchmark is one file here, one agent template and
-//! one program supplement.
-
-mod agent_python;
-pub mod bird_interact;
-pub mod bird_runner;
-pub mod demo;
-pub mod harbor;
-mod harbor_end;
-mod harbor_exception;
-pub mod harbor_file;
-pub mod harbor_job;
-pub mod harbor_listing;
-mod harbor_log;
-pub mod harbor_probe;
-pub mod harbor_result;
-mod harbor_run;
-mod harbor_trial;
-pub mod harbor_watch;
-pub mod protocol;
-pub mod protocol_line;
-mod protocol_run;
-pub mod tau_bench;
-
-pub use agent_python::{AgentPython, Fence, Import, Way, module_name, stem};
+//! A runner knows nothing of gates, suites, ledgers or views.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -32,6 +8,7 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
+use super::agent_python::AgentPython;
 use crate::error::Result;
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::Cancel;

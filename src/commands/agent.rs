@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::session::Session;
-use crate::benchmark::{AgentPython, BenchmarkRunner};
-use crate::config::Benchmark;
+use crate::benchmarks;
+use crate::benchmarks::agent_python::AgentPython;
+use crate::benchmarks::runner::BenchmarkRunner;
 use crate::error::{Error, Result};
 use crate::guard::{
     self, BaseTree, Editable, EditableFiles, NotRead, agent_fingerprint,
@@ -147,11 +148,11 @@ pub async fn preflight(
     };
     let mut error = Error::infrastructure(format!("the unedited agent cannot be imported (any more): {before}"))
         .hint("do not revert; mend the environment that the benchmark runs in, and run the same command again.");
-    if session.config.benchmark == Benchmark::Command {
-        error = error.hint(
-            "when your program puts something in place before it imports the agent, a human sets `import_agent: false` and \
-             runs `autoharness prepare --accept`.",
-        );
+    if let Some(switch) = benchmarks::of(&session.config).import_switch() {
+        error = error.hint(format!(
+            "when your program puts something in place before it imports the agent, a human sets `{switch}` and runs \
+             `autoharness prepare --accept`."
+        ));
     }
     Err(error)
 }

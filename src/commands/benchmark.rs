@@ -8,13 +8,13 @@ use super::evaluate::{Measurement, Step, evaluate, no_evidence};
 use super::measure;
 use super::outcomes;
 use super::session::{Experiment, Need, Session, command_line};
-use crate::cli::{Benchmark, Global};
+use crate::benchmarks;
+use crate::cli::{BenchmarkArgs, Global};
 use crate::error::{EXIT_OK, Error, Result};
 use crate::guard::{BaseTree, Editable, scan, violations};
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Split, show};
 use crate::process::signals::Cancel;
-use crate::provision;
 use crate::store::event::{Event, Purpose, Revealed};
 use crate::store::traces;
 use crate::ui::Ui;
@@ -29,7 +29,7 @@ const SHOWN_EDITS: usize = 5;
 ///
 /// # Errors
 /// Usage for wrong tasks or state; infrastructure when too few trials gave evidence.
-pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
+pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let mut session = Session::open(experiment, Need::Trials)?;
     let cancel = Cancel::on_signals()?;
@@ -38,13 +38,13 @@ pub async fn run(args: &Benchmark, global: &Global, ui: &Ui) -> Result<i32> {
     session.require_same_config()?;
     let prepared = session.prepared()?.clone();
     if let Some(domain) = &args.domain
-        && let Some(settings) = domain::other(&session, domain)?
+        && let Some(config) = benchmarks::of(&session.config).with_domain(&session.config, domain)?
     {
         let base = session.repo.base_tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
-        return domain::run(&mut session, settings, args, &base, &cancel).await;
+        return domain::run(&mut session, domain, config, args, &base, &cancel).await;
     }
     let tasks = select(args, &prepared.split)?;
-    provision::require(&provision::quick(&session.config, &session.paths.root, &session.environment))?;
+    session.require_surroundings()?;
     let base = session.repo.base_tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
     warn_of_edits(&session, &base);
     let agent = agent::from_disk(&session, &base)?;
@@ -128,7 +128,7 @@ fn warn_of_other_traces(session: &Session, agent: &str, rewards: &Rewards) {
 }
 
 /// The tasks to run, sorted and without repetition.
-fn select(args: &Benchmark, split: &crate::model::split::TaskSplit) -> Result<Vec<String>> {
+fn select(args: &BenchmarkArgs, split: &crate::model::split::TaskSplit) -> Result<Vec<String>> {
     if args.task_ids.is_empty() {
         let tasks = split.tasks(args.split).to_vec();
         return if tasks.is_empty() {
@@ -158,7 +158,7 @@ fn select(args: &Benchmark, split: &crate::model::split::TaskSplit) -> Result<Ve
     Ok(tasks)
 }
 
-fn print(session: &Session, args: &Benchmark, agent: &str, rewards: &Rewards, tell_outcomes: &dyn Fn()) {
+fn print(session: &Session, args: &BenchmarkArgs, agent: &str, rewards: &Rewards, tell_outcomes: &dyn Fn()) {
     let (ui, workspace) = (&session.ui, session.paths.workspace());
     let score = rewards.score();
     let per_task = args.split == Split::Train || args.reveal_held_out;

@@ -114,7 +114,7 @@ impl Stage<'_> {
         let source = EDITS.iter().find(|(name, _)| *name == edit.file).map(|(_, source)| source);
         let source = source.ok_or_else(|| Error::infrastructure(format!("the demo has no edit {}", edit.file)))?;
         atomic::replace(&self.directory.join("agent/agent.py"), source.as_bytes())?;
-        self.play(Command::Benchmark(crate::cli::Benchmark {
+        self.play(Command::Benchmark(crate::cli::BenchmarkArgs {
             task_ids: Vec::new(),
             split: Split::Train,
             domain: None,

@@ -11,7 +11,7 @@ use super::agent::StagedCopy;
 use super::evaluate::{Measurement, Step, StepReport};
 use super::plan::Plan;
 use super::session::Session;
-use crate::benchmark::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
+use crate::benchmarks::runner::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
 use crate::error::{Error, Result};
 use crate::model::score::Evidence;
 use crate::model::trial::{Outcome, Split, TrialResult};

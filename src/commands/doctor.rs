@@ -1,12 +1,13 @@
 //! `doctor`: what is missing or wrong here, each finding with the command that mends it.
 
 use super::session::Experiment;
+use crate::benchmarks::{self, Depth, Ground};
 use crate::cli::Global;
 use crate::config::{Config, Environment};
 use crate::error::{EXIT_OK, EXIT_USAGE, Result};
 use crate::guard::{Editable, scan, violations};
 use crate::process::signals::Cancel;
-use crate::provision::{Depth, Finding, Level, Surroundings, check, interpreter};
+use crate::provision::{Finding, Level};
 use crate::store::lock::Lock;
 use crate::store::state::State;
 use crate::store::views;
@@ -20,7 +21,7 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let cancel = Cancel::on_signals()?;
     let mut findings = Vec::new();
-    let config = match Config::load(&experiment.paths.config) {
+    let config = match benchmarks::load(&experiment.paths.config) {
         Ok(config) => {
             findings.push(Finding::ok("configuration", format!("benchmark {}", config.benchmark)));
             Some(config)
@@ -37,15 +38,16 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
     }
     let supervisor = experiment.supervisor()?;
     if let Some(config) = &config {
-        let around = Surroundings {
-            root: &experiment.paths.root,
-            state: &experiment.paths.state,
+        let ground = Ground {
+            config,
+            paths: &experiment.paths,
             environment: &experiment.environment,
             supervisor: &supervisor,
             cancel: &cancel,
         };
-        findings.extend(check(config, &around, Depth::Everything).await?);
-        findings.extend(interpreter(config, &around).await?);
+        let benchmark = benchmarks::of(config);
+        findings.extend(benchmarks::check(benchmark, &ground, Depth::Everything).await?);
+        findings.extend(benchmarks::interpreter(benchmark, &ground).await?);
     }
     findings.extend(secrets(&experiment)?);
     findings.push(state_directory(&experiment));

@@ -8,33 +8,14 @@ use tokio::sync::mpsc;
 use super::agent;
 use super::measure;
 use super::session::Session;
-use crate::benchmark::{RunEvent, RunRequest};
-use crate::cli::Benchmark;
-use crate::config::{DOMAINS, Settings, TauBenchSettings};
+use crate::benchmarks::runner::{RunEvent, RunRequest};
+use crate::cli::BenchmarkArgs;
+use crate::config::Config;
 use crate::error::{EXIT_OK, Error, Result};
 use crate::guard::BaseTree;
 use crate::model::score::{Evidence, Rewards, passes, task_reward};
 use crate::model::trial::{Split, show};
 use crate::process::signals::Cancel;
-use crate::provision;
-
-/// The configuration's settings when `domain` is another one than theirs, `None` when it is theirs.
-///
-/// # Errors
-/// Usage when the benchmark has no domains, or not this one.
-pub fn other(session: &Session, domain: &str) -> Result<Option<TauBenchSettings>> {
-    let Settings::TauBench(settings) = &session.config.settings else {
-        return Err(Error::usage(format!(
-            "--domain {domain} belongs to tau-bench; this experiment runs {}",
-            session.config.benchmark
-        )));
-    };
-    if !DOMAINS.contains(&domain) {
-        return Err(Error::usage(format!("tau-bench has no domain `{domain}`"))
-            .hint(format!("the domains are {}.", DOMAINS.join(", "))));
-    }
-    Ok((settings.domain != domain).then(|| settings.with_domain(domain)))
-}
 
 /// Runs the agent on another domain and prints what it scores there.
 ///
@@ -42,18 +23,18 @@ pub fn other(session: &Session, domain: &str) -> Result<Option<TauBenchSettings>
 /// Usage for wrong tasks; infrastructure when too few trials gave evidence.
 pub async fn run(
     session: &mut Session,
-    settings: TauBenchSettings,
-    args: &Benchmark,
+    domain: &str,
+    config: Config,
+    args: &BenchmarkArgs,
     base: &BaseTree,
     cancel: &Cancel,
 ) -> Result<i32> {
     if args.reveal_held_out {
         return Err(Error::usage("--reveal-held-out is for the configured domain: looks are counted in its ledger"));
     }
-    let domain = settings.domain.clone();
     // In memory only: everything below sees the other domain, and nothing is written.
-    session.config.settings = Settings::TauBench(Box::new(settings));
-    provision::require(&provision::quick(&session.config, &session.paths.root, &session.environment))?;
+    session.config = config;
+    session.require_surroundings()?;
     let agent = agent::from_disk(session, base)?;
     let runner = measure::runner(session, base, cancel).await?;
     if let Some(failure) = agent::preflight(session, &agent, runner.as_ref(), Some(base), cancel).await? {

@@ -5,7 +5,7 @@ use super::agent::StagedAgent;
 use super::dispatch::Dispatcher;
 use super::plan::{Conditions, Plan, share};
 use super::session::Session;
-use crate::benchmark::BenchmarkRunner;
+use crate::benchmarks::runner::BenchmarkRunner;
 use crate::error::{Error, Result};
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;

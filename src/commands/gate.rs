@@ -10,7 +10,7 @@ use super::file_guard::{FileGuard, Found};
 use super::report::Reports;
 use super::session::{Experiment, Need, Session};
 use super::{hints, measure, outcomes};
-use crate::benchmark::BenchmarkRunner;
+use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Gate, Global};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::BaseTree;
@@ -20,7 +20,6 @@ use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
-use crate::provision;
 use crate::store::event::{Event, Purpose, Verdict};
 use crate::ui::Ui;
 
@@ -87,7 +86,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         evidence.preflight = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await?;
     }
     if evidence.guard.is_empty() && evidence.preflight.is_none() {
-        provision::require(&provision::quick(&session.config, &session.paths.root, &session.environment))?;
+        session.require_surroundings()?;
         let run = Run { args, runner: runner.as_ref(), cancel: &cancel, base: &base };
         let measured = async {
             ground = run.ground(&mut session).await?;

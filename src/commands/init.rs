@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use crate::benchmarks::{self, Benchmark};
 use crate::cli::{Global, Init};
-use crate::config::{Benchmark, CONFIG_FILE, Environment};
+use crate::config::{CONFIG_FILE, Environment};
 use crate::error::{Context, EXIT_OK, Error, Result};
 use crate::guard::Repo;
 use crate::process::Supervisor;
@@ -39,14 +40,8 @@ const WELCOME: [&str; 16] = [
 /// Usage when the directory is not empty, its repository cannot be used or the benchmark is unknown; infrastructure when
 /// git fails.
 pub async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
-    let benchmark = Benchmark::parse(&args.benchmark).ok_or_else(|| {
-        let near = Benchmark::nearest(&args.benchmark).map(|near| format!("did you mean `{near}`? "));
-        Error::usage(format!("there is no benchmark `{}`", args.benchmark)).hint(format!(
-            "{}choose one of {}.",
-            near.unwrap_or_default(),
-            Benchmark::names()
-        ))
-    })?;
+    let unknown = || Error::usage(format!("there is no benchmark `{}`", args.benchmark));
+    let benchmark = benchmarks::find(&args.benchmark).ok_or_else(unknown)?;
     let directory = global.directory.join(&args.dir);
     // A repository that cannot be used is refused before anything is written: a second one inside it would hide the
     // experiment from the first.
@@ -76,22 +71,24 @@ pub async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
         Place { directory: &directory, found: &found, scaffold: &scaffold, written: &written, cancel: &cancel, ui };
     place.commit(outer.is_none()).await?;
     let what = if found.experiment { "completed" } else { "created" };
-    ui.line(format!("{what} {} ({benchmark})", directory.display()));
-    ui.json(&serde_json::json!({"type": "init", "directory": directory, "benchmark": benchmark.as_str(), "written": written}));
+    ui.line(format!("{what} {} ({})", directory.display(), benchmark.name()));
+    ui.json(
+        &serde_json::json!({"type": "init", "directory": directory, "benchmark": benchmark.name(), "written": written}),
+    );
     ui.hint(next(benchmark, &args.dir));
     Ok(EXIT_OK)
 }
 
-fn next(benchmark: Benchmark, directory: &Path) -> String {
+fn next(benchmark: &dyn Benchmark, directory: &Path) -> String {
     let go = if directory == Path::new(".") {
         String::new()
     } else {
         format!("cd {} && ", templates::shell_word(&directory.to_string_lossy()))
     };
-    match benchmark {
-        Benchmark::Demo => format!("next: {go}autoharness prepare"),
-        _ => format!("look through experiment_config.yaml, put keys into .env, then: {go}autoharness prepare"),
+    if benchmark.scaffold().is_ready {
+        return format!("next: {go}autoharness prepare");
     }
+    format!("look through experiment_config.yaml, put keys into .env, then: {go}autoharness prepare")
 }
 
 /// What the directory holds before anything is written.

@@ -3,6 +3,8 @@
 pub mod adopt;
 pub mod agent;
 pub mod benchmark;
+pub mod completions;
+pub mod config;
 pub mod demo;
 mod dispatch;
 pub mod doctor;
@@ -45,6 +47,8 @@ pub fn run(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Doctor => block_on(doctor::run(global, ui)),
         Command::Verify(args) => verify::run(&args, global, ui),
         Command::Demo(args) => demo::run(&args, global, ui),
+        Command::Config(args) => config::run(&args, ui),
+        Command::Completions(args) => completions::run(&args, ui),
         // main.rs hands this to the watcher before the command line is parsed.
         Command::Watch { .. } => Ok(crate::error::EXIT_USAGE),
     }

@@ -9,9 +9,9 @@ use super::measure;
 use super::outcomes;
 use super::session::{Experiment, Need, Session};
 use super::split_file;
-use crate::benchmark::TaskInfo;
+use crate::benchmarks::runner::TaskInfo;
+use crate::benchmarks::{self, Depth, Rehearsal};
 use crate::cli::{Global, Prepare};
-use crate::config::Benchmark;
 use crate::error::{EXIT_OK, Error, Result};
 use crate::files;
 use crate::guard::staging::read_editable_from_tree;
@@ -20,9 +20,8 @@ use crate::model::gate::shortened;
 use crate::model::score::Score;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
-use crate::process::Supervisor;
 use crate::process::signals::Cancel;
-use crate::provision::{self, Cost, Depth, Finding, Level, Rehearsal, Surroundings};
+use crate::provision::{self, Cost, Finding, Level};
 use crate::store::event::{Accepted, Baseline, Event, Prepared, Purpose};
 use crate::store::{atomic, traces};
 use crate::templates;
@@ -38,10 +37,10 @@ pub async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     session.require_views()?;
     let cancel = Cancel::on_signals()?;
     let supervisor = session.supervisor()?;
-    let around = surroundings(&session, &supervisor, &cancel);
-    provision::require(&provision::check(&session.config, &around, Depth::Needed).await?)?;
+    let (benchmark, ground) = (benchmarks::of(&session.config), session.ground(&supervisor, &cancel));
+    provision::require(&benchmarks::check(benchmark, &ground, Depth::Needed).await?)?;
     let ui = session.ui.clone();
-    provision::provide(&session.config, &around, &|message| ui.status(message)).await?;
+    benchmark.provide(&ground, &|message| ui.status(message)).await?;
     workspace(&session, args.reset_agent)?;
     let Some(head) = session.repo.head()? else {
         return Err(
@@ -70,11 +69,6 @@ pub async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     Ok(EXIT_OK)
 }
 
-fn surroundings<'a>(session: &'a Session, supervisor: &'a Supervisor, cancel: &'a Cancel) -> Surroundings<'a> {
-    let Session { paths, environment, .. } = session;
-    Surroundings { root: &paths.root, state: &paths.state, environment, supervisor, cancel }
-}
-
 /// Creates what is missing and says what exists.
 fn workspace(session: &Session, reset_agent: bool) -> Result<()> {
     let (paths, ui) = (&session.paths, &session.ui);
@@ -98,7 +92,7 @@ fn workspace(session: &Session, reset_agent: bool) -> Result<()> {
         return Ok(());
     }
     ui.status(format!("writing {file} from the {} template", session.config.benchmark));
-    atomic::replace(&path, templates::agent_template(&paths.root, session.config.benchmark)?.as_bytes())
+    atomic::replace(&path, templates::agent_template(&paths.root, benchmarks::of(&session.config))?.as_bytes())
 }
 
 /// The baseline is measured on the agent as it lies on disk; a coding agent that reverts gets the committed one.
@@ -159,10 +153,10 @@ async fn establish(
             let python = runner.agent_python().map(|python| python.program).unwrap_or_default();
             error = error.hint(format!("a module that is missing must be installed for {}.", python.display()));
         }
-        if session.config.benchmark == Benchmark::Command {
-            error = error.hint(
-                "when your program puts something in place before it imports the agent, set `import_agent: false`.",
-            );
+        if let Some(switch) = benchmarks::of(&session.config).import_switch() {
+            error = error.hint(format!(
+                "when your program puts something in place before it imports the agent, set `{switch}`."
+            ));
         }
         return Err(error);
     }
@@ -257,12 +251,12 @@ async fn establish(
 /// Before any money: what the benchmark can try for nothing.
 async fn rehearse(session: &Session, agent: &StagedAgent, cancel: &Cancel) -> Result<()> {
     let supervisor = session.supervisor()?;
-    let around = surroundings(session, &supervisor, cancel);
-    let template = templates::agent_template(&session.paths.root, session.config.benchmark).unwrap_or_default();
+    let benchmark = benchmarks::of(&session.config);
+    let template = templates::agent_template(&session.paths.root, benchmark).unwrap_or_default();
     let is_template = files::read(&agent.file, files::LARGEST)? == template.as_bytes();
     let rehearsal = Rehearsal { staging: &agent.staging, is_template };
-    let finding =
-        provision::rehearse(&session.config, &rehearsal, &around, &|message| session.ui.status(message)).await?;
+    let ground = session.ground(&supervisor, cancel);
+    let finding = benchmark.rehearse(&ground, &rehearsal, &|message| session.ui.status(message)).await?;
     match finding {
         Some(Finding { level: Level::Ok, detail, .. }) => session.ui.status(format!("canary: {detail}")),
         Some(Finding { detail, fix, .. }) => {
@@ -368,7 +362,7 @@ fn print(session: &Session, head: &str) {
     let baseline = &prepared.baseline;
     let mut values = BTreeMap::new();
     values.insert("type", serde_json::json!("prepared"));
-    values.insert("benchmark", serde_json::json!(session.config.benchmark.as_str()));
+    values.insert("benchmark", serde_json::json!(session.config.benchmark.name()));
     values.insert("train", serde_json::json!(prepared.split.train.len()));
     values.insert("test", serde_json::json!(prepared.split.test.len()));
     values.insert("val_score", serde_json::json!(baseline.val_score));

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
+use crate::benchmarks::{self, Ground};
 use crate::cli::Global;
 use crate::config::{CONFIG_FILE, Config, Environment};
 use crate::error::{Context as _, Error, Result};
 use crate::guard::Repo;
 use crate::paths::{Paths, STATE_VARIABLE};
+use crate::process::signals::Cancel;
 use crate::process::{Redactor, Supervisor};
+use crate::provision;
 use crate::store::atomic;
 use crate::store::event::{Event, Prepared};
 use crate::store::ledger::{Entry, ReadReport, VERSION, Writer};
@@ -57,7 +60,7 @@ impl Experiment {
     /// # Errors
     /// Usage, with file and line.
     pub fn config(&self) -> Result<Config> {
-        let config = Config::load(&self.paths.config)?;
+        let config = benchmarks::load(&self.paths.config)?;
         config.warnings.iter().for_each(|warning| self.ui.warn(warning));
         Ok(config)
     }
@@ -217,6 +220,15 @@ impl Session {
             .ok_or_else(|| Error::usage("this experiment is not prepared").hint("run `autoharness prepare` first."))
     }
 
+    /// Refuses to start without what can be seen to be missing.
+    ///
+    /// # Errors
+    /// Usage, listing all that is missing.
+    pub fn require_surroundings(&self) -> Result<()> {
+        let benchmark = benchmarks::of(&self.config);
+        provision::require(&benchmarks::quick(benchmark, &self.config, &self.paths.root, &self.environment))
+    }
+
     /// Refuses a configuration other than the one prepared with.
     ///
     /// # Errors
@@ -281,6 +293,12 @@ impl Session {
         Supervisor::new(self.paths.processes())
     }
 
+    /// What a benchmark may know of the experiment.
+    pub fn ground<'a>(&'a self, supervisor: &'a Supervisor, cancel: &'a Cancel) -> Ground<'a> {
+        let Session { config, paths, environment, .. } = self;
+        Ground { config, paths, environment, supervisor, cancel }
+    }
+
     /// Removes secrets from what children say.
     pub fn redactor(&self) -> Redactor {
         Redactor::new(self.environment.secret_values())
@@ -308,7 +326,8 @@ pub fn append(writer: &mut Writer, state: &mut State, event: Event<'_>, at: Date
 
 /// Where files are replaced atomically, so that a killed command can leave a temporary one.
 fn written_to(paths: &Paths, config: &Config) -> Vec<PathBuf> {
-    let splits = ["tbench_data", "bird_data"].map(|directory| paths.root.join(directory));
+    let splits = benchmarks::ALL.iter().filter_map(|benchmark| benchmark.split_directory());
+    let splits = splits.map(|directory| paths.root.join(directory));
     let editable = config.editable.iter().filter_map(|file| Some(paths.root.join(file).parent()?.to_path_buf()));
     let own = [paths.state.clone(), paths.workspace(), paths.root.clone()];
     let mut all: Vec<PathBuf> = own.into_iter().chain(splits).chain(editable).collect();

@@ -10,7 +10,7 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 
 use super::session::Session;
-use crate::config::Benchmark;
+use crate::benchmarks;
 use crate::error::{Context, Error, Result};
 use crate::guard::BaseTree;
 use crate::model::split::{SPLIT_SEED, TaskSplit};
@@ -52,17 +52,8 @@ impl SplitFile {
     }
 }
 
-/// The directory of the split file in an experiment; `None` for benchmarks that have none.
-fn directory(benchmark: Benchmark) -> Option<&'static str> {
-    match benchmark {
-        Benchmark::TerminalBench => Some("tbench_data"),
-        Benchmark::BirdInteract => Some("bird_data"),
-        Benchmark::Demo | Benchmark::TauBench | Benchmark::Command => None,
-    }
-}
-
 fn path(session: &Session) -> Option<PathBuf> {
-    Some(session.paths.root.join(directory(session.config.benchmark)?).join(NAME))
+    Some(session.paths.root.join(benchmarks::of(&session.config).split_directory()?).join(NAME))
 }
 
 /// What lies there; `None` where nothing does. A pipe or a device is not opened.
@@ -113,7 +104,9 @@ pub fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSplit>> {
 /// # Errors
 /// Infrastructure when the disk refuses.
 pub fn write(session: &Session, base: &BaseTree) -> Result<()> {
-    let (Some(path), Some(directory)) = (path(session), directory(session.config.benchmark)) else { return Ok(()) };
+    let (Some(path), Some(directory)) = (path(session), benchmarks::of(&session.config).split_directory()) else {
+        return Ok(());
+    };
     let Some(prepared) = &session.state.summary.prepared else { return Ok(()) };
     if load(&path).ok().flatten().is_some_and(|found| found.holds(&prepared.split)) {
         return Ok(());

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde_yaml::Value;
 
-use super::keys::Key;
+use super::Key;
 use super::parse::{Document, Entry};
 use crate::error::{Error, Result};
 

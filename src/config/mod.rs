@@ -1,30 +1,32 @@
 //! experiment_config.yaml and .env become [`Config`] and [`Environment`].
 //!
-//! [`keys`] is the one table of everything that can be configured; a new setting is one row there (or in the file of
-//! its benchmark), and parsing, error messages, the snapshot in the ledger and the tests of the template follow from it.
+//! Everything that can be configured is a [`Key`]: the common ones are rows in `keys`, a benchmark's own rows in its
+//! [`Section`]. Parsing, error messages, the snapshot in the ledger, the JSON Schema and the tests of the template
+//! follow from the rows.
 
-mod bird_interact;
-mod command;
 mod dotenv;
 mod environment;
 mod field;
+mod key;
 mod keys;
 mod parse;
+mod schema;
 mod secret;
+mod section;
 mod snapshot;
-mod tau_bench;
-mod terminal_bench;
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 
-pub use bird_interact::{BirdDataset, BirdInteractSettings, BirdMode};
-pub use command::CommandSettings;
-pub use environment::Environment;
+pub use environment::{Environment, is_variable_name};
 pub use field::Field;
-pub use keys::{Key, keys};
+pub use key::{Key, Shape};
+pub use keys::{Sections, find, keys, keys_of, names, nearest_section};
+pub use parse::{Document, Entry};
+pub use schema::schema;
 pub use secret::{is_secret, is_secret_name, secrets_inside};
-pub use tau_bench::{DOMAINS, TauBenchSettings};
-pub use terminal_bench::{DEFAULT_DATASET, TerminalBenchSettings};
+pub use section::{Section, Settings};
+pub use snapshot::{HIDDEN, hide_arguments};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -36,100 +38,6 @@ use crate::model::trial::Split;
 pub const CONFIG_FILE: &str = "experiment_config.yaml";
 /// Larger than any configuration, in bytes.
 const LARGEST: u64 = 1 << 20;
-
-/// A benchmark that can be configured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Benchmark {
-    /// Embedded in the binary; needs no keys.
-    Demo,
-    /// tau2-bench conversations with a simulated user.
-    TauBench,
-    /// Any Harbor dataset.
-    TerminalBench,
-    /// BIRD-Interact text-to-SQL.
-    BirdInteract,
-    /// The user's own program, speaking the trial protocol.
-    Command,
-}
-
-impl Benchmark {
-    /// Every benchmark, in the order in which messages list them.
-    pub const ALL: [Benchmark; 5] =
-        [Benchmark::Demo, Benchmark::TauBench, Benchmark::TerminalBench, Benchmark::BirdInteract, Benchmark::Command];
-
-    /// The name used in the configuration and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Benchmark::Demo => "demo",
-            Benchmark::TauBench => "tau-bench",
-            Benchmark::TerminalBench => "terminal-bench",
-            Benchmark::BirdInteract => "bird-interact",
-            Benchmark::Command => "command",
-        }
-    }
-
-    /// The name as part of a file name: `tau_bench` for `tau-bench`.
-    pub fn file_stem(self) -> String {
-        self.as_str().replace('-', "_")
-    }
-
-    /// Parses the exact name.
-    pub fn parse(name: &str) -> Option<Benchmark> {
-        Benchmark::ALL.into_iter().find(|benchmark| benchmark.as_str() == name)
-    }
-
-    /// The benchmark whose name is closest to a misspelt one, when one is close enough to suggest.
-    pub fn nearest(name: &str) -> Option<Benchmark> {
-        keys::nearest(name, Benchmark::ALL.iter().map(|benchmark| benchmark.as_str())).and_then(Benchmark::parse)
-    }
-
-    /// All names, for messages: `demo, tau-bench, ...`.
-    pub fn names() -> String {
-        Benchmark::ALL.map(Benchmark::as_str).join(", ")
-    }
-
-    /// How many trials run at once unless configured: what the upstream bears, not what the machine could.
-    pub fn default_concurrency(self) -> u32 {
-        match self {
-            Benchmark::Demo | Benchmark::Command => 4,
-            Benchmark::TauBench | Benchmark::BirdInteract => 3,
-            Benchmark::TerminalBench => 50,
-        }
-    }
-}
-
-impl std::fmt::Display for Benchmark {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Settings that belong to one benchmark.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Settings {
-    /// Nothing to set.
-    Demo,
-    /// A domain of tau2, and where tau2 comes from. Boxed, as the next one.
-    TauBench(Box<TauBenchSettings>),
-    /// A Harbor dataset and where its sandboxes run. Boxed: it is much larger than the others.
-    TerminalBench(Box<TerminalBenchSettings>),
-    /// Where BIRD-Interact, its tasks and its PostgreSQL are. Boxed likewise.
-    BirdInteract(Box<BirdInteractSettings>),
-    /// The user's own program.
-    Command(CommandSettings),
-}
-
-impl Settings {
-    fn defaults(benchmark: Benchmark) -> Settings {
-        match benchmark {
-            Benchmark::Demo => Settings::Demo,
-            Benchmark::TauBench => Settings::TauBench(Box::default()),
-            Benchmark::TerminalBench => Settings::TerminalBench(Box::default()),
-            Benchmark::BirdInteract => Settings::BirdInteract(Box::default()),
-            Benchmark::Command => Settings::Command(CommandSettings::default()),
-        }
-    }
-}
 
 /// One experiment's configuration: every value checked, every default filled in.
 #[derive(Debug, Clone)]
@@ -143,9 +51,8 @@ pub struct Config {
     /// Things that were understood but deserve a word to the user; each names file and line.
     pub warnings: Vec<String>,
     /// Which benchmark scores the agent.
-    pub benchmark: Benchmark,
-    /// What only this benchmark has.
-    pub settings: Settings,
+    pub benchmark: &'static dyn Section,
+    settings: Box<dyn Settings>,
     /// What the coding agent may edit: paths below the experiment, `/`-separated, normalised, never empty. The first is
     /// the agent file.
     pub editable: Vec<String>,
@@ -189,7 +96,7 @@ impl Config {
     /// # Errors
     /// Usage, with file, line and remedy: the file is missing or not YAML, a key is unknown, twice or belongs to another
     /// benchmark, a value has the wrong type or range, a required key is missing.
-    pub fn load(path: &Path) -> Result<Config> {
+    pub fn load(path: &Path, sections: Sections<'_>) -> Result<Config> {
         let bytes = files::read_if_there(path, LARGEST)?.ok_or_else(|| {
             Error::usage(format!("{} does not exist", path.display())).hint(format!(
                 "start a new experiment with `autoharness init`, or in this one run `cp {CONFIG_FILE}.template {CONFIG_FILE}`."
@@ -201,32 +108,31 @@ impl Config {
             Error::usage(format!("{}:{line}: not UTF-8 text", path.display())).hint("save the file as UTF-8.")
         })?;
         let document = parse::Document::parse(path, &text)?;
-        let benchmark = keys::benchmark_of(&document)?;
+        let benchmark = keys::benchmark_of(&document, sections)?;
         let mut config = Config { digest, ..Config::defaults(path, benchmark) };
         for entry in &document.entries {
-            let key = keys::known(&document, entry, benchmark)?;
+            let key = keys::known(&document, entry, benchmark, sections)?;
             if !parse::is_empty(&entry.value) {
-                (key.set)(&mut config, &Field::new(&document, entry, key))?;
+                key.set(&mut config, &Field::new(&document, entry, key))?;
             }
         }
         keys::require(&document, benchmark)?;
         keys::check_overlap(&document, &config)?;
-        terminal_bench::check(&document)?;
-        tau_bench::check(&document, &config)?;
-        tau_bench::complete(&mut config);
+        benchmark.check(&document, &config)?;
+        benchmark.complete(&mut config);
         config.text = text;
         Ok(config)
     }
 
     /// The configuration of a file that says nothing but `benchmark:`.
-    fn defaults(path: &Path, benchmark: Benchmark) -> Config {
-        Config {
+    fn defaults(path: &Path, benchmark: &'static dyn Section) -> Config {
+        let mut config = Config {
             path: path.to_path_buf(),
             digest: String::new(),
             text: String::new(),
             warnings: Vec::new(),
             benchmark,
-            settings: Settings::defaults(benchmark),
+            settings: benchmark.settings(),
             editable: vec!["agent/agent.py".into()],
             file_guard: true,
             gate_split: Split::Test,
@@ -235,16 +141,29 @@ impl Config {
             trials: 1,
             infra_retries: 1,
             timeout_policy: TimeoutPolicy::Agent,
-            seed: if benchmark == Benchmark::TauBench { tau_bench::DEFAULT_SEED } else { 42 },
-            max_concurrency: benchmark.default_concurrency(),
-            per_task_timeout: (benchmark == Benchmark::Demo).then_some(10.0),
+            seed: 42,
+            max_concurrency: 4,
+            per_task_timeout: None,
             agent_model: None,
             user_model: None,
             reasoning_effort: None,
             pass_env: Vec::new(),
             data: Vec::new(),
             not_read: Vec::new(),
-        }
+        };
+        benchmark.defaults(&mut config);
+        config
+    }
+
+    /// The benchmark's own settings; `None` when these are another benchmark's.
+    pub fn settings_of<S: Settings>(&self) -> Option<&S> {
+        (&*self.settings as &dyn Any).downcast_ref()
+    }
+
+    /// The benchmark's own settings, to be changed by its own keys.
+    pub fn own<S: Settings>(&mut self) -> &mut S {
+        // A key is only ever set under the benchmark that has it, and `defaults` put this type there.
+        (&mut *self.settings as &mut dyn Any).downcast_mut().expect("the settings are those of the key's benchmark")
     }
 
     /// The agent file: the first of `editable`, relative to the experiment.
@@ -261,7 +180,7 @@ impl Config {
     /// later version of this program: there its default was in force.
     pub fn changes_since(&self, snapshot: &serde_json::Value) -> Vec<String> {
         let mut defaults = Config::defaults(&self.path, self.benchmark);
-        tau_bench::complete(&mut defaults);
+        self.benchmark.complete(&mut defaults);
         let mut old = snapshot.clone();
         if let (serde_json::Value::Object(old), serde_json::Value::Object(defaults)) = (&mut old, defaults.snapshot()) {
             for (key, value) in defaults {

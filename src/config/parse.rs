@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// A configuration file taken apart.
 #[derive(Debug)]
-pub(super) struct Document {
+pub struct Document {
     /// The file, as given.
     pub(super) path: PathBuf,
     /// In the order of the file; no name twice.
@@ -17,7 +17,7 @@ pub(super) struct Document {
 
 /// One `key: value` of the top level.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub struct Entry {
     pub(super) name: String,
     pub(super) value: Value,
     /// From 1; unknown for the rarest of YAML styles.
@@ -70,8 +70,13 @@ impl Document {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
+    /// The entry with this name, unless it is empty: then the default applies.
+    pub fn set(&self, name: &str) -> Option<&Entry> {
+        self.entry(name).filter(|entry| !is_empty(&entry.value))
+    }
+
     /// `file:line`, or the file alone when the line is not known.
-    pub(super) fn place(&self, entry: &Entry) -> String {
+    pub fn place(&self, entry: &Entry) -> String {
         match entry.line {
             Some(line) => format!("{}:{line}", self.path.display()),
             None => self.path.display().to_string(),

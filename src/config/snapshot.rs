@@ -2,34 +2,22 @@
 
 use serde_json::{Map, Value};
 
-use super::keys::keys;
+use super::Config;
+use super::keys::keys_of;
 use super::secret::{is_secret, is_secret_name, secrets_inside};
-use super::{Config, Settings};
 
 /// What stands in for a value that looks like a secret.
-pub(super) const HIDDEN: &str = "(hidden)";
+pub const HIDDEN: &str = "(hidden)";
 /// Longer values are cut in a diff, which is for reading.
 const LONGEST_SHOWN: usize = 80;
 
 pub(super) fn snapshot(config: &Config) -> Value {
-    let mut snapshot: Map<String, Value> = keys()
-        .filter(|key| key.applies_to(config.benchmark))
-        .map(|key| (key.name.to_string(), (key.get)(config)))
-        .collect();
-    if let Settings::Command(settings) = &config.settings {
-        snapshot.insert("command".into(), Value::from(hide_arguments(&settings.command)));
-    }
-    // `agent_env` and `verifier_env` hold references, never secrets: see `terminal_bench`.
-    for key in ["options", "environment_kwargs"] {
-        if let Some(values) = snapshot.get_mut(key) {
-            hide_values(values);
-        }
-    }
-    Value::Object(snapshot)
+    let mut copy = config.clone();
+    keys_of(config.benchmark).map(|key| (key.name.to_string(), key.get(&mut copy))).collect::<Map<_, _>>().into()
 }
 
 /// Hides texts under names such as `api_key`. Numbers stay: `max_tokens: 4096` is no secret.
-fn hide_values(value: &mut Value) {
+pub(super) fn hide_values(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (name, value) in map {
@@ -53,7 +41,7 @@ fn hide_inside(text: &str) -> String {
 }
 
 /// Hides the values of arguments such as `--api-key x` and `--api-key=x`.
-pub(super) fn hide_arguments(arguments: &[String]) -> Vec<String> {
+pub fn hide_arguments(arguments: &[String]) -> Vec<String> {
     let mut shown = Vec::with_capacity(arguments.len());
     let mut expects_secret = false;
     for argument in arguments {

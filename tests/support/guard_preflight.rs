@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
-use autoharness::benchmark::AgentPython;
+use autoharness::benchmarks::agent_python::AgentPython;
 use autoharness::error::Kind;
 use autoharness::guard::{Preflight, PreflightFailure};
 use autoharness::process::Supervisor;

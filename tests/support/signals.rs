@@ -1,8 +1,11 @@
 //! Programs under test start with the usual signals, whatever `cargo test` was started with: under `nohup`, and in the
 //! background of a script, SIGHUP and SIGINT are ignored, and every child inherits that.
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot find python3 should panic")]
 
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 const HANGUP_INTERRUPT_TERMINATE: u64 = 1 << 0 | 1 << 1 | 1 << 14;
 
@@ -11,12 +14,21 @@ pub fn program(path: &str) -> Command {
     if !ignores_signals() {
         return Command::new(path);
     }
-    let mut command = Command::new("python3");
+    let mut command = Command::new(interpreter());
     let reset = "import os, signal, sys\n\
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, signal.SIG_DFL)\n\
         os.execv(sys.argv[1], sys.argv[1:])";
     command.args(["-I", "-c", reset, path]);
     command
+}
+
+/// The interpreter itself, not a shim of pyenv: a test may leave nothing on the PATH.
+fn interpreter() -> &'static PathBuf {
+    static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
+    INTERPRETER.get_or_init(|| {
+        let said = Command::new("python3").args(["-I", "-c", "import sys; print(sys.executable)"]).output().unwrap();
+        String::from_utf8(said.stdout).unwrap().trim().into()
+    })
 }
 
 /// Whether this process ignores one of them. Elsewhere than on Linux it is not known.

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Surroundings;
-use super::need::{ask, find_program};
 use crate::error::{Error, Result};
 use crate::process::Limits;
 use crate::process::git::{git, git_within};
+use crate::provision::Surroundings;
+use crate::provision::need::{ask, find_program};
 
 /// Where the code comes from.
 pub(super) const CODE: &str = "https://github.com/bird-bench/BIRD-Interact";

@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::environment::is_variable_name;
-use super::keys::Key;
-use super::{Benchmark, Field, Settings};
+use crate::config::{Config, Field, HIDDEN, Key, Shape, is_variable_name};
 use crate::error::Result;
 
 /// The variable with PostgreSQL's password unless configured.
@@ -26,7 +24,7 @@ pub enum BirdMode {
 
 impl BirdMode {
     /// The benchmark's name for it.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             BirdMode::Agentic => "a-interact",
             BirdMode::Conversational => "c-interact",
@@ -45,7 +43,7 @@ pub enum BirdDataset {
 
 impl BirdDataset {
     /// The benchmark's name for it.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             BirdDataset::Lite => "lite",
             BirdDataset::Full => "full",
@@ -157,186 +155,174 @@ impl BirdInteractSettings {
     }
 }
 
-/// A row of this benchmark, none of which is required.
-macro_rules! row {
-    ($name:literal, $example:literal, $doc:literal, $set:expr, $get:expr $(,)?) => {
-        Key {
-            name: $name,
-            benchmarks: &[Benchmark::BirdInteract],
-            required: false,
-            example: $example,
-            doc: $doc,
-            set: |config, field| {
-                if let Settings::BirdInteract(settings) = &mut config.settings {
-                    let set: fn(&mut BirdInteractSettings, &Field<'_>) -> Result<Option<String>> = $set;
-                    config.warnings.extend(set(settings, field)?);
-                }
-                Ok(())
-            },
-            get: |config| match &config.settings {
-                Settings::BirdInteract(settings) => {
-                    let get: fn(&BirdInteractSettings) -> Value = $get;
-                    get(settings)
-                }
-                _ => Value::Null,
-            },
-        }
-    };
+fn own(config: &mut Config) -> &mut BirdInteractSettings {
+    config.own()
+}
+
+fn of<T: serde::Serialize>(config: &Config, get: impl FnOnce(&BirdInteractSettings) -> T) -> Value {
+    json!(config.settings_of().map(get))
 }
 
 /// The rows of this benchmark.
 pub(super) const KEYS: &[Key] = &[
-    row!(
+    Key::word(
         "mode",
         "mode: a-interact",
         "who leads the dialogue: the agent (a-interact) or a fixed course (c-interact)",
-        |settings, field| {
-            let modes = [BirdMode::Agentic, BirdMode::Conversational].map(|mode| (mode.as_str(), mode));
-            settings.mode = field.choice(&modes)?;
-            Ok(None)
+        &[BirdMode::Agentic.as_str(), BirdMode::Conversational.as_str()],
+        |config, word| {
+            let conversational = word == BirdMode::Conversational.as_str();
+            own(config).mode = if conversational { BirdMode::Conversational } else { BirdMode::Agentic };
         },
-        |settings| json!(settings.mode.as_str()),
+        |config| settings(config).map_or("", |settings| settings.mode.as_str()),
     ),
-    row!(
+    Key::word(
         "dataset",
         "dataset: lite",
         "which tasks of BIRD-Interact: lite (300) or full (600)",
-        |settings, field| {
-            let sets = [BirdDataset::Lite, BirdDataset::Full].map(|set| (set.as_str(), set));
-            settings.dataset = field.choice(&sets)?;
-            Ok(None)
+        &[BirdDataset::Lite.as_str(), BirdDataset::Full.as_str()],
+        |config, word| {
+            let full = word == BirdDataset::Full.as_str();
+            own(config).dataset = if full { BirdDataset::Full } else { BirdDataset::Lite };
         },
-        |settings| json!(settings.dataset.as_str()),
+        |config| settings(config).map_or("", |settings| settings.dataset.as_str()),
     ),
-    row!(
+    Key::count(
         "patience",
         "patience: 3",
         "how much the simulated user bears; part of every task's budget",
-        |settings, field| {
-            settings.patience = field.integer32(0..=1000)?;
-            Ok(None)
-        },
-        |settings| json!(settings.patience),
+        0,
+        1000,
+        |config| &mut own(config).patience,
     ),
-    row!(
+    Key::text(
         "bird_repo",
         "bird_repo: ~/BIRD-Interact",
         "a checkout of BIRD-Interact, instead of the one that `prepare` makes",
-        |settings, field| {
-            settings.repo = Some(field.text()?);
-            Ok(None)
-        },
-        |settings| json!(settings.repo),
+        |config| &mut own(config).repo,
     ),
-    row!(
+    Key::text(
         "bird_python_bin",
         "bird_python_bin: ~/bird-venv/bin/python",
         "the Python of the services, instead of the environment that `prepare` installs",
-        |settings, field| {
-            settings.python = Some(field.text()?);
-            Ok(None)
-        },
-        |settings| json!(settings.python),
+        |config| &mut own(config).python,
     ),
-    row!(
+    Key::text(
         "bird_data_path",
         "bird_data_path: ~/bird-interact-lite/merged.jsonl",
         "the tasks with their ground truth, instead of those inside the checkout",
-        |settings, field| {
-            settings.data_path = Some(field.text()?);
-            Ok(None)
-        },
-        |settings| json!(settings.data_path),
+        |config| &mut own(config).data_path,
     ),
-    row!(
+    Key::own(
         "pg_host",
         "pg_host: 127.0.0.1",
         "the host of a PostgreSQL of your own with the benchmark's databases; then no docker is needed",
-        |settings, field| {
-            settings.pg_host = Some(field.text()?);
-            Ok(None)
+        Shape::Text,
+        |config, field| {
+            own(config).pg_host = Some(field.text()?);
+            Ok(())
         },
-        |settings| json!(settings.host()),
+        |config| of(config, |settings| settings.host().to_string()),
     ),
-    row!(
+    port(
         "pg_port",
         "pg_port: 5432",
         "the port of that PostgreSQL",
-        |settings, field| {
-            settings.pg_port = Some(port(field)?);
-            Ok(None)
+        |config, field| {
+            own(config).pg_port = Some(number(field)?);
+            Ok(())
         },
-        |settings| json!(settings.port()),
+        |config| of(config, BirdInteractSettings::port),
     ),
-    row!(
+    Key::own(
         "pg_user",
         "pg_user: root",
         "the role that may create databases there; best no superuser",
-        |settings, field| {
-            settings.pg_user = field.text()?;
-            Ok(None)
+        Shape::Text,
+        |config, field| {
+            own(config).pg_user = field.text()?;
+            Ok(())
         },
-        |settings| json!(settings.pg_user),
+        |config| of(config, |settings| settings.pg_user.clone()),
     ),
-    row!(
+    Key::own(
         "pg_password_env",
         "pg_password_env: PG_PASSWORD",
         "the name of the variable, best in .env, with that role's password",
-        |settings, field| {
+        Shape::Text,
+        |config, field| {
             let name = field.text()?;
             if !is_variable_name(&name) {
                 // It may well be the password itself.
                 return Err(field.error("expects the name of a variable"));
             }
-            settings.pg_password_env = name;
-            Ok(None)
+            own(config).pg_password_env = name;
+            Ok(())
         },
-        |settings| json!(settings.pg_password_env),
+        |config| of(config, |settings| settings.pg_password_env.clone()),
     ),
-    row!(
+    Key::own(
         "pg_password",
         "pg_password_env: PG_PASSWORD",
         "the password itself, as the original had it; put it into .env instead",
-        |settings, field| {
+        Shape::Text,
+        |config, field| {
             let text = field.text().or_else(|_| field.integer(0..=u64::MAX).map(|number| number.to_string()));
-            settings.pg_password = Some(Secret(text.map_err(|_| field.error("expects one line of text in quotes"))?));
-            Ok(Some(field.warning("writes a secret into this file: put it into .env as PG_PASSWORD=... instead")))
+            let text = text.map_err(|_| field.error("expects one line of text in quotes"))?;
+            own(config).pg_password = Some(Secret(text));
+            let warning = "writes a secret into this file: put it into .env as PG_PASSWORD=... instead";
+            config.warnings.push(field.warning(warning));
+            Ok(())
         },
-        |settings| settings.pg_password.as_ref().map_or(Value::Null, |_| json!(super::snapshot::HIDDEN)),
+        |config| of(config, |settings| settings.pg_password.as_ref().map(|_| HIDDEN)),
     ),
-    row!(
+    port(
         "agent_port",
         "agent_port: 6100",
         "the port of the agent's service, where any free one will not do",
-        |settings, field| {
-            settings.agent_port = Some(port(field)?);
-            Ok(None)
+        |config, field| {
+            own(config).agent_port = Some(number(field)?);
+            Ok(())
         },
-        |settings| json!(settings.agent_port),
+        |config| of(config, |settings| settings.agent_port),
     ),
-    row!(
+    port(
         "user_port",
         "user_port: 6101",
         "the port of the simulated user's service, where any free one will not do",
-        |settings, field| {
-            settings.user_port = Some(port(field)?);
-            Ok(None)
+        |config, field| {
+            own(config).user_port = Some(number(field)?);
+            Ok(())
         },
-        |settings| json!(settings.user_port),
+        |config| of(config, |settings| settings.user_port),
     ),
-    row!(
+    port(
         "db_port",
         "db_port: 6102",
         "the port of the database service, where any free one will not do",
-        |settings, field| {
-            settings.db_port = Some(port(field)?);
-            Ok(None)
+        |config, field| {
+            own(config).db_port = Some(number(field)?);
+            Ok(())
         },
-        |settings| json!(settings.db_port),
+        |config| of(config, |settings| settings.db_port),
     ),
 ];
 
-fn port(field: &Field<'_>) -> Result<u16> {
+fn settings(config: &Config) -> Option<&BirdInteractSettings> {
+    config.settings_of()
+}
+
+const fn port(
+    name: &'static str,
+    example: &'static str,
+    doc: &'static str,
+    set: fn(&mut Config, &Field<'_>) -> Result<()>,
+    get: fn(&Config) -> Value,
+) -> Key {
+    Key::own(name, example, doc, Shape::Integer { least: 1, most: u16::MAX as u64 }, set, get)
+}
+
+fn number(field: &Field<'_>) -> Result<u16> {
     let port = field.integer32(1..=u32::from(u16::MAX))?;
     Ok(u16::try_from(port).unwrap_or(u16::MAX))
 }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::bird_clone::quoted;
-use super::need::{ask, find_program};
-use super::{Finding, Surroundings};
-use crate::config::BirdDataset;
+use super::clone::quoted;
+use super::config::BirdDataset;
 use crate::error::{Error, Result};
 use crate::process::{Captured, Command, Limits, run_captured};
+use crate::provision::need::{ask, find_program};
+use crate::provision::{Finding, Surroundings};
 
 /// How long docker may take to start the container: its image has some gigabytes, and is fetched at the first time.
 const START: Limits = Limits { time: Duration::from_secs(60 * 60), output: 64 * 1024 };

@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::bird_clone::{self as clone, quoted, yaml};
-use super::bird_interact::Wanted;
-use super::bird_tasks::{self as tasks, Described, Tasks, Unread, few};
-use super::{Finding, Surroundings};
+use super::clone::{self, quoted, yaml};
+use super::install::Wanted;
+use super::tasks::{self, Described, Tasks, Unread, few};
 use crate::error::{Error, Result};
+use crate::provision::need::home;
+use crate::provision::{Finding, Surroundings, require};
 
 /// Who sends the ground truth.
 const MAIL: &str = "bird.bench25@gmail.com";
@@ -132,7 +133,7 @@ pub(super) async fn ensure(place: &Place<'_>, around: &Surroundings<'_>, say: &d
     if clone::is_ours(&place.own) && !pointers(place).is_empty() {
         clone::smudge(&place.own, around, say).await?;
     }
-    super::require(&findings(place, around).await?)
+    require(&findings(place, around).await?)
 }
 
 /// Stand-ins of git-lfs among the files of a set.
@@ -198,8 +199,7 @@ fn truth(place: &Place<'_>, tasks: &Tasks, around: &Surroundings<'_>) -> Finding
 /// tree; and the benchmark's own program empties its input when that is the output as well.
 fn ask_for_truth(place: &Place<'_>, around: &Surroundings<'_>) -> String {
     let set = place.set;
-    let home =
-        super::need::home(around.environment).filter(|home| home.is_absolute() && !home.starts_with(around.root));
+    let home = home(around.environment).filter(|home| home.is_absolute() && !home.starts_with(around.root));
     let above = home.or_else(|| around.root.parent().map(Path::to_path_buf)).unwrap_or_else(|| "/".into());
     let mut target = above.join(format!("bird-interact-{set}-merged"));
     if target.starts_with(around.root) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::bird_tasks::few;
+use super::tasks::few;
 
 /// How long a container may take to fill its databases.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30 * 60);

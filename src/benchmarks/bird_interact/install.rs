@@ -8,19 +8,21 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::bird_clone as clone;
-use super::bird_data::{self, Place};
-use super::bird_postgres::Server;
-use super::need::{find_program, home};
-use super::python::Range;
-use super::python_env::{self, Spec};
-use super::{Depth, Finding, Level, Rehearsal, Surroundings, model_keys};
-use crate::benchmark::bird_interact::{self as bench, Places};
-use crate::config::{BirdInteractSettings, Config, Environment, Settings};
+use super::HELPER;
+use super::clone;
+use super::config::BirdInteractSettings;
+use super::data::{self, Place};
+use super::postgres::Server;
+use super::request::{self as bench, Places};
+use crate::benchmarks::contract::{Depth, Rehearsal};
+use crate::config::{Config, Environment};
 use crate::error::{Error, Result};
 use crate::guard::Repo;
-use crate::helpers;
 use crate::process::{Command, Limits, run_captured};
+use crate::provision::need::{find_program, home};
+use crate::provision::python::Range;
+use crate::provision::python_env::{self, Spec};
+use crate::provision::{Finding, Level, Surroundings, model_keys, require};
 use crate::store::scratch::{self, Scratch};
 
 /// The directory of the checkout that `prepare` makes; git ignores it in an experiment.
@@ -50,7 +52,7 @@ pub struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     /// What a configuration asks for; `None` for other benchmarks.
     pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Option<Wanted<'a>> {
-        let Settings::BirdInteract(settings) = &config.settings else { return None };
+        let settings: &BirdInteractSettings = config.settings_of()?;
         let path = |written: &str| match (written.strip_prefix("~/"), home(environment)) {
             (Some(rest), Some(home)) => home.join(rest),
             _ => root.join(written),
@@ -198,7 +200,7 @@ pub async fn findings(wanted: &Wanted<'_>, around: &Surroundings<'_>, depth: Dep
     }
     let place = Place::of(wanted);
     if wanted.own || wanted.has_checkout() || wanted.names_data() {
-        findings.extend(bird_data::findings(&place, around).await?);
+        findings.extend(data::findings(&place, around).await?);
     }
     let databases = place.databases();
     let (seen, ready) = Server::of(wanted, around).findings(&databases).await?;
@@ -231,7 +233,7 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
     }
     // The checkout shows only now where its services are.
     let place = Place::of(wanted);
-    bird_data::ensure(&place, around, say).await?;
+    data::ensure(&place, around, say).await?;
     // A container fills its databases while the packages are installed.
     let server = Server::of(wanted, around);
     server.start(say).await?;
@@ -250,10 +252,10 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
     }
     say("checking packages, tasks and databases".into());
     let (seen, ready) = server.findings(&databases).await?;
-    super::require(&seen)?;
+    require(&seen)?;
     let extent = Extent { postgres: ready, agent: None, sample: 0, basics: true };
     let findings = examine(wanted, &places, &extent, around).await?;
-    super::require(&findings.into_iter().map(|(finding, _)| finding).collect::<Vec<_>>())
+    require(&findings.into_iter().map(|(finding, _)| finding).collect::<Vec<_>>())
 }
 
 /// Before the baseline, and without a key: a tool call of the staged agent through its service, with a model of our own, and
@@ -297,7 +299,7 @@ fn judge(findings: Vec<(Finding, bool)>, is_template: bool) -> Result<Finding> {
         }
     }
     let findings: Vec<Finding> = findings.into_iter().map(|(finding, _)| finding).collect();
-    super::require(&findings)?;
+    require(&findings)?;
     let details: Vec<&str> = findings.iter().map(|finding| finding.detail.as_str()).collect();
     Ok(Finding::ok("canary", details.join("; ")))
 }
@@ -334,7 +336,7 @@ async fn examine(
     extent: &Extent<'_>,
     around: &Surroundings<'_>,
 ) -> Result<Vec<(Finding, bool)>> {
-    let helper = helpers::BIRD_INTERACT.write(&around.state.join("embedded"))?;
+    let helper = HELPER.write(&around.state.join("embedded"))?;
     scratch::sweep(around.state)?;
     let scratch = Scratch::new(around.state)?;
     let mut options = bench::options(wanted.settings, places);
@@ -350,7 +352,7 @@ async fn examine(
         "options": options,
     });
     let mut env = wanted.environment(around.environment);
-    env.push((crate::benchmark::protocol::SCRATCH_VARIABLE.into(), scratch.path().into()));
+    env.push((crate::benchmarks::trial_protocol::SCRATCH_VARIABLE.into(), scratch.path().into()));
     let mut command =
         Command::new(&places.python, "/").args([OsString::from("-B"), helper.join("doctor.py").into()]).env(env);
     command.stdin = format!("{request}\n").into_bytes();

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use super::bird_container::{Container, SPEAK_EVERY, State};
-use super::bird_filling::{Filled, Next, PATIENCE, Seen, left, missing, next, refused};
-use super::bird_interact::Wanted;
-use super::bird_tasks::few;
-use super::need::find_program;
-use super::{Finding, Surroundings};
+use super::container::{Container, SPEAK_EVERY, State};
+use super::filling::{Filled, Next, PATIENCE, Seen, left, missing, next, refused};
+use super::install::Wanted;
+use super::tasks::few;
 use crate::error::{Error, Result};
 use crate::process::{Captured, Command, Limits, run_captured};
+use crate::provision::need::find_program;
+use crate::provision::{Finding, Level, Surroundings, require};
 
 /// What runs need on the PATH: the services copy and drop databases with them.
 const TOOLS: [&str; 3] = ["psql", "createdb", "dropdb"];
@@ -179,7 +179,7 @@ impl<'a> Server<'a> {
                 findings.extend(self.databases(states));
             }
         }
-        let ready = matches!(&seen, Seen::In(_)) && findings.iter().all(|finding| finding.level != super::Level::Fail);
+        let ready = matches!(&seen, Seen::In(_)) && findings.iter().all(|finding| finding.level != Level::Fail);
         Ok((findings, ready && left(&seen, is_container).is_empty()))
     }
 
@@ -260,9 +260,7 @@ impl<'a> Server<'a> {
         let Seen::Unreachable(_) = self.look(&[], &Seen::In(BTreeMap::new())).await? else { return Ok(()) };
         match self.container.state(self.around).await? {
             State::Running => Ok(()),
-            State::Unusable { said, fix } => {
-                super::require(&[self.container.unusable(&said, &fix, &self.own_server())])
-            }
+            State::Unusable { said, fix } => require(&[self.container.unusable(&said, &fix, &self.own_server())]),
             State::Absent | State::Stopped(_) => self.container.start(self.around, say).await,
         }
     }
@@ -295,7 +293,7 @@ impl<'a> Server<'a> {
                     }
                     return Ok(spoke.is_some());
                 }
-                Next::Denied(said) => super::require(&[self.no_login(&said)])?,
+                Next::Denied(said) => require(&[self.no_login(&said)])?,
                 Next::Failed(names) => {
                     return Err(Error::usage(format!(
                         "these databases stay empty, because their import failed: {}",
@@ -338,9 +336,7 @@ impl<'a> Server<'a> {
         let Seen::Unreachable(_) = seen else { return Ok(()) };
         match self.container.state(self.around).await? {
             State::Running => Ok(()),
-            State::Unusable { said, fix } => {
-                super::require(&[self.container.unusable(&said, &fix, &self.own_server())])
-            }
+            State::Unusable { said, fix } => require(&[self.container.unusable(&said, &fix, &self.own_server())]),
             State::Absent => Err(Error::infrastructure(format!("the container {} is gone", self.container.name()))
                 .hint("somebody removed it; the same command starts it again.")),
             State::Stopped(status) => {

@@ -6,29 +6,29 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::protocol::{Limits, ProtocolRunner};
-use super::{AgentPython, Import, Way, stem};
-use crate::config::BirdInteractSettings;
+use super::HELPER;
+use super::config::BirdInteractSettings;
+use crate::benchmarks::agent_python::{AgentPython, Import, Way, module_name, stem};
+use crate::benchmarks::trial_protocol::{Limits, ProtocolRunner};
 use crate::error::Result;
-use crate::helpers::BIRD_INTERACT;
 use crate::model::hash::hash;
 
 /// The function that the agent file must define.
-pub const AGENT_SYMBOL: &str = "build_agent";
+pub(super) const AGENT_SYMBOL: &str = "build_agent";
 
 /// What the services' environment holds: one tested set of versions.
-pub const REQUIREMENTS: &str = include_str!("../../agent/helpers/bird_interact/requirements.txt");
+pub(super) const REQUIREMENTS: &str = include_str!("helper/requirements.txt");
 
 /// From SIGTERM to SIGKILL: services end and copies of databases are dropped in between.
-pub const GRACE: Duration = Duration::from_secs(60);
+pub(super) const GRACE: Duration = Duration::from_secs(60);
 
 /// The helper's own limit of a trial is 50 minutes where none is configured; then it is silent that long. Services and
 /// the first call of a model take time to start.
-pub const LIMITS: Limits =
+pub(super) const LIMITS: Limits =
     Limits { silence: Duration::from_secs(3600), slack: Duration::from_secs(240), exit: Duration::from_secs(5) };
 
 /// What the helper's exit statuses mean; bench.py has the list.
-pub const EXITS: &[(i32, &str)] = &[
+pub(super) const EXITS: &[(i32, &str)] = &[
     (3, "PostgreSQL cannot be used; `autoharness doctor` looks at it"),
     (4, "a port that the configuration names is in use"),
     (5, "a model refuses every request: its name, its key or its credit"),
@@ -46,7 +46,7 @@ pub struct Places {
 }
 
 /// The request's `options`.
-pub fn options(settings: &BirdInteractSettings, places: &Places) -> Map<String, Value> {
+pub(super) fn options(settings: &BirdInteractSettings, places: &Places) -> Map<String, Value> {
     let ports = [("agent", settings.agent_port), ("user", settings.user_port), ("db", settings.db_port)];
     let ports: Map<String, Value> =
         ports.into_iter().filter_map(|(name, port)| Some((name.to_string(), json!(port?)))).collect();
@@ -73,7 +73,7 @@ pub fn options(settings: &BirdInteractSettings, places: &Places) -> Map<String, 
 
 /// The Python that runs the agent. Its process knows the models and their keys, but nothing of PostgreSQL; what is behind
 /// the services' ports is told to nobody yet.
-pub fn agent_python(settings: &BirdInteractSettings, places: &Places, runner: &ProtocolRunner) -> AgentPython {
+pub(super) fn agent_python(settings: &BirdInteractSettings, places: &Places, runner: &ProtocolRunner) -> AgentPython {
     let mut environment = runner.environment.clone();
     environment.retain(|(name, _)| {
         let name = name.to_string_lossy();
@@ -96,7 +96,7 @@ pub fn agent_python(settings: &BirdInteractSettings, places: &Places, runner: &P
     let directory = runner.agent_file.parent().unwrap_or(Path::new(""));
     let name = stem(&runner.agent_file);
     let package = directory.file_name().map(|package| Path::new(package).join(format!("{name}.py")));
-    let way = match package.as_deref().and_then(super::module_name) {
+    let way = match package.as_deref().and_then(module_name) {
         Some(module) => Way::Module(module),
         None => Way::File(name),
     };
@@ -109,7 +109,7 @@ pub fn agent_python(settings: &BirdInteractSettings, places: &Places, runner: &P
 ///
 /// # Errors
 /// Infrastructure when a file cannot be read.
-pub fn protocol(
+pub(super) fn protocol(
     settings: &BirdInteractSettings,
     places: &Places,
     revision: Option<String>,
@@ -134,7 +134,7 @@ pub fn protocol(
         "schemas": digest(&knowledge, 2, &described)?,
         "databases": templates,
         "versions": hash(REQUIREMENTS.as_bytes()),
-        "helper": BIRD_INTERACT.fingerprint(),
+        "helper": HELPER.fingerprint(),
     }))
 }
 

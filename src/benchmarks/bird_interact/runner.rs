@@ -15,8 +15,9 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::protocol::{PROTOCOL_VERSION, ProtocolRunner};
-use super::{AgentPython, BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
+use crate::benchmarks::agent_python::AgentPython;
+use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
+use crate::benchmarks::trial_protocol::{PROTOCOL_VERSION, ProtocolRunner};
 use crate::error::{Error, Result};
 use crate::process::output::LineReader;
 use crate::process::signals::Cancel;
@@ -29,7 +30,7 @@ const DOOR: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(20);
 
 /// BIRD-Interact with its services kept warm.
-pub struct BirdRunner {
+pub(super) struct BirdRunner {
     /// The helper program: runs trials, lists tasks, and is the host.
     pub bench: ProtocolRunner,
     /// Private directory for the host's files, outside the work tree; removed when the host ends.
@@ -42,7 +43,7 @@ pub struct BirdRunner {
 
 /// A running host.
 #[derive(Debug)]
-pub struct Host {
+pub(super) struct Host {
     /// What a run must know to use it. Holds a key, so it goes nowhere but into a run's stdin.
     described: Value,
     /// It has ended, or is about to.

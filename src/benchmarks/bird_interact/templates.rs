@@ -11,12 +11,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Surroundings;
-use super::bird_interact::Wanted;
-use super::bird_postgres::{LOOK, Server};
+use super::install::Wanted;
+use super::postgres::{LOOK, Server};
 use crate::error::{Error, Result};
 use crate::model::hash::hash;
 use crate::process::Limits;
+use crate::provision::Surroundings;
 use crate::store::atomic;
 
 /// How long reading one database may take, and how much of it a report may be.
@@ -61,7 +61,7 @@ struct Known {
 ///
 /// # Errors
 /// Infrastructure when the server cannot be asked or a template is missing; `Interrupted`.
-pub async fn digests(
+pub(super) async fn digests(
     wanted: &Wanted<'_>,
     databases: &[String],
     around: &Surroundings<'_>,

@@ -1,26 +1,94 @@
-//! The embedded demo: an ordinary `command` benchmark.
+//! The embedded demo: an ordinary program that speaks the trial protocol.
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::protocol::ProtocolRunner;
-use super::{AgentPython, Import, Way};
-use crate::helpers::DEMO;
+use super::agent_python::{AgentPython, Import, Way};
+use super::contract::{Benchmark, Ground, Interpreter, Scaffold};
+use super::helper::{Helper, helper};
+use super::runner::{BenchmarkRunner, BoxFuture};
+use super::trial_protocol::ProtocolRunner;
+use crate::config::{Config, Key, Section, Settings};
+use crate::error::Result;
+use crate::guard::BaseTree;
+
+/// The demo's benchmark program.
+const HELPER: Helper = helper!("demo": "bench.py");
+
+/// Embedded in the binary; needs no keys.
+#[derive(Debug)]
+pub struct Demo;
+
+impl Section for Demo {
+    fn name(&self) -> &'static str {
+        "demo"
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        &[]
+    }
+
+    fn settings(&self) -> Box<dyn Settings> {
+        Box::new(())
+    }
+
+    fn defaults(&self, config: &mut Config) {
+        config.per_task_timeout = Some(10.0);
+    }
+
+    fn template(&self) -> &'static str {
+        include_str!("template.yaml")
+    }
+}
+
+impl Benchmark for Demo {
+    fn scaffold(&self) -> Scaffold {
+        Scaffold {
+            agent: include_str!("agent.py"),
+            program: include_str!("program.md"),
+            files: &[],
+            ignored: &[],
+            is_ready: true,
+        }
+    }
+
+    fn runner<'a>(
+        &'a self,
+        ground: &'a Ground<'a>,
+        _base: &'a BaseTree,
+    ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
+        Box::pin(async {
+            let mut runner = ProtocolRunner::new(ground);
+            runner.command = command(&HELPER.write(&ground.paths.embedded())?);
+            runner.symbol = Some("HarnessAgent".into());
+            runner.agent_python = Some(agent_python(&runner));
+            runner.protocol = json!({"program": HELPER.fingerprint()});
+            Ok(Box::new(runner) as Box<dyn BenchmarkRunner>)
+        })
+    }
+
+    fn system_python(&self, _config: &Config) -> Option<String> {
+        Some("python3".into())
+    }
+
+    fn interpreter<'a>(&'a self, _ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
+        Box::pin(async { Ok(Interpreter { program: Some("python3".into()), hidden_in: None }) })
+    }
+
+    fn brings_python(&self) -> bool {
+        false
+    }
+}
 
 /// The command that runs the demo's helper.
-pub fn command(helper: &Path) -> Vec<String> {
+fn command(helper: &Path) -> Vec<String> {
     vec!["python3".into(), helper.join("bench.py").to_string_lossy().into_owned()]
 }
 
 /// The Python that runs the agent.
-pub fn agent_python(runner: &ProtocolRunner) -> AgentPython {
+fn agent_python(runner: &ProtocolRunner) -> AgentPython {
     let beside = runner.agent_file.parent().unwrap_or(Path::new("")).to_path_buf();
     let import = Import { last: vec![beside], ways: vec![Way::File("agent".into())], ..Import::default() };
     AgentPython::new("python3", runner.environment.clone(), import)
-}
-
-/// The demo's part of the protocol fingerprint.
-pub fn protocol() -> Value {
-    json!({"program": DEMO.fingerprint()})
 }

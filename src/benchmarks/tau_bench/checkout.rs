@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Surroundings;
-use crate::config::TauBenchSettings;
+use super::config::TauBenchSettings;
 use crate::error::{Error, Result};
 use crate::process::Limits;
 use crate::process::git::{git, git_within};
+use crate::provision::Surroundings;
 use crate::store::atomic;
 
 /// What of the repository is needed: the package, and what its build reads. The rest (web site, figures) is large.
@@ -35,7 +35,7 @@ pub(super) async fn fetch(
         return Ok(());
     }
     let TauBenchSettings { tau2_revision: revision, tau2_repository: repository, .. } = settings;
-    let above = around.root.join(super::tau2::DIRECTORY);
+    let above = around.root.join(super::install::DIRECTORY);
     fs_err::create_dir_all(&above)?;
     let partial = above.join(format!("{}.partial", &revision[..12]));
     if !partial.join(".git").is_dir() {

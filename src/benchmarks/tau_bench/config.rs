@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::keys::Key;
-use super::parse::{Document, is_empty};
-use super::{Benchmark, Config, Settings};
+use crate::config::{Config, Document, Key, Shape};
 use crate::error::{Error, Result};
 
 /// The revision of tau2 unless configured: 1.0.1, the newest one that the helper was tested with.
@@ -85,111 +83,74 @@ impl TauBenchSettings {
     }
 }
 
-const TAU_BENCH: &[Benchmark] = &[Benchmark::TauBench];
+fn own(config: &mut Config) -> &mut TauBenchSettings {
+    config.own()
+}
+
+fn of(config: &Config, get: impl FnOnce(&TauBenchSettings) -> Value) -> Value {
+    config.settings_of().map_or(Value::Null, get)
+}
 
 /// The rows of this benchmark.
 pub(super) const KEYS: &[Key] = &[
-    Key {
-        name: "domain",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "domain: retail",
-        doc: "what the conversations are about: retail, airline, telecom, telecom-workflow, banking_knowledge or mock",
-        set: |config, field| {
-            let domain = field.choice(&DOMAINS.map(|domain| (domain, domain)))?;
-            store(config, |settings| settings.domain = domain.into());
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.domain)),
-    },
-    Key {
-        name: "judge_model",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "judge_model: gpt-5-mini",
-        doc: "the model that judges what no database shows, asked only where its verdict is part of the reward",
-        set: |config, field| {
-            let model = field.text()?;
-            store(config, |settings| settings.judge_model = Some(model));
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.judge_model)),
-    },
-    Key {
-        name: "max_steps",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "max_steps: 200",
-        doc: "most steps of a conversation; every message and every tool's answer is one",
-        set: |config, field| {
-            let steps = field.integer32(1..=10_000)?;
-            store(config, |settings| settings.max_steps = steps);
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.max_steps)),
-    },
-    Key {
-        name: "max_errors",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "max_errors: 10",
-        doc: "most tool errors of a conversation, in all",
-        set: |config, field| {
-            let errors = field.integer32(1..=10_000)?;
-            store(config, |settings| settings.max_errors = errors);
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.max_errors)),
-    },
-    Key {
-        name: "trace_gold",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "trace_gold: false",
-        doc: "whether results of train tasks show the arguments of the expected actions",
-        set: |config, field| {
-            let on = field.boolean()?;
-            store(config, |settings| settings.trace_gold = on);
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.trace_gold)),
-    },
-    Key {
-        name: "retrieval_config",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "retrieval_config: bm25",
-        doc: "how the agent of banking_knowledge searches documents, as tau2 names it",
-        set: |config, field| {
-            let variant = field.text()?;
-            store(config, |settings| settings.retrieval_config = Some(variant));
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.retrieval_config)),
-    },
-    Key {
-        name: "tau2_revision",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "tau2_revision: a2c024725189473d2d7cea3a5cfdbcc67478e41f",
-        doc: "the commit of tau2 that code and data are taken from, all 40 digits",
-        set: |config, field| {
+    Key::word(
+        "domain",
+        "domain: retail",
+        "what the conversations are about: retail, airline, telecom, telecom-workflow, banking_knowledge or mock",
+        &DOMAINS,
+        |config, domain| own(config).domain = domain.into(),
+        |config| config.settings_of::<TauBenchSettings>().map_or(DOMAINS[0], |settings| &settings.domain),
+    ),
+    Key::text(
+        "judge_model",
+        "judge_model: gpt-5-mini",
+        "the model that judges what no database shows, asked only where its verdict is part of the reward",
+        |config| &mut own(config).judge_model,
+    ),
+    Key::count(
+        "max_steps",
+        "max_steps: 200",
+        "most steps of a conversation; every message and every tool's answer is one",
+        1,
+        10_000,
+        |config| &mut own(config).max_steps,
+    ),
+    Key::count("max_errors", "max_errors: 10", "most tool errors of a conversation, in all", 1, 10_000, |config| {
+        &mut own(config).max_errors
+    }),
+    Key::flag(
+        "trace_gold",
+        "trace_gold: false",
+        "whether results of train tasks show the arguments of the expected actions",
+        |config| &mut own(config).trace_gold,
+    ),
+    Key::text(
+        "retrieval_config",
+        "retrieval_config: bm25",
+        "how the agent of banking_knowledge searches documents, as tau2 names it",
+        |config| &mut own(config).retrieval_config,
+    ),
+    Key::own(
+        "tau2_revision",
+        "tau2_revision: a2c024725189473d2d7cea3a5cfdbcc67478e41f",
+        "the commit of tau2 that code and data are taken from, all 40 digits",
+        Shape::Text,
+        |config, field| {
             let revision = field.text()?;
             if revision.len() != 40 || !revision.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
                 return Err(field.error(format!("expects the 40 hex digits of a commit, found {revision:?}")));
             }
-            store(config, |settings| settings.tau2_revision = revision);
+            own(config).tau2_revision = revision;
             Ok(())
         },
-        get: |config| of(config, |settings| json!(settings.tau2_revision)),
-    },
-    Key {
-        name: "tau2_repository",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "tau2_repository: https://github.com/sierra-research/tau2-bench",
-        doc: "the git repository that has this commit: a URL, or an absolute path",
-        set: |config, field| {
+        |config| of(config, |settings| json!(settings.tau2_revision)),
+    ),
+    Key::own(
+        "tau2_repository",
+        "tau2_repository: https://github.com/sierra-research/tau2-bench",
+        "the git repository that has this commit: a URL, or an absolute path",
+        Shape::Text,
+        |config, field| {
             let repository = field.text()?;
             // `ext::` would run a command, and a leading dash would be an option of git.
             if !["https://", "http://", "ssh://", "file://", "git@", "/"]
@@ -203,43 +164,29 @@ pub(super) const KEYS: &[Key] = &[
                 // The value holds a password or token, so it is not repeated.
                 return Err(field.error("holds a user name or password: leave that to git's credential helpers"));
             }
-            store(config, |settings| settings.tau2_repository = repository);
+            own(config).tau2_repository = repository;
             Ok(())
         },
-        get: |config| of(config, |settings| json!(settings.tau2_repository)),
-    },
-    Key {
-        name: "tau2_python",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "tau2_python: ~/tau2-bench/.venv/bin/python",
-        doc: "the Python of your own installation of tau2, instead of the one that `prepare` provides",
-        set: |config, field| {
-            let program = field.text()?;
-            store(config, |settings| settings.tau2_python = Some(program));
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.tau2_python)),
-    },
-    Key {
-        name: "tau2_data_dir",
-        benchmarks: TAU_BENCH,
-        required: false,
-        example: "tau2_data_dir: ~/tau2-bench/data",
-        doc: "the data directory of that installation; else TAU2_DATA_DIR, else that of the checkout it is installed from with -e",
-        set: |config, field| {
-            let path = field.text()?;
-            store(config, |settings| settings.tau2_data_dir = Some(path));
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.tau2_data_dir)),
-    },
+        |config| of(config, |settings| json!(settings.tau2_repository)),
+    ),
+    Key::text(
+        "tau2_python",
+        "tau2_python: ~/tau2-bench/.venv/bin/python",
+        "the Python of your own installation of tau2, instead of the one that `prepare` provides",
+        |config| &mut own(config).tau2_python,
+    ),
+    Key::text(
+        "tau2_data_dir",
+        "tau2_data_dir: ~/tau2-bench/data",
+        "the data directory of that installation; else TAU2_DATA_DIR, else that of the checkout it is installed from with -e",
+        |config| &mut own(config).tau2_data_dir,
+    ),
 ];
 
 /// Keys that contradict each other.
 pub(super) fn check(document: &Document, config: &Config) -> Result<()> {
-    let Settings::TauBench(settings) = &config.settings else { return Ok(()) };
-    let set = |name: &str| document.entry(name).filter(|entry| !is_empty(&entry.value));
+    let Some(settings) = config.settings_of::<TauBenchSettings>() else { return Ok(()) };
+    let set = |name: &str| document.set(name);
     let refuse = |entry, message: String, hint: &str| {
         Err(Error::usage(format!("{}: {message}", document.place(entry))).hint(hint))
     };
@@ -264,23 +211,8 @@ pub(super) fn check(document: &Document, config: &Config) -> Result<()> {
 
 /// Fills in what follows from other keys.
 pub(super) fn complete(config: &mut Config) {
-    if let Settings::TauBench(settings) = &mut config.settings {
-        settings.complete();
-        if config.user_model.is_none() {
-            config.user_model.clone_from(&config.agent_model);
-        }
-    }
-}
-
-fn store(config: &mut Config, set: impl FnOnce(&mut TauBenchSettings)) {
-    if let Settings::TauBench(settings) = &mut config.settings {
-        set(settings);
-    }
-}
-
-fn of(config: &Config, get: impl FnOnce(&TauBenchSettings) -> Value) -> Value {
-    match &config.settings {
-        Settings::TauBench(settings) => get(settings),
-        _ => Value::Null,
+    own(config).complete();
+    if config.user_model.is_none() {
+        config.user_model.clone_from(&config.agent_model);
     }
 }

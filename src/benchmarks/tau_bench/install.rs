@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use super::model_keys;
-use super::need::{KeyRequirement, find_program, home};
-use super::python::{self, Range};
-use super::python_env::{self, Spec};
-use super::tau2_probe::{self, examine, fault};
-use super::{Finding, Surroundings, tau2_checkout};
-use crate::config::{Config, Environment, Settings, TauBenchSettings};
+use super::checkout;
+use super::config::TauBenchSettings;
+use super::probe::{self, examine, fault};
+use crate::config::{Config, Environment};
 use crate::error::{Error, Result};
+use crate::provision::model_keys;
+use crate::provision::need::{KeyRequirement, find_program, home};
+use crate::provision::python::{self, Range};
+use crate::provision::python_env::{self, Spec};
+use crate::provision::{Finding, Surroundings};
 
-const REQUIREMENTS: &str = include_str!("../../agent/helpers/tau_bench/requirements.txt");
+const REQUIREMENTS: &str = include_str!("helper/requirements.txt");
 
 /// tau2 says 3.12 or 3.13, but imports `audioop`, which 3.13 does not have any more.
 pub const PYTHON: Range = Range { min: 12, below: 13 };
@@ -67,7 +69,7 @@ pub struct Tau2Install {
 impl<'a> Wanted<'a> {
     /// What a configuration asks for; `None` when its benchmark is another one.
     pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Option<Wanted<'a>> {
-        let Settings::TauBench(settings) = &config.settings else { return None };
+        let settings: &TauBenchSettings = config.settings_of()?;
         let path = |written: &str| match written.strip_prefix("~/") {
             Some(rest) => home(environment).map_or_else(|| PathBuf::from(written), |home| home.join(rest)),
             None => root.join(written),
@@ -87,10 +89,15 @@ impl<'a> Wanted<'a> {
             (Some(_), Some(written)) => Some(path(written)),
             (Some(python), None) => {
                 let named = environment.get(DATA_VARIABLE).filter(|value| !value.is_empty());
-                named.map(path).or_else(|| tau2_checkout::data_of_editable(python))
+                named.map(path).or_else(|| checkout::data_of_editable(python))
             }
         };
         Some(Wanted { settings, config, python, ready, passed_over, data, checkout })
+    }
+
+    /// The settings of this benchmark.
+    pub fn settings(&self) -> &'a TauBenchSettings {
+        self.settings
     }
 
     /// The files that the configured domain is made of: what must stay as it was when the experiment was prepared. Each with
@@ -281,18 +288,18 @@ pub async fn locate(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Op
 /// As [`locate`] and [`python_env::provision`]; infrastructure when the commit cannot be fetched.
 pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<Tau2Install> {
     if let Some(install) = locate(wanted, around).await? {
-        tau2_probe::import(&install, around).await?;
+        probe::import(&install, around).await?;
         return Ok(install);
     }
     wanted.passed_over.iter().for_each(|why| say(why.clone()));
-    tau2_checkout::fetch(wanted.settings, &wanted.checkout, around, say).await?;
+    checkout::fetch(wanted.settings, &wanted.checkout, around, say).await?;
     let env = python_env::provision(&wanted.spec(), around.state, around, say).await?;
     let install = installed(wanted, &env.python, around).await?.map_err(|why| {
         let (checkout, bin) = (wanted.checkout.display(), env.bin.display());
         Error::infrastructure(format!("the installed tau2 does not work: {why}"))
             .hint(format!("remove {checkout} and {bin}, and run `autoharness prepare` again."))
     })?;
-    tau2_probe::import(&install, around).await?;
+    probe::import(&install, around).await?;
     Ok(install)
 }
 

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Surroundings;
-use super::need::ask;
-use super::tau2::{DATA_VARIABLE, Tau2Install};
-use crate::config::TauBenchSettings;
+use super::config::TauBenchSettings;
+use super::install::{DATA_VARIABLE, Tau2Install};
 use crate::error::Result;
 use crate::process::{Command, Limits, run_captured};
+use crate::provision::Surroundings;
+use crate::provision::need::ask;
 
 /// How long importing tau2 may take, in seconds: 5 to 15 usually.
 const IMPORT_SECONDS: u64 = 300;

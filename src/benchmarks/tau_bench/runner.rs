@@ -4,21 +4,22 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::protocol::ProtocolRunner;
-use super::{AgentPython, Fence, Import, Way};
-use crate::config::{TauBenchSettings, is_secret_name};
-use crate::helpers::TAU_BENCH;
+use super::HELPER;
+use super::config::TauBenchSettings;
+use crate::benchmarks::agent_python::{AgentPython, Fence, Import, Way};
+use crate::benchmarks::trial_protocol::ProtocolRunner;
+use crate::config::is_secret_name;
 
 /// The class that the agent file must define.
-pub const AGENT_CLASS: &str = "HarnessAgent";
+pub(super) const AGENT_CLASS: &str = "HarnessAgent";
 
 /// The command that runs the helper in this directory with `python`.
-pub fn command(python: &Path, helper: &Path) -> Vec<String> {
+pub(super) fn command(python: &Path, helper: &Path) -> Vec<String> {
     [python, Path::new("-B"), &helper.join("bench.py")].map(|word| word.to_string_lossy().into_owned()).into()
 }
 
 /// What the helper is told beside the models and limits that every benchmark has.
-pub fn options(settings: &TauBenchSettings, base_seed: u64, data: &Path) -> Map<String, Value> {
+pub(super) fn options(settings: &TauBenchSettings, base_seed: u64, data: &Path) -> Map<String, Value> {
     let options = json!({
         "domain": settings.domain,
         "judge_model": settings.judge_model,
@@ -36,7 +37,7 @@ pub fn options(settings: &TauBenchSettings, base_seed: u64, data: &Path) -> Map<
 }
 
 /// The Python that runs the agent. Its process has no key, and a fence around it: model calls are made by another one.
-pub fn agent_python(python: &Path, helper: &Path, data: &Path, runner: &ProtocolRunner) -> AgentPython {
+pub(super) fn agent_python(python: &Path, helper: &Path, data: &Path, runner: &ProtocolRunner) -> AgentPython {
     let mut environment = runner.environment.clone();
     environment.retain(|(name, _)| !is_secret_name(&name.to_string_lossy()));
     for (name, value) in
@@ -55,7 +56,7 @@ pub fn agent_python(python: &Path, helper: &Path, data: &Path, runner: &Protocol
 
 /// tau-bench's part of the protocol fingerprint. `code` is the digest of tau2's own source, which grades. What a trace
 /// shows (`trace_gold`) and where tau2 lies change no score and are not in it.
-pub fn protocol(settings: &TauBenchSettings, release: &str, code: &str) -> Value {
+pub(super) fn protocol(settings: &TauBenchSettings, release: &str, code: &str) -> Value {
     json!({
         "domain": settings.domain,
         "judge_model": settings.judge_model,
@@ -64,6 +65,6 @@ pub fn protocol(settings: &TauBenchSettings, release: &str, code: &str) -> Value
         "retrieval_config": settings.retrieval_config,
         "tau2": release,
         "code": code,
-        "helper": TAU_BENCH.fingerprint(),
+        "helper": HELPER.fingerprint(),
     })
 }

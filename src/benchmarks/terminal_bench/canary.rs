@@ -6,14 +6,14 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::harbor::TELEMETRY;
-use super::{Finding, Surroundings};
-use crate::benchmark::harbor::HarborInstall;
+use super::install::TELEMETRY;
+use super::runner::HarborInstall;
 use crate::error::{Error, Result};
 use crate::process::{Command, Limits, run_captured};
+use crate::provision::{Finding, Surroundings};
 use crate::store::atomic;
 
-const PROGRAM: &str = include_str!("../../agent/helpers/terminal_bench/canary.py");
+const PROGRAM: &str = include_str!("helper/canary.py");
 
 /// Each of its two calls may take this long, in seconds; the first one imports everything.
 const CALL_SECONDS: u64 = 120;
@@ -127,7 +127,7 @@ mod tests {
         let import = judge("import", "KeyError: 'X'", false).unwrap_err();
         assert!(import.to_string().starts_with("the agent cannot be imported: KeyError"), "{import}");
         assert_eq!(judge("model_call", "Timeout", false).unwrap_err().exit_code(), 3);
-        assert_eq!(judge("run", "AttributeError", false).unwrap().level, super::super::Level::Warn);
+        assert_eq!(judge("run", "AttributeError", false).unwrap().level, crate::provision::Level::Warn);
         assert_eq!(judge("run", "AttributeError", true).unwrap_err().exit_code(), 3);
     }
 }

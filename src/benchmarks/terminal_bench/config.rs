@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::Key;
-use super::parse::{Document, is_empty};
-use super::{Benchmark, Config, Field, Settings};
+use crate::config::{Config, Document, Field, Key, Shape, hide_arguments, is_secret, is_variable_name};
 use crate::error::{Error, Result};
 
 /// The dataset unless configured.
@@ -69,7 +67,7 @@ impl TerminalBenchSettings {
 fn reference(value: &str) -> Option<&str> {
     let inner = value.strip_prefix("${")?.strip_suffix('}')?;
     let name = inner.split_once(":-").map_or(inner, |(name, _)| name);
-    super::environment::is_variable_name(name).then_some(name)
+    is_variable_name(name).then_some(name)
 }
 
 /// Options of `harbor run` that `harbor_args` may hold, and whether a value follows. A list of what is allowed: each new
@@ -118,17 +116,22 @@ fn refused_argument(arguments: &[String]) -> Option<&str> {
     None
 }
 
-const TERMINAL_BENCH: &[Benchmark] = &[Benchmark::TerminalBench];
+fn own(config: &mut Config) -> &mut TerminalBenchSettings {
+    config.own()
+}
+
+fn of(config: &Config, get: impl FnOnce(&TerminalBenchSettings) -> Value) -> Value {
+    config.settings_of().map_or(Value::Null, get)
+}
 
 /// The rows of this benchmark.
 pub(super) const KEYS: &[Key] = &[
-    Key {
-        name: "dataset",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "dataset: terminal-bench@2.0",
-        doc: "the Harbor dataset: name@version, or org/name[@ref]",
-        set: |config, field| {
+    Key::own(
+        "dataset",
+        "dataset: terminal-bench@2.0",
+        "the Harbor dataset: name@version, or org/name[@ref]",
+        Shape::Text,
+        |config, field| {
             let dataset = field.text()?;
             let name = dataset.split('@').next().unwrap_or_default();
             if name.is_empty() || dataset.contains(char::is_whitespace) || name.matches('/').count() > 1 {
@@ -140,45 +143,36 @@ pub(super) const KEYS: &[Key] = &[
                      write name@version",
                 ));
             }
-            store(config, |settings| settings.dataset = dataset);
+            own(config).dataset = dataset;
             Ok(())
         },
-        get: |config| of(config, |settings| json!(settings.dataset)),
-    },
-    Key {
-        name: "dataset_path",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "dataset_path: ~/datasets/my-tasks",
-        doc: "a local directory of Harbor tasks, instead of `dataset`",
-        set: |config, field| {
+        |config| of(config, |settings| json!(settings.dataset)),
+    ),
+    Key::own(
+        "dataset_path",
+        "dataset_path: ~/datasets/my-tasks",
+        "a local directory of Harbor tasks, instead of `dataset`",
+        Shape::Text,
+        |config, field| {
             let path = field.text()?;
             warn_inside(config, field, &path);
-            store(config, |settings| settings.dataset_path = Some(path));
+            own(config).dataset_path = Some(path);
             Ok(())
         },
-        get: |config| of(config, |settings| json!(settings.dataset_path)),
-    },
-    Key {
-        name: "registry_path",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "registry_path: ~/datasets/registry.json",
-        doc: "a local registry file in which `dataset` is looked up",
-        set: |config, field| {
-            let path = field.text()?;
-            store(config, |settings| settings.registry_path = Some(path));
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.registry_path)),
-    },
-    Key {
-        name: "env_provider",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "env_provider: docker",
-        doc: "where sandboxes run: a Harbor environment type such as docker, e2b, daytona or modal, or module:Class",
-        set: |config, field| {
+        |config| of(config, |settings| json!(settings.dataset_path)),
+    ),
+    Key::text(
+        "registry_path",
+        "registry_path: ~/datasets/registry.json",
+        "a local registry file in which `dataset` is looked up",
+        |config| &mut own(config).registry_path,
+    ),
+    Key::own(
+        "env_provider",
+        "env_provider: docker",
+        "where sandboxes run: a Harbor environment type such as docker, e2b, daytona or modal, or module:Class",
+        Shape::Text,
+        |config, field| {
             let provider = field.text()?;
             let (module, class) = provider.split_once(':').unwrap_or((&provider, "Class"));
             let word = |text: &str, more: &str| {
@@ -187,59 +181,42 @@ pub(super) const KEYS: &[Key] = &[
             if !word(module, "_-.") || !word(class, "_.") {
                 return Err(field.error(format!("expects one word, or module:Class, found {provider:?}")));
             }
-            store(config, |settings| settings.env_provider = provider);
+            own(config).env_provider = provider;
             Ok(())
         },
-        get: |config| of(config, |settings| json!(settings.env_provider)),
-    },
-    Key {
-        name: "environment_kwargs",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "environment_kwargs: {region: eu}",
-        doc: "arguments of the environment's constructor, as `harbor run --ek` takes them",
-        set: |config, field| {
-            let (kwargs, warnings) = field.mapping()?;
-            config.warnings.extend(warnings);
-            store(config, |settings| settings.environment_kwargs = kwargs);
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.environment_kwargs)),
-    },
-    Key {
-        name: "n_attempts",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "n_attempts: 1",
-        doc: "Harbor's name for `trials`",
-        set: |config, field| {
+        |config| of(config, |settings| json!(settings.env_provider)),
+    ),
+    Key::mapping(
+        "environment_kwargs",
+        "environment_kwargs: {region: eu}",
+        "arguments of the environment's constructor, as `harbor run --ek` takes them",
+        |config| &mut own(config).environment_kwargs,
+    ),
+    Key::own(
+        "n_attempts",
+        "n_attempts: 1",
+        "Harbor's name for `trials`",
+        Shape::Integer { least: 1, most: 100 },
+        |config, field| {
             config.trials = field.integer32(1..=100)?;
             config.warnings.push(field.warning("is Harbor's name for `trials` and is taken as that"));
             Ok(())
         },
         // `trials` has the value.
-        get: |_| Value::Null,
-    },
-    Key {
-        name: "harbor_bin",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "harbor_bin: ~/.local/bin/harbor",
-        doc: "the harbor program to use, instead of the one `prepare` finds or installs",
-        set: |config, field| {
-            let program = field.text()?;
-            store(config, |settings| settings.harbor_bin = Some(program));
-            Ok(())
-        },
-        get: |config| of(config, |settings| json!(settings.harbor_bin)),
-    },
-    Key {
-        name: "harbor_args",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "harbor_args: [--force-build]",
-        doc: "further arguments of `harbor run`, of a list of allowed ones",
-        set: |config, field| {
+        |_| Value::Null,
+    ),
+    Key::text(
+        "harbor_bin",
+        "harbor_bin: ~/.local/bin/harbor",
+        "the harbor program to use, instead of the one `prepare` finds or installs",
+        |config| &mut own(config).harbor_bin,
+    ),
+    Key::own(
+        "harbor_args",
+        "harbor_args: [--force-build]",
+        "further arguments of `harbor run`, of a list of allowed ones",
+        Shape::Texts,
+        |config, field| {
             let arguments = field.texts()?;
             if let Some(name) = refused_argument(&arguments) {
                 let allowed: Vec<String> = ALLOWED_ARGUMENTS
@@ -252,37 +229,33 @@ pub(super) const KEYS: &[Key] = &[
                     allowed.join(", ")
                 )));
             }
-            store(config, |settings| settings.harbor_args = arguments);
+            own(config).harbor_args = arguments;
             Ok(())
         },
-        get: |config| of(config, |settings| json!(super::snapshot::hide_arguments(&settings.harbor_args))),
-    },
-    Key {
-        name: "verifier_env",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "verifier_env: {OPENAI_API_KEY: '${OPENAI_API_KEY}'}",
-        doc: "variables of the verifier; secrets as '${NAME}', with the value in .env",
-        set: |config, field| {
-            let variables = variables(config, field)?;
-            store(config, |settings| settings.verifier_env = variables);
+        |config| of(config, |settings| json!(hide_arguments(&settings.harbor_args))),
+    ),
+    Key::own(
+        "verifier_env",
+        "verifier_env: {OPENAI_API_KEY: '${OPENAI_API_KEY}'}",
+        "variables of the verifier; secrets as '${NAME}', with the value in .env",
+        Shape::Mapping,
+        |config, field| {
+            own(config).verifier_env = variables(config, field)?;
             Ok(())
         },
-        get: |config| of(config, |settings| json!(settings.verifier_env)),
-    },
-    Key {
-        name: "agent_env",
-        benchmarks: TERMINAL_BENCH,
-        required: false,
-        example: "agent_env: {HF_TOKEN: '${HF_TOKEN}'}",
-        doc: "variables of the agent in its sandbox; secrets as '${NAME}', with the value in .env",
-        set: |config, field| {
-            let variables = variables(config, field)?;
-            store(config, |settings| settings.agent_env = variables);
+        |config| of(config, |settings| json!(settings.verifier_env)),
+    ),
+    Key::own(
+        "agent_env",
+        "agent_env: {HF_TOKEN: '${HF_TOKEN}'}",
+        "variables of the agent in its sandbox; secrets as '${NAME}', with the value in .env",
+        Shape::Mapping,
+        |config, field| {
+            own(config).agent_env = variables(config, field)?;
             Ok(())
         },
-        get: |config| of(config, |settings| json!(settings.agent_env)),
-    },
+        |config| of(config, |settings| json!(settings.agent_env)),
+    ),
 ];
 
 /// A mapping of variable names to texts, in which nothing that looks like a secret is written out.
@@ -291,14 +264,14 @@ fn variables(config: &mut Config, field: &Field<'_>) -> Result<BTreeMap<String, 
     config.warnings.extend(warnings);
     let mut variables = BTreeMap::new();
     for (name, value) in mapping {
-        if !super::environment::is_variable_name(&name) {
+        if !is_variable_name(&name) {
             return Err(field.error(format!("expects variable names, {name:?} is not one")));
         }
         // Values are never repeated in a message.
         let Value::String(value) = value else {
             return Err(field.error(format!("expects text for {name}; put the value in quotes")));
         };
-        if super::is_secret(&name, &value) && reference(&value).is_none() {
+        if is_secret(&name, &value) && reference(&value).is_none() {
             return Err(field.error(format!(
                 "writes out {name}, which looks like a secret: write {name}: '${{{name}}}' and put the value into .env"
             )));
@@ -320,7 +293,7 @@ fn warn_inside(config: &mut Config, field: &Field<'_>, path: &str) {
 
 /// Keys that contradict each other.
 pub(super) fn check(document: &Document) -> Result<()> {
-    let set = |name: &str| document.entry(name).filter(|entry| !is_empty(&entry.value));
+    let set = |name: &str| document.set(name);
     for (one, other, why) in [
         ("dataset", "dataset_path", "both name the tasks"),
         ("registry_path", "dataset_path", "a local directory needs no registry"),
@@ -335,17 +308,4 @@ pub(super) fn check(document: &Document) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn store(config: &mut Config, set: impl FnOnce(&mut TerminalBenchSettings)) {
-    if let Settings::TerminalBench(settings) = &mut config.settings {
-        set(settings);
-    }
-}
-
-fn of(config: &Config, get: impl FnOnce(&TerminalBenchSettings) -> Value) -> Value {
-    match &config.settings {
-        Settings::TerminalBench(settings) => get(settings),
-        _ => Value::Null,
-    }
 }

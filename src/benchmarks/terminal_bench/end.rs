@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::harbor_log;
-use super::harbor_result::{Provider, reason};
-use super::harbor_run::{Run, is_harbors_own, is_signal};
-use super::harbor_watch::{Watch, job_is_finished};
-use super::{RunEvent, RunReport, harbor_job};
+use super::job;
+use super::judgement::{Provider, reason};
+use super::log;
+use super::run::{Run, is_harbors_own, is_signal};
+use super::watch::{Watch, job_is_finished};
+use crate::benchmarks::runner::{RunEvent, RunReport};
 use crate::error::{Error, Result};
 use crate::model::trial::{Outcome, TrialResult};
 use crate::process::Exit;
@@ -37,7 +38,7 @@ impl End<'_> {
             return Some(reason::ENDED_HARBOR.into());
         }
         // An exception that nobody caught ends Python with 1.
-        let raised = (self.exit.code == 1).then(|| harbor_log::agent_to_blame(self.log, self.staging));
+        let raised = (self.exit.code == 1).then(|| log::agent_to_blame(self.log, self.staging));
         if let Some(why) = raised.flatten() {
             return Some(why);
         }
@@ -56,7 +57,7 @@ impl<'a> Run<'a> {
         cancel.check()?;
         let finished = job_is_finished(&self.job);
         if self.done < self.total || !finished {
-            let log = harbor_log::tail(self.log.path());
+            let log = log::tail(self.log.path());
             let end = End {
                 exit,
                 log: &log,
@@ -162,7 +163,7 @@ impl<'a> Run<'a> {
         ];
         let known = causes.into_iter().find(|cause| self.reasons.contains_key(cause));
         let all_failed = self.without_evidence == self.total;
-        let cause = known.or_else(|| harbor_log::model_trouble(&harbor_log::tail(self.log.path())));
+        let cause = known.or_else(|| log::model_trouble(&log::tail(self.log.path())));
         let other = || self.reasons.iter().max_by_key(|(_, count)| **count).map(|(reason, _)| *reason);
         match cause.or_else(|| other().filter(|_| all_failed)) {
             Some(cause) => Some(format!("no trial used a model token: {cause}")),
@@ -200,7 +201,7 @@ impl<'a> Run<'a> {
             return;
         }
         let trials: Vec<String> = watch.unfinished().collect();
-        if let Some(message) = harbor_job::leftovers(&self.runner.job.env_provider, &trials, !self.discreet) {
+        if let Some(message) = job::leftovers(&self.runner.job.env_provider, &trials, !self.discreet) {
             let _ = self.sink.send(RunEvent::Log { warning: true, message }).await;
         }
     }

@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::model_keys;
-use super::need::{KeyRequirement, Need, ask, find_program, home};
-use super::python::{self, Range, Version};
-use super::python_env::{self, Spec};
+use super::config::TerminalBenchSettings;
+use super::runner::HarborInstall;
 use super::sandbox;
-use super::{Finding, Surroundings};
-use crate::benchmark::harbor::HarborInstall;
-use crate::config::{Config, Environment, Settings};
+use crate::config::{Config, Environment};
 use crate::error::{Error, Result};
+use crate::provision::model_keys;
+use crate::provision::need::{KeyRequirement, Need, ask, find_program, home};
+use crate::provision::python::{self, Range, Version};
+use crate::provision::python_env::{self, Spec};
+use crate::provision::{Finding, Surroundings};
 
-const REQUIREMENTS: &str = include_str!("../../agent/helpers/terminal_bench/requirements.txt");
+const REQUIREMENTS: &str = include_str!("helper/requirements.txt");
 
 /// Harbor needs at least 3.12, and its dependencies have no packages for much newer ones.
 const PYTHON: Range = Range { min: 12, below: 14 };
@@ -39,7 +40,7 @@ pub struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     /// What a configuration asks for; `None` when its benchmark does not run through Harbor.
     pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Option<Wanted<'a>> {
-        let Settings::TerminalBench(settings) = &config.settings else { return None };
+        let settings: &TerminalBenchSettings = config.settings_of()?;
         let path = |written: &str| match written.strip_prefix("~/") {
             Some(rest) => home(environment).map_or_else(|| PathBuf::from(written), |home| home.join(rest)),
             None if written.contains('/') => root.join(written),

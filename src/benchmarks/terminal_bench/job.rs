@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::RunRequest;
-use super::harbor_listing::Task;
+use super::listing::Task;
+use crate::benchmarks::runner::RunRequest;
 use crate::error::{Error, Result};
 
 /// Harbor's limit for installing an agent, in seconds.

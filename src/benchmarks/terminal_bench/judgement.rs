@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::harbor_exception::{provider_failure, raised_by_sandbox, sandbox_failed};
-use super::harbor_file::{AgentFailure, ExceptionInfo, Phase, StepFile, TrialFile, VerifierResult};
+use super::exception::{provider_failure, raised_by_sandbox, sandbox_failed};
+use super::file::{AgentFailure, ExceptionInfo, Phase, StepFile, TrialFile, VerifierResult};
 use crate::model::trial::{Outcome, PASS_THRESHOLD};
 
 /// What `result.json` does not say.

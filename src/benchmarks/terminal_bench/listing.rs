@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::benchmarks::trial_protocol::line::one_line;
 use crate::error::{Context as _, Error, Result};
 use crate::guard::digest_path;
 use crate::model::hash::hash;
@@ -15,7 +16,7 @@ use crate::process::signals::Cancel;
 use crate::process::{Command, Limits, Supervisor, run_captured};
 use crate::store::atomic;
 
-const PROGRAM: &str = include_str!("../../agent/helpers/terminal_bench/tasks.py");
+const PROGRAM: &str = include_str!("helper/tasks.py");
 
 /// Downloading a dataset may take long; nothing is paid for meanwhile.
 const TIME: Duration = Duration::from_secs(3600);
@@ -127,11 +128,8 @@ impl Listing {
         let mut listing: Listing = serde_json::from_slice(bytes).infra(|| "the list of tasks makes no sense".into())?;
         if !listing.ok {
             let why = listing.error.unwrap_or_else(|| "no reason was given".into());
-            return Err(Error::usage(format!(
-                "Harbor cannot read the dataset: {}",
-                super::protocol_line::one_line(&why)
-            ))
-            .hint("check `dataset`, `dataset_path` and `registry_path`, and the network."));
+            return Err(Error::usage(format!("Harbor cannot read the dataset: {}", one_line(&why)))
+                .hint("check `dataset`, `dataset_path` and `registry_path`, and the network."));
         }
         if let Some(first) = listing.errors.first() {
             let more = listing.errors.len() - 1;
@@ -139,7 +137,7 @@ impl Listing {
             return Err(Error::usage(format!(
                 "the dataset has a task that Harbor cannot run: {}: {}{more}",
                 first.task,
-                super::protocol_line::one_line(&first.error)
+                one_line(&first.error)
             ))
             .hint("mend or remove the task: Harbor itself would drop it without a word."));
         }

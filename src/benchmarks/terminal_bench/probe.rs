@@ -13,14 +13,14 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::harbor::HarborRunner;
-use super::harbor_result::{Provider, reason};
+use super::judgement::{Provider, reason};
+use super::runner::HarborRunner;
 use crate::error::{Kind, Result};
 use crate::process::signals::Cancel;
 use crate::process::{Command, Limits, run_captured};
 use crate::store::atomic;
 
-const PROGRAM: &str = include_str!("../../agent/helpers/terminal_bench/probe.py");
+const PROGRAM: &str = include_str!("helper/probe.py");
 
 /// Importing litellm takes seconds, on a busy machine many; then three requests.
 const TIME: Duration = Duration::from_secs(300);

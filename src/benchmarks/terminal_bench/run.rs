@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::harbor::{HarborRunner, is_held_out};
-use super::harbor_exception::known_claim;
-use super::harbor_file::TrialFile;
-use super::harbor_listing::{Listing, Task};
-use super::harbor_result::{Facts, Judgement, Provider, judge, provider_claim, reason};
-use super::harbor_trial::{self, Keep};
-use super::harbor_watch::{Finished, Watch};
-use super::{RunEvent, RunReport, RunRequest, Sink, harbor_job, harbor_log, protocol_line};
+use super::exception::known_claim;
+use super::file::TrialFile;
+use super::judgement::{Facts, Judgement, Provider, judge, provider_claim, reason};
+use super::listing::{Listing, Task};
+use super::runner::{HarborRunner, is_held_out};
+use super::trial::{self, Keep};
+use super::watch::{Finished, Watch};
+use super::{job, log};
+use crate::benchmarks::runner::{RunEvent, RunReport, RunRequest, Sink};
+use crate::benchmarks::trial_protocol::line;
 use crate::error::{Context as _, Error, Result};
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::Cancel;
-use crate::process::{Ask, Child, Command, Exit, Limits, Log, Stderr, log, run_captured};
+use crate::process::{Ask, Child, Command, Exit, Limits, Log, Stderr, run_captured};
 
 /// Importing an agent takes seconds, on a busy machine many.
 const DRY_RUN: Duration = Duration::from_secs(300);
@@ -82,7 +84,7 @@ impl<'a> Run<'a> {
             listing,
             import_path,
             sink,
-            log: Log::open(&log, log::DEFAULT_CAP, runner.redactor.clone())?,
+            log: Log::open(&log, crate::process::log::DEFAULT_CAP, runner.redactor.clone())?,
             job: request.scratch.join("jobs").join(&request.run),
             held_out,
             discreet: held_out || request.split != Some(Split::Train),
@@ -106,14 +108,14 @@ impl<'a> Run<'a> {
         let jobs_dir = self.request.scratch.join("jobs");
         fs_err::create_dir_all(&jobs_dir)?;
         let runner = self.runner;
-        let job = harbor_job::job(&runner.job, self.request, &self.tasks, &self.import_path, &jobs_dir);
+        let job = job::job(&runner.job, self.request, &self.tasks, &self.import_path, &jobs_dir);
         let config = self.request.scratch.join("job.json");
         let bytes = serde_json::to_vec_pretty(&job).infra(|| "cannot write the job".into())?;
         fs_err::write(&config, bytes)?;
         if let Some(report) = self.dry_run(&config, cancel).await? {
             return Ok(report);
         }
-        let wall = harbor_job::wall(self.request, &self.tasks);
+        let wall = job::wall(self.request, &self.tasks);
         let mut child = runner.supervisor.spawn(Command {
             stderr: Stderr::Log(self.log.clone()),
             grace: runner.grace,
@@ -170,7 +172,7 @@ impl<'a> Run<'a> {
         let limits = Limits { time: DRY_RUN, ..Limits::SMALL };
         let said = run_captured(&self.runner.supervisor, command, limits, cancel).await?;
         let text = format!("{}\n{}", String::from_utf8_lossy(&said.stderr), String::from_utf8_lossy(&said.stdout));
-        if let (0, Some(count)) = (said.exit.code, harbor_log::trials_of_dry_run(&text)) {
+        if let (0, Some(count)) = (said.exit.code, log::trials_of_dry_run(&text)) {
             return match count {
                 Some(count) if count != self.total => {
                     Err(Error::usage(format!("Harbor would run {count} trials of the {} asked for", self.total))
@@ -182,7 +184,7 @@ impl<'a> Run<'a> {
         text.lines().for_each(|line| self.log.line(line));
         let blamed = match is_signal(said.exit) {
             true => None,
-            false => harbor_log::agent_to_blame(&text, &self.request.staging),
+            false => log::agent_to_blame(&text, &self.request.staging),
         };
         // Harbor ends with a success only after it has said so, and with few other statuses.
         let odd = said.exit.success() || !is_harbors_own(said.exit) && !is_signal(said.exit);
@@ -292,11 +294,11 @@ impl<'a> Run<'a> {
             return Ok(());
         };
         let facts = Facts {
-            limit: harbor_job::agent_limit(self.request, task),
+            limit: job::agent_limit(self.request, task),
             tests_write_json: task.tests_write_json,
             cleared: self.runner.install.clears_rewards(),
             provider,
-            ..harbor_trial::facts(&finished.directory)
+            ..trial::facts(&finished.directory)
         };
         let judgement = judge(file, facts);
         let id = task.id.as_str();
@@ -363,7 +365,7 @@ impl<'a> Run<'a> {
 
     /// Harbor's last line.
     pub(super) fn last_words(&self, log: &str) -> Option<String> {
-        self.quotable(harbor_log::last_words(log)?)
+        self.quotable(log::last_words(log)?)
     }
 
     /// A line, free of secrets, unless it names a task that may not be named.
@@ -376,7 +378,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn clean(&self, text: &str) -> String {
-        protocol_line::one_line(&self.runner.redactor.redact(text))
+        line::one_line(&self.runner.redactor.redact(text))
     }
 }
 

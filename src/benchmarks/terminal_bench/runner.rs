@@ -1,8 +1,8 @@
 //! Any Harbor dataset, through the real `harbor run`: one process per run, read while it works.
 //!
-//! Harbor's exit status proves nothing. What counts is its files: `harbor_watch` follows them, `harbor_result` judges
-//! them, `harbor_job` writes what Harbor is asked, `harbor_log` reads what it said when the files are missing, and
-//! `harbor_run` keeps one run going and ends it in order.
+//! Harbor's exit status proves nothing. What counts is its files: `watch` follows them, `judgement` judges
+//! them, `job` writes what Harbor is asked, `log` reads what it said when the files are missing, and
+//! `run` keeps one run going and ends it in order.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,12 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
-use super::harbor_job::{self, JobSettings};
-use super::harbor_listing::{Dataset, Lister, Listing, Task};
-use super::harbor_probe::Probe;
-use super::harbor_run::Run;
-use super::{AgentPython, BenchmarkRunner, BoxFuture, Import, RunReport, RunRequest, Sink, TaskInfo, Way, module_name};
+use super::job::{self, JobSettings};
+use super::listing::{Dataset, Lister, Listing, Task};
+use super::probe::Probe;
+use super::run::Run;
+use crate::benchmarks::agent_python::{AgentPython, Import, Way, module_name};
+use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Error, Result};
 use crate::model::hash::hash;
 use crate::model::trial::Split;
@@ -122,7 +123,7 @@ impl HarborRunner {
         cancel.check()?;
         let listing = self.listing(cancel).await?;
         let tasks = find_all(listing, request)?;
-        let import_path = harbor_job::import_path(&self.agent_file, AGENT_CLASS)?;
+        let import_path = job::import_path(&self.agent_file, AGENT_CLASS)?;
         Run::new(self, request, listing, tasks, import_path, sink)?.carry_out(cancel).await
     }
 

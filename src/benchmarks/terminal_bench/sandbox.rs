@@ -1,6 +1,6 @@
 //! Harbor's environment types: where a trial's sandbox runs, and what each type needs on this machine.
 
-use super::need::Need;
+use crate::provision::need::Need;
 use Need::{All, Answers, Any, File, HomeFile, Nothing, Program, Variable};
 
 /// One environment type of Harbor 0.26; the last seven are not in 0.24.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::harbor_file::{Phase, TrialFile};
-use super::harbor_result::{Facts, Judgement};
-use super::protocol_line::mend;
+use super::file::{Phase, TrialFile};
+use super::judgement::{Facts, Judgement};
+use crate::benchmarks::trial_protocol::line::mend;
 use crate::model::trial::Outcome;
 use crate::process::Redactor;
 

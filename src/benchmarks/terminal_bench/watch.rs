@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::harbor_file::TrialFile;
+use super::file::TrialFile;
 
 /// Between two looks right after a change.
 const SHORTEST: Duration = Duration::from_millis(200);

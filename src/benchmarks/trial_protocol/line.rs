@@ -244,7 +244,7 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// Makes what Python writes into JSON: bare `NaN` and `Infinity` become strings, lone surrogates U+FFFD.
-pub(super) fn mend(text: &str) -> Cow<'_, str> {
+pub(crate) fn mend(text: &str) -> Cow<'_, str> {
     // Cheap enough for every line, and almost every line stops here.
     if !["NaN", "Infinity", "\\ud", "\\uD"].iter().any(|suspect| text.contains(suspect)) {
         return Cow::Borrowed(text);

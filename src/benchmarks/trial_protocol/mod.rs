@@ -1,7 +1,10 @@
 //! The trial protocol (DESIGN §6): any program that reads one JSON object on stdin and answers with one a line.
 //!
-//! This file says what is asked and what is made of the answers; `protocol_run` keeps the conversation going and bounded,
-//! `protocol_line` reads a line. Benchmarks `command` and `demo` are this runner; `tau-bench` is this runner and a helper.
+//! This file says what is asked and what is made of the answers; `conversation` keeps the conversation going and bounded,
+//! `line` reads a line. Benchmarks `command` and `demo` are this runner; `tau-bench` is this runner and a helper.
+
+mod conversation;
+pub mod line;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -10,9 +13,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::benchmark::protocol_line::{self, Event};
-use crate::benchmark::protocol_run::{Bounds, End, converse};
-use crate::benchmark::{AgentPython, BenchmarkRunner, BoxFuture, RunEvent, RunReport, RunRequest, Sink, TaskInfo};
+use self::conversation::{Bounds, End, converse};
+use self::line::Event;
+use super::agent_python::AgentPython;
+use super::contract::Ground;
+use super::runner::{BenchmarkRunner, BoxFuture, RunEvent, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Context as _, Error, Result};
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::Cancel;
@@ -23,6 +28,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Names the run's scratch directory to the program. It is removed after the run.
 pub const SCRATCH_VARIABLE: &str = "AUTOHARNESS_SCRATCH";
+
+/// How long a program may take to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How much of an offending line is quoted, in characters.
 const EXCERPT: usize = 120;
@@ -91,6 +99,34 @@ pub struct ProtocolRunner {
     pub redactor: Redactor,
 }
 
+impl ProtocolRunner {
+    /// A runner for this configuration, without a program yet.
+    pub fn new(ground: &Ground<'_>) -> ProtocolRunner {
+        let config = ground.config;
+        ProtocolRunner {
+            name: config.benchmark.name().into(),
+            command: Vec::new(),
+            environment: ground.environment.for_child(&config.pass_env, &[]),
+            options: Map::new(),
+            agent: AgentSettings {
+                model: config.agent_model.clone(),
+                user_model: config.user_model.clone(),
+                reasoning_effort: config.reasoning_effort.clone(),
+            },
+            agent_file: config.agent_file().into(),
+            symbol: None,
+            agent_python: None,
+            protocol: Value::Null,
+            reports_tokens: false,
+            exits: &[],
+            grace: GRACE,
+            limits: Limits::default(),
+            supervisor: ground.supervisor.clone(),
+            redactor: ground.redactor(),
+        }
+    }
+}
+
 impl BenchmarkRunner for ProtocolRunner {
     fn protocol(&self) -> Result<Value> {
         Ok(self.protocol.clone())
@@ -146,7 +182,7 @@ impl ProtocolRunner {
         let mut seen = HashMap::new();
         let bounds = Bounds { silence: self.limits.silence, wall: None, exit: self.limits.exit, grace: self.grace };
         let end = converse(child, bounds, cancel, async |number, line| {
-            match protocol_line::parse(line) {
+            match line::parse(line) {
                 Ok(None) => {}
                 Ok(Some(Event::Log { message, .. })) => log.line(&message),
                 Ok(Some(Event::Task { id, split })) => {
@@ -335,7 +371,7 @@ impl<'a> Session<'a> {
 
     /// Takes one line in.
     async fn line(&mut self, number: u64, line: &[u8]) -> Result<(), String> {
-        let event = protocol_line::parse(line).map_err(|why| {
+        let event = line::parse(line).map_err(|why| {
             let excerpt = if self.discreet { String::new() } else { self.runner.excerpt(line) };
             format!("line {number} {why}{excerpt}")
         })?;
@@ -393,7 +429,7 @@ impl<'a> Session<'a> {
     }
 
     fn clean_line(&self, text: &str) -> String {
-        protocol_line::one_line(&self.runner.redactor.redact(text))
+        line::one_line(&self.runner.redactor.redact(text))
     }
 
     fn clean(&self, mut result: Box<TrialResult>, problem: Option<String>) -> Box<TrialResult> {

@@ -1,0 +1,192 @@
+//! bird-interact: BIRD-Interact's own services, orchestrators and grading; a helper speaks the trial protocol.
+
+mod clone;
+mod config;
+mod container;
+mod data;
+mod filling;
+pub mod install;
+mod postgres;
+mod request;
+mod runner;
+mod tasks;
+mod templates;
+
+use std::path::Path;
+
+use super::contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
+use super::helper::{Helper, helper};
+use super::runner::{BenchmarkRunner, BoxFuture};
+use super::trial_protocol::ProtocolRunner;
+use crate::config::{Config, Environment, Key, Section, Settings};
+use crate::error::{Error, Result};
+use crate::guard::BaseTree;
+use crate::process::Redactor;
+use crate::provision::Finding;
+pub use config::{BirdDataset, BirdInteractSettings, BirdMode};
+use install::Wanted;
+use runner::BirdRunner;
+
+/// Runs BIRD-Interact's services, orchestrators and the agent.
+pub const HELPER: Helper = helper!("bird_interact":
+    "bench.py",
+    "calls.py",
+    "dataset.py",
+    "doctor.py",
+    "door.py",
+    "environment.py",
+    "first_call.py",
+    "guard.py",
+    "host.py",
+    "http1.py",
+    "launch.py",
+    "link.py",
+    "nurse.py",
+    "nursery.py",
+    "postgres.py",
+    "processes.py",
+    "proxy.py",
+    "redirect.py",
+    "report.py",
+    "requirements.txt",
+    "run.py",
+    "seal.py",
+    "service.py",
+    "services.py",
+    "smoke.py",
+    "sockets.py",
+    "verdict.py",
+);
+
+/// BIRD-Interact text-to-SQL.
+#[derive(Debug)]
+pub struct BirdInteract;
+
+impl Section for BirdInteract {
+    fn name(&self) -> &'static str {
+        "bird-interact"
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        config::KEYS
+    }
+
+    fn settings(&self) -> Box<dyn Settings> {
+        Box::new(BirdInteractSettings::default())
+    }
+
+    fn defaults(&self, config: &mut Config) {
+        config.max_concurrency = 3;
+    }
+
+    fn template(&self) -> &'static str {
+        include_str!("template.yaml")
+    }
+}
+
+impl Benchmark for BirdInteract {
+    fn scaffold(&self) -> Scaffold {
+        Scaffold {
+            agent: include_str!("agent.py"),
+            program: include_str!("program.md"),
+            files: &[],
+            ignored: &["/bird_data/", "/bird_interact_adk/"],
+            is_ready: false,
+        }
+    }
+
+    fn runner<'a>(
+        &'a self,
+        ground: &'a Ground<'a>,
+        _base: &'a BaseTree,
+    ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
+        Box::pin(async {
+            Ok(Box::new(BirdRunner {
+                bench: helper_runner(ground).await?,
+                scratch: ground.paths.scratch().join("services"),
+                log: ground.paths.logs().join("services.log"),
+                host: tokio::sync::Mutex::new(None),
+            }) as Box<dyn BenchmarkRunner>)
+        })
+    }
+
+    fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
+        Box::pin(async {
+            let around = ground.around();
+            let wanted = Wanted::of(ground.config, around.root, around.environment);
+            let places = wanted.and_then(|wanted| wanted.places(around.state));
+            Ok(Interpreter { program: places.map(|places| places.python.into()), hidden_in: None })
+        })
+    }
+
+    fn quick(&self, config: &Config, root: &Path, environment: &Environment) -> Vec<Finding> {
+        let wanted = Wanted::of(config, root, environment);
+        wanted.map(|wanted| install::quick(&wanted, root, environment)).unwrap_or_default()
+    }
+
+    fn findings<'a>(&'a self, ground: &'a Ground<'a>, depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(async move {
+            let around = ground.around();
+            match Wanted::of(ground.config, around.root, around.environment) {
+                Some(wanted) => install::findings(&wanted, &around, depth).await,
+                None => Ok(Vec::new()),
+            }
+        })
+    }
+
+    fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let around = ground.around();
+            match Wanted::of(ground.config, around.root, around.environment) {
+                Some(wanted) => install::ensure(&wanted, &around, say).await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn rehearse<'a>(
+        &'a self,
+        ground: &'a Ground<'a>,
+        rehearsal: &'a Rehearsal<'a>,
+        say: Say<'a>,
+    ) -> BoxFuture<'a, Result<Option<Finding>>> {
+        Box::pin(async move {
+            let around = ground.around();
+            match Wanted::of(ground.config, around.root, around.environment) {
+                Some(wanted) => install::rehearse(&wanted, rehearsal, &around, say).await.map(Some),
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn split_directory(&self) -> Option<&'static str> {
+        Some("bird_data")
+    }
+}
+
+fn missing() -> Error {
+    Error::infrastructure("BIRD-Interact is not installed").hint("run `autoharness prepare`, which installs it.")
+}
+
+/// BIRD-Interact as `prepare` left it.
+async fn helper_runner(ground: &Ground<'_>) -> Result<ProtocolRunner> {
+    let mut runner = ProtocolRunner::new(ground);
+    let (around, environment) = (ground.around(), ground.environment);
+    let wanted = Wanted::of(ground.config, around.root, environment).ok_or_else(missing)?;
+    let places = wanted.places(around.state).ok_or_else(missing)?;
+    let program = HELPER.write(&ground.paths.embedded())?.join("bench.py");
+    runner.command = [&places.python, Path::new("-B"), &program].map(|word| word.to_string_lossy().into_owned()).into();
+    runner.environment = wanted.environment(environment);
+    runner.options = request::options(wanted.settings, &places);
+    runner.symbol = Some(request::AGENT_SYMBOL.into());
+    runner.agent_python = Some(request::agent_python(wanted.settings, &places, &runner));
+    let templates = templates::digests(&wanted, &wanted.databases(), &around).await?;
+    runner.protocol = request::protocol(wanted.settings, &places, wanted.revision(), &templates)?;
+    runner.reports_tokens = true;
+    runner.exits = request::EXITS;
+    runner.grace = request::GRACE;
+    runner.limits = request::LIMITS;
+    let written = wanted.settings.pg_password.iter().map(|secret| secret.reveal().to_string());
+    runner.redactor = Redactor::new(environment.secret_values().into_iter().chain(written));
+    Ok(runner)
+}

@@ -1,0 +1,192 @@
+//! tau-bench: tau2's own conversations, graded by tau2; a helper speaks the trial protocol.
+
+mod checkout;
+mod config;
+pub mod install;
+mod probe;
+mod runner;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::contract::{Benchmark, Depth, Ground, Interpreter, Say, Scaffold};
+use super::helper::{Helper, helper};
+use super::runner::{BenchmarkRunner, BoxFuture};
+use super::trial_protocol::ProtocolRunner;
+use crate::config::{Config, Document, Environment, Key, Section, Settings};
+use crate::error::{Error, Result};
+use crate::guard::BaseTree;
+use crate::provision::Finding;
+pub use config::{DOMAINS, TauBenchSettings};
+use install::Wanted;
+
+/// Runs tau2's own loop around the agent.
+pub const HELPER: Helper = helper!("tau_bench":
+    "__init__.py",
+    "agent_side.py",
+    "bench.py",
+    "classify.py",
+    "fence.py",
+    "models.py",
+    "pool.py",
+    "processes.py",
+    "protocol.py",
+    "runner.py",
+    "stand_in.py",
+    "tasks.py",
+    "trace.py",
+    "vault.py",
+    "warm.py",
+    "wire.py",
+);
+
+/// tau2-bench conversations with a simulated user.
+#[derive(Debug)]
+pub struct TauBench;
+
+impl Section for TauBench {
+    fn name(&self) -> &'static str {
+        "tau-bench"
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        config::KEYS
+    }
+
+    fn settings(&self) -> Box<dyn Settings> {
+        Box::new(TauBenchSettings::default())
+    }
+
+    fn defaults(&self, config: &mut Config) {
+        config.seed = config::DEFAULT_SEED;
+        config.max_concurrency = 3;
+    }
+
+    fn check(&self, document: &Document, config: &Config) -> Result<()> {
+        config::check(document, config)
+    }
+
+    fn complete(&self, config: &mut Config) {
+        config::complete(config);
+    }
+
+    fn template(&self) -> &'static str {
+        include_str!("template.yaml")
+    }
+}
+
+impl Benchmark for TauBench {
+    fn scaffold(&self) -> Scaffold {
+        Scaffold {
+            agent: include_str!("agent.py"),
+            program: include_str!("program.md"),
+            files: &[],
+            ignored: &["/tau2_data/"],
+            is_ready: false,
+        }
+    }
+
+    fn runner<'a>(
+        &'a self,
+        ground: &'a Ground<'a>,
+        _base: &'a BaseTree,
+    ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
+        Box::pin(async { Ok(Box::new(conversations(ground).await?) as Box<dyn BenchmarkRunner>) })
+    }
+
+    fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
+        Box::pin(async {
+            let around = ground.around();
+            let Some(wanted) = Wanted::of(ground.config, around.root, around.environment) else {
+                return Ok(Interpreter::default());
+            };
+            let found = install::locate(&wanted, &around).await.ok().flatten();
+            Ok(Interpreter { program: found.map(|found| found.python.into()), hidden_in: None })
+        })
+    }
+
+    fn quick(&self, config: &Config, root: &Path, environment: &Environment) -> Vec<Finding> {
+        let Some(wanted) = Wanted::of(config, root, environment) else { return Vec::new() };
+        let mut findings = install::quick(&wanted);
+        findings.extend(wanted.keys().iter().map(|key| key.check_quickly(environment, root)));
+        findings
+    }
+
+    fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(async {
+            let around = ground.around();
+            match Wanted::of(ground.config, around.root, around.environment) {
+                Some(wanted) => install::findings(&wanted, &around).await,
+                None => Ok(Vec::new()),
+            }
+        })
+    }
+
+    fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let around = ground.around();
+            if let Some(wanted) = Wanted::of(ground.config, around.root, around.environment) {
+                let install = install::ensure(&wanted, &around, say).await?;
+                say(format!("tau2 {} ({})", install.version, install.python.display()));
+            }
+            Ok(())
+        })
+    }
+
+    fn data_paths(&self, config: &Config, root: &Path, environment: &Environment) -> Result<Vec<(String, PathBuf)>> {
+        let wanted = Wanted::of(config, root, environment);
+        let paths = wanted.map(|wanted| wanted.data_paths()).unwrap_or_default();
+        if let Some((_, path)) = paths.iter().find(|(_, path)| !path.exists()) {
+            return Err(Error::usage(format!("tau2's data is not there: {}", path.display()))
+                .hint("`autoharness prepare` provides it; with `tau2_python` set, `tau2_data_dir` names it."));
+        }
+        Ok(paths)
+    }
+
+    fn with_domain(&self, config: &Config, domain: &str) -> Result<Option<Config>> {
+        if !DOMAINS.contains(&domain) {
+            return Err(Error::usage(format!("tau-bench has no domain `{domain}`"))
+                .hint(format!("the domains are {}.", DOMAINS.join(", "))));
+        }
+        let mut other = config.clone();
+        let settings = other.own::<TauBenchSettings>();
+        if settings.domain == domain {
+            return Ok(None);
+        }
+        *settings = settings.with_domain(domain);
+        Ok(Some(other))
+    }
+}
+
+/// How long a conversation may take that has no configured limit: the helper's own bound, with grading.
+const LONGEST_CONVERSATION: Duration = Duration::from_secs(3600 + 3600 / 4 + 15);
+
+/// The helper in tau2's own environment, with the keys of the three models and no others.
+async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
+    let (config, environment) = (ground.config, ground.environment);
+    let mut runner = ProtocolRunner::new(ground);
+    let missing =
+        || Error::infrastructure("tau2 is not installed").hint("run `autoharness prepare`, which installs it.");
+    let around = ground.around();
+    let wanted = Wanted::of(config, around.root, environment).ok_or_else(missing)?;
+    let install = install::locate(&wanted, &around).await?.ok_or_else(missing)?;
+    let mut pass = wanted.child_variables();
+    pass.extend(config.pass_env.iter().cloned());
+    // litellm would otherwise ask the network for prices at every start.
+    let own = [
+        (install::DATA_VARIABLE.into(), install.data.clone().into()),
+        ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),
+    ];
+    runner.environment = environment.for_child(&pass, &own);
+    let helper = HELPER.write(&ground.paths.embedded())?;
+    runner.command = runner::command(&install.python, &helper);
+    runner.options = runner::options(wanted.settings(), config.seed, &install.data);
+    runner.symbol = Some(runner::AGENT_CLASS.into());
+    runner.agent_python = Some(runner::agent_python(&install.python, &helper, &install.data, &runner));
+    runner.protocol = runner::protocol(wanted.settings(), &install.release, &install.code);
+    runner.reports_tokens = true;
+    // Importing tau2 and litellm takes up to a quarter of a minute, much more on a busy machine.
+    runner.limits.slack = Duration::from_secs(300);
+    runner.limits.silence = LONGEST_CONVERSATION + runner.limits.slack;
+    Ok(runner)
+}

@@ -1,0 +1,18 @@
+//! `completions`: a script for the user's shell.
+
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Completions};
+use crate::error::{EXIT_OK, Result};
+use crate::ui::Ui;
+
+/// Runs the command.
+///
+/// # Errors
+/// None; a closed stdout ends the program like any other.
+pub fn run(args: &Completions, ui: &Ui) -> Result<i32> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "autoharness", &mut script);
+    ui.text(&String::from_utf8_lossy(&script));
+    Ok(EXIT_OK)
+}
