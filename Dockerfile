@@ -1,4 +1,4 @@
-# autoharness with tau2 beside it, for the benchmark tau-bench: see "In a container" in README.md.
+# autoharness with tau2 beside it, for the benchmark tau-bench: see "In a container" in docs/src/benchmarks/tau-bench.md.
 #
 # tests/container.rs keeps this file in step with the sources: the versions, what is copied, the commit of tau2.
 
@@ -7,6 +7,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock .env.example experiment_config.yaml.template ./
 COPY agent agent
 COPY benches benches
+COPY docs/llms.txt docs/llms.txt
 COPY program_templates program_templates
 COPY src src
 RUN cargo build --release --locked --bin autoharness

@@ -22,7 +22,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-New here? `autoharness demo` plays the whole loop in seconds.
+New here? `autoharness demo` plays the whole loop in seconds; `autoharness docs` explains it.
 
 Exit codes:
   0            success; the gate passed
@@ -76,6 +76,8 @@ pub enum Command {
     Verify(Verify),
     /// Play the whole loop on the embedded benchmark: no keys, seconds
     Demo(Demo),
+    /// Print the documentation: the list of its pages, one of them, or all
+    Docs(Docs),
     /// Print the configuration's JSON Schema, or its template
     Config(ConfigArgs),
     /// Print a completion script for a shell
@@ -210,6 +212,16 @@ pub struct Verify {
 pub struct Demo {
     /// Where; must be empty or not exist yet [default: a fresh temporary directory]
     pub dir: Option<PathBuf>,
+}
+
+/// Print the documentation.
+#[derive(Debug, Args)]
+pub struct Docs {
+    /// The page to print [default: list the pages, a line each]
+    pub page: Option<String>,
+    /// Print every page, in reading order
+    #[arg(long, conflicts_with = "page")]
+    pub all: bool,
 }
 
 impl ValueEnum for Split {

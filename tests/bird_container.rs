@@ -221,13 +221,13 @@ fn a_database_that_stays_empty_is_named_with_the_way_to_import_it_anew() {
 }
 
 #[test]
-fn the_role_of_the_readme_may_do_what_runs_need_and_no_more() {
+fn the_role_of_the_page_may_do_what_runs_need_and_no_more() {
     let rig = Rig::new("");
     let Some(mut container) = Container::new(&rig) else { return };
     container.does(&["start", "template shop", "database shop", "template yard", "database yard"]);
     let port = std::fs::read_to_string(rig.port()).unwrap().trim().to_string();
-    let readme = include_str!("../README.md");
-    let (_, script) = readme.split_once("<!-- BEGIN role: a test runs this. -->\n```sh\n").unwrap();
+    let page = include_str!("../docs/src/benchmarks/bird-interact.md");
+    let (_, script) = page.split_once("<!-- BEGIN role: a test runs this. -->\n```sh\n").unwrap();
     let script = script.split_once("```\n<!-- END role -->").unwrap().0;
     let sql = |user: &str, password: &str, database: &str, sql: &str| {
         let mut psql = Command::new("psql");

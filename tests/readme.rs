@@ -1,32 +1,41 @@
-//! README, CONTRIBUTING and CHANGELOG say what is true: their example runs, their tables are the program's own.
+//! README, CONTRIBUTING, CHANGELOG and the pages of docs/ say what is true: their example runs, their tables are the
+//! program's own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its documents should panic")]
 
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use autoharness::benchmarks::{self, keys};
+use autoharness::benchmarks::{self, sections};
 use autoharness::cli::Cli;
-use autoharness::config::{Key, Section, keys_of};
+use autoharness::config::{COMMON, Key, Section, keys_of};
 use autoharness::error::{EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_REJECTED, EXIT_USAGE, Error};
 use autoharness::store::views::RESULTS_HEADER;
 use clap::CommandFactory;
 use support::Bed;
 
 const README: &str = include_str!("../README.md");
-const CONTRIBUTING: &str = include_str!("../CONTRIBUTING.md");
 
-/// The text between two lines of the README.
-fn between(start: &str, end: &str) -> &'static str {
-    let (_, rest) = README.split_once(start).unwrap_or_else(|| panic!("the README lacks {start:?}"));
-    rest.split_once(end).unwrap_or_else(|| panic!("the README lacks {end:?} after {start:?}")).0
+/// Where links to files of the repository lead that are no pages of the book.
+const REPOSITORY: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/");
+
+/// Where the pages of the book lie.
+const BOOK: &str = "docs/src";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The README's section with this heading, up to the next one of the same level.
-fn section(heading: &str) -> &'static str {
-    let (_, rest) = README.split_once(&format!("\n## {heading}\n")).unwrap();
-    rest.split_once("\n## ").map_or(rest, |(section, _)| section)
+/// A page of the book by its path below docs/src, without `.md`.
+fn page(name: &str) -> String {
+    fs_err::read_to_string(root().join(BOOK).join(format!("{name}.md"))).unwrap()
+}
+
+/// A page's section with this heading, up to the next one of the same level.
+fn section(page: &str, heading: &str) -> String {
+    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading:?}"));
+    rest.split_once("\n## ").map_or(rest, |(section, _)| section).into()
 }
 
 /// The cells of every table below this header row, header and ruler left out.
@@ -44,7 +53,9 @@ fn rows(text: &str, header: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn the_example_benchmark_runs_as_printed() {
-    let example = between("<!-- BEGIN bench.py", "<!-- END bench.py -->");
+    let page = page("own-benchmark");
+    let (_, example) = page.split_once("<!-- BEGIN bench.py").unwrap();
+    let example = example.split_once("<!-- END bench.py -->").unwrap().0;
     let example = example.split_once("```python\n").unwrap().1.strip_suffix("```\n").unwrap();
     assert_eq!(example, include_str!("../agent/helpers/command/bench.py"));
     let bed = Bed::empty();
@@ -70,12 +81,11 @@ fn the_example_benchmark_runs_as_printed() {
     bed.run(&["verify"]).expect(0).says("verify: ok");
 }
 
-/// What a configuration that says nothing has for this key.
-fn default_of(owner: Option<&'static dyn Section>, key: &Key) -> String {
+/// What a configuration of this benchmark that says nothing has for this key.
+fn default_of(key: &Key, benchmark: &'static dyn Section) -> String {
     if key.required {
         return "required".into();
     }
-    let benchmark = owner.unwrap_or(benchmarks::find("command").unwrap());
     let mut text = format!("benchmark: {benchmark}\n");
     for required in keys_of(benchmark).filter(|key| key.required && key.name != "benchmark") {
         text.push_str(&format!("{}\n", required.example));
@@ -89,27 +99,36 @@ fn default_of(owner: Option<&'static dyn Section>, key: &Key) -> String {
     }
 }
 
-#[test]
-fn the_configuration_table_has_every_key_with_its_default() {
-    let table = rows(README, "| key | default | meaning |");
-    for (owner, key) in keys() {
-        // Two benchmarks may have a key of the same name, each with its row.
-        let named: Vec<_> = table.iter().filter(|row| row[0] == format!("`{}`", key.name)).collect();
-        assert!(!named.is_empty(), "the README does not list the key `{}`", key.name);
-        let default = default_of(owner, key);
-        let same = |row: &&&Vec<String>| row[1] == default || (key.required && row[1].starts_with(&default));
-        let row = named.iter().find(same);
-        let row = row.unwrap_or_else(|| panic!("`{}`: the README says {named:?}, the program {default}", key.name));
-        assert!(!row[2].is_empty());
+/// Compares a page's table with these keys: the same names in the same order, each with its default.
+fn has_keys(page_name: &str, benchmark: &'static dyn Section, expected: &[&Key]) {
+    let table = rows(&page(page_name), "| key | default | meaning |");
+    let listed: Vec<&str> = table.iter().map(|row| row[0].trim_matches('`')).collect();
+    assert_eq!(listed, expected.iter().map(|key| key.name).collect::<Vec<_>>(), "{page_name}.md");
+    for (row, key) in table.iter().zip(expected) {
+        assert_eq!(row[1], default_of(key, benchmark), "{page_name}.md: `{}`", key.name);
+        assert!(!row[2].is_empty(), "{page_name}.md: `{}`", key.name);
     }
-    assert_eq!(table.len(), keys().len(), "the README lists a key that does not exist, or one twice");
+}
+
+#[test]
+fn the_configuration_tables_have_every_key_with_its_default() {
+    let common: Vec<&Key> = COMMON.iter().collect();
+    has_keys("configuration", benchmarks::find("command").unwrap(), &common);
+    for benchmark in sections() {
+        let own: Vec<&Key> = benchmark.keys().iter().collect();
+        let page_name = format!("benchmarks/{benchmark}");
+        match own.is_empty() {
+            true => assert!(!page(&page_name).contains("| key |"), "{page_name}.md lists keys that do not exist"),
+            false => has_keys(&page_name, benchmark, &own),
+        }
+    }
 }
 
 #[test]
 fn every_command_and_flag_is_listed_and_no_other() {
     let cli = Cli::command();
-    let text = section("Commands");
-    let table = rows(text, "| command | options | what it does |");
+    let text = section(&page("commands"), "Commands");
+    let table = rows(&text, "| command | options | what it does |");
     let names = |row: &[String]| row[0].trim_matches('`').split(' ').next().unwrap().to_string();
     let listed: Vec<String> = table.iter().map(|row| names(row)).collect();
     let real: Vec<&clap::Command> = cli.get_subcommands().filter(|command| !command.is_hide_set()).collect();
@@ -131,7 +150,7 @@ fn every_command_and_flag_is_listed_and_no_other() {
 
 #[test]
 fn the_exit_codes_are_the_contract() {
-    let table = rows(section("Exit codes"), "| code | meaning | what to do |");
+    let table = rows(&section(&page("commands"), "Exit codes"), "| code | meaning | what to do |");
     let interrupted = [1, 2, 15].map(|signal| Error::interrupted(signal).exit_code().to_string()).join(", ");
     let contract = [
         (EXIT_OK.to_string(), "success"),
@@ -152,10 +171,10 @@ fn the_exit_codes_are_the_contract() {
     }
 }
 
-/// Names of events, views and columns that the README spells out.
+/// Names of events, views and columns that the page spells out.
 #[test]
 fn the_file_formats_name_what_is_written() {
-    let files = section("Files");
+    let files = page("files");
     for column in RESULTS_HEADER {
         assert!(files.contains(&format!("`{column}`")), "{column}");
     }
@@ -165,15 +184,15 @@ fn the_file_formats_name_what_is_written() {
     bed.commit_agent();
     bed.run(&["record"]).expect(0);
     bed.run(&["benchmark", "--split", "test", "--reveal-held-out"]).expect(0);
-    let events = rows(files, "| event | content |");
+    let events = rows(&files, "| event | content |");
     let ledger = bed.read(".git/autoharness/ledger.jsonl");
     for line in ledger.lines() {
         let entry: serde_json::Value = serde_json::from_str(line).unwrap();
         let (name, content) = entry["event"].as_object().unwrap().iter().next().unwrap();
         let row = events.iter().find(|row| row[0] == format!("`{name}`"));
-        let row = row.unwrap_or_else(|| panic!("the README does not describe the event `{name}`"));
+        let row = row.unwrap_or_else(|| panic!("the page does not describe the event `{name}`"));
         for field in content.as_object().unwrap().keys().filter(|_| name == "trial") {
-            assert!(row[1].contains(field.as_str()), "the README's `trial` lacks {field}");
+            assert!(row[1].contains(field.as_str()), "the page's `trial` lacks {field}");
         }
     }
     for item in fs_err::read_dir(bed.root.join("workspace")).unwrap() {
@@ -186,7 +205,7 @@ fn the_file_formats_name_what_is_written() {
     }
 }
 
-/// Messages that the README explains are still in the sources, as far as they do not vary.
+/// Messages that the page explains are still in the sources, as far as they do not vary.
 #[test]
 fn the_messages_explained_exist() {
     let mut sources = String::new();
@@ -196,7 +215,7 @@ fn the_messages_explained_exist() {
             sources.push_str(&fs_err::read_to_string(item.path()).unwrap());
         }
     }
-    for row in rows(section("Troubleshooting"), "| what you see | why, and what to do |") {
+    for row in rows(&page("troubleshooting"), "| what you see | why, and what to do |") {
         let Some(message) = row[0].strip_prefix('`').and_then(|cell| cell.strip_suffix('`')) else { continue };
         for piece in message.split("...").flat_map(|part| part.split(" N ")).flat_map(|part| part.split(" M ")) {
             let piece = piece.trim();
@@ -205,31 +224,93 @@ fn the_messages_explained_exist() {
     }
 }
 
+/// README, CONTRIBUTING, the pages of docs/ and the guides in the source tree, relative to the repository.
+fn documents() -> Vec<PathBuf> {
+    let below = [BOOK, "src"].map(|top| walkdir::WalkDir::new(root().join(top)).sort_by_file_name());
+    let found = below.into_iter().flatten().map(|item| item.unwrap().into_path());
+    let pages = found.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let pages = pages.map(|path| path.strip_prefix(root()).unwrap().to_path_buf());
+    ["README.md", "CONTRIBUTING.md"].map(PathBuf::from).into_iter().chain(pages).collect()
+}
+
+/// What GitHub and mdBook call the headings of a text.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut code = false;
+    let headings = text.lines().filter(|line| {
+        code ^= line.starts_with("```");
+        !code && line.starts_with('#')
+    });
+    let headings = headings.map(|line| line.trim_start_matches('#').trim());
+    let plain = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
+    headings.map(|heading| heading.to_lowercase().chars().filter(plain).collect::<String>().replace(' ', "-")).collect()
+}
+
 #[test]
 fn links_and_paths_lead_somewhere() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let anchors: BTreeSet<String> = README
-        .lines()
-        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')))
-        .map(|heading| heading.to_lowercase().replace(' ', "-").replace([',', '/'], ""))
-        .collect();
-    for (name, text) in [("README.md", README), ("CONTRIBUTING.md", CONTRIBUTING)] {
+    let mut links = 0;
+    for document in documents() {
+        let name = document.display();
+        let text = fs_err::read_to_string(root().join(&document)).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
-            match link.strip_prefix('#') {
-                Some(anchor) => assert!(anchors.contains(anchor), "{name}: no heading for #{anchor}"),
-                None if link.starts_with("https://") => {}
-                None => assert!(root.join(link).exists(), "{name} links to {link}"),
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let beside = document.parent().unwrap();
+            let target = match path.strip_prefix(REPOSITORY) {
+                Some(path) => root().join(path),
+                None if path.starts_with("https://") => continue,
+                None if path.is_empty() => root().join(&document),
+                None => root().join(beside).join(path),
+            };
+            let target = target.canonicalize().unwrap_or_else(|_| panic!("{name} links to {link}"));
+            // The book is read without the repository, too.
+            let leaves = document.starts_with(BOOK) && !target.starts_with(root().join(BOOK));
+            assert!(!leaves || path.starts_with(REPOSITORY), "{name}: {link} leads out of the book");
+            if !anchor.is_empty() {
+                let there = anchors(&fs_err::read_to_string(&target).unwrap());
+                assert!(there.contains(anchor), "{name}: no heading for {link}");
             }
+            links += 1;
         }
         let words = text.split(|c: char| c.is_whitespace() || "`(),;:\"'[]".contains(c));
         for path in words.map(|word| word.trim_end_matches('.')) {
             let ours =
                 ["src/", "tests/", "program_templates/", "agent/", ".ci/"].iter().any(|top| path.starts_with(top));
             if ours && !path.contains(['<', '*', '{']) {
-                assert!(root.join(path).exists(), "{name} names {path}");
+                assert!(root().join(path).exists(), "{name} names {path}");
             }
         }
     }
+    assert!(links > 40, "only {links} links were found");
+}
+
+/// The book has every page once, a page for every benchmark, and `docs/llms.txt` is made of it.
+#[test]
+fn the_book_is_whole_and_the_program_prints_it() {
+    let summary = page("SUMMARY");
+    let mut listed: Vec<&str> = summary.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    let bed = Bed::empty();
+    let all = bed.run(&["docs", "--all"]).expect(0).stdout;
+    assert_eq!(all, include_str!("../docs/llms.txt"));
+    let (mut rest, mut list) = (all.as_str(), bed.run(&["docs"]).expect(0));
+    for path in &listed {
+        let text = fs_err::read_to_string(root().join(BOOK).join(path)).unwrap();
+        let (_, after) = rest
+            .split_once(&format!("\n==== docs/src/{path}\n\n{text}"))
+            .unwrap_or_else(|| panic!("docs/llms.txt lacks {path} as it is now, or in its place: run docs/llms.py"));
+        rest = after;
+        let name = path.rsplit('/').next().unwrap().trim_end_matches(".md");
+        list = list.says(&format!("{name} "));
+        assert_eq!(bed.run(&["docs", name]).expect(0).stdout, text);
+    }
+    assert_eq!(rest, "");
+    bed.run(&["docs", "nothing"]).expect(2).warns("there is no page \"nothing\"").warns("`autoharness docs` lists");
+
+    for benchmark in sections() {
+        assert!(listed.contains(&format!("benchmarks/{benchmark}.md").as_str()), "no page for {benchmark}");
+    }
+    listed.push("SUMMARY.md");
+    let pages = documents().into_iter().filter_map(|path| path.strip_prefix(BOOK).ok().map(PathBuf::from));
+    let listed: BTreeSet<PathBuf> = listed.into_iter().map(PathBuf::from).collect();
+    assert_eq!(listed, pages.collect());
 }
 
 #[test]

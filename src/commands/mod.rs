@@ -7,6 +7,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 mod dispatch;
+pub mod docs;
 pub mod doctor;
 pub mod domain;
 pub mod evaluate;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Doctor => block_on(doctor::run(global, ui)),
         Command::Verify(args) => verify::run(&args, global, ui),
         Command::Demo(args) => demo::run(&args, global, ui),
+        Command::Docs(args) => docs::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
         // main.rs hands this to the watcher before the command line is parsed.

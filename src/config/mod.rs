@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub use environment::{Environment, is_variable_name};
 pub use field::Field;
 pub use key::{Key, Shape};
-pub use keys::{Sections, find, keys, keys_of, names, nearest_section};
+pub use keys::{COMMON, Sections, find, keys, keys_of, names, nearest_section};
 pub use parse::{Document, Entry};
 pub use schema::schema;
 pub use secret::{is_secret, is_secret_name, secrets_inside};
