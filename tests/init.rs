@@ -9,11 +9,15 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use support::Bed;
 
-const SCAFFOLD: [&str; 8] = [
+/// What git does not carry.
+const IGNORED: [&str; 2] = ["experiment_config.schema.json", "experiment_config.yaml"];
+
+const SCAFFOLD: [&str; 9] = [
     ".env.example",
     ".gitignore",
     "agent/agent.py",
     "bench.py",
+    "experiment_config.schema.json",
     "experiment_config.yaml",
     "experiment_config.yaml.template",
     "program_templates/base.md",
@@ -28,7 +32,7 @@ fn init_writes_and_commits_a_whole_experiment() {
     done.warns("then: cd new/one && autoharness prepare");
     SCAFFOLD.iter().for_each(|file| assert!(bed.root.join("new/one").join(file).is_file(), "{file}"));
     let tracked: Vec<String> = bed.git(&["-C", "new/one", "ls-files"]).lines().map(str::to_string).collect();
-    assert_eq!(tracked, SCAFFOLD.iter().filter(|file| **file != "experiment_config.yaml").copied().collect::<Vec<_>>());
+    assert_eq!(tracked, SCAFFOLD.iter().filter(|file| !IGNORED.contains(file)).copied().collect::<Vec<_>>());
     assert_eq!(bed.git(&["-C", "new/one", "status", "--porcelain"]), "");
 }
 
@@ -105,6 +109,9 @@ fn experiments_in_one_repository_do_not_disturb_each_other() {
         bed.run(&["-C", name, "prepare"]).expect(0);
     }
     bed.write("outside.txt", "x");
+    // Ignored by the experiment's own .gitignore.
+    bed.write("one/tau2_data/fetched", "x");
+    bed.write("one/.venv/bin/python", "x");
     bed.write("two/stray.txt", "x");
     bed.run(&["-C", "one", "gate"]).expect(0);
     bed.run(&["-C", "two", "gate"]).expect(1).says("stray.txt: ");

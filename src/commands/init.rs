@@ -65,7 +65,8 @@ pub async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
             ui.status(format!("{name} already exists"));
         }
     }
-    let scaffold: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).filter(|name| *name != CONFIG_FILE).collect();
+    let ours = |name: &&str| ![CONFIG_FILE, templates::SCHEMA_FILE].contains(name);
+    let scaffold: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).filter(ours).collect();
     let cancel = Cancel::on_signals()?;
     let place =
         Place { directory: &directory, found: &found, scaffold: &scaffold, written: &written, cancel: &cancel, ui };

@@ -46,7 +46,7 @@ pub fn find(name: &str, sections: Sections<'_>) -> Option<&'static dyn Section> 
 }
 
 /// The keys that every benchmark has.
-pub(super) const COMMON: &[Key] = &[
+pub const COMMON: &[Key] = &[
     // Read before the table is walked, because the other keys depend on it.
     Key::own(
         "benchmark",

@@ -47,8 +47,8 @@ pub(super) fn join(root: &Path, relative: &[u8]) -> PathBuf {
 /// `directory/name` as bytes; just `name` at the top.
 pub(super) fn join_bytes(directory: &[u8], name: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
-    if !directory.is_empty() {
-        path.extend_from_slice(directory);
+    path.extend_from_slice(directory);
+    if !directory.is_empty() && !name.is_empty() {
         path.push(b'/');
     }
     path.extend_from_slice(name);
