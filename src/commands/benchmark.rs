@@ -4,10 +4,11 @@ use serde_json::json;
 
 use super::agent;
 use super::domain;
-use super::evaluate::{Measurement, Step, evaluate, no_evidence};
+use super::evaluate::{evaluate, no_evidence};
 use super::measure;
 use super::outcomes;
 use super::session::{Experiment, Need, Session, command_line};
+use super::step::{Measurement, Step};
 use crate::benchmarks;
 use crate::cli::{BenchmarkArgs, Global};
 use crate::error::{EXIT_OK, Error, Result};

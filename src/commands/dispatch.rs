@@ -8,9 +8,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 
 use super::agent::StagedCopy;
-use super::evaluate::{Measurement, Step, StepReport};
 use super::plan::Plan;
 use super::session::Session;
+use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
 use crate::error::{Error, Result};
 use crate::model::score::Evidence;

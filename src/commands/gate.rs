@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::agent::{self, StagedAgent};
-use super::evaluate::{Measurement, Step, StepReport, evaluate, no_evidence};
+use super::evaluate::{evaluate, no_evidence};
 use super::file_guard::{FileGuard, Found};
 use super::report::Reports;
 use super::session::{Experiment, Need, Session};
+use super::step::{Measurement, Step, StepReport};
 use super::{hints, measure, outcomes};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Gate, Global};

@@ -25,6 +25,7 @@ mod report_file;
 pub mod session;
 pub mod split_file;
 pub mod status;
+pub mod step;
 pub mod verify;
 
 use crate::cli::{Cli, Command};

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::adopt;
 use super::agent::{self, StagedAgent};
-use super::evaluate::{Measurement, Step, evaluate, no_evidence};
+use super::evaluate::{evaluate, no_evidence};
 use super::measure;
 use super::outcomes;
 use super::session::{Experiment, Need, Session};
 use super::split_file;
+use super::step::{Measurement, Step};
 use crate::benchmarks::runner::TaskInfo;
 use crate::benchmarks::{self, Depth, Rehearsal};
 use crate::cli::{Global, Prepare};

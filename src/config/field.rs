@@ -5,8 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde_yaml::Value;
 
-use super::Key;
-use super::parse::{Document, Entry};
+use super::parse::{Document, Entry, found};
 use crate::error::{Error, Result};
 
 /// One configured value on its way to its type.
@@ -14,27 +13,35 @@ use crate::error::{Error, Result};
 pub struct Field<'a> {
     document: &'a Document,
     entry: &'a Entry,
-    key: &'a Key,
+    name: &'static str,
+    example: &'static str,
+    doc: &'static str,
 }
 
 impl<'a> Field<'a> {
-    pub(super) fn new(document: &'a Document, entry: &'a Entry, key: &'a Key) -> Field<'a> {
-        Field { document, entry, key }
+    pub(super) fn new(
+        document: &'a Document,
+        entry: &'a Entry,
+        name: &'static str,
+        example: &'static str,
+        doc: &'static str,
+    ) -> Field<'a> {
+        Field { document, entry, name, example, doc }
     }
 
     /// A usage error about this value: file and line before `message`, the key's example as the remedy.
     pub fn error(&self, message: impl std::fmt::Display) -> Error {
-        self.error_hint(message, format!("write for example `{}` ({}).", self.key.example, self.key.doc))
+        self.error_hint(message, format!("write for example `{}` ({}).", self.example, self.doc))
     }
 
     /// [`Field::error`] with a remedy of its own.
     fn error_hint(&self, message: impl std::fmt::Display, hint: impl Into<String>) -> Error {
-        Error::usage(format!("{}: `{}` {message}", self.document.place(self.entry), self.key.name)).hint(hint)
+        Error::usage(format!("{}: `{}` {message}", self.document.place(self.entry), self.name)).hint(hint)
     }
 
     /// A sentence for [`super::Config::warnings`], with file and line.
     pub fn warning(&self, message: impl std::fmt::Display) -> String {
-        format!("{}: `{}` {message}", self.document.place(self.entry), self.key.name)
+        format!("{}: `{}` {message}", self.document.place(self.entry), self.name)
     }
 
     fn expects(&self, what: impl std::fmt::Display) -> Error {
@@ -238,7 +245,7 @@ impl<'a> Field<'a> {
     pub fn mapping(&self) -> Result<(serde_json::Map<String, serde_json::Value>, Vec<String>)> {
         let Value::Mapping(_) = &self.entry.value else { return Err(self.expects("a mapping")) };
         let mut warnings = Vec::new();
-        match self.json(&self.entry.value, self.key.name, &mut warnings)? {
+        match self.json(&self.entry.value, self.name, &mut warnings)? {
             serde_json::Value::Object(map) => Ok((map, warnings)),
             _ => Err(self.expects("a mapping")),
         }
@@ -319,21 +326,4 @@ fn differs_in_yaml_1_1(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_digit() || "_:.-".contains(c))
         && text.chars().any(|c| c.is_ascii_digit());
     word || number
-}
-
-/// A value in words, for `found ...`.
-pub(super) fn found(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".into(),
-        Value::Bool(value) => format!("`{value}`"),
-        Value::Number(number) => format!("the number {number}"),
-        Value::String(text) => {
-            let short: String = text.chars().take(40).collect();
-            let dots = if short.len() < text.len() { "..." } else { "" };
-            format!("the text {short:?}{dots}")
-        }
-        Value::Sequence(_) => "a list".into(),
-        Value::Mapping(_) => "a mapping".into(),
-        Value::Tagged(tagged) => format!("a value with the tag {}", tagged.tag),
-    }
 }

@@ -1,11 +1,154 @@
-//! One row of the table of everything that can be configured: typed, so that reading, the snapshot in the ledger and
-//! the JSON Schema follow from it.
+//! A configuration, and what it is made of: typed keys, and the section that a benchmark adds.
+//!
+//! They stand in one file because each is defined by the others: a key sets a field of the configuration, a section is
+//! a list of keys, and a configuration belongs to a section.
+
+use std::any::Any;
+use std::fmt::{self, Debug};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use super::snapshot::hide_values;
-use super::{Config, Field};
+use super::field::Field;
+use super::parse::Document;
+use super::secret::hide_values;
 use crate::error::Result;
+use crate::model::score::TimeoutPolicy;
+use crate::model::trial::Split;
+
+/// One experiment's configuration: every value checked, every default filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from, as given.
+    pub path: PathBuf,
+    /// SHA-256 of the file's bytes, lowercase hex. `prepare` records it; later commands refuse another one.
+    pub digest: String,
+    /// The file's text, exactly.
+    pub text: String,
+    /// Things that were understood but deserve a word to the user; each names file and line.
+    pub warnings: Vec<String>,
+    /// Which benchmark scores the agent.
+    pub benchmark: &'static dyn Section,
+    pub(super) settings: Box<dyn Settings>,
+    /// What the coding agent may edit: paths below the experiment, `/`-separated, normalised, never empty. The first is
+    /// the agent file.
+    pub editable: Vec<String>,
+    /// Whether changed paths are checked at all. Off only when clearly switched off.
+    pub file_guard: bool,
+    /// The split that val_score is measured on.
+    pub gate_split: Split,
+    /// Share of the suite's tasks that must pass, 0 to 1.
+    pub threshold: f64,
+    /// Share of the expected tasks that must have been evaluated for a step to decide anything, 0 to 1.
+    pub min_evidence: f64,
+    /// Trials of each task.
+    pub trials: u32,
+    /// How often a trial without evidence is run again.
+    pub infra_retries: u32,
+    /// What an agent timeout counts for.
+    pub timeout_policy: TimeoutPolicy,
+    /// Seed of the trials; at most `u32::MAX`, so that adding a trial number never overflows.
+    pub seed: u64,
+    /// Most trials in flight at once.
+    pub max_concurrency: u32,
+    /// Limit of one trial in seconds.
+    pub per_task_timeout: Option<f64>,
+    /// Model of the agent, as the benchmark names it.
+    pub agent_model: Option<String>,
+    /// Model of the simulated user, as the benchmark names it.
+    pub user_model: Option<String>,
+    /// Reasoning effort of the agent's model, as its provider names it.
+    pub reasoning_effort: Option<String>,
+    /// Names of the environment variables that the benchmark may see although they look like secrets.
+    pub pass_env: Vec<String>,
+    /// Provisioned data below the experiment that must keep its digest; normalised like `editable`.
+    pub data: Vec<String>,
+    /// Patterns of committed files that neither benchmark nor agent reads: they are not in the copy that is run.
+    pub not_read: Vec<String>,
+}
+
+impl Config {
+    /// The benchmark's own settings; `None` when these are another benchmark's.
+    pub fn settings_of<S: Settings>(&self) -> Option<&S> {
+        (&*self.settings as &dyn Any).downcast_ref()
+    }
+
+    /// The benchmark's own settings, to be changed by its own keys.
+    pub fn own<S: Settings>(&mut self) -> &mut S {
+        // A key is only ever set under the benchmark that has it, and `defaults` put this type there.
+        (&mut *self.settings as &mut dyn Any).downcast_mut().expect("the settings are those of the key's benchmark")
+    }
+}
+
+/// The settings that only one benchmark has: any plain type of its own.
+pub trait Settings: Any + Debug {
+    /// A copy of them.
+    fn copy(&self) -> Box<dyn Settings>;
+}
+
+impl<T: Any + Debug + Clone> Settings for T {
+    fn copy(&self) -> Box<dyn Settings> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn Settings> {
+    fn clone(&self) -> Self {
+        (**self).copy()
+    }
+}
+
+/// A benchmark, as far as the configuration is concerned.
+pub trait Section: Sync {
+    /// The name used in the configuration and on the command line: `tau-bench`.
+    fn name(&self) -> &'static str;
+
+    /// The keys that it has beside the common ones.
+    fn keys(&self) -> &'static [Key];
+
+    /// Its settings where nothing is configured.
+    fn settings(&self) -> Box<dyn Settings>;
+
+    /// Sets what it wants other common defaults for: seed, concurrency, time limit.
+    fn defaults(&self, _config: &mut Config) {}
+
+    /// Refuses keys that contradict each other.
+    ///
+    /// # Errors
+    /// Usage, with file and line.
+    fn check(&self, _document: &Document, _config: &Config) -> Result<()> {
+        Ok(())
+    }
+
+    /// Fills in what follows from other keys.
+    fn complete(&self, _config: &mut Config) {}
+
+    /// Its section of the template of the configuration: comments, and every key of its own.
+    fn template(&self) -> &'static str;
+
+    /// The name as part of a file name: `tau_bench`.
+    fn file_stem(&self) -> String {
+        self.name().replace('-', "_")
+    }
+}
+
+impl Debug for dyn Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for dyn Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl PartialEq for dyn Section {
+    fn eq(&self, other: &dyn Section) -> bool {
+        self.name() == other.name()
+    }
+}
 
 /// Where a value is kept.
 type Place<T> = fn(&mut Config) -> &mut T;

@@ -3,17 +3,21 @@
 use serde_json::json;
 
 use super::environment::is_variable_name;
+use super::key::{Config, Key, Section, Shape};
 use super::parse::{Document, Entry};
 use super::secret::is_secret_name;
-use super::{Config, Key, Section, Shape, TimeoutPolicy};
 use crate::error::{Error, Result};
+use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
+
+/// The file's usual name, at the top of an experiment.
+pub const CONFIG_FILE: &str = "experiment_config.yaml";
 
 /// Every benchmark that can be configured, in the order in which messages list them.
 pub type Sections<'a> = &'a [&'static dyn Section];
 
 /// Paths that can never be editable: the tool's own, and what would let an edit choose its own rules.
-const PROTECTED: [&str; 5] = [".git", "workspace", super::CONFIG_FILE, ".env", ".gitignore"];
+const PROTECTED: [&str; 5] = [".git", "workspace", CONFIG_FILE, ".env", ".gitignore"];
 
 /// A trial longer than a week is a typing error, and larger numbers overflow clocks.
 const LONGEST_TIMEOUT_S: f64 = 604_800.0;
@@ -234,7 +238,7 @@ pub(super) fn benchmark_of(document: &Document, sections: Sections<'_>) -> Resul
         let error = Error::usage(format!(
             "{}: `benchmark` expects the name of a benchmark, found {}",
             document.place(entry),
-            super::field::found(&entry.value)
+            super::parse::found(&entry.value)
         ));
         match nearest_section(name, sections) {
             Some(near) => error.hint(format!("did you mean `benchmark: {near}`?")),

@@ -12,21 +12,17 @@ mod keys;
 mod parse;
 mod schema;
 mod secret;
-mod section;
 mod snapshot;
 
-use std::any::Any;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use environment::{Environment, is_variable_name};
 pub use field::Field;
-pub use key::{Key, Shape};
-pub use keys::{COMMON, Sections, find, keys, keys_of, names, nearest_section};
+pub use key::{Config, Key, Section, Settings, Shape};
+pub use keys::{COMMON, CONFIG_FILE, Sections, find, keys, keys_of, names, nearest_section};
 pub use parse::{Document, Entry};
 pub use schema::schema;
-pub use secret::{is_secret, is_secret_name, secrets_inside};
-pub use section::{Section, Settings};
-pub use snapshot::{HIDDEN, hide_arguments};
+pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_inside};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -34,61 +30,8 @@ use crate::model::hash::hash;
 pub use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
-/// The file's usual name, at the top of an experiment.
-pub const CONFIG_FILE: &str = "experiment_config.yaml";
 /// Larger than any configuration, in bytes.
 const LARGEST: u64 = 1 << 20;
-
-/// One experiment's configuration: every value checked, every default filled in.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The file it was read from, as given.
-    pub path: PathBuf,
-    /// SHA-256 of the file's bytes, lowercase hex. `prepare` records it; later commands refuse another one.
-    pub digest: String,
-    /// The file's text, exactly.
-    pub text: String,
-    /// Things that were understood but deserve a word to the user; each names file and line.
-    pub warnings: Vec<String>,
-    /// Which benchmark scores the agent.
-    pub benchmark: &'static dyn Section,
-    settings: Box<dyn Settings>,
-    /// What the coding agent may edit: paths below the experiment, `/`-separated, normalised, never empty. The first is
-    /// the agent file.
-    pub editable: Vec<String>,
-    /// Whether changed paths are checked at all. Off only when clearly switched off.
-    pub file_guard: bool,
-    /// The split that val_score is measured on.
-    pub gate_split: Split,
-    /// Share of the suite's tasks that must pass, 0 to 1.
-    pub threshold: f64,
-    /// Share of the expected tasks that must have been evaluated for a step to decide anything, 0 to 1.
-    pub min_evidence: f64,
-    /// Trials of each task.
-    pub trials: u32,
-    /// How often a trial without evidence is run again.
-    pub infra_retries: u32,
-    /// What an agent timeout counts for.
-    pub timeout_policy: TimeoutPolicy,
-    /// Seed of the trials; at most `u32::MAX`, so that adding a trial number never overflows.
-    pub seed: u64,
-    /// Most trials in flight at once.
-    pub max_concurrency: u32,
-    /// Limit of one trial in seconds.
-    pub per_task_timeout: Option<f64>,
-    /// Model of the agent, as the benchmark names it.
-    pub agent_model: Option<String>,
-    /// Model of the simulated user, as the benchmark names it.
-    pub user_model: Option<String>,
-    /// Reasoning effort of the agent's model, as its provider names it.
-    pub reasoning_effort: Option<String>,
-    /// Names of the environment variables that the benchmark may see although they look like secrets.
-    pub pass_env: Vec<String>,
-    /// Provisioned data below the experiment that must keep its digest; normalised like `editable`.
-    pub data: Vec<String>,
-    /// Patterns of committed files that neither benchmark nor agent reads: they are not in the copy that is run.
-    pub not_read: Vec<String>,
-}
 
 impl Config {
     /// Reads and checks a configuration file.
@@ -113,7 +56,7 @@ impl Config {
         for entry in &document.entries {
             let key = keys::known(&document, entry, benchmark, sections)?;
             if !parse::is_empty(&entry.value) {
-                key.set(&mut config, &Field::new(&document, entry, key))?;
+                key.set(&mut config, &Field::new(&document, entry, key.name, key.example, key.doc))?;
             }
         }
         keys::require(&document, benchmark)?;
@@ -153,17 +96,6 @@ impl Config {
         };
         benchmark.defaults(&mut config);
         config
-    }
-
-    /// The benchmark's own settings; `None` when these are another benchmark's.
-    pub fn settings_of<S: Settings>(&self) -> Option<&S> {
-        (&*self.settings as &dyn Any).downcast_ref()
-    }
-
-    /// The benchmark's own settings, to be changed by its own keys.
-    pub fn own<S: Settings>(&mut self) -> &mut S {
-        // A key is only ever set under the benchmark that has it, and `defaults` put this type there.
-        (&mut *self.settings as &mut dyn Any).downcast_mut().expect("the settings are those of the key's benchmark")
     }
 
     /// The agent file: the first of `editable`, relative to the experiment.

@@ -49,7 +49,7 @@ impl Document {
                 return Err(Error::usage(format!(
                     "{} must hold `key: value` lines, found {}",
                     path.display(),
-                    super::field::found(&other)
+                    found(&other)
                 ))
                 .hint("write at least `benchmark: demo`; a colon needs a space after it."));
             }
@@ -57,7 +57,7 @@ impl Document {
         let mut entries = Vec::with_capacity(mapping.len());
         for (key, value) in mapping {
             let Value::String(name) = key else {
-                return Err(Error::usage(format!("{}: a key is {}", path.display(), super::field::found(&key)))
+                return Err(Error::usage(format!("{}: a key is {}", path.display(), found(&key)))
                     .hint("keys are plain words such as `threshold`."));
             };
             let (line, raw) = locate(text, &lines, &name);
@@ -177,4 +177,21 @@ fn syntax_error(path: &Path, lines: &[KeyLine<'_>], error: &serde_yaml::Error) -
         "check quotes, brackets and indentation there."
     };
     Error::usage(format!("{place}: not valid YAML: {message}")).hint(hint)
+}
+
+/// A value in words, for `found ...`.
+pub(super) fn found(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".into(),
+        Value::Bool(value) => format!("`{value}`"),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => {
+            let short: String = text.chars().take(40).collect();
+            let dots = if short.len() < text.len() { "..." } else { "" };
+            format!("the text {short:?}{dots}")
+        }
+        Value::Sequence(_) => "a list".into(),
+        Value::Mapping(_) => "a mapping".into(),
+        Value::Tagged(tagged) => format!("a value with the tag {}", tagged.tag),
+    }
 }

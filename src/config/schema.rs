@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Config;
+use super::key::Config;
 use super::keys::{COMMON, Sections, keys};
 use crate::config::snapshot::snapshot;
 

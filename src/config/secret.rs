@@ -4,6 +4,8 @@
 //! harmless taken for a secret is missing in the benchmark, or turns every `100000` of a trace into `***`. So names are
 //! read word by word, numbers under names that count (`MAX_TOKENS`) are numbers, and values are looked at as well.
 
+use serde_json::Value;
+
 /// Shorter values are too common in ordinary text to be worth hiding.
 pub(super) const SHORTEST_SECRET: usize = 6;
 
@@ -215,6 +217,49 @@ fn is_token(piece: &str) -> bool {
     let web = piece.starts_with("eyJ") && piece.matches('.').count() == 2;
     let known = web || TOKEN_STARTS.iter().any(|start| piece.starts_with(start));
     known && piece.len() >= TOKEN_LENGTH && piece.chars().all(word)
+}
+
+/// What stands in for a value that looks like a secret.
+pub const HIDDEN: &str = "(hidden)";
+
+/// Hides texts under names such as `api_key`. Numbers stay: `max_tokens: 4096` is no secret.
+pub(super) fn hide_values(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                match value {
+                    Value::String(text) if is_secret(name, text) => *value = HIDDEN.into(),
+                    value => hide_values(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_values),
+        Value::String(text) => *text = hide_inside(text),
+        _ => {}
+    }
+}
+
+/// Hides passwords in addresses and the like.
+fn hide_inside(text: &str) -> String {
+    let mut secrets = secrets_inside(text);
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret, HIDDEN))
+}
+
+/// Hides the values of arguments such as `--api-key x` and `--api-key=x`.
+pub fn hide_arguments(arguments: &[String]) -> Vec<String> {
+    let mut shown = Vec::with_capacity(arguments.len());
+    let mut expects_secret = false;
+    for argument in arguments {
+        let number = argument.parse::<f64>().is_ok();
+        shown.push(match argument.split_once('=') {
+            Some((name, value)) if is_secret_name(name) && value.parse::<f64>().is_err() => format!("{name}={HIDDEN}"),
+            _ if expects_secret && !number && !argument.starts_with('-') => HIDDEN.into(),
+            _ => hide_inside(argument),
+        });
+        expects_secret = argument.starts_with('-') && !argument.contains('=') && is_secret_name(argument);
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use std::path::Path;
 use git2::{AttrCheckFlags, AttrValue};
 
 use super::base::{BaseTree, Repo};
+use super::change::Difference;
 use super::convert::{clean_ident, without_crlf};
 use super::files::{self, shell_path};
 use super::policy::Violation;
-use super::scan::Difference;
 use super::watch::reading;
 
 /// How many files are looked at, and named in one command.

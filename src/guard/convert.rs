@@ -9,8 +9,8 @@ use std::path::Path;
 use git2::{AttrCheckFlags, AttrValue, Index, IndexEntry, Oid};
 
 use super::base::{Repo, read_blob};
+use super::editable_files::{EditableFile, EditableFiles};
 use super::files::{self, show_path};
-use super::staging::{EditableFile, EditableFiles};
 use super::watch::reading;
 use crate::error::{Error, Result};
 

@@ -4,9 +4,9 @@ use fs_err as fs;
 use git2::Index;
 
 use super::base::{BaseTree, Repo};
+use super::change::{Change, Difference};
 use super::entries::{Entry, Mode};
 use super::policy::Editable;
-use super::scan::{Change, Difference};
 use crate::error::{Error, Result};
 
 /// Differences between the index and the base commit. Flags such as assume-unchanged mean nothing here.

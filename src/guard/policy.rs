@@ -1,7 +1,7 @@
 //! Which differences from the base commit are allowed. Pure: no file, no git.
 
+use super::change::{Change, Difference};
 use super::files::show_path;
-use super::scan::{Change, Difference};
 use crate::error::{Error, Result};
 
 /// The instructions that the human steers with; always allowed to change.

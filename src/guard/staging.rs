@@ -2,7 +2,7 @@
 //!
 //! Nothing else of the work tree gets there, so no stray `.pyc` and no ignored file can have made a score.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -14,10 +14,12 @@ use git2::{ObjectType, Oid};
 use sha2::{Digest, Sha256};
 
 use super::base::{BaseTree, Repo, check_name};
+use super::change::{Change, Difference};
+use super::editable_files::{EditableFile, EditableFiles};
 use super::entries::{Entries, Entry, Mode};
 use super::files::{self, show_path};
 use super::policy::Editable;
-use super::scan::{Change, Difference, compare_export, is_outside};
+use super::scan::{compare_export, is_outside};
 use crate::error::{Context, Error, Result};
 use crate::model::hash::hex;
 
@@ -27,18 +29,6 @@ pub const UNFINISHED: &str = ".tmp-staging-";
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 /// The most bytes that all editable files together may have.
 pub const MAX_TOTAL_BYTES: u64 = 64 << 20;
-
-/// One editable file, as it will be scored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EditableFile {
-    /// Its content, as a commit has it or would have it.
-    pub bytes: Vec<u8>,
-    /// Whether its owner may execute it.
-    pub executable: bool,
-}
-
-/// The editable files by their paths relative to the experiment.
-pub type EditableFiles = BTreeMap<Vec<u8>, EditableFile>;
 
 /// The agent fingerprint: SHA-256 (hex) over paths, executable bits and bytes. Equal exactly when all of them are.
 pub fn agent_fingerprint(files: &EditableFiles) -> String {

@@ -6,9 +6,10 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::process::child::{Exit, OUTPUT_LIMIT};
+use crate::process::command::{Command, Stderr};
 use crate::process::output::HeadAndTail;
 use crate::process::signals::Cancel;
-use crate::process::supervisor::{Command, Stderr, Supervisor};
+use crate::process::supervisor::Supervisor;
 
 /// What a helper program may use.
 #[derive(Debug, Clone, Copy)]

@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::error::{Context as _, Result, signal_name};
+use crate::process::command::Stderr;
 use crate::process::orphans;
 use crate::process::registry::Record;
-use crate::process::supervisor::Stderr;
 
 /// How long output may take to end after the last process of a child has. Only where descendants can escape (macOS) does
 /// it ever take that long.

@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod child;
+pub mod command;
 pub mod git;
 pub mod log;
 pub mod orphans;
@@ -18,7 +19,8 @@ pub mod watcher;
 
 pub use capture::{Captured, Limits, run_captured};
 pub use child::{Child, Exit};
+pub use command::{Ask, Command, Stderr};
 pub use log::Log;
 pub use redact::Redactor;
-pub use supervisor::{Ask, Command, Stderr, Supervisor};
+pub use supervisor::Supervisor;
 pub(crate) use tree::namespace;

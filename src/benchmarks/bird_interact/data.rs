@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::clone::{self, quoted, yaml};
-use super::install::Wanted;
 use super::tasks::{self, Described, Tasks, Unread, few};
+use super::wanted::Wanted;
 use crate::error::{Error, Result};
 use crate::provision::need::home;
 use crate::provision::{Finding, Surroundings, require};

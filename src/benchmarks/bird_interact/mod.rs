@@ -11,11 +11,11 @@ mod request;
 mod runner;
 mod tasks;
 mod templates;
+mod wanted;
 
 use std::path::Path;
 
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
-use super::helper::{Helper, helper};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Environment, Key, Section, Settings};
@@ -24,39 +24,9 @@ use crate::guard::BaseTree;
 use crate::process::Redactor;
 use crate::provision::Finding;
 pub use config::{BirdDataset, BirdInteractSettings, BirdMode};
-use install::Wanted;
+pub use request::HELPER;
 use runner::BirdRunner;
-
-/// Runs BIRD-Interact's services, orchestrators and the agent.
-pub const HELPER: Helper = helper!("bird_interact":
-    "bench.py",
-    "calls.py",
-    "dataset.py",
-    "doctor.py",
-    "door.py",
-    "environment.py",
-    "first_call.py",
-    "guard.py",
-    "host.py",
-    "http1.py",
-    "launch.py",
-    "link.py",
-    "nurse.py",
-    "nursery.py",
-    "postgres.py",
-    "processes.py",
-    "proxy.py",
-    "redirect.py",
-    "report.py",
-    "requirements.txt",
-    "run.py",
-    "seal.py",
-    "service.py",
-    "services.py",
-    "smoke.py",
-    "sockets.py",
-    "verdict.py",
-);
+use wanted::Wanted;
 
 /// BIRD-Interact text-to-SQL.
 #[derive(Debug)]
@@ -180,7 +150,7 @@ async fn helper_runner(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     runner.options = request::options(wanted.settings, &places);
     runner.symbol = Some(request::AGENT_SYMBOL.into());
     runner.agent_python = Some(request::agent_python(wanted.settings, &places, &runner));
-    let templates = templates::digests(&wanted, &wanted.databases(), &around).await?;
+    let templates = templates::digests(&wanted, &data::Place::of(&wanted).databases(), &around).await?;
     runner.protocol = request::protocol(wanted.settings, &places, wanted.revision(), &templates)?;
     runner.reports_tokens = true;
     runner.exits = request::EXITS;

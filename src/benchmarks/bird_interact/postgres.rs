@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::container::{Container, SPEAK_EVERY, State};
 use super::filling::{Filled, Next, PATIENCE, Seen, left, missing, next, refused};
-use super::install::Wanted;
 use super::tasks::few;
+use super::wanted::Wanted;
 use crate::error::{Error, Result};
 use crate::process::{Captured, Command, Limits, run_captured};
 use crate::provision::need::find_program;

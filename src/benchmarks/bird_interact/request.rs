@@ -6,12 +6,43 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::HELPER;
 use super::config::BirdInteractSettings;
 use crate::benchmarks::agent_python::{AgentPython, Import, Way, module_name, stem};
+use crate::benchmarks::helper::{Helper, helper};
 use crate::benchmarks::trial_protocol::{Limits, ProtocolRunner};
 use crate::error::Result;
 use crate::model::hash::hash;
+
+/// Runs BIRD-Interact's services, orchestrators and the agent.
+pub const HELPER: Helper = helper!("bird_interact":
+    "bench.py",
+    "calls.py",
+    "dataset.py",
+    "doctor.py",
+    "door.py",
+    "environment.py",
+    "first_call.py",
+    "guard.py",
+    "host.py",
+    "http1.py",
+    "launch.py",
+    "link.py",
+    "nurse.py",
+    "nursery.py",
+    "postgres.py",
+    "processes.py",
+    "proxy.py",
+    "redirect.py",
+    "report.py",
+    "requirements.txt",
+    "run.py",
+    "seal.py",
+    "service.py",
+    "services.py",
+    "smoke.py",
+    "sockets.py",
+    "verdict.py",
+);
 
 /// The function that the agent file must define.
 pub(super) const AGENT_SYMBOL: &str = "build_agent";

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::install::Wanted;
 use super::postgres::{LOOK, Server};
+use super::wanted::Wanted;
 use crate::error::{Error, Result};
 use crate::model::hash::hash;
 use crate::process::Limits;

@@ -13,6 +13,9 @@ use crate::process::git::{git, git_within};
 use crate::provision::Surroundings;
 use crate::store::atomic;
 
+/// Directory of the experiment that holds checkouts, one a commit. git ignores it.
+pub(super) const DIRECTORY: &str = "tau2_data";
+
 /// What of the repository is needed: the package, and what its build reads. The rest (web site, figures) is large.
 const CHECKOUT: &str =
     "/src/\n/data/tau2/domains/\n/data/tau2/user_simulator/\n/pyproject.toml\n/README.md\n/LICENSE\n";
@@ -35,7 +38,7 @@ pub(super) async fn fetch(
         return Ok(());
     }
     let TauBenchSettings { tau2_revision: revision, tau2_repository: repository, .. } = settings;
-    let above = around.root.join(super::install::DIRECTORY);
+    let above = around.root.join(DIRECTORY);
     fs_err::create_dir_all(&above)?;
     let partial = above.join(format!("{}.partial", &revision[..12]));
     if !partial.join(".git").is_dir() {

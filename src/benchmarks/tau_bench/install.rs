@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::checkout;
 use super::config::TauBenchSettings;
 use super::probe::{self, examine, fault};
+pub use super::probe::{DATA_VARIABLE, Tau2Install};
 use crate::config::{Config, Environment};
 use crate::error::{Error, Result};
 use crate::provision::model_keys;
@@ -17,12 +18,6 @@ const REQUIREMENTS: &str = include_str!("helper/requirements.txt");
 
 /// tau2 says 3.12 or 3.13, but imports `audioop`, which 3.13 does not have any more.
 pub const PYTHON: Range = Range { min: 12, below: 13 };
-
-/// Directory of the experiment that holds checkouts, one a commit. git ignores it.
-pub const DIRECTORY: &str = "tau2_data";
-
-/// Names the data directory to tau2.
-pub const DATA_VARIABLE: &str = "TAU2_DATA_DIR";
 
 /// Names a directory with tau2 in it, ready to be used: `venv/bin/python`, `data`, and the commit in `revision`. Our container
 /// image sets it. Read from the environment only: the coding agent can write `.env`.
@@ -51,21 +46,6 @@ pub struct Wanted<'a> {
     checkout: PathBuf,
 }
 
-/// tau2, ready to be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tau2Install {
-    /// The interpreter it is installed for.
-    pub python: PathBuf,
-    /// Its version, and its commit where that is known.
-    pub version: String,
-    /// Its version alone, which is the same wherever it is installed.
-    pub release: String,
-    /// SHA-256 over its source files.
-    pub code: String,
-    /// Its data directory.
-    pub data: PathBuf,
-}
-
 impl<'a> Wanted<'a> {
     /// What a configuration asks for; `None` when its benchmark is another one.
     pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Option<Wanted<'a>> {
@@ -78,7 +58,7 @@ impl<'a> Wanted<'a> {
             true => path(written),
             false => find_program(environment, root, written).unwrap_or_else(|| root.join(written)),
         };
-        let checkout = root.join(DIRECTORY).join(&settings.tau2_revision[..12]);
+        let checkout = root.join(checkout::DIRECTORY).join(&settings.tau2_revision[..12]);
         let python = settings.tau2_python.as_deref().map(program);
         let (ready, passed_over) = match &python {
             Some(_) => (None, None),

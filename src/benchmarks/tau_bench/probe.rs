@@ -5,11 +5,28 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::config::TauBenchSettings;
-use super::install::{DATA_VARIABLE, Tau2Install};
 use crate::error::Result;
 use crate::process::{Command, Limits, run_captured};
 use crate::provision::Surroundings;
 use crate::provision::need::ask;
+
+/// Names the data directory to tau2.
+pub const DATA_VARIABLE: &str = "TAU2_DATA_DIR";
+
+/// tau2, ready to be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tau2Install {
+    /// The interpreter it is installed for.
+    pub python: PathBuf,
+    /// Its version, and its commit where that is known.
+    pub version: String,
+    /// Its version alone, which is the same wherever it is installed.
+    pub release: String,
+    /// SHA-256 over its source files.
+    pub code: String,
+    /// Its data directory.
+    pub data: PathBuf,
+}
 
 /// How long importing tau2 may take, in seconds: 5 to 15 usually.
 const IMPORT_SECONDS: u64 = 300;

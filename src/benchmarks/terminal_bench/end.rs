@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::job;
-use super::judgement::{Provider, reason};
+use super::judgement::Provider;
 use super::log;
+use super::reason;
 use super::run::{Run, is_harbors_own, is_signal};
 use super::watch::{Watch, job_is_finished};
 use crate::benchmarks::runner::{RunEvent, RunReport};

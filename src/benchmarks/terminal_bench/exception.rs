@@ -1,7 +1,7 @@
 //! What an exception's class and traceback claim: trouble of the model's provider, or of the sandbox.
 
 use super::file::{ExceptionInfo, TrialFile};
-use super::judgement::reason;
+use super::reason;
 
 /// Why the model could not be asked, when an exception says that it could not.
 pub(super) fn provider_failure(info: &ExceptionInfo) -> Option<&'static str> {

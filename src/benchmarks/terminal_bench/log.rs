@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::judgement::reason;
+use super::reason;
 
 /// Bytes of the log's end that are looked at.
 const TAIL: u64 = 256 * 1024;

@@ -13,11 +13,11 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::judgement::{Provider, reason};
-use super::runner::HarborRunner;
+use super::judgement::Provider;
+use super::reason;
 use crate::error::{Kind, Result};
 use crate::process::signals::Cancel;
-use crate::process::{Command, Limits, run_captured};
+use crate::process::{Command, Limits, Supervisor, run_captured};
 use crate::store::atomic;
 
 const PROGRAM: &str = include_str!("helper/probe.py");
@@ -34,6 +34,15 @@ pub struct Probe {
     trouble: Mutex<Option<(Instant, &'static str)>>,
 }
 
+/// Who asks, with which packages, keys and addresses.
+pub(super) struct Asker<'a> {
+    pub(super) model: Option<&'a str>,
+    pub(super) python: &'a Path,
+    pub(super) environment: &'a [(OsString, OsString)],
+    pub(super) state: &'a Path,
+    pub(super) supervisor: &'a Supervisor,
+}
+
 #[derive(Deserialize)]
 struct Answer {
     trouble: Option<String>,
@@ -44,7 +53,7 @@ impl Probe {
     ///
     /// # Errors
     /// `Interrupted`.
-    pub(super) async fn ask(&self, runner: &HarborRunner, cancel: &Cancel) -> Result<Provider> {
+    pub(super) async fn ask(&self, by: &Asker<'_>, cancel: &Cancel) -> Result<Provider> {
         // Who asks at the same time waits for the answer.
         let mut last = self.trouble.lock().await;
         if let Some((when, trouble)) = *last
@@ -52,8 +61,8 @@ impl Probe {
         {
             return Ok(Provider::Fails(trouble));
         }
-        let Some(model) = &runner.job.model else { return Ok(Provider::Unknown) };
-        let seen = match said(runner, model, cancel).await {
+        let Some(model) = by.model else { return Ok(Provider::Unknown) };
+        let seen = match said(by, model, cancel).await {
             Ok(seen) => seen,
             Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => return Err(error),
             Err(_) => Provider::Unknown,
@@ -65,14 +74,14 @@ impl Probe {
     }
 }
 
-async fn said(runner: &HarborRunner, model: &str, cancel: &Cancel) -> Result<Provider> {
-    let program = write(&runner.state)?;
+async fn said(by: &Asker<'_>, model: &str, cancel: &Cancel) -> Result<Provider> {
+    let program = write(by.state)?;
     // No directory but the packages' own may offer modules.
-    let environment = runner.environment.iter().filter(|(name, _)| name != "PYTHONPATH").cloned();
+    let environment = by.environment.iter().filter(|(name, _)| name != "PYTHONPATH").cloned();
     let arguments: [OsString; 4] = ["-P".into(), "-B".into(), program.into(), model.into()];
-    let command = Command::new(&runner.install.python, &runner.state).args(arguments).env(environment);
+    let command = Command::new(by.python, by.state).args(arguments).env(environment);
     let limits = Limits { time: TIME, ..Limits::SMALL };
-    let said = run_captured(&runner.supervisor, command, limits, cancel).await?;
+    let said = run_captured(by.supervisor, command, limits, cancel).await?;
     Ok(read(&said.stdout))
 }
 

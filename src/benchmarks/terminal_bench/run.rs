@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::exception::known_claim;
 use super::file::TrialFile;
-use super::judgement::{Facts, Judgement, Provider, judge, provider_claim, reason};
+use super::harbor::{HarborRunner, is_held_out};
+use super::judgement::{Facts, Judgement, Provider, judge, provider_claim};
 use super::listing::{Listing, Task};
-use super::runner::{HarborRunner, is_held_out};
+use super::reason;
 use super::trial::{self, Keep};
 use super::watch::{Finished, Watch};
 use super::{job, log};
@@ -242,7 +243,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         // After a signal nobody is asked: these trials are run again.
-        let Ok(seen) = self.runner.probe.ask(self.runner, cancel).await else { return Ok(()) };
+        let Ok(seen) = self.runner.probe.ask(&self.runner.asker(), cancel).await else { return Ok(()) };
         for suspect in std::mem::take(&mut self.suspects) {
             match seen {
                 Provider::Unknown => self.unknown.push(suspect),

@@ -1,0 +1,63 @@
+//! A step of a command: the tasks that it measures, under which conditions, and how that went.
+
+use super::agent::StagedAgent;
+use super::plan::Conditions;
+use super::session::Session;
+use crate::benchmarks::runner::BenchmarkRunner;
+use crate::model::trial::Split;
+use crate::process::signals::Cancel;
+use crate::store::event::Purpose;
+use crate::store::trials::Of;
+
+/// A set of tasks to be measured.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Why.
+    pub purpose: Purpose,
+    /// Their split; `None` while it is not drawn.
+    pub split: Option<Split>,
+    /// The tasks.
+    pub tasks: Vec<String>,
+}
+
+/// How a step went.
+#[derive(Debug, Default, Clone)]
+pub struct StepReport {
+    /// Trials run now.
+    pub run: usize,
+    /// Trials the ledger already had.
+    pub reused: usize,
+    /// What broke the run off, when something did.
+    pub failure: Option<String>,
+    /// True when no trial showed any model activity.
+    pub void: bool,
+    /// True when the benchmark, or somebody in its name, said what it could not know.
+    pub untrusted: bool,
+}
+
+/// What is measured, and under which conditions.
+pub struct Measurement<'a> {
+    /// The benchmark.
+    pub runner: &'a dyn BenchmarkRunner,
+    /// The agent, staged.
+    pub agent: &'a StagedAgent,
+    /// Fingerprint of what one trial depends on beside the agent.
+    pub trial_protocol: &'a str,
+    /// Most trials in flight, over all steps.
+    pub concurrency: u32,
+    /// Run again what the ledger has.
+    pub fresh: bool,
+    /// Fires on Ctrl-C and the like.
+    pub cancel: &'a Cancel,
+}
+
+impl Measurement<'_> {
+    /// What counts as had for a step. `current`: its run under way, when it is planned what that has to run again.
+    pub(super) fn conditions<'a>(&'a self, session: &Session, step: &Step, current: Option<&'a str>) -> Conditions<'a> {
+        let of =
+            Of { agent: &self.agent.fingerprint, protocol: self.trial_protocol, policy: session.config.timeout_policy };
+        // Traces are what `benchmark` is run for; a verdict does not need them.
+        let traced = step.purpose == Purpose::Benchmark;
+        Conditions { of, trials: session.config.trials, fresh: self.fresh, current, traced }
+    }
+}

@@ -1,0 +1,167 @@
+//! The arrows in CONTRIBUTING are those of the code, and no files of `src/` use each other in a circle.
+#![expect(clippy::unwrap_used, reason = "a test that cannot read the sources should panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A module by its path from the crate's root: `["store", "ledger"]`.
+type Module = Vec<String>;
+
+struct House {
+    /// The text of every module.
+    modules: BTreeMap<Module, String>,
+    /// Modules that are directories, and the root.
+    directories: BTreeSet<Module>,
+}
+
+impl House {
+    fn read() -> House {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let (mut modules, mut directories) = (BTreeMap::new(), BTreeSet::from([Module::new()]));
+        for entry in walkdir::WalkDir::new(&src) {
+            let entry = entry.unwrap();
+            let path = entry.path().strip_prefix(&src).unwrap().with_extension("");
+            if entry.path().extension().is_none_or(|extension| extension != "rs") || path == Path::new("main") {
+                continue;
+            }
+            let mut module: Module = path.iter().map(|part| part.to_str().unwrap().to_string()).collect();
+            if ["mod", "lib"].contains(&module.last().unwrap().as_str()) {
+                module.pop();
+                directories.insert(module.clone());
+            }
+            modules.insert(module, fs_err::read_to_string(entry.path()).unwrap());
+        }
+        House { modules, directories }
+    }
+
+    /// What the `use` lines of a module name, as paths from the root; with each, whether it is exported again. Lines that are
+    /// indented belong to inline modules, such as tests.
+    fn uses(&self, module: &Module) -> Vec<(Module, bool)> {
+        let text = format!("\n{}", self.modules[module]);
+        let mut found = Vec::new();
+        for (start, exported) in [("\nuse ", false), ("\npub use ", true), ("\npub(crate) use ", true)] {
+            for part in text.split(start).skip(1) {
+                let tree = part.split(';').next().unwrap();
+                let paths = expand(tree).into_iter().filter_map(|path| self.absolute(module, &path));
+                found.extend(paths.map(|path| (path, exported)));
+            }
+        }
+        found
+    }
+
+    fn absolute(&self, module: &Module, path: &str) -> Option<Module> {
+        let mut parts = path.split("::").map(str::to_string).collect::<Vec<_>>();
+        let mut base = module.clone();
+        match parts[0].as_str() {
+            "crate" => return Some(parts.split_off(1)),
+            "self" => return Some([base, parts.split_off(1)].concat()),
+            "super" => {
+                while parts.first().is_some_and(|part| part == "super") {
+                    parts.remove(0);
+                    base.pop();
+                }
+            }
+            child => {
+                if !self.directories.contains(module) || !self.modules.contains_key(&child_of(module, child)) {
+                    return None;
+                }
+            }
+        }
+        Some([base, parts].concat())
+    }
+
+    /// The module that defines what a path names: the deepest module on it, or the one that the item is exported from.
+    fn definer(&self, path: &Module) -> Module {
+        let length = (0..=path.len()).rev().find(|length| self.modules.contains_key(&path[..*length])).unwrap();
+        let (module, item) = (path[..length].to_vec(), path.get(length));
+        let exported = item.and_then(|item| {
+            self.uses(&module).into_iter().find(|(path, exported)| *exported && path.last() == Some(item))
+        });
+        match exported {
+            Some((from, _)) if from != *path => self.definer(&from),
+            _ => module,
+        }
+    }
+
+    /// Which modules each module uses.
+    fn arrows(&self) -> BTreeMap<Module, BTreeSet<Module>> {
+        let of = |module: &Module| -> BTreeSet<Module> {
+            let all = self.uses(module).into_iter().map(|(path, _)| self.definer(&path));
+            all.filter(|used| used != module && !used.is_empty()).collect()
+        };
+        self.modules.keys().map(|module| (module.clone(), of(module))).collect()
+    }
+}
+
+fn child_of(module: &Module, child: &str) -> Module {
+    [module.as_slice(), &[child.to_string()]].concat()
+}
+
+/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d`, `a::c::e`.
+fn expand(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((before, inside)) = tree.split_once('{') else {
+        return vec![tree.split(" as ").next().unwrap().trim().to_string()];
+    };
+    let inside = &inside[..inside.rfind('}').unwrap()];
+    let (mut depth, mut start, mut parts) = (0, 0, Vec::new());
+    for (at, character) in inside.char_indices().chain([(inside.len(), ',')]) {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(inside[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    let parts = parts.into_iter().filter(|part| !part.is_empty());
+    parts.flat_map(|part| expand(&format!("{}{part}", before.trim()))).map(|path| path.replace("::self", "")).collect()
+}
+
+#[test]
+fn the_arrows_are_those_of_the_diagram() {
+    let diagram = include_str!("../CONTRIBUTING.md");
+    let allowed: BTreeMap<&str, BTreeSet<&str>> = diagram
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.split_once(" ->"))
+        .map(|(from, to)| (from.trim(), to.split_whitespace().collect()))
+        .collect();
+    let mut real: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, used) in House::read().arrows() {
+        let Some(from) = module.first() else { continue };
+        let to = used.iter().map(|module| module[0].clone()).filter(|to| to != from);
+        real.entry(from.clone()).or_default().extend(to);
+    }
+    assert!(real.len() > 10 && real["commands"].contains("store"), "the sources were not understood: {real:?}");
+    for (from, to) in &real {
+        let allowed = allowed.get(from.as_str()).unwrap_or_else(|| panic!("CONTRIBUTING does not draw {from}"));
+        for to in to {
+            assert!(allowed.contains(to.as_str()), "src/{from} uses src/{to}, which CONTRIBUTING does not allow");
+        }
+    }
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let mut arrows = House::read().arrows();
+    // Whoever uses nobody that is left is in no circle, and nobody needs to be asked about them again.
+    loop {
+        let free: BTreeSet<Module> =
+            arrows.iter().filter(|(_, used)| used.is_empty()).map(|(module, _)| module.clone()).collect();
+        if free.is_empty() {
+            break;
+        }
+        arrows.retain(|module, _| !free.contains(module));
+        arrows.values_mut().for_each(|used| used.retain(|module| !free.contains(module)));
+    }
+    let left: Vec<String> = arrows
+        .iter()
+        .map(|(module, used)| {
+            let used: Vec<String> = used.iter().map(|module| module.join("::")).collect();
+            format!("{} uses {}", module.join("::"), used.join(", "))
+        })
+        .collect();
+    assert!(left.is_empty(), "these files are in a circle, or use one:\n{}", left.join("\n"));
+}
