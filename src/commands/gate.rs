@@ -211,13 +211,7 @@ impl Run<'_> {
                 let step = Step { purpose: Purpose::Base, split: None, tasks: ids.clone() };
                 let measurement = self.measurement(session, &base_agent, &trial_protocol, false);
                 let reports = evaluate(session, &measurement, &[step]).await?;
-                let rewards = session.state.trials.rewards(
-                    &base_agent.fingerprint,
-                    &trial_protocol,
-                    &ids,
-                    session.config.trials,
-                    session.config.timeout_policy,
-                );
+                let (rewards, _) = earned(session, &base_agent, &trial_protocol, &ids);
                 let _ = fs_err::remove_dir_all(session.paths.private_traces());
                 let score = rewards.score();
                 if !score.is_enough(session.config.min_evidence) {
@@ -245,14 +239,13 @@ impl Run<'_> {
         let measurement = self.measurement(session, &base_agent, &ground.trial_protocol, false);
         let reports = evaluate(session, &measurement, &[step]).await?;
         outcomes::tell(session, "base", &base_agent.fingerprint, &ground.trial_protocol, &tasks);
-        let rewards = self.rewards(session, &base_agent, ground, &tasks);
+        let (rewards, least) = earned(session, &base_agent, &ground.trial_protocol, &tasks);
         let score = rewards.score();
         let Some(val_score) = score.mean.filter(|_| score.is_enough(session.config.min_evidence)) else {
             return Err(no_evidence(&reports.into_iter().next().unwrap_or_default(), score.evaluated, score.expected));
         };
         let short = session.repo.short_id(self.base.commit())?;
-        let rewards = rewards.overlaid(&self.least(session, &base_agent, ground, &tasks));
-        Ok(Some(Reference { val_score, source: format!("base {short}"), rewards }))
+        Ok(Some(Reference { val_score, source: format!("base {short}"), rewards: rewards.overlaid(&least) }))
     }
 
     /// Steps 1 to 3. Returns how the runs went.
@@ -283,10 +276,9 @@ impl Run<'_> {
             );
             reports.extend(evaluate(session, &measurement, part).await?);
         }
-        evidence.suite = self.rewards(session, agent, ground, &suite);
-        evidence.suite_least = self.least(session, agent, ground, &suite);
-        evidence.holdout = self.rewards(session, agent, ground, &holdout);
-        evidence.holdout_least = self.least(session, agent, ground, &holdout);
+        let protocol = ground.trial_protocol.as_str();
+        (evidence.suite, evidence.suite_least) = earned(session, agent, protocol, &suite);
+        (evidence.holdout, evidence.holdout_least) = earned(session, agent, protocol, &holdout);
         if decide(evidence).status == Status::Passed {
             let candidates: Vec<String> = session
                 .state
@@ -299,34 +291,21 @@ impl Run<'_> {
                 let step = Step { purpose: Purpose::Promotion, split: Some(Split::Train), tasks: candidates.clone() };
                 let measurement = self.measurement(session, agent, &ground.trial_protocol, self.args.fresh);
                 reports.extend(evaluate(session, &measurement, &[step]).await?);
-                evidence.promotion = self.rewards(session, agent, ground, &candidates);
+                (evidence.promotion, _) = earned(session, agent, protocol, &candidates);
             }
         }
         Ok(reports)
     }
+}
 
-    fn rewards(&self, session: &Session, agent: &StagedAgent, ground: &Ground, tasks: &[String]) -> Rewards {
-        let config = &session.config;
-        session.state.trials.rewards(
-            &agent.fingerprint,
-            &ground.trial_protocol,
-            tasks,
-            config.trials,
-            config.timeout_policy,
-        )
-    }
-
-    /// Of `tasks`, those that lack trials, with these counted 0.0.
-    fn least(&self, session: &Session, agent: &StagedAgent, ground: &Ground, tasks: &[String]) -> Rewards {
-        let config = &session.config;
-        session.state.trials.least(
-            &agent.fingerprint,
-            &ground.trial_protocol,
-            tasks,
-            config.trials,
-            config.timeout_policy,
-        )
-    }
+/// Rewards of `tasks` as the agent has earned them, and of those that lack trials the rewards with these counted 0.0.
+fn earned(session: &Session, agent: &StagedAgent, trial_protocol: &str, tasks: &[String]) -> (Rewards, Rewards) {
+    let (agent, trials, policy) = (&agent.fingerprint, session.config.trials, session.config.timeout_policy);
+    let known = &session.state.trials;
+    (
+        known.rewards(agent, trial_protocol, tasks, trials, policy),
+        known.least(agent, trial_protocol, tasks, trials, policy),
+    )
 }
 
 fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
