@@ -6,9 +6,13 @@
 
 #[path = "support/harbor/mod.rs"]
 mod rig;
+#[path = "support/running.rs"]
+mod running;
 mod support;
 
 use rig::{Rig, harbor};
+use running::{Running, send};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::Done;
 
@@ -228,22 +232,16 @@ fn what_finished_before_harbor_was_killed_is_not_paid_for_twice() {
     let mut script = json!({"*": "delay:600"});
     script[&train[0]] = "solved".into();
     rig.script(script);
-    let child = rig
-        .command(&["benchmark"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let benchmark = Running::start(rig.command(&["benchmark"]));
     let before = rig.bed.events("trial").len();
     rig.wait_for("the first trial", || {
         assert!(rig.processes("__watch").len() < 100);
         rig.bed.events("trial").len() > before
     });
-    let harbors = rig.processes("job.json");
-    let harbors: Vec<i32> = harbors.into_iter().filter(|pid| !command_line(*pid).contains("__watch")).collect();
+    let harbors = harbors(&rig);
     assert_eq!(harbors.len(), 1, "one Harbor process per run");
-    assert!(std::process::Command::new("kill").args(["-9", &harbors[0].to_string()]).status().unwrap().success());
-    let done = support::done(child.wait_with_output().unwrap()).expect(3);
+    send(harbors[0], Signal::KILL);
+    let done = benchmark.end().expect(3);
     assert!(
         done.stderr.contains("killed by SIGKILL before its job was finished after 1 of 4 trials"),
         "{}",
@@ -264,23 +262,42 @@ fn two_sigterms_to_harbor_from_outside_are_not_the_agents_fault() {
     // At work without an end; the stub notes a request when it has answered it.
     rig.edit("MAX_STEPS = 100", "MAX_STEPS = 100000");
     rig.script(json!({"*": "endless"}));
-    let child = rig
-        .command(&["benchmark"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let benchmark = Running::start(rig.command(&["benchmark"]));
     rig.wait_for("a request of every trial", || rig.requests().len() >= rig.split("train").len());
-    let harbors = rig.processes("job.json");
-    let pid = harbors.into_iter().find(|pid| !command_line(*pid).contains("__watch")).unwrap().to_string();
     // As a supervisor does that is in a hurry.
-    let twice = format!("kill -TERM {pid}; kill -TERM {pid}");
-    assert!(std::process::Command::new("sh").args(["-c", &twice]).status().unwrap().success());
-    let done = support::done(child.wait_with_output().unwrap()).expect(3);
+    let harbor = harbors(&rig)[0];
+    send(harbor, Signal::TERM);
+    // Two that are pending at the same time are one.
+    rig.wait_for("Harbor's hearing the first", || !is_pending(harbor, Signal::TERM));
+    send(harbor, Signal::TERM);
+    let done = benchmark.end().expect(3);
     assert!(!done.stderr.contains("broke the whole job"), "{}", done.stderr);
-    let trials = rig.bed.events("trial");
-    let blamed = trials.iter().filter(|trial| trial["outcome"] == "agent_error").count();
-    assert_eq!(blamed, 0, "{trials:?}");
+    assert_eq!(blamed(&rig), Vec::<Value>::new());
+}
+
+#[test]
+fn a_gate_whose_harbor_is_killed_is_undecided_and_goes_on_where_it_was() {
+    let Some(harbor) = harbor() else { return };
+    let rig = Rig::prepared(&harbor);
+    rig.edit(CHECKLIST.0, CHECKLIST.1);
+    let test = rig.split("test");
+    let mut script = json!({"*": "delay:600"});
+    script[&test[0]] = "solved".into();
+    rig.script(script);
+    let before = rig.bed.events("trial").len();
+    let gate = Running::start(rig.command(&["gate"]));
+    rig.wait_for("the first trial", || rig.bed.events("trial").len() > before);
+    harbors(&rig).into_iter().for_each(|harbor| send(harbor, Signal::KILL));
+    let done = gate.end().expect(3).says("gate: undecided");
+    assert!(done.stderr.contains("killed by SIGKILL"), "{}", done.stderr);
+    assert_eq!(blamed(&rig), Vec::<Value>::new());
+    let verdict = rig.bed.events("verdict").pop().unwrap();
+    assert_eq!(verdict["decision"]["status"], "undecided", "{verdict}");
+    // Nothing of it sticks to the edit: the same command runs only what was cut off.
+    let paid = rig.requests()[&test[0]];
+    rig.script(json!({}));
+    rig.run(&["gate"]).expect(0).says("gate: passed");
+    assert_eq!(rig.requests()[&test[0]], paid);
 }
 
 #[test]
@@ -291,15 +308,10 @@ fn a_sigterm_closes_every_sandbox_and_leaves_no_process() {
     rig.script(json!({"*": "slow-command:500"}));
     rig.edit("COMMAND_TIMEOUT_SEC = 120", "COMMAND_TIMEOUT_SEC = 600");
     rig.edit("min(max(timeout, 1), MAX_COMMAND_TIMEOUT_SEC)", "600");
-    let child = rig
-        .command(&["benchmark"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let benchmark = Running::start(rig.command(&["benchmark"]));
     rig.wait_for("a command in a sandbox", || rig.processes("sleep").len() >= 2);
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    let done = support::done(child.wait_with_output().unwrap()).expect(143);
+    benchmark.signal(Signal::TERM);
+    let done = benchmark.end().expect(143);
     assert!(done.stderr.contains("stopping Harbor"), "{}", done.stderr);
     assert_eq!(rig.processes(""), Vec::<i32>::new());
     // Closed by Harbor itself, not killed: each sandbox is a directory here.
@@ -312,6 +324,23 @@ fn a_sigterm_closes_every_sandbox_and_leaves_no_process() {
     // Trials that were cut off are not evidence against the agent.
     let cut: Vec<Value> = rig.bed.events("trial").into_iter().filter(|trial| trial["purpose"] == "benchmark").collect();
     assert_eq!(cut, Vec::<Value>::new());
+}
+
+/// The Harbor processes at work, without their watchers.
+fn harbors(rig: &Rig) -> Vec<i32> {
+    rig.processes("job.json").into_iter().filter(|pid| !command_line(*pid).contains("__watch")).collect()
+}
+
+/// Whether a signal was sent to a process that it has not heard yet.
+fn is_pending(pid: i32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    pending.is_some_and(|bits| u64::from_str_radix(bits.trim(), 16).unwrap() & (1 << (signal.as_raw() - 1)) != 0)
+}
+
+/// Trials that count against the agent for how they ended.
+fn blamed(rig: &Rig) -> Vec<Value> {
+    rig.bed.events("trial").into_iter().filter(|trial| trial["outcome"] == "agent_error").collect()
 }
 
 fn command_line(pid: i32) -> String {
