@@ -159,6 +159,9 @@ mod tests {
             ("xxPP", "PPxx", 0, 2, true, false, false),
             ("55", "P0", 2, 2, true, true, false),
             ("54", "P0", 2, 2, false, false, false),
+            // The same rewards in another order: their sums differ in the last bit.
+            ("321", "123", 3, 3, true, true, false),
+            ("123", "321", 3, 3, true, true, false),
         ] {
             let got = compare(candidate, reference);
             let flags = (got.common, got.known, got.reaches(), got.surely_reaches(), got.is_surely_better());
@@ -168,6 +171,19 @@ mod tests {
         assert!((some.candidate_mean() - 2.0 / 3.0).abs() < 1e-12 && (some.reference_mean() - 1.0 / 3.0).abs() < 1e-12);
         let none = compare("xx", "PP");
         assert_eq!((none.candidate_mean(), none.reference_mean()), (0.0, 0.0));
+    }
+
+    #[test]
+    fn means_that_are_close_are_equal_however_many_tasks_there_are() {
+        for tasks in [1, 10, 1000] {
+            let all = |reward: f64| Rewards((0..tasks).map(|task| (format!("t{task}"), Some(reward))).collect());
+            let compare = |own, reference| Comparison::new(&all(own), &all(own), &all(reference));
+            let (below, above) = (0.5, 0.5 + EPSILON / 2.0);
+            assert!(compare(below, above).reaches() && compare(below, above).surely_reaches(), "{tasks}");
+            assert!(!compare(above, below).is_surely_better(), "{tasks}");
+            let above = 0.5 + EPSILON * 2.0;
+            assert!(!compare(below, above).reaches() && compare(above, below).is_surely_better(), "{tasks}");
+        }
     }
 
     #[test]
@@ -212,6 +228,8 @@ mod tests {
         let plain = |val_score| Reference { val_score, source: "old".into(), rewards: Rewards::default() };
         assert!(plain(0.4).gives_way_to(&plain(0.5)) && plain(0.4).gives_way_to(&reference("PP00")));
         assert!(!plain(0.5).gives_way_to(&plain(0.5)) && !reference("PP00").gives_way_to(&plain(0.5)));
+        // Where one of them does not say what it is made of, the higher score stays.
+        assert!(!plain(0.9).gives_way_to(&reference("PP00")) && reference("PP00").gives_way_to(&plain(0.9)));
     }
 
     fn pattern() -> impl Strategy<Value = String> {

@@ -408,6 +408,63 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_cannot_be_imported_is_rejected_without_a_score() {
+        let judged = Evidence { preflight: Some("SyntaxError: line 3".into()), ..evidence() };
+        let decision = decide(&judged);
+        let steps: Vec<_> =
+            decision.steps.iter().map(|step| (step.name.as_str(), step.status, step.detail.as_str())).collect();
+        let guard = ("file_guard", Status::Passed, "only editable files differ from the base commit");
+        assert_eq!(steps, [guard, ("preflight", Status::Failed, "SyntaxError: line 3")]);
+        assert_eq!((decision.status, decision.val_score, decision.evals_total), (Status::Failed, None, 0));
+        // Nobody looks into files that may not be there.
+        let both = Evidence { guard: vec!["bench.py was modified".into()], ..judged };
+        assert_eq!(decide(&both).steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["file_guard"]);
+    }
+
+    #[test]
+    fn words_are_stored_as_they_are_printed() {
+        for status in [Status::Passed, Status::Failed, Status::Skipped, Status::Undecided] {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        }
+        assert_eq!(Status::Undecided.as_str(), "undecided");
+    }
+
+    #[test]
+    fn the_suite_names_what_fails_now_and_counts_what_is_missing() {
+        let policy = Policy { min_evidence: 0.5, ..evidence().policy };
+        for (suite, status, detail) in [
+            (vec![P, P], Status::Passed, "2/2 tasks pass, 1.00 >= 0.80"),
+            (vec![P, P, P, P, F], Status::Passed, "4/5 tasks pass, 0.80 >= 0.80; now failing: t04"),
+            (
+                vec![P, F, None],
+                Status::Failed,
+                "1/2 tasks pass, 0.50 < 0.80; now failing: t01; 1 left out for lack of evidence",
+            ),
+        ] {
+            let judged = Evidence { suite: rewards(&suite), policy: policy.clone(), ..evidence() };
+            let step = decide(&judged).steps[1].clone();
+            assert_eq!((step.status, step.detail.as_str()), (status, detail));
+        }
+    }
+
+    #[test]
+    fn promotion_says_what_joins_the_suite() {
+        for (promotion, status, detail) in [
+            (vec![], Status::Skipped, "no train task was waiting to be fixed"),
+            (vec![P, F], Status::Passed, "1 of 2 failing train tasks pass now and join the suite: t00"),
+            (vec![F], Status::Passed, "none of 1 failing train tasks passes now"),
+            (
+                vec![F, None],
+                Status::Passed,
+                "none of 2 failing train tasks passes now; 1 left out for lack of evidence",
+            ),
+        ] {
+            let step = decide(&Evidence { promotion: rewards(&promotion), ..evidence() }).steps[3].clone();
+            assert_eq!((step.name.as_str(), step.status, step.detail.as_str()), ("promotion", status, detail));
+        }
+    }
+
+    #[test]
     fn promotion_needs_both_steps() {
         let promotion = rewards(&[Some(1.0), Some(0.0), None]);
         let passed = decide(&Evidence { promotion: promotion.clone(), ..evidence() });

@@ -17,3 +17,19 @@ pub fn hex(bytes: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every ledger stands on these digests; other tools must come to the same.
+    #[test]
+    fn digests_are_those_of_sha256sum() {
+        for (bytes, digest) in [
+            ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+            ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        ] {
+            assert_eq!(hash(bytes.as_bytes()), digest);
+        }
+    }
+}

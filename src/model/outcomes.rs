@@ -115,6 +115,9 @@ mod tests {
     fn reasons_without_a_class_are_cut_and_forge_no_line() {
         assert_eq!(reason("the sandbox is gone\nfailed: forged"), "the sandbox is gone");
         assert_eq!(reason("a\u{1b}[31mb"), "a[31mb");
+        assert_eq!(reason("The sandbox is gone"), "The sandbox is gone");
+        assert_eq!(reason("no onError handler"), "no onError handler");
         assert_eq!(reason(&"x".repeat(99)), format!("{}...", "x".repeat(60)));
+        assert_eq!(reason(&"x".repeat(60)), "x".repeat(60));
     }
 }

@@ -78,7 +78,8 @@ pub fn least_reward<N: Iterator<Item = Evidence>>(
         had += u32::from(counted > before);
     }
     let lacking = expected.saturating_sub(had);
-    (lacking > 0 && counted > 0 && counted * 2 >= expected).then(|| sum / f64::from(counted + lacking))
+    // Half of the trials is at least one, for one that is lacking was expected.
+    (lacking > 0 && counted * 2 >= expected).then(|| sum / f64::from(counted + lacking))
 }
 
 /// True when a task with this reward passes.
@@ -170,6 +171,13 @@ mod tests {
     }
 
     #[test]
+    fn the_policy_is_stored_as_it_is_configured() {
+        for (policy, word) in [(TimeoutPolicy::Agent, "agent"), (TimeoutPolicy::Infra, "infra")] {
+            assert_eq!((policy.as_str(), serde_json::to_value(policy).unwrap()), (word, word.into()));
+        }
+    }
+
+    #[test]
     fn infrastructure_is_left_out_and_counted() {
         let rewards = Rewards(BTreeMap::from([("a".into(), Some(1.0)), ("b".into(), None), ("c".into(), Some(0.0))]));
         let score = rewards.score();
@@ -189,6 +197,26 @@ mod tests {
         assert_eq!(task_reward(trials, 3, TimeoutPolicy::Agent), Some(0.5));
         assert_eq!(task_reward(trials, 5, TimeoutPolicy::Agent), None);
         assert_eq!(task_reward([evidence(Outcome::VerifierError, None)], 1, TimeoutPolicy::Agent), None);
+    }
+
+    #[test]
+    fn one_lucky_trial_never_stands_for_three() {
+        for (counted, expected, has_reward) in [
+            (0, 0, false),
+            (0, 1, false),
+            (1, 1, true),
+            (1, 2, true),
+            (1, 3, false),
+            (2, 3, true),
+            (2, 4, true),
+            (2, 5, false),
+            (3, 6, true),
+            (3, 7, false),
+        ] {
+            let trials = vec![evidence(Outcome::Passed, Some(1.0)); counted];
+            let reward = task_reward(trials, expected, TimeoutPolicy::Agent);
+            assert_eq!(reward, has_reward.then_some(1.0), "{counted} of {expected}");
+        }
     }
 
     #[test]

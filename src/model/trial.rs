@@ -113,3 +113,38 @@ pub struct TrialResult {
 pub fn show(task: &str) -> String {
     if task.chars().any(char::is_control) { task.escape_debug().to_string() } else { task.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_stored_as_they_are_printed() {
+        for (split, word) in [(Split::Train, "train"), (Split::Test, "test")] {
+            assert_eq!((split.to_string(), serde_json::to_value(split).unwrap()), (word.into(), word.into()));
+        }
+    }
+
+    #[test]
+    fn outcomes_are_read_as_they_are_written() {
+        for (outcome, word, no_evidence) in [
+            (Outcome::Passed, "passed", false),
+            (Outcome::Failed, "failed", false),
+            (Outcome::AgentTimeout, "agent_timeout", false),
+            (Outcome::AgentError, "agent_error", false),
+            (Outcome::InfraError, "infra_error", true),
+            (Outcome::VerifierError, "verifier_error", true),
+        ] {
+            assert_eq!((outcome.as_str(), outcome.is_no_evidence()), (word, no_evidence));
+            assert_eq!(serde_json::to_value(outcome).unwrap(), word);
+            assert_eq!(Outcome::parse(word), Some(outcome));
+        }
+        assert_eq!((Outcome::parse("Passed"), Outcome::parse("")), (None, None));
+    }
+
+    #[test]
+    fn task_ids_forge_no_line_and_stay_as_they_are_otherwise() {
+        assert_eq!(show("Ünlösbar [1]|\"x\""), "Ünlösbar [1]|\"x\"");
+        assert_eq!(show("a\n\u{1b}[31mgate: passed"), "a\\n\\u{1b}[31mgate: passed");
+    }
+}
