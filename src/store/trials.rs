@@ -443,6 +443,67 @@ mod tests {
     }
 
     #[test]
+    fn agents_protocols_and_runs_are_kept_apart() {
+        let mut trials = Trials::default();
+        let tasks = ["t".to_string()];
+        let whose = [("a", "p", Outcome::Passed), ("b", "p", Outcome::Failed), ("a", "q", Outcome::Failed)];
+        for _ in 0..2 {
+            for (agent, protocol, outcome) in whose {
+                let of =
+                    Trial { agent: agent.into(), protocol: protocol.into(), ..trial("r1", Split::Test, outcome, None) };
+                trials.insert(&of);
+            }
+        }
+        for (agent, protocol, outcome) in whose {
+            let expected = Evidence { outcome, reward: Some(if outcome == Outcome::Passed { 1.0 } else { 0.0 }) };
+            assert_eq!(
+                trials.evidence(agent, protocol, "t", 1).collect::<Vec<_>>(),
+                [expected; 2],
+                "{agent} {protocol}"
+            );
+            let rewards = trials.rewards(agent, protocol, &tasks, 1, TimeoutPolicy::Agent);
+            assert_eq!(rewards.0["t"], expected.reward, "{agent} {protocol}");
+        }
+        assert_eq!(trials.evidence("b", "q", "t", 1).count(), 0);
+        // One agent, two runs: only the second had evidence.
+        let mut trials = Trials::default();
+        trials.insert(&trial("r1", Split::Test, Outcome::InfraError, None));
+        trials.insert(&trial("r2", Split::Test, Outcome::Passed, None));
+        let of = of(TimeoutPolicy::Agent);
+        let had = |run| trials.has_evidence_of(&of, "t", 0, run);
+        assert_eq!((had("r1"), had("r2")), (false, true));
+    }
+
+    #[test]
+    fn the_evidence_of_a_task_is_that_of_its_first_trials_that_count() {
+        let mut trials = Trials::default();
+        let numbered = |number, outcome, tokens| Trial { trial: number, ..trial("r1", Split::Test, outcome, tokens) };
+        trials.insert(&numbered(0, Outcome::Passed, Some(1)));
+        trials.insert(&numbered(2, Outcome::Failed, Some(0)));
+        trials.insert(&numbered(3, Outcome::InfraError, None));
+        let outcomes = |trials: &Trials, count| -> Vec<Outcome> {
+            trials.evidence("a", "p", "t", count).map(|evidence| evidence.outcome).collect()
+        };
+        assert_eq!(outcomes(&trials, 3), [Outcome::Passed], "no token, and its run has not ended");
+        trials.run_finished("a", "p", "r1", &["t".to_string()], false);
+        assert_eq!(outcomes(&trials, 3), [Outcome::Passed, Outcome::Failed]);
+        assert_eq!(outcomes(&trials, 4), [Outcome::Passed, Outcome::Failed, Outcome::InfraError]);
+        assert_eq!(outcomes(&trials, 0), []);
+    }
+
+    #[test]
+    fn a_task_takes_as_long_as_last_time() {
+        let mut trials = Trials::default();
+        assert_eq!(trials.seconds("t"), None);
+        // seconds of one more trial, what is known then
+        for (seconds, known) in [(None, None), (Some(30.5), Some(30.5)), (None, Some(30.5)), (Some(7.0), Some(7.0))] {
+            trials.insert(&Trial { seconds, ..trial("r1", Split::Train, Outcome::Passed, None) });
+            assert_eq!(trials.seconds("t"), known, "{seconds:?}");
+        }
+        assert_eq!(trials.seconds("u"), None);
+    }
+
+    #[test]
     fn a_lost_trace_is_known_until_a_trial_brings_one() {
         let mut trials = Trials::default();
         let of = of(TimeoutPolicy::Agent);
@@ -493,6 +554,25 @@ mod tests {
         assert!(!is_void(Outcome::Failed, None, false));
         assert!(is_void(Outcome::Failed, None, true));
         assert!(!is_void(Outcome::AgentError, None, true));
+    }
+
+    #[test]
+    fn a_run_is_void_for_what_stands_of_it_and_of_the_killed_run_before() {
+        for (split, killed, own, void) in [
+            (Split::Test, 0, 0, true),
+            (Split::Test, 0, 9, false),
+            // Beside what the killed run left.
+            (Split::Test, 9, 0, false),
+            (Split::Train, 0, 0, true),
+            (Split::Train, 0, 9, false),
+            // In place of it.
+            (Split::Train, 9, 0, true),
+        ] {
+            let mut trials = Trials::default();
+            trials.insert(&trial("r1", split, Outcome::Failed, Some(killed)));
+            trials.insert(&trial("r2", split, Outcome::Failed, Some(own)));
+            assert_eq!(trials.is_void("a", "p", &["t".to_string()], true), void, "{split} {killed} {own}");
+        }
     }
 
     #[test]
