@@ -192,6 +192,8 @@ class Bench:
         options, root = self.options, os.path.join(self.place, "experiment")
         harness, figures = [options.autoharness, "-C", root], None
         ledger = os.path.join(root, ".git", "autoharness", "ledger.jsonl")
+        if options.split == "base":
+            shutil.rmtree(root, ignore_errors=True)  # `prepare` alone runs a domain without splits as a whole, and once.
         if not os.path.isdir(root):
             self.measured([options.autoharness, "init", root, "--benchmark", "tau-bench"])
             with open(os.path.join(root, "experiment_config.yaml"), "w", encoding="utf-8") as file:
@@ -201,15 +203,11 @@ class Bench:
                     f"infra_retries: 0\nmin_evidence: 0.1\nmax_concurrency: {concurrency}\n"
                 )
             figures = self.measured([*harness, "prepare"])
+        known = 0
         if options.split == "test" and timed:
             known = len(lines(ledger))
             work = ["benchmark", "--split", "test", "--fresh", "--concurrency", str(concurrency)]
             figures = self.measured([*harness, *work])
-        elif figures is None:
-            known = len(lines(ledger))  # A domain without splits is run as a whole by `prepare` alone.
-            figures = self.measured([*harness, "prepare", "--accept", "--fresh"])
-        else:
-            known = 0
         events = [json.loads(line)["event"] for line in lines(ledger)[known:]]
         trials = {event["trial"]["task"]: event["trial"] for event in events if "trial" in event}
         return {name: (one["reward"], one["outcome"], one.get("error")) for name, one in trials.items()}, figures
