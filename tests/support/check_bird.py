@@ -463,7 +463,7 @@ def check_doctor_agents(bed):
         ("def build_agent(mode):\n    return missing\n", "error", "cannot be loaded: agent.py line 2: NameError"),
         (TOOLLESS, "warning", "offered the model no tool"),
         (TOOLLESS.replace("tools=[]", "tools=[broken]"), "warning", "agent.py line 7: RuntimeError: no"),
-        (TOOLLESS.replace('"openai/x"', '"anthropic/x"'), "warning", "calls another model"),
+        (TOOLLESS.replace('"openai/x"', '"openai/x", api_base="http://127.0.0.1:9/v1"'), "warning", "calls another model"),
     ):
         agent = bed.agent(source)
         started = bed.start(action="doctor", program="doctor.py", agent=agent, options={"oracle_sample": 0})
