@@ -4,7 +4,7 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
-COPY Cargo.toml Cargo.lock .env.example experiment_config.yaml.template ./
+COPY Cargo.toml Cargo.lock .env.example ./
 COPY agent agent
 COPY benches benches
 COPY docs/llms.txt docs/llms.txt
@@ -30,7 +30,7 @@ RUN git init --quiet \
         /src/ /data/tau2/domains/ /data/tau2/user_simulator/ /pyproject.toml /README.md /LICENSE \
     && git fetch --quiet --depth=1 --no-tags --filter=blob:none origin "$TAU2_REVISION" \
     && git checkout --quiet --detach FETCH_HEAD
-COPY agent/helpers/tau_bench/requirements.txt /requirements.txt
+COPY src/benchmarks/tau_bench/helper/requirements.txt /requirements.txt
 # Code and data from this one checkout. The data lies beside the environment and not in it: what Python may read, an agent
 # may read, too.
 RUN python -m venv /opt/tau2/venv \
