@@ -85,7 +85,7 @@ pub async fn run(
         log: session.paths.logs().join(format!("{name}.log")),
     };
     let (sink, mut events) = mpsc::channel(64);
-    let mut progress = ui.progress(&domain, tasks.len() * config.trials as usize);
+    let mut progress = ui.progress(domain, tasks.len() * config.trials as usize);
     let mut ended: Vec<(String, Evidence)> = Vec::new();
     let listen = async {
         while let Some(event) = events.recv().await {

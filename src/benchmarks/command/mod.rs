@@ -83,7 +83,7 @@ impl Benchmark for Command {
             let command = settings(ground.config).command;
             let own = AgentPython::of_command(&command, &[], ground.config.agent_file().as_ref());
             let hidden_in = command.first().filter(|_| own.is_none()).cloned();
-            let program = own.map_or_else(|| "python3".into(), |own| own.program.into());
+            let program = own.map_or_else(|| "python3".into(), |own| own.program);
             Ok(Interpreter { program: Some(program), hidden_in })
         })
     }
