@@ -16,13 +16,14 @@ use crate::process::signals::Cancel;
 use crate::store::atomic;
 use crate::ui::Ui;
 
-const SESSION: &str = include_str!("../../agent/helpers/demo/session/session.json");
+const SESSION: &str = include_str!("../benchmarks/demo/helper/session/session.json");
+/// Patches of the agent, each made for what the accepted ones before it leave.
 const EDITS: [(&str, &str); 5] = [
-    ("01_dates_amounts.py", include_str!("../../agent/helpers/demo/session/01_dates_amounts.py")),
-    ("02_rewrite_breaks_suite.py", include_str!("../../agent/helpers/demo/session/02_rewrite_breaks_suite.py")),
-    ("03_memorised.py", include_str!("../../agent/helpers/demo/session/03_memorised.py")),
-    ("04_generalise.py", include_str!("../../agent/helpers/demo/session/04_generalise.py")),
-    ("05_last_families.py", include_str!("../../agent/helpers/demo/session/05_last_families.py")),
+    ("01_dates_amounts.diff", include_str!("../benchmarks/demo/helper/session/01_dates_amounts.diff")),
+    ("02_rewrite_breaks_suite.diff", include_str!("../benchmarks/demo/helper/session/02_rewrite_breaks_suite.diff")),
+    ("03_memorised.diff", include_str!("../benchmarks/demo/helper/session/03_memorised.diff")),
+    ("04_generalise.diff", include_str!("../benchmarks/demo/helper/session/04_generalise.diff")),
+    ("05_last_families.diff", include_str!("../benchmarks/demo/helper/session/05_last_families.diff")),
 ];
 
 /// One scripted edit.
@@ -111,9 +112,12 @@ impl Stage<'_> {
     fn edit(&self, number: usize, count: usize, edit: &Edit) -> Result<bool> {
         self.ui.line(format!("\n--- edit {number} of {count} (scripted): {}", edit.title));
         self.ui.line(format!("    {}", edit.why));
-        let source = EDITS.iter().find(|(name, _)| *name == edit.file).map(|(_, source)| source);
-        let source = source.ok_or_else(|| Error::infrastructure(format!("the demo has no edit {}", edit.file)))?;
-        atomic::replace(&self.directory.join("agent/agent.py"), source.as_bytes())?;
+        let patch = EDITS.iter().find(|(name, _)| *name == edit.file).map(|(_, patch)| patch);
+        let patch = patch.ok_or_else(|| Error::infrastructure(format!("the demo has no edit {}", edit.file)))?;
+        let outside = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
+        let path = outside.path().join(&edit.file);
+        atomic::replace(&path, patch.as_bytes())?;
+        self.git(&["apply", "--whitespace=nowarn", &path.to_string_lossy()])?;
         self.play(Command::Benchmark(crate::cli::BenchmarkArgs {
             task_ids: Vec::new(),
             split: Split::Train,

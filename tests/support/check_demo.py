@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,15 +133,36 @@ def check_baseline():
     return f"train {share(trials, TRAIN):.3f}, test {share(trials, TEST):.3f}, all {share(trials, TASKS):.3f}"
 
 
-def check_session():
-    """Replays the session by the rules of the gate."""
+@contextlib.contextmanager
+def session():
+    """The edits of the session, each with the agent file that it makes of what the accepted ones before it have left."""
     with open(os.path.join(SESSION, "session.json"), encoding="utf-8") as file:
         edits = json.load(file)
-    assert [edit["expect"] for edit in edits] == ["accept", "reject", "reject", "accept", "accept"]
+    with tempfile.TemporaryDirectory() as directory:
+        agent, files = os.path.join(directory, "agent", "agent.py"), []
+        os.mkdir(os.path.dirname(agent))
+        shutil.copy(TEMPLATE, agent)
+        for edit in edits:
+            apply = ["git", "apply", os.path.join(SESSION, edit["file"])]
+            subprocess.run(apply, cwd=directory, check=True)
+            files.append(shutil.copy(agent, os.path.join(directory, f"{edit['file']}.py")))
+            if edit["expect"] == "reject":
+                subprocess.run([*apply, "-R"], cwd=directory, check=True)
+        yield list(zip(edits, files))
+
+
+def check_session():
+    """Replays the session by the rules of the gate."""
+    with session() as edits:
+        return replay(edits)
+
+
+def replay(edits):
+    assert [edit["expect"] for edit, _ in edits] == ["accept", "reject", "reject", "accept", "accept"]
     last = run(TEMPLATE)
     best, suite, report = share(last, TEST), set(), []
-    for edit in edits:
-        trials = run(os.path.join(SESSION, edit["file"]))
+    for edit, agent in edits:
+        trials = run(agent)
         train, test = share(trials, TRAIN), share(trials, TEST)
         kept = share(trials, suite) if suite else 1.0
         accepted = kept >= SUITE_THRESHOLD and test >= best
@@ -187,12 +209,12 @@ def check_evidence():
 def check_secrecy():
     """Without traces, and always on the hold-out, only rewards leave the program, whatever the agent tries."""
     tell = "print(instruction); raise type(instruction, (Exception,), {})(instruction)"
-    for fields in ({"split": "train", "keep_traces": False}, {"split": "test", "keep_traces": False}, {"split": "test"}):
-        for agent in (TEMPLATE, os.path.join(SESSION, "05_last_families.py")):
-            for event in run(agent, **fields).values():
-                assert set(event) == TRIAL_FIELDS, f"{fields}: {sorted(event)}"
-        with agent_file(tell) as path:
-            for task, event in run(path, **fields).items():
+    with session() as edits, agent_file(tell) as telling:
+        for fields in ({"split": "train", "keep_traces": False}, {"split": "test", "keep_traces": False}, {"split": "test"}):
+            for agent in (TEMPLATE, edits[-1][1]):
+                for event in run(agent, **fields).values():
+                    assert set(event) == TRIAL_FIELDS, f"{fields}: {sorted(event)}"
+            for task, event in run(telling, **fields).items():
                 assert set(event) == TRIAL_FIELDS | {"error"} and event["outcome"] == "agent_error", event
                 assert TASKS[task].instruction.split(": ", 1)[1] not in json.dumps(event), event
 
