@@ -122,9 +122,14 @@ pub fn is_placeholder(bytes: &[u8]) -> bool {
 /// The template of the configuration: every key of every benchmark.
 pub fn config_template() -> String {
     let names = crate::config::names(&benchmarks::sections());
-    let common = COMMON.replace("{{benchmarks}}", &names);
+    let common = format!("{SCHEMA_LINE}\n{}", COMMON.replace("{{benchmarks}}", &names));
     let own = benchmarks::ALL.iter().map(|benchmark| benchmark.template().trim_end());
     std::iter::once(common.trim_end()).chain(own).collect::<Vec<_>>().join("\n\n") + "\n"
+}
+
+/// The JSON Schema of the configuration.
+pub fn config_schema() -> String {
+    format!("{:#}", schema(&benchmarks::sections()))
 }
 
 /// A commented `experiment_config.yaml`, ready to use for `benchmark`: the template without the other benchmarks' keys.
@@ -161,12 +166,11 @@ pub fn config_for(benchmark: &'static dyn Benchmark) -> String {
 /// Every file of a new experiment: path relative to it, content.
 pub fn scaffold(benchmark: &'static dyn Benchmark) -> Vec<(String, String)> {
     let own = benchmark.scaffold();
-    let schema = serde_json::to_string_pretty(&schema(&benchmarks::sections())).unwrap_or_default();
     let mut files = vec![
         (".gitignore".to_string(), gitignore()),
         (".env.example".into(), ENV_EXAMPLE.into()),
         ("experiment_config.yaml.template".into(), config_template()),
-        (SCHEMA_FILE.into(), schema + "\n"),
+        (SCHEMA_FILE.into(), config_schema() + "\n"),
         (crate::config::CONFIG_FILE.into(), config_for(benchmark)),
         ("agent/agent.py".into(), own.agent.into()),
         (PROGRAM_PATH.into(), PROGRAM.into()),

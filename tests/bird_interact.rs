@@ -36,7 +36,7 @@ fn the_originals_configuration_is_understood_and_its_password_hidden() {
     let values: Vec<&Value> = keys.iter().map(|key| &snapshot[key]).collect();
     assert_eq!(json!(values), json!(["c-interact", "full", 5, 5433, "root", 6100, null, "(hidden)"]));
     assert!(!format!("{config:?}").replace(&format!("{:?}", config.text), "").contains("123123"));
-    let settings: &BirdInteractSettings = config.settings_of().unwrap();
+    let settings: &BirdInteractSettings = config.own();
     assert_eq!(settings.pg_password.as_ref().unwrap().reveal(), "123123");
     assert_eq!(load("benchmark: bird-interact\n").snapshot()["pg_port"], 5432);
     assert_eq!(load("benchmark: terminal-bench\ndataset: a@1\n").snapshot()["dataset"], "a@1");

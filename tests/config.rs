@@ -5,8 +5,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use autoharness::benchmarks::{self, ALL, keys};
-use autoharness::config::{Config, Environment, TimeoutPolicy, is_secret_name};
+use autoharness::benchmarks::{self, ALL, sections};
+use autoharness::config::{Config, Environment, TimeoutPolicy, is_secret_name, keys};
 use autoharness::error::Error;
 use autoharness::model::trial::Split;
 use autoharness::templates;
@@ -41,7 +41,7 @@ fn read(key: &str, value: &str) -> Result<Value, Error> {
 fn a_file_that_says_only_benchmark_gets_every_default() {
     let config = load(b"benchmark: demo\n").unwrap();
     assert_eq!(config.benchmark.name(), "demo");
-    assert_eq!(config.settings_of(), Some(&()));
+    assert_eq!(config.own::<()>(), &());
     assert_eq!(config.agent_file(), "agent/agent.py");
     assert_eq!(config.gate_split, Split::Test);
     assert_eq!(config.timeout_policy, TimeoutPolicy::Agent);
@@ -352,10 +352,11 @@ fn every_scaffold_is_a_working_configuration() {
 fn the_template_lists_every_key_with_its_true_default() {
     let template = include_str!("../experiment_config.yaml.template");
     assert_eq!(template, templates::config_template(), "`autoharness config template` prints the file as it must be");
-    for (_, key) in keys() {
+    let keys: Vec<_> = keys(&sections()).collect();
+    for (_, key) in &keys {
         let listed =
             template.lines().filter(|line| line.trim_start_matches('#').starts_with(&format!("{}:", key.name)));
-        let rows = keys().iter().filter(|(_, other)| other.name == key.name).count();
+        let rows = keys.iter().filter(|(_, other)| other.name == key.name).count();
         assert_eq!(listed.count(), rows, "`{}` must be listed once for every benchmark that has it", key.name);
     }
     let active: Vec<&str> = template.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();

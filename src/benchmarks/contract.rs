@@ -78,7 +78,7 @@ pub struct Scaffold {
 }
 
 /// Which interpreter runs the agent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interpreter {
     /// The program; `None` while it is not installed, or not known at all.
     pub program: Option<OsString>,

@@ -17,7 +17,7 @@ use std::path::Path;
 pub use contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
 pub use surroundings::{check, interpreter, quick};
 
-use crate::config::{Config, Key, Section};
+use crate::config::{Config, Section};
 use crate::error::Result;
 
 /// Every benchmark, in the order in which messages list them: a new one is a folder and its line here.
@@ -51,9 +51,4 @@ pub fn of(config: &Config) -> &'static dyn Benchmark {
 /// As [`Config::load`].
 pub fn load(path: &Path) -> Result<Config> {
     Config::load(path, &sections())
-}
-
-/// Every key of the configuration, with the benchmark that it belongs to; `None`: every benchmark has it.
-pub fn keys() -> Vec<(Option<&'static dyn Section>, &'static Key)> {
-    crate::config::keys(&sections()).collect()
 }

@@ -76,7 +76,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         ui.warn("the agent is the one of the base commit: there is no edit to judge");
     }
     let runner = measure::runner(&session, &base, &cancel).await?;
-    let mut ground = Ground {
+    let mut terms = Terms {
         trial_protocol: String::new(),
         protocol: String::new(),
         split: TaskSplit::default(),
@@ -90,9 +90,9 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         session.require_surroundings()?;
         let run = Run { args, runner: runner.as_ref(), cancel: &cancel, base: &base };
         let measured = async {
-            ground = run.ground(&mut session).await?;
-            evidence.best = run.best(&mut session, &ground).await?;
-            run.measure(&mut session, &agent, &ground, &mut evidence).await
+            terms = run.terms(&mut session).await?;
+            evidence.best = run.best(&mut session, &terms).await?;
+            run.measure(&mut session, &agent, &terms, &mut evidence).await
         }
         .await;
         runner.close().await;
@@ -101,7 +101,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
     // What was checked before the run must still hold after it: the run takes hours.
     if evidence.guard.is_empty() && evidence.preflight.is_none() {
         for (path, digest) in measure::data_digests(&session)? {
-            if ground.data.get(&path) != Some(&digest) {
+            if terms.data.get(&path) != Some(&digest) {
                 evidence.guard.push(format!("data {path} was changed while the gate ran"));
             }
         }
@@ -109,8 +109,8 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
     let decision = decide(&evidence);
     let verdict = Verdict {
         agent: agent.fingerprint.clone(),
-        trial_protocol: ground.trial_protocol,
-        protocol: ground.protocol,
+        trial_protocol: terms.trial_protocol,
+        protocol: terms.protocol,
         base: base_commit,
         base_ref: args.base.clone(),
         evidence,
@@ -149,7 +149,7 @@ fn base_commit(session: &Session, reference: Option<&str>) -> Result<String> {
 }
 
 /// What the score stands on.
-struct Ground {
+struct Terms {
     trial_protocol: String,
     protocol: String,
     split: TaskSplit,
@@ -183,7 +183,7 @@ impl Run<'_> {
     }
 
     /// The split and the protocol: the prepared ones, or on a branch those the benchmark brings.
-    async fn ground(&self, session: &mut Session) -> Result<Ground> {
+    async fn terms(&self, session: &mut Session) -> Result<Terms> {
         let data = measure::data_digests(session)?;
         let trial_protocol = measure::trial_protocol(session, self.runner, self.base, &data)?;
         let prepared = session.state.summary.prepared.clone();
@@ -193,7 +193,7 @@ impl Run<'_> {
             if protocol != prepared.protocol {
                 return Err(measure::other_protocol());
             }
-            return Ok(Ground { protocol, trial_protocol, split: prepared.split, data });
+            return Ok(Terms { protocol, trial_protocol, split: prepared.split, data });
         }
         let base_agent = agent::from_tree(session, self.base)?;
         fs_err::create_dir_all(session.paths.logs())?;
@@ -224,22 +224,22 @@ impl Run<'_> {
                 stratified(&rewards.0, SPLIT_SEED)
             }
         };
-        Ok(Ground { protocol: measure::protocol(session, &trial_protocol, &split), trial_protocol, split, data })
+        Ok(Terms { protocol: measure::protocol(session, &trial_protocol, &split), trial_protocol, split, data })
     }
 
     /// The score to reach: the best recorded; on a branch the base commit's agent, measured now where the ledger has no
     /// score of it.
-    async fn best(&self, session: &mut Session, ground: &Ground) -> Result<Option<Reference>> {
+    async fn best(&self, session: &mut Session, terms: &Terms) -> Result<Option<Reference>> {
         if self.args.base.is_none() {
-            return Ok(session.state.summary.best(&ground.protocol).cloned());
+            return Ok(session.state.summary.best(&terms.protocol).cloned());
         }
         let base_agent = agent::from_tree(session, self.base)?;
-        let tasks = ground.split.tasks(session.config.gate_split).to_vec();
+        let tasks = terms.split.tasks(session.config.gate_split).to_vec();
         let step = Step { purpose: Purpose::Base, split: Some(session.config.gate_split), tasks: tasks.clone() };
-        let measurement = self.measurement(session, &base_agent, &ground.trial_protocol, false);
+        let measurement = self.measurement(session, &base_agent, &terms.trial_protocol, false);
         let reports = evaluate(session, &measurement, &[step]).await?;
-        outcomes::tell(session, "base", &base_agent.fingerprint, &ground.trial_protocol, &tasks);
-        let (rewards, least) = earned(session, &base_agent, &ground.trial_protocol, &tasks);
+        outcomes::tell(session, "base", &base_agent.fingerprint, &terms.trial_protocol, &tasks);
+        let (rewards, least) = earned(session, &base_agent, &terms.trial_protocol, &tasks);
         let score = rewards.score();
         let Some(val_score) = score.mean.filter(|_| score.is_enough(session.config.min_evidence)) else {
             return Err(no_evidence(&reports.into_iter().next().unwrap_or_default(), score.evaluated, score.expected));
@@ -253,13 +253,13 @@ impl Run<'_> {
         &self,
         session: &mut Session,
         agent: &StagedAgent,
-        ground: &Ground,
+        terms: &Terms,
         evidence: &mut Evidence,
     ) -> Result<Vec<StepReport>> {
-        let in_train = |task: &&String| ground.split.of(task) == Some(Split::Train);
+        let in_train = |task: &&String| terms.split.of(task) == Some(Split::Train);
         let suite: Vec<String> =
             session.state.summary.suite_for(&agent.fingerprint).into_iter().filter(|task| in_train(&task)).collect();
-        let holdout = ground.split.tasks(session.config.gate_split).to_vec();
+        let holdout = terms.split.tasks(session.config.gate_split).to_vec();
         let steps = [
             Step { purpose: Purpose::Suite, split: Some(Split::Train), tasks: suite.clone() },
             Step { purpose: Purpose::HoldOut, split: Some(session.config.gate_split), tasks: holdout.clone() },
@@ -271,12 +271,12 @@ impl Run<'_> {
             let measurement = self.measurement(
                 session,
                 agent,
-                &ground.trial_protocol,
+                &terms.trial_protocol,
                 self.args.fresh && (together || reports.is_empty()),
             );
             reports.extend(evaluate(session, &measurement, part).await?);
         }
-        let protocol = ground.trial_protocol.as_str();
+        let protocol = terms.trial_protocol.as_str();
         (evidence.suite, evidence.suite_least) = earned(session, agent, protocol, &suite);
         (evidence.holdout, evidence.holdout_least) = earned(session, agent, protocol, &holdout);
         if decide(evidence).status == Status::Passed {
@@ -289,7 +289,7 @@ impl Run<'_> {
                 .collect();
             if !candidates.is_empty() {
                 let step = Step { purpose: Purpose::Promotion, split: Some(Split::Train), tasks: candidates.clone() };
-                let measurement = self.measurement(session, agent, &ground.trial_protocol, self.args.fresh);
+                let measurement = self.measurement(session, agent, &terms.trial_protocol, self.args.fresh);
                 reports.extend(evaluate(session, &measurement, &[step]).await?);
                 (evidence.promotion, _) = earned(session, agent, protocol, &candidates);
             }

@@ -67,16 +67,19 @@ pub struct Config {
     pub not_read: Vec<String>,
 }
 
+/// Why [`Config::own`] cannot fail: `Section::settings` has put the type there, and a benchmark is only ever asked about
+/// configurations of its own.
+const OWN: &str = "the settings are those of the benchmark that asks";
+
 impl Config {
-    /// The benchmark's own settings; `None` when these are another benchmark's.
-    pub fn settings_of<S: Settings>(&self) -> Option<&S> {
-        (&*self.settings as &dyn Any).downcast_ref()
+    /// The settings of its benchmark, for the keys and the code of that benchmark alone.
+    pub fn own<S: Settings>(&self) -> &S {
+        (&*self.settings as &dyn Any).downcast_ref().expect(OWN)
     }
 
-    /// The benchmark's own settings, to be changed by its own keys.
-    pub fn own<S: Settings>(&mut self) -> &mut S {
-        // A key is only ever set under the benchmark that has it, and `defaults` put this type there.
-        (&mut *self.settings as &mut dyn Any).downcast_mut().expect("the settings are those of the key's benchmark")
+    /// The same, to be changed.
+    pub fn own_mut<S: Settings>(&mut self) -> &mut S {
+        (&mut *self.settings as &mut dyn Any).downcast_mut().expect(OWN)
     }
 }
 
@@ -141,12 +144,6 @@ impl Debug for dyn Section {
 impl fmt::Display for dyn Section {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl PartialEq for dyn Section {
-    fn eq(&self, other: &dyn Section) -> bool {
-        self.name() == other.name()
     }
 }
 

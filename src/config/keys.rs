@@ -39,13 +39,13 @@ pub fn names(sections: Sections<'_>) -> String {
 }
 
 /// The benchmark whose name is closest to a misspelt one, when one is close enough to suggest.
-pub fn nearest_section(name: &str, sections: Sections<'_>) -> Option<&'static dyn Section> {
+fn nearest_section(name: &str, sections: Sections<'_>) -> Option<&'static dyn Section> {
     let near = nearest(name, sections.iter().map(|section| section.name()))?;
     find(near, sections)
 }
 
 /// The benchmark with exactly this name.
-pub fn find(name: &str, sections: Sections<'_>) -> Option<&'static dyn Section> {
+fn find(name: &str, sections: Sections<'_>) -> Option<&'static dyn Section> {
     sections.iter().copied().find(|section| section.name() == name)
 }
 
@@ -212,7 +212,7 @@ fn within(path: &str, directory: &str) -> bool {
 }
 
 /// The candidate closest to `word`, when it is close enough to be what was meant.
-pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let normal = |text: &str| text.trim().to_lowercase().replace(['-', ' '], "_");
     let word = normal(word);
     candidates

@@ -19,7 +19,7 @@ use std::path::Path;
 pub use environment::{Environment, is_variable_name};
 pub use field::Field;
 pub use key::{Config, Key, Section, Settings, Shape};
-pub use keys::{COMMON, CONFIG_FILE, Sections, find, keys, keys_of, names, nearest_section};
+pub use keys::{COMMON, CONFIG_FILE, Sections, keys, keys_of, names};
 pub use parse::{Document, Entry};
 pub use schema::schema;
 pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_inside};

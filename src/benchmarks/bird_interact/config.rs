@@ -156,11 +156,11 @@ impl BirdInteractSettings {
 }
 
 fn own(config: &mut Config) -> &mut BirdInteractSettings {
-    config.own()
+    config.own_mut()
 }
 
-fn of<T: serde::Serialize>(config: &Config, get: impl FnOnce(&BirdInteractSettings) -> T) -> Value {
-    json!(config.settings_of().map(get))
+fn of(config: &Config) -> &BirdInteractSettings {
+    config.own()
 }
 
 /// The rows of this benchmark.
@@ -174,7 +174,7 @@ pub(super) const KEYS: &[Key] = &[
             let conversational = word == BirdMode::Conversational.as_str();
             own(config).mode = if conversational { BirdMode::Conversational } else { BirdMode::Agentic };
         },
-        |config| settings(config).map_or("", |settings| settings.mode.as_str()),
+        |config| of(config).mode.as_str(),
     ),
     Key::word(
         "dataset",
@@ -185,7 +185,7 @@ pub(super) const KEYS: &[Key] = &[
             let full = word == BirdDataset::Full.as_str();
             own(config).dataset = if full { BirdDataset::Full } else { BirdDataset::Lite };
         },
-        |config| settings(config).map_or("", |settings| settings.dataset.as_str()),
+        |config| of(config).dataset.as_str(),
     ),
     Key::count(
         "patience",
@@ -222,7 +222,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).pg_host = Some(field.text()?);
             Ok(())
         },
-        |config| of(config, |settings| settings.host().to_string()),
+        |config| json!(of(config).host()),
     ),
     port(
         "pg_port",
@@ -232,7 +232,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).pg_port = Some(number(field)?);
             Ok(())
         },
-        |config| of(config, BirdInteractSettings::port),
+        |config| json!(of(config).port()),
     ),
     Key::own(
         "pg_user",
@@ -243,7 +243,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).pg_user = field.text()?;
             Ok(())
         },
-        |config| of(config, |settings| settings.pg_user.clone()),
+        |config| json!(of(config).pg_user),
     ),
     Key::own(
         "pg_password_env",
@@ -259,7 +259,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).pg_password_env = name;
             Ok(())
         },
-        |config| of(config, |settings| settings.pg_password_env.clone()),
+        |config| json!(of(config).pg_password_env),
     ),
     Key::own(
         "pg_password",
@@ -274,7 +274,7 @@ pub(super) const KEYS: &[Key] = &[
             config.warnings.push(field.warning(warning));
             Ok(())
         },
-        |config| of(config, |settings| settings.pg_password.as_ref().map(|_| HIDDEN)),
+        |config| json!(of(config).pg_password.as_ref().map(|_| HIDDEN)),
     ),
     port(
         "agent_port",
@@ -284,7 +284,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).agent_port = Some(number(field)?);
             Ok(())
         },
-        |config| of(config, |settings| settings.agent_port),
+        |config| json!(of(config).agent_port),
     ),
     port(
         "user_port",
@@ -294,7 +294,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).user_port = Some(number(field)?);
             Ok(())
         },
-        |config| of(config, |settings| settings.user_port),
+        |config| json!(of(config).user_port),
     ),
     port(
         "db_port",
@@ -304,13 +304,9 @@ pub(super) const KEYS: &[Key] = &[
             own(config).db_port = Some(number(field)?);
             Ok(())
         },
-        |config| of(config, |settings| settings.db_port),
+        |config| json!(of(config).db_port),
     ),
 ];
-
-fn settings(config: &Config) -> Option<&BirdInteractSettings> {
-    config.settings_of()
-}
 
 const fn port(
     name: &'static str,

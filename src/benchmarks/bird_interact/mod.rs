@@ -82,36 +82,21 @@ impl Benchmark for BirdInteract {
 
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
         Box::pin(async {
-            let around = ground.around();
-            let wanted = Wanted::of(ground.config, around.root, around.environment);
-            let places = wanted.and_then(|wanted| wanted.places(around.state));
+            let places = wanted(ground).places(&ground.paths.state);
             Ok(Interpreter { program: places.map(|places| places.python.into()), hidden_in: None })
         })
     }
 
     fn quick(&self, config: &Config, root: &Path, environment: &Environment) -> Vec<Finding> {
-        let wanted = Wanted::of(config, root, environment);
-        wanted.map(|wanted| install::quick(&wanted, root, environment)).unwrap_or_default()
+        install::quick(&Wanted::of(config, root, environment), root, environment)
     }
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
-        Box::pin(async move {
-            let around = ground.around();
-            match Wanted::of(ground.config, around.root, around.environment) {
-                Some(wanted) => install::findings(&wanted, &around, depth).await,
-                None => Ok(Vec::new()),
-            }
-        })
+        Box::pin(async move { install::findings(&wanted(ground), &ground.around(), depth).await })
     }
 
     fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let around = ground.around();
-            match Wanted::of(ground.config, around.root, around.environment) {
-                Some(wanted) => install::ensure(&wanted, &around, say).await,
-                None => Ok(()),
-            }
-        })
+        Box::pin(async move { install::ensure(&wanted(ground), &ground.around(), say).await })
     }
 
     fn rehearse<'a>(
@@ -120,18 +105,16 @@ impl Benchmark for BirdInteract {
         rehearsal: &'a Rehearsal<'a>,
         say: Say<'a>,
     ) -> BoxFuture<'a, Result<Option<Finding>>> {
-        Box::pin(async move {
-            let around = ground.around();
-            match Wanted::of(ground.config, around.root, around.environment) {
-                Some(wanted) => install::rehearse(&wanted, rehearsal, &around, say).await.map(Some),
-                None => Ok(None),
-            }
-        })
+        Box::pin(async move { install::rehearse(&wanted(ground), rehearsal, &ground.around(), say).await.map(Some) })
     }
 
     fn split_directory(&self) -> Option<&'static str> {
         Some("bird_data")
     }
+}
+
+fn wanted<'a>(ground: &'a Ground<'a>) -> Wanted<'a> {
+    Wanted::of(ground.config, &ground.paths.root, ground.environment)
 }
 
 fn missing() -> Error {
@@ -142,7 +125,7 @@ fn missing() -> Error {
 async fn helper_runner(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     let mut runner = ProtocolRunner::new(ground);
     let (around, environment) = (ground.around(), ground.environment);
-    let wanted = Wanted::of(ground.config, around.root, environment).ok_or_else(missing)?;
+    let wanted = wanted(ground);
     let places = wanted.places(around.state).ok_or_else(missing)?;
     let program = HELPER.write(&ground.paths.embedded())?.join("bench.py");
     runner.command = [&places.python, Path::new("-B"), &program].map(|word| word.to_string_lossy().into_owned()).into();

@@ -36,9 +36,9 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// What a configuration asks for; `None` for other benchmarks.
-    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Option<Wanted<'a>> {
-        let settings: &BirdInteractSettings = config.settings_of()?;
+    /// What a configuration of this benchmark asks for.
+    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Wanted<'a> {
+        let settings: &BirdInteractSettings = config.own();
         let path = |written: &str| match (written.strip_prefix("~/"), home(environment)) {
             (Some(rest), Some(home)) => home.join(rest),
             _ => root.join(written),
@@ -47,14 +47,14 @@ impl<'a> Wanted<'a> {
             true => path(written),
             false => find_program(environment, root, written).unwrap_or_else(|| root.join(written)),
         };
-        Some(Wanted {
+        Wanted {
             settings,
             config,
             checkout: settings.repo.as_deref().map_or_else(|| root.join(CHECKOUT), path),
             own: settings.repo.is_none(),
             python: settings.python.as_ref().map(program),
             data: settings.data_path.as_deref().map(path),
-        })
+        }
     }
 
     /// The directory of the services: the checkout may be named, or this directory itself.

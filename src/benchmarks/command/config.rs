@@ -24,7 +24,7 @@ impl Default for CommandSettings {
 }
 
 fn own(config: &mut Config) -> &mut CommandSettings {
-    config.own()
+    config.own_mut()
 }
 
 /// The rows of this benchmark.
@@ -42,7 +42,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).command = command;
             Ok(())
         },
-        |config| json!(config.settings_of::<CommandSettings>().map(|settings| hide_arguments(&settings.command))),
+        |config| json!(hide_arguments(&config.own::<CommandSettings>().command)),
     )
     .required(),
     Key::mapping(
@@ -65,7 +65,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).agent_symbol = Some(symbol);
             Ok(())
         },
-        |config| json!(config.settings_of::<CommandSettings>().and_then(|settings| settings.agent_symbol.as_ref())),
+        |config| json!(config.own::<CommandSettings>().agent_symbol),
     ),
     Key::flag(
         "import_agent",

@@ -80,8 +80,8 @@ impl Benchmark for Command {
 
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
         Box::pin(async {
-            let command = settings(ground.config).command;
-            let own = AgentPython::of_command(&command, &[], ground.config.agent_file().as_ref());
+            let command = &settings(ground.config).command;
+            let own = AgentPython::of_command(command, &[], ground.config.agent_file().as_ref());
             let hidden_in = command.first().filter(|_| own.is_none()).cloned();
             let program = own.map_or_else(|| "python3".into(), |own| own.program);
             Ok(Interpreter { program: Some(program), hidden_in })
@@ -104,8 +104,8 @@ impl Benchmark for Command {
     }
 }
 
-fn settings(config: &Config) -> CommandSettings {
-    config.settings_of().cloned().unwrap_or_default()
+fn settings(config: &Config) -> &CommandSettings {
+    config.own()
 }
 
 /// Where the program is found and what it is, so that another one in its place changes the protocol. A program below the

@@ -1,6 +1,6 @@
 //! Keys of the `tau-bench` benchmark: one domain of tau2, and where tau2 comes from.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::config::{Config, Document, Key, Shape};
 use crate::error::{Error, Result};
@@ -84,11 +84,11 @@ impl TauBenchSettings {
 }
 
 fn own(config: &mut Config) -> &mut TauBenchSettings {
-    config.own()
+    config.own_mut()
 }
 
-fn of(config: &Config, get: impl FnOnce(&TauBenchSettings) -> Value) -> Value {
-    config.settings_of().map_or(Value::Null, get)
+fn of(config: &Config) -> &TauBenchSettings {
+    config.own()
 }
 
 /// The rows of this benchmark.
@@ -99,7 +99,7 @@ pub(super) const KEYS: &[Key] = &[
         "what the conversations are about: retail, airline, telecom, telecom-workflow, banking_knowledge or mock",
         &DOMAINS,
         |config, domain| own(config).domain = domain.into(),
-        |config| config.settings_of::<TauBenchSettings>().map_or(DOMAINS[0], |settings| &settings.domain),
+        |config| &of(config).domain,
     ),
     Key::text(
         "judge_model",
@@ -143,7 +143,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).tau2_revision = revision;
             Ok(())
         },
-        |config| of(config, |settings| json!(settings.tau2_revision)),
+        |config| json!(of(config).tau2_revision),
     ),
     Key::own(
         "tau2_repository",
@@ -167,7 +167,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).tau2_repository = repository;
             Ok(())
         },
-        |config| of(config, |settings| json!(settings.tau2_repository)),
+        |config| json!(of(config).tau2_repository),
     ),
     Key::text(
         "tau2_python",
@@ -185,7 +185,7 @@ pub(super) const KEYS: &[Key] = &[
 
 /// Keys that contradict each other.
 pub(super) fn check(document: &Document, config: &Config) -> Result<()> {
-    let Some(settings) = config.settings_of::<TauBenchSettings>() else { return Ok(()) };
+    let settings = of(config);
     let set = |name: &str| document.set(name);
     let refuse = |entry, message: String, hint: &str| {
         Err(Error::usage(format!("{}: {message}", document.place(entry))).hint(hint))

@@ -47,9 +47,9 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// What a configuration asks for; `None` when its benchmark is another one.
-    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Option<Wanted<'a>> {
-        let settings: &TauBenchSettings = config.settings_of()?;
+    /// What a configuration of this benchmark asks for.
+    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Wanted<'a> {
+        let settings: &TauBenchSettings = config.own();
         let path = |written: &str| match written.strip_prefix("~/") {
             Some(rest) => home(environment).map_or_else(|| PathBuf::from(written), |home| home.join(rest)),
             None => root.join(written),
@@ -72,7 +72,7 @@ impl<'a> Wanted<'a> {
                 named.map(path).or_else(|| checkout::data_of_editable(python))
             }
         };
-        Some(Wanted { settings, config, python, ready, passed_over, data, checkout })
+        Wanted { settings, config, python, ready, passed_over, data, checkout }
     }
 
     /// The settings of this benchmark.

@@ -96,46 +96,32 @@ impl Benchmark for TauBench {
 
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
         Box::pin(async {
-            let around = ground.around();
-            let Some(wanted) = Wanted::of(ground.config, around.root, around.environment) else {
-                return Ok(Interpreter::default());
-            };
-            let found = install::locate(&wanted, &around).await.ok().flatten();
+            let found = install::locate(&wanted(ground), &ground.around()).await.ok().flatten();
             Ok(Interpreter { program: found.map(|found| found.python.into()), hidden_in: None })
         })
     }
 
     fn quick(&self, config: &Config, root: &Path, environment: &Environment) -> Vec<Finding> {
-        let Some(wanted) = Wanted::of(config, root, environment) else { return Vec::new() };
+        let wanted = Wanted::of(config, root, environment);
         let mut findings = install::quick(&wanted);
         findings.extend(wanted.keys().iter().map(|key| key.check_quickly(environment, root)));
         findings
     }
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
-        Box::pin(async {
-            let around = ground.around();
-            match Wanted::of(ground.config, around.root, around.environment) {
-                Some(wanted) => install::findings(&wanted, &around).await,
-                None => Ok(Vec::new()),
-            }
-        })
+        Box::pin(async { install::findings(&wanted(ground), &ground.around()).await })
     }
 
     fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let around = ground.around();
-            if let Some(wanted) = Wanted::of(ground.config, around.root, around.environment) {
-                let install = install::ensure(&wanted, &around, say).await?;
-                say(format!("tau2 {} ({})", install.version, install.python.display()));
-            }
+            let install = install::ensure(&wanted(ground), &ground.around(), say).await?;
+            say(format!("tau2 {} ({})", install.version, install.python.display()));
             Ok(())
         })
     }
 
     fn data_paths(&self, config: &Config, root: &Path, environment: &Environment) -> Result<Vec<(String, PathBuf)>> {
-        let wanted = Wanted::of(config, root, environment);
-        let paths = wanted.map(|wanted| wanted.data_paths()).unwrap_or_default();
+        let paths = Wanted::of(config, root, environment).data_paths();
         if let Some((_, path)) = paths.iter().find(|(_, path)| !path.exists()) {
             return Err(Error::usage(format!("tau2's data is not there: {}", path.display()))
                 .hint("`autoharness prepare` provides it; with `tau2_python` set, `tau2_data_dir` names it."));
@@ -149,13 +135,17 @@ impl Benchmark for TauBench {
                 .hint(format!("the domains are {}.", DOMAINS.join(", "))));
         }
         let mut other = config.clone();
-        let settings = other.own::<TauBenchSettings>();
+        let settings = other.own_mut::<TauBenchSettings>();
         if settings.domain == domain {
             return Ok(None);
         }
         *settings = settings.with_domain(domain);
         Ok(Some(other))
     }
+}
+
+fn wanted<'a>(ground: &'a Ground<'a>) -> Wanted<'a> {
+    Wanted::of(ground.config, &ground.paths.root, ground.environment)
 }
 
 /// How long a conversation may take that has no configured limit: the helper's own bound, with grading.
@@ -168,7 +158,7 @@ async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     let missing =
         || Error::infrastructure("tau2 is not installed").hint("run `autoharness prepare`, which installs it.");
     let around = ground.around();
-    let wanted = Wanted::of(config, around.root, environment).ok_or_else(missing)?;
+    let wanted = wanted(ground);
     let install = install::locate(&wanted, &around).await?.ok_or_else(missing)?;
     let mut pass = wanted.child_variables();
     pass.extend(config.pass_env.iter().cloned());

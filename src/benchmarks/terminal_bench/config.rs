@@ -117,11 +117,11 @@ fn refused_argument(arguments: &[String]) -> Option<&str> {
 }
 
 fn own(config: &mut Config) -> &mut TerminalBenchSettings {
-    config.own()
+    config.own_mut()
 }
 
-fn of(config: &Config, get: impl FnOnce(&TerminalBenchSettings) -> Value) -> Value {
-    config.settings_of().map_or(Value::Null, get)
+fn of(config: &Config) -> &TerminalBenchSettings {
+    config.own()
 }
 
 /// The rows of this benchmark.
@@ -146,7 +146,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).dataset = dataset;
             Ok(())
         },
-        |config| of(config, |settings| json!(settings.dataset)),
+        |config| json!(of(config).dataset),
     ),
     Key::own(
         "dataset_path",
@@ -159,7 +159,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).dataset_path = Some(path);
             Ok(())
         },
-        |config| of(config, |settings| json!(settings.dataset_path)),
+        |config| json!(of(config).dataset_path),
     ),
     Key::text(
         "registry_path",
@@ -184,7 +184,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).env_provider = provider;
             Ok(())
         },
-        |config| of(config, |settings| json!(settings.env_provider)),
+        |config| json!(of(config).env_provider),
     ),
     Key::mapping(
         "environment_kwargs",
@@ -232,7 +232,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).harbor_args = arguments;
             Ok(())
         },
-        |config| of(config, |settings| json!(hide_arguments(&settings.harbor_args))),
+        |config| json!(hide_arguments(&of(config).harbor_args)),
     ),
     Key::own(
         "verifier_env",
@@ -243,7 +243,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).verifier_env = variables(config, field)?;
             Ok(())
         },
-        |config| of(config, |settings| json!(settings.verifier_env)),
+        |config| json!(of(config).verifier_env),
     ),
     Key::own(
         "agent_env",
@@ -254,7 +254,7 @@ pub(super) const KEYS: &[Key] = &[
             own(config).agent_env = variables(config, field)?;
             Ok(())
         },
-        |config| of(config, |settings| json!(settings.agent_env)),
+        |config| json!(of(config).agent_env),
     ),
 ];
 

@@ -38,19 +38,19 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// What a configuration asks for; `None` when its benchmark does not run through Harbor.
-    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Option<Wanted<'a>> {
-        let settings: &TerminalBenchSettings = config.settings_of()?;
+    /// What a configuration of this benchmark asks for.
+    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Wanted<'a> {
+        let settings: &TerminalBenchSettings = config.own();
         let path = |written: &str| match written.strip_prefix("~/") {
             Some(rest) => home(environment).map_or_else(|| PathBuf::from(written), |home| home.join(rest)),
             None if written.contains('/') => root.join(written),
             None => find_program(environment, root, written).unwrap_or_else(|| root.join(written)),
         };
-        Some(Wanted {
+        Wanted {
             env_provider: &settings.env_provider,
             agent_model: config.agent_model.as_deref(),
             harbor_bin: settings.harbor_bin.as_deref().map(path),
-        })
+        }
     }
 
     fn sdk(&self) -> Option<(&'static str, &'static str)> {

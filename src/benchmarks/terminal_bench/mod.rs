@@ -85,38 +85,25 @@ impl Benchmark for TerminalBench {
 
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
         Box::pin(async {
-            let around = ground.around();
-            let Some(wanted) = Wanted::of(ground.config, around.root, around.environment) else {
-                return Ok(Interpreter::default());
-            };
-            let found = install::locate(&wanted, &around).await.ok().flatten();
+            let found = install::locate(&wanted(ground), &ground.around()).await.ok().flatten();
             Ok(Interpreter { program: found.map(|found| found.python.into()), hidden_in: None })
         })
     }
 
     fn quick(&self, config: &Config, root: &Path, environment: &Environment) -> Vec<Finding> {
-        let Some(wanted) = Wanted::of(config, root, environment) else { return Vec::new() };
+        let wanted = Wanted::of(config, root, environment);
         let keys = install::keys_for(wanted.env_provider, wanted.agent_model);
         keys.iter().map(|key| key.check_quickly(environment, root)).collect()
     }
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
-        Box::pin(async {
-            let around = ground.around();
-            match Wanted::of(ground.config, around.root, around.environment) {
-                Some(wanted) => install::findings(&wanted, &around).await,
-                None => Ok(Vec::new()),
-            }
-        })
+        Box::pin(async { install::findings(&wanted(ground), &ground.around()).await })
     }
 
     fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let around = ground.around();
-            if let Some(wanted) = Wanted::of(ground.config, around.root, around.environment) {
-                let install = install::ensure(&wanted, &around, say).await?;
-                say(format!("harbor {} ({})", install.version, install.harbor.display()));
-            }
+            let install = install::ensure(&wanted(ground), &ground.around(), say).await?;
+            say(format!("harbor {} ({})", install.version, install.harbor.display()));
             Ok(())
         })
     }
@@ -129,8 +116,7 @@ impl Benchmark for TerminalBench {
     ) -> BoxFuture<'a, Result<Option<Finding>>> {
         Box::pin(async move {
             let around = ground.around();
-            let Some(wanted) = Wanted::of(ground.config, around.root, around.environment) else { return Ok(None) };
-            let install = install::locate(&wanted, &around).await?.ok_or_else(missing)?;
+            let install = install::locate(&wanted(ground), &around).await?.ok_or_else(missing)?;
             say("canary: one model call against a stub on this machine, without keys".into());
             canary::canary(&install, rehearsal.staging, rehearsal.is_template, &around).await.map(Some)
         })
@@ -141,6 +127,10 @@ impl Benchmark for TerminalBench {
     }
 }
 
+fn wanted<'a>(ground: &'a Ground<'a>) -> Wanted<'a> {
+    Wanted::of(ground.config, &ground.paths.root, ground.environment)
+}
+
 fn missing() -> Error {
     Error::infrastructure("harbor is not installed").hint("run `autoharness prepare`, which installs it.")
 }
@@ -149,9 +139,8 @@ fn missing() -> Error {
 async fn harbor(ground: &Ground<'_>) -> Result<HarborRunner> {
     let (config, paths, environment) = (ground.config, ground.paths, ground.environment);
     let around = ground.around();
-    let wanted = Wanted::of(config, &paths.root, environment).ok_or_else(missing)?;
-    let settings: &TerminalBenchSettings = config.settings_of().ok_or_else(missing)?;
-    let install = install::locate(&wanted, &around).await?.ok_or_else(missing)?;
+    let settings: &TerminalBenchSettings = config.own();
+    let install = install::locate(&wanted(ground), &around).await?.ok_or_else(missing)?;
     let mut pass: Vec<String> = install::child_variables(&settings.env_provider, config.agent_model.as_deref())
         .into_iter()
         .map(str::to_string)
