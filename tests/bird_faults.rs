@@ -107,16 +107,14 @@ fn every_failure_is_charged_to_whom_it_belongs() {
     ended(&rig, from, "yard_1", 1, "failed", json!(0.0), &[]);
     assert_eq!(rig.bed.events("verdict").pop().unwrap()["decision"]["status"], "failed");
 
-    // An agent that cannot be imported scores zero everywhere, and that is said once.
+    // An agent that cannot be imported costs nothing, and is told why.
     rig.bed.write("agent/agent.py", &format!("import no_such_thing_at_all\n{template}"));
-    let done = rig.run(&["benchmark"]).expect(0);
-    let from = then(&rig);
-    let reason = "agent.py line 1: ModuleNotFoundError";
-    TRAIN.iter().for_each(|task| ended(&rig, from, task, 1, "agent_error", json!(0.0), &[reason]));
-    assert_eq!(done.stderr.matches(reason).count(), 1, "{}", done.stderr);
-    rig.run(&["gate"]).expect(1).says("gate: failed val_score=0.0000");
-    let from = then(&rig);
-    TEST.iter().for_each(|task| ended(&rig, from, task, 1, "agent_error", json!(0.0), &[]));
+    for command in ["benchmark", "gate"] {
+        let done = rig.run(&[command]).expect(1);
+        let reason = "preflight failed: agent/agent.py:1: ModuleNotFoundError: No module named 'no_such_thing_at_all'";
+        assert_eq!(done.stderr.matches(reason).count(), 1, "{}", done.stderr);
+        assert_eq!(then(&rig), rig.bed.events("trial").len(), "{command} ran trials");
+    }
     rig.bed.write("agent/agent.py", &template);
 
     // What listens on a configured port is somebody else's, and neither asked nor believed.
