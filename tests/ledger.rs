@@ -196,6 +196,10 @@ proptest! {
         prop_assert_eq!(lines, given);
         prop_assert_eq!((&report.tip, report.torn, report.newer), (&tip, 0, false));
         prop_assert!(ledger::tip_holds(&path, &tip).unwrap());
+        let mut passed = Vec::new();
+        prop_assert_eq!(ledger::read_links(&path, |seq, line| passed.push((seq, line.len() as u64 + 1))).unwrap(), report);
+        prop_assert_eq!(passed.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (0..tip.next_seq).collect::<Vec<_>>());
+        prop_assert_eq!(passed.iter().map(|(_, length)| length).sum::<u64>(), tip.length);
         // What the command thought it did is what the next one reads.
         let (replayed, _) = State::replay(&path).unwrap();
         prop_assert_eq!(summary(&replayed), summary(&state));
@@ -213,7 +217,11 @@ proptest! {
         prop_assume!(changed != bytes);
         fs::write(&path, &changed).unwrap();
         let end_holds = ledger::tip_holds(&path, &tip).unwrap();
-        match read_all(&path) {
+        // Who only looks at the chain sees as much of a change, and refuses no ledger that is in order.
+        let (read, links) = (read_all(&path), ledger::read_links(&path, |_, _| ()));
+        prop_assert!(links.as_ref().is_ok_and(|report| *report == read.as_ref().unwrap().1) || read.is_err());
+        prop_assert!(!end_holds || links.as_ref().map_or(true, |report| report.tip != tip), "unnoticed: {:?}", change);
+        match read {
             Err(error) => prop_assert_eq!(error.kind(), Kind::Usage),
             Ok((lines, report)) => {
                 // The chain shows changes before the last line, the remembered tip those of the end. Only repeating

@@ -329,6 +329,29 @@ fn a_checkpoint_is_never_believed_over_the_ledger() {
 }
 
 #[test]
+fn a_forged_checkpoint_that_the_last_line_confirms_is_still_no_receipt() {
+    let bed = Bed::session();
+    let path = bed.state().join("checkpoint.json");
+    let honest = std::fs::read_to_string(&path).unwrap();
+    bed.run(&["record"]).expect(1).warns("the last gate did not pass");
+    // The gate that failed has passed, says the checkpoint, and the last line's sum agrees.
+    let (start, summary) = honest.split_once("\"summary\":").unwrap();
+    let forged = summary.strip_suffix('}').unwrap().replace("\"failed\"", "\"passed\"");
+    let mut lines = bed.ledger_lines();
+    let last = lines.last_mut().unwrap();
+    let hash = |text: &str| autoharness::model::hash::hash(text.as_bytes());
+    let tip = hash(last);
+    let said = last.rsplit_once("\"sum\":").unwrap().0.to_string();
+    *last = format!("{said}\"sum\":\"{}\"}}", hash(&forged));
+    let start = start.replace(&tip, &hash(last));
+    bed.write_ledger(&lines);
+    std::fs::write(&path, format!("{start}\"summary\":{forged}}}")).unwrap();
+    assert!(bed.run(&["status"]).expect(0).stdout.contains("last gate   passed"), "the forgery fits");
+    bed.run(&["record"]).expect(1).warns("the last gate did not pass");
+    bed.run(&["verify"]).expect(1).says("checkpoint.json is not what the ledger adds up to");
+}
+
+#[test]
 fn a_checkpoint_saves_reading_the_ledger() {
     let bed = Bed::session();
     let said = bed.run(&["status"]).expect(0).stdout;

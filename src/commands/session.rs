@@ -16,7 +16,7 @@ use crate::process::{Redactor, Supervisor};
 use crate::provision;
 use crate::store::atomic;
 use crate::store::event::{Event, Prepared};
-use crate::store::ledger::{Entry, ReadReport, VERSION, Writer};
+use crate::store::ledger::{Entry, VERSION, Writer};
 use crate::store::lock::Lock;
 use crate::store::scratch;
 use crate::store::state::{Checkpoint, State, Summary, timestamp};
@@ -113,7 +113,7 @@ fn no_experiment(paths: &Paths) -> Error {
 pub enum Need {
     /// Single trials too: the whole ledger is replayed and its chain checked.
     Trials,
-    /// The summary: the checkpoint will do when it is current.
+    /// The summary: the checkpoint will do when the chain, which is checked as well, confirms it.
     Summary,
 }
 
@@ -164,10 +164,13 @@ impl Session {
             Some(checkpoint) => checkpoint.is_current(&paths.ledger())?,
             None => false,
         };
-        let (state, report) = match &mut checkpoint {
-            Some(checkpoint) if current && need == Need::Summary => {
-                let state = State { summary: std::mem::take(&mut checkpoint.summary), ..State::default() };
-                (state, ReadReport { tip: checkpoint.tip.clone(), torn: 0, newer: false })
+        let confirmed = match &checkpoint {
+            Some(checkpoint) if current && need == Need::Summary => checkpoint.confirm(&paths.ledger())?,
+            _ => None,
+        };
+        let (state, report) = match (confirmed, &mut checkpoint) {
+            (Some(report), Some(checkpoint)) => {
+                (State { summary: std::mem::take(&mut checkpoint.summary), ..State::default() }, report)
             }
             _ => State::replay(&paths.ledger())?,
         };

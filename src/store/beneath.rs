@@ -1,12 +1,14 @@
 //! Files below a directory that somebody else may write in, too. No link on the way is ever followed: every step is taken from
 //! the open directory before it, so that nothing can be put in its place in between.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::atomic::PREFIX;
@@ -24,42 +26,83 @@ pub(super) struct Dir {
 impl Dir {
     /// The directory at `root`, made when it is missing. Links to it are followed: its owner may have put it elsewhere.
     pub(super) fn make(root: &Path) -> Result<Dir> {
+        if let Ok(there) = Dir::open(root) {
+            return Ok(there);
+        }
         fs_err::create_dir_all(root)?;
         Dir::open(root)
     }
 
     /// The directory at `root`, which must be there.
     pub(super) fn open(root: &Path) -> Result<Dir> {
-        Ok(Dir { fd: fs_err::File::open(root)?.into_parts().0.into(), path: root.to_path_buf() })
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(root, flags, Mode::empty()) {
+            Ok(fd) => Ok(Dir { fd, path: root.to_path_buf() }),
+            Err(error) => {
+                Err(Error::infrastructure(format!("cannot open {}", root.display())).because(io::Error::from(error)))
+            }
+        }
     }
 
     /// The directory at `relative`, made when it is missing.
-    pub(super) fn make_below(self, relative: &Path) -> Result<Dir> {
-        relative.components().try_fold(self, |directory, part| match directory.enter(part)? {
+    pub(super) fn make_below(&self, relative: &Path) -> Result<Dir> {
+        if let Some(there) = self.straight(relative) {
+            return Ok(there);
+        }
+        let mut inner = None;
+        for part in relative.components() {
+            inner = Some(inner.as_ref().unwrap_or(self).make_one(part)?);
+        }
+        inner.ok_or_else(|| self.failed("cannot enter", relative.as_os_str(), io::ErrorKind::InvalidInput.into()))
+    }
+
+    fn make_one(&self, part: Component<'_>) -> Result<Dir> {
+        match self.enter(part)? {
             Ok(inner) => Ok(inner),
-            Err(part) => {
-                match mkdirat(&directory.fd, part, Mode::from_raw_mode(0o755)) {
+            Err(name) => {
+                match mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
                     // It has come into being by itself.
                     Ok(()) | Err(Errno::EXIST) => {}
-                    Err(error) => return Err(directory.failed("cannot make", part, error.into())),
+                    Err(error) => return Err(self.failed("cannot make", name, error.into())),
                 }
-                directory
-                    .enter(Component::Normal(part))?
-                    .map_err(|part| directory.failed("cannot make", part, io::ErrorKind::NotFound.into()))
+                self.enter(Component::Normal(name))?
+                    .map_err(|name| self.failed("cannot make", name, io::ErrorKind::NotFound.into()))
             }
-        })
+        }
     }
 
     /// The directory at `relative`; `None` when it, or one above it, is missing.
-    pub(super) fn below(self, relative: &Path) -> Result<Option<Dir>> {
-        let mut directory = self;
+    pub(super) fn below(&self, relative: &Path) -> Result<Option<Dir>> {
+        if let Some(there) = self.straight(relative) {
+            return Ok(Some(there));
+        }
+        let mut inner = None;
         for part in relative.components() {
-            match directory.enter(part)? {
-                Ok(inner) => directory = inner,
+            match inner.as_ref().unwrap_or(self).enter(part)? {
+                Ok(next) => inner = Some(next),
                 Err(_) => return Ok(None),
             }
         }
-        Ok(Some(directory))
+        Ok(inner)
+    }
+
+    /// All the way in one step, where the kernel itself can refuse links. `None` where it cannot, or where something is in the
+    /// way: going step by step tells what.
+    #[cfg(target_os = "linux")]
+    fn straight(&self, relative: &Path) -> Option<Dir> {
+        use rustix::fs::{ResolveFlags, openat2};
+        if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+            return None;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let fd = openat2(&self.fd, relative, flags, Mode::empty(), resolve).ok()?;
+        Some(Dir { fd, path: self.path.join(relative) })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn straight(&self, _relative: &Path) -> Option<Dir> {
+        None
     }
 
     /// One step down; the name when there is nothing.
@@ -109,7 +152,7 @@ impl Dir {
         };
         let written = created.map_err(io::Error::from).and_then(|fd| {
             std::fs::File::from(fd).write_all(content)?;
-            Ok(renameat(&self.fd, temporary.as_str(), &self.fd, name)?)
+            Ok(self.put_in_place(&temporary, name)?)
         });
         written.map_err(|error| {
             // Best effort; the next attempt removes it otherwise.
@@ -118,12 +161,68 @@ impl Dir {
         })
     }
 
+    /// Gives a whole file its name. Where there is one of that name the two change places, and the old one is removed: ext4
+    /// takes a rename onto a file for a wish to have the new one on the disk at once, which for thousands of traces costs more
+    /// than writing them.
+    fn put_in_place(&self, temporary: &str, name: &str) -> rustix::io::Result<()> {
+        if !matches!(self.kind(name.as_ref()), Some(FileType::RegularFile | FileType::Symlink)) {
+            return renameat(&self.fd, temporary, &self.fd, name);
+        }
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        if rustix::fs::renameat_with(&self.fd, temporary, &self.fd, name, rustix::fs::RenameFlags::EXCHANGE).is_ok() {
+            return unlinkat(&self.fd, temporary, AtFlags::empty());
+        }
+        renameat(&self.fd, temporary, &self.fd, name)?;
+        // Of two names of one file a rename takes neither away.
+        match unlinkat(&self.fd, temporary, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a file of this directory the same name in another, in place of what is there: one file in two places, which saves
+    /// writing it again. Only for files that are replaced and never written into. False when there is no such file.
+    pub(super) fn share(&self, name: &str, other: &Dir) -> Result<bool> {
+        let temporary = format!("{PREFIX}{name}");
+        let link = || linkat(&self.fd, name, &other.fd, temporary.as_str(), AtFlags::empty());
+        let linked = match link() {
+            Err(Errno::EXIST) => unlinkat(&other.fd, temporary.as_str(), AtFlags::empty()).and_then(|()| link()),
+            linked => linked,
+        };
+        // Nothing but a file is passed on; a link would be one in the other place, too.
+        let plain = linked.is_ok() && other.kind(temporary.as_ref()) == Some(FileType::RegularFile);
+        if plain && other.put_in_place(&temporary, name).is_ok() {
+            return Ok(true);
+        }
+        if linked.is_ok() {
+            let _ = unlinkat(&other.fd, temporary.as_str(), AtFlags::empty());
+        }
+        // Not every file system has two names for one file, and not every kernel lets us name a file of another user's.
+        match self.read(name)? {
+            Some(content) => other.replace(name, &content).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Removes a file or a link, when there is one.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
         match unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.failed("cannot remove", name.as_ref(), error.into())),
         }
+    }
+
+    /// The names in it of what is not known to be a directory.
+    pub(super) fn but_directories(&self) -> Result<HashSet<OsString>> {
+        let failed = |error: Errno| self.failed("cannot list", OsStr::new(""), error.into());
+        let mut names = HashSet::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_type() != FileType::Directory {
+                names.insert(OsStr::from_bytes(entry.file_name().to_bytes()).to_owned());
+            }
+        }
+        Ok(names)
     }
 
     /// The names in it, sorted.
@@ -186,6 +285,34 @@ mod tests {
         assert_eq!(fs_err::read_to_string(&kept).unwrap(), "kept");
         assert_eq!(plain.read("file").unwrap().unwrap(), b"new");
         assert_eq!(fs_err::read_dir(root.join("plain/sub")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_shared_file_outlives_what_takes_its_place_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| Dir::make(&directory.path().join(name)).unwrap();
+        let (one, other) = (at("one"), at("other"));
+        assert!(!one.share("file", &other).unwrap(), "nothing to share");
+        one.replace("file", b"first").unwrap();
+        other.replace("file", b"older").unwrap();
+        fs_err::write(directory.path().join("other").join(format!("{PREFIX}file")), "torn").unwrap();
+        // The second time both are the same file already.
+        for _ in 0..2 {
+            assert!(one.share("file", &other).unwrap());
+            assert_eq!(other.names().unwrap(), ["file"]);
+        }
+        one.replace("file", b"second").unwrap();
+        assert_eq!([&one, &other].map(|dir| dir.read("file").unwrap().unwrap()), [&b"second"[..], b"first"]);
+        // Neither a link nor a directory is passed on, and a directory in the way stays.
+        symlink("/etc/passwd", directory.path().join("one/link")).unwrap();
+        assert!(!one.share("link", &other).unwrap());
+        fs_err::create_dir(directory.path().join("other/second")).unwrap();
+        one.replace("second", b"second").unwrap();
+        assert!(one.share("second", &other).is_err() && other.replace("second", b"second").is_err());
+        assert_eq!(
+            [other.names().unwrap(), one.names().unwrap()],
+            [["file", "second"].map(String::from).to_vec(), ["file", "link", "second"].map(String::from).to_vec()]
+        );
     }
 
     #[test]

@@ -5,20 +5,21 @@
 //! their end: the SHA-256 of what the ledger adds up to with them, by which a checkpoint is believed (see
 //! [`super::state::Checkpoint`]).
 
+use std::borrow::Cow;
 use std::fs::TryLockError;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::event::Event;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::hash::hash;
+use crate::model::hash::{hash, hash_digits};
 
 /// The format version this build writes.
 pub const VERSION: u32 = 1;
@@ -39,20 +40,64 @@ pub struct Entry<'a> {
     pub seq: u64,
     /// SHA-256 (hex) of the previous line.
     #[serde(borrow)]
-    pub prev: std::borrow::Cow<'a, str>,
+    pub prev: Cow<'a, str>,
     /// When it was written.
+    #[serde(deserialize_with = "time")]
     pub at: DateTime<Utc>,
     /// What happened.
     #[serde(borrow)]
     pub event: Event<'a>,
 }
 
+/// A time as [`Writer`] puts it, read without chrono's parser, which takes longer than the rest of the line. Any other is
+/// chrono's to read or to refuse.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+    let text = <Cow<'de, str>>::deserialize(deserializer)?;
+    match written_time(text.as_bytes()) {
+        Some(at) => Ok(at),
+        None => DateTime::<Utc>::deserialize(serde::de::value::StrDeserializer::new(&text)),
+    }
+}
+
+/// `2026-01-31T12:00:00.000Z`.
+fn written_time(text: &[u8]) -> Option<DateTime<Utc>> {
+    let number = |from: usize, to: usize| {
+        let digits = text[from..to].iter();
+        digits
+            .map(|digit| digit.is_ascii_digit().then(|| u32::from(digit - b'0')))
+            .try_fold(0, |sum, digit| Some(sum * 10 + digit?))
+    };
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
+    if text.len() != 24 || separators.iter().any(|(place, byte)| text[*place] != *byte) {
+        return None;
+    }
+    let day = NaiveDate::from_ymd_opt(number(0, 4)?.cast_signed(), number(5, 7)?, number(8, 10)?)?;
+    // A leap second is chrono's to read.
+    let time = day.and_hms_milli_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, number(20, 23)?)?;
+    Some(time.and_utc())
+}
+
 /// The fields every version has, for lines a newer build wrote.
 #[derive(Deserialize)]
-struct Header {
+struct Header<'a> {
     v: u32,
     seq: u64,
-    prev: String,
+    #[serde(borrow)]
+    prev: Cow<'a, str>,
+}
+
+impl<'a> Header<'a> {
+    /// Of a line as [`Writer`] puts it, without a look at what follows.
+    fn written(line: &'a [u8]) -> Option<Header<'a>> {
+        let rest = line.strip_prefix(b"{\"v\":1,\"seq\":")?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (seq, rest) = rest.split_at(digits);
+        let prev = rest.strip_prefix(b",\"prev\":\"")?;
+        let (prev, rest) = prev.split_at_checked(GENESIS.len())?;
+        rest.starts_with(b"\",\"at\":\"").then_some(())?;
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        Some(Header { v: VERSION, seq: text(seq)?.parse().ok()?, prev: text(prev)?.into() })
+    }
 }
 
 /// Where the chain ends.
@@ -90,6 +135,82 @@ pub struct ReadReport {
 /// # Errors
 /// Usage, naming file and line, for any break of the chain but a torn last line.
 pub fn read(path: &Path, from: &Tip, mut visit: impl FnMut(Entry<'_>) -> Result<()>) -> Result<ReadReport> {
+    lines(path, from, |line, chain| {
+        let text = std::str::from_utf8(line).map_err(|_| chain.broken("the line is not UTF-8".into()))?;
+        let entry = match serde_json::from_str::<Entry<'_>>(text) {
+            Ok(entry) if entry.v == VERSION => entry,
+            result => {
+                let newer = chain.newer_header(line, result.as_ref().err())?;
+                chain.check(newer.seq, &newer.prev)?;
+                return result.map_or(Ok(()), &mut visit);
+            }
+        };
+        chain.check(entry.seq, &entry.prev)?;
+        visit(entry)
+    })
+}
+
+/// Checks the chain from the first line to the last and hands every line to `visit`, with its number. What the events say is
+/// not looked at: whoever needs it must have it from elsewhere, confirmed by the last line.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_links(path: &Path, mut visit: impl FnMut(u64, &[u8])) -> Result<ReadReport> {
+    lines(path, &Tip::genesis(), |line, chain| {
+        let header = match Header::written(line) {
+            Some(header) => header,
+            None => match serde_json::from_slice::<Header<'_>>(line) {
+                Ok(header) if header.v == VERSION => header,
+                result => chain.newer_header(line, result.err().as_ref())?,
+            },
+        };
+        chain.check(header.seq, &header.prev)?;
+        visit(header.seq, line);
+        Ok(())
+    })
+}
+
+/// The chain up to the line that is being read.
+struct Chain<'p> {
+    path: &'p Path,
+    seq: u64,
+    last_hash: [u8; 64],
+    newer: bool,
+}
+
+impl Chain<'_> {
+    fn broken(&self, what: String) -> Error {
+        Error::usage(format!("{}:{}: {what}", self.path.display(), self.seq + 1)).hint(
+            "somebody changed the ledger. Restore it from a backup; to start a new history instead, move it and the \
+             checkpoint.json beside it away and run `autoharness prepare`.",
+        )
+    }
+
+    fn check(&self, seq: u64, prev: &str) -> Result<()> {
+        if seq != self.seq {
+            return Err(self.broken(format!("seq is {seq}, expected {}: lines are missing or were moved", self.seq)));
+        }
+        if prev.as_bytes() != self.last_hash {
+            return Err(self.broken("prev does not match the line before: one of the two was changed".into()));
+        }
+        Ok(())
+    }
+
+    /// The header of a line that this version does not understand: because a newer one wrote it, or it is an error.
+    fn newer_header<'l>(&mut self, line: &'l [u8], why: Option<&serde_json::Error>) -> Result<Header<'l>> {
+        let header: Header<'_> =
+            serde_json::from_slice(line).map_err(|error| self.broken(format!("not a ledger line: {error}")))?;
+        if header.v <= VERSION {
+            let why = why.map_or_else(|| format!("unknown version {}", header.v), ToString::to_string);
+            return Err(self.broken(format!("not a ledger event: {why}")));
+        }
+        self.newer = true;
+        Ok(header)
+    }
+}
+
+/// Hands over the whole lines from `from` on, and hashes them.
+fn lines(path: &Path, from: &Tip, mut visit: impl FnMut(&[u8], &mut Chain<'_>) -> Result<()>) -> Result<ReadReport> {
     let mut report = ReadReport { tip: from.clone(), torn: 0, newer: false };
     let mut file = match files::open_if_there(path)? {
         Some((file, _)) => file,
@@ -97,65 +218,53 @@ pub fn read(path: &Path, from: &Tip, mut visit: impl FnMut(Entry<'_>) -> Result<
         None => return Err(Error::infrastructure(format!("{} is gone", path.display()))),
     };
     file.seek(SeekFrom::Start(from.length))?;
+    let mut last_hash = [0; 64];
+    last_hash.iter_mut().zip(from.last_hash.bytes()).for_each(|(digit, byte)| *digit = byte);
+    let mut chain = Chain { path, seq: from.next_seq, last_hash, newer: false };
+    let mut take = |line: &[u8], chain: &mut Chain<'_>| {
+        visit(line, chain)?;
+        chain.last_hash = hash_digits(line);
+        chain.seq += 1;
+        report.tip.length += line.len() as u64 + 1;
+        Ok::<_, Error>(())
+    };
     let mut reader = BufReader::with_capacity(1 << 18, file);
-    let mut line = Vec::new();
+    // Of a line that began in an earlier buffer.
+    let mut begun = Vec::new();
     loop {
-        line.clear();
-        let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-        if read == 0 {
-            return Ok(report);
+        let buffer = reader.fill_buf()?;
+        let length = buffer.len();
+        if length == 0 {
+            break;
         }
-        if read as u64 == LONGEST_LINE && line.last() != Some(&b'\n') {
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', buffer) {
+            let line = &buffer[from..end];
+            from = end + 1;
+            if begun.is_empty() {
+                take(line, &mut chain)?;
+            } else {
+                begun.extend_from_slice(line);
+                take(&begun, &mut chain)?;
+                begun.clear();
+            }
+        }
+        begun.extend_from_slice(&buffer[from..]);
+        if begun.len() as u64 >= LONGEST_LINE {
             return Err(Error::usage(format!(
                 "{}:{}: longer than {LONGEST_LINE} bytes",
                 path.display(),
-                report.tip.next_seq + 1
+                chain.seq + 1
             ))
             .hint("no event is so long: somebody changed the ledger. Restore it from a backup."));
         }
-        if line.pop_if(|byte| *byte == b'\n').is_none() {
-            report.torn = read as u64;
-            return Ok(report);
-        }
-        let broken = |what: String| {
-            Error::usage(format!("{}:{}: {what}", path.display(), report.tip.next_seq + 1)).hint(
-                "somebody changed the ledger. Restore it from a backup; to start a new history instead, move it and the \
-                 checkpoint.json beside it away and run `autoharness prepare`.",
-            )
-        };
-        let text = std::str::from_utf8(&line).map_err(|_| broken("the line is not UTF-8".into()))?;
-        let entry = match serde_json::from_str::<Entry<'_>>(text) {
-            Ok(entry) if entry.v == VERSION => Some(entry),
-            result => {
-                let header: Header =
-                    serde_json::from_str(text).map_err(|error| broken(format!("not a ledger line: {error}")))?;
-                if header.v <= VERSION {
-                    let why =
-                        result.err().map_or_else(|| format!("unknown version {}", header.v), |error| error.to_string());
-                    return Err(broken(format!("not a ledger event: {why}")));
-                }
-                report.newer = true;
-                check_link(header.seq, &header.prev, &report.tip).map_err(broken)?;
-                result.ok()
-            }
-        };
-        if let Some(entry) = entry {
-            check_link(entry.seq, &entry.prev, &report.tip).map_err(broken)?;
-            visit(entry)?;
-        }
-        report.tip =
-            Tip { next_seq: report.tip.next_seq + 1, last_hash: hash(&line), length: report.tip.length + read as u64 };
+        reader.consume(length);
     }
-}
-
-fn check_link(seq: u64, prev: &str, tip: &Tip) -> Result<(), String> {
-    if seq != tip.next_seq {
-        return Err(format!("seq is {seq}, expected {}: lines are missing or were moved", tip.next_seq));
-    }
-    if prev != tip.last_hash {
-        return Err("prev does not match the line before: one of the two was changed".into());
-    }
-    Ok(())
+    report.torn = begun.len() as u64;
+    report.newer = chain.newer;
+    report.tip.next_seq = chain.seq;
+    report.tip.last_hash = String::from_utf8_lossy(&chain.last_hash).into_owned();
+    Ok(report)
 }
 
 /// True when the last whole line before `tip` is still the one the tip was taken from.
@@ -358,5 +467,42 @@ impl Writer {
     /// Where the chain ends now.
     pub fn tip(&self) -> &Tip {
         &self.tip
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_chrono_reads_them() {
+        #[derive(Debug, Deserialize)]
+        struct Line {
+            #[serde(deserialize_with = "time")]
+            at: DateTime<Utc>,
+        }
+        let read = |text: &str| serde_json::from_value::<Line>(serde_json::json!({ "at": text })).map(|line| line.at);
+        for text in [
+            "2026-01-31T12:00:00.000Z",
+            "2024-02-29T23:59:59.999Z",
+            "2016-12-31T23:59:60.250Z",
+            "0001-01-01T00:00:00.001Z",
+        ] {
+            assert_eq!(read(text).unwrap(), text.parse::<DateTime<Utc>>().unwrap());
+        }
+        // Not as we write them, but times.
+        for text in ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.123456Z", "2026-01-31T13:00:00.000+01:00"] {
+            assert_eq!(read(text).unwrap(), text.parse::<DateTime<Utc>>().unwrap());
+            assert_eq!(written_time(text.as_bytes()), None);
+        }
+        for text in [
+            "",
+            "2026-02-30T12:00:00.000Z",
+            "2026-01-31T24:00:00.000Z",
+            "2026-01-31T12:61:00.000Z",
+            "x026-01-31T12:00:00.000Z",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 }

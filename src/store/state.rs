@@ -108,6 +108,14 @@ pub struct Receipt {
     pub train: BTreeMap<String, Option<f64>>,
 }
 
+impl Receipt {
+    /// Whether a line of the ledger holds this very verdict. Quotes in a string are escaped, so that no text can look like it.
+    fn stands_in(&self, line: &[u8]) -> bool {
+        let Ok(verdict) = serde_json::to_string(&self.verdict) else { return false };
+        memchr::memmem::find(line, format!(r#","event":{{"verdict":{verdict}}},"sum":""#).as_bytes()).is_some()
+    }
+}
+
 /// The replayed ledger.
 #[derive(Debug, Default)]
 pub struct State {
@@ -440,6 +448,22 @@ impl Checkpoint {
     pub fn is_current(&self, ledger: &Path) -> Result<bool> {
         let length = fs_err::metadata(ledger).map(|metadata| metadata.len()).unwrap_or(0);
         Ok(length == self.tip.length && ledger::sum_at(ledger, &self.tip)?.as_ref() == Some(&self.digest))
+    }
+
+    /// Has the whole chain confirm a checkpoint that [`Checkpoint::is_current`]: every line is hashed and none is replayed. `None`
+    /// when it does not: the receipt is not the verdict that stands in the ledger, or the ledger ends elsewhere.
+    ///
+    /// # Errors
+    /// As [`ledger::read`], for a break of the chain.
+    pub fn confirm(&self, ledger: &Path) -> Result<Option<ReadReport>> {
+        let receipt = self.summary.last_decided.as_ref();
+        let mut is_there = receipt.is_none();
+        let report = ledger::read_links(ledger, |seq, line| {
+            if let Some(receipt) = receipt.filter(|receipt| receipt.seq == seq) {
+                is_there = receipt.stands_in(line);
+            }
+        })?;
+        Ok((is_there && !report.newer && report.torn == 0 && report.tip == self.tip).then_some(report))
     }
 
     /// Makes sure that the ledger goes on from where this checkpoint was taken. A chain alone does not show that its last

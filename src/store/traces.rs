@@ -1,9 +1,11 @@
 //! Traces of train tasks: `traces/latest/<task>/` the newest, `traces/baseline/<task>/` the first ever seen,
 //! `traces/best/<task>/` the newest of an agent that was recorded (or is the baseline's).
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 use walkdir::WalkDir;
 
 use super::beneath::Dir;
@@ -53,15 +55,37 @@ const BEST: &str = "traces/best";
 /// Usage when a link is in the way; infrastructure when the disk refuses.
 pub fn keep(workspace: &Path, agent: &str, committed: bool, result: &TrialResult) -> Result<()> {
     let files = Files::of(agent, result)?;
-    let name = directory_name(&result.task);
-    for place in places(committed) {
-        files.put(workspace, place, &name)?;
-    }
-    Ok(())
+    let (workspace, name) = (Dir::make(workspace)?, directory_name(&result.task));
+    let latest = workspace.make_below(&Path::new(LATEST).join(&name))?;
+    files.write(&latest)?;
+    keep_first(&workspace, &name, files.trial, || Ok(Some(&files)))?;
+    if committed { share(&latest, files.trial, &workspace, &Path::new(BEST).join(&name)) } else { Ok(()) }
 }
 
-fn places(committed: bool) -> impl Iterator<Item = &'static str> {
-    [LATEST, BASELINE].into_iter().chain(committed.then_some(BEST))
+/// Writes a trial's files into the baseline, unless there are some. Always as files of their own: whoever writes into
+/// those of another place shall not change the first ones.
+fn keep_first<'f, F: Borrow<Files> + 'f>(
+    workspace: &Dir,
+    name: &Path,
+    trial: u32,
+    files: impl FnOnce() -> Result<Option<F>>,
+) -> Result<()> {
+    let baseline = workspace.make_below(&Path::new(BASELINE).join(name))?;
+    if baseline.has(&file_name("result", trial)) {
+        return Ok(());
+    }
+    files()?.map_or(Ok(()), |files| files.borrow().write(&baseline))
+}
+
+/// Makes a trial's files those of another place, too.
+fn share(from: &Dir, trial: u32, workspace: &Dir, place: &Path) -> Result<()> {
+    let to = workspace.make_below(place)?;
+    let trace = file_name("trace", trial);
+    if !from.share(&trace, &to)? {
+        // An older trial's trace beside the new result would lie.
+        to.remove(&trace)?;
+    }
+    from.share(&file_name("result", trial), &to).map(drop)
 }
 
 /// The two files of a trial.
@@ -100,31 +124,6 @@ impl Files {
         Ok(Some(Files { trial, trace: directory.read(&file_name("trace", trial))?, result }))
     }
 
-    /// The files of every trial in a directory.
-    fn all(directory: &Dir) -> Result<Vec<Files>> {
-        let trial = |name: String| match name.strip_prefix("result.")?.strip_suffix("json")? {
-            "" => Some(0),
-            number => number.strip_suffix('.')?.parse().ok(),
-        };
-        let trials: Vec<u32> = directory.names()?.into_iter().filter_map(trial).collect();
-        trials.into_iter().filter_map(|trial| Files::read(directory, trial).transpose()).collect()
-    }
-
-    /// Whose trial it was.
-    fn agent(&self) -> Option<String> {
-        let result: Value = serde_json::from_slice(&self.result).ok()?;
-        result["agent"].as_str().map(str::to_string)
-    }
-
-    /// Writes them into a place for traces, unless the baseline is there already.
-    fn put(&self, workspace: &Path, place: &str, name: &Path) -> Result<()> {
-        let directory = Dir::make(workspace)?.make_below(Path::new(place))?.make_below(name)?;
-        if place == BASELINE && directory.has(&file_name("result", self.trial)) {
-            return Ok(());
-        }
-        self.write(&directory)
-    }
-
     fn write(&self, directory: &Dir) -> Result<()> {
         let trace = file_name("trace", self.trial);
         match &self.trace {
@@ -134,6 +133,25 @@ impl Files {
         }
         directory.replace(&file_name("result", self.trial), &self.result)
     }
+}
+
+/// The trial numbers that a directory has results of.
+fn trials(directory: &Dir) -> Result<Vec<u32>> {
+    let trial = |name: String| match name.strip_prefix("result.")?.strip_suffix("json")? {
+        "" => Some(0),
+        number => number.strip_suffix('.')?.parse().ok(),
+    };
+    Ok(directory.names()?.into_iter().filter_map(trial).collect())
+}
+
+/// Whose trial a result is of; `None` when there is none, or it does not say.
+fn agent_of(directory: &Dir, trial: u32) -> Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Of {
+        agent: String,
+    }
+    let result = directory.read(&file_name("result", trial))?;
+    Ok(result.and_then(|result| Some(serde_json::from_slice::<Of>(&result).ok()?.agent)))
 }
 
 /// Writes `trace.json` and `result.json` into a directory that nobody else writes in.
@@ -153,8 +171,8 @@ pub fn place_of(workspace: &Path, task: &str, agent: &str) -> Option<PathBuf> {
     let name = directory_name(task);
     [LATEST, BEST].into_iter().map(|place| Path::new(place).join(&name)).find(|path| {
         let directory = Dir::open(workspace).and_then(|workspace| workspace.below(path));
-        let files = directory.ok().flatten().and_then(|directory| Files::read(&directory, 0).ok().flatten());
-        files.and_then(|files| files.agent()).is_some_and(|found| found == agent)
+        let found = directory.ok().flatten().and_then(|directory| agent_of(&directory, 0).ok().flatten());
+        found.is_some_and(|found| found == agent)
     })
 }
 
@@ -170,13 +188,17 @@ pub fn latest(task: &str) -> PathBuf {
 /// Usage, naming the link.
 pub fn refuse_links<'t>(workspace: &Path, tasks: impl Iterator<Item = &'t String>) -> Result<()> {
     let names: Vec<PathBuf> = tasks.map(|task| directory_name(task)).collect();
+    if !workspace.exists() {
+        return Ok(());
+    }
+    let workspace = Dir::open(workspace)?;
     for place in [LATEST, BASELINE, BEST] {
-        if !workspace.exists() || Dir::open(workspace)?.below(Path::new(place))?.is_none() {
-            continue;
-        }
-        for name in &names {
+        let Some(place) = workspace.below(Path::new(place))? else { continue };
+        let odd = place.but_directories()?;
+        let clear = |name: &Path| name.iter().count() == 1 && !odd.contains(name.as_os_str());
+        for name in names.iter().filter(|name| !clear(name)) {
             // What else is in the way shows when it is written to.
-            match Dir::open(workspace)?.below(&Path::new(place).join(name)) {
+            match place.below(name) {
                 Err(error) if error.kind() == Kind::Usage => return Err(error),
                 _ => {}
             }
@@ -214,13 +236,16 @@ pub fn publish_pending(pending: &Path, workspace: &Path, committed: Option<&str>
     fs_err::remove_dir_all(pending).map_err(Into::into)
 }
 
-/// Copies a task's trials into the work space; into `best`, too, those of an agent that is `committed`.
+/// Brings a task's trials into the work space; into `best`, too, those of an agent that is `committed`. Where they come from
+/// is removed afterwards.
 fn copy(from: &Path, name: &Path, workspace: &Path, committed: impl Fn(&str) -> bool) -> Result<()> {
     let Some(directory) = Dir::make(from)?.below(name)? else { return Ok(()) };
-    for files in Files::all(&directory)? {
-        let committed = files.agent().is_some_and(|agent| committed(&agent));
-        for place in places(committed) {
-            files.put(workspace, place, name)?;
+    let workspace = Dir::make(workspace)?;
+    for trial in trials(&directory)? {
+        share(&directory, trial, &workspace, &Path::new(LATEST).join(name))?;
+        keep_first(&workspace, name, trial, || Files::read(&directory, trial))?;
+        if agent_of(&directory, trial)?.is_some_and(|agent| committed(&agent)) {
+            share(&directory, trial, &workspace, &Path::new(BEST).join(name))?;
         }
     }
     Ok(())
@@ -232,11 +257,13 @@ fn copy(from: &Path, name: &Path, workspace: &Path, committed: impl Fn(&str) -> 
 /// # Errors
 /// As [`keep`].
 pub fn recorded(workspace: &Path, tasks: &[String], agent: &str) -> Result<()> {
+    let workspace = Dir::make(workspace)?;
     for task in tasks {
-        let Some(directory) = Dir::make(workspace)?.below(&latest(task))? else { continue };
-        for files in Files::all(&directory)? {
-            if files.agent().as_deref() == Some(agent) {
-                files.put(workspace, BEST, &directory_name(task))?;
+        let name = directory_name(task);
+        let Some(latest) = workspace.below(&Path::new(LATEST).join(&name))? else { continue };
+        for trial in trials(&latest)? {
+            if agent_of(&latest, trial)?.as_deref() == Some(agent) {
+                share(&latest, trial, &workspace, &Path::new(BEST).join(&name))?;
             }
         }
     }

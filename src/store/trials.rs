@@ -8,14 +8,17 @@ use crate::model::trial::{Outcome, Split};
 
 use super::event::Trial;
 
-/// All trials of one agent under one trial protocol: by task, by trial number, in the order they were run.
+/// All trials of one agent under one trial protocol, by the number of the task: ordered by trial number, and those of one
+/// number as they were run.
 #[derive(Debug, Default)]
 struct AgentTrials {
-    tasks: HashMap<String, Vec<Vec<Stored>>>,
+    tasks: HashMap<u32, Vec<Stored>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Stored {
+    /// The trial's number.
+    number: u32,
     evidence: Evidence,
     run: u32,
     tokens: Tokens,
@@ -67,32 +70,35 @@ pub struct Trials {
     last: Option<Last>,
     runs: HashMap<String, u32>,
     errors: Errors,
-    seconds: HashMap<String, f64>,
+    /// The same ids come with every agent: each is kept once.
+    tasks: HashMap<String, u32>,
+    /// How long each task took last time, by its number.
+    seconds: Vec<Option<f64>>,
 }
 
-/// What benchmarks said of train trials that were not graded: by place in `sets`, task and trial number.
+/// What benchmarks said of train trials that were not graded: by place in `sets`, number of the task and trial number.
 #[derive(Debug, Default)]
-struct Errors(HashMap<usize, HashMap<String, BTreeMap<u32, String>>>);
+struct Errors(HashMap<(usize, u32), BTreeMap<u32, String>>);
 
 impl Errors {
     /// Keeps what is said of this trial, and forgets what was said of an earlier one in its place.
-    fn note(&mut self, place: usize, trial: &Trial<'_>) {
+    fn note(&mut self, place: usize, task: u32, trial: &Trial<'_>) {
         let graded = matches!(trial.outcome, Outcome::Passed | Outcome::Failed);
         match trial.error.as_deref().filter(|_| !graded && trial.split == Some(Split::Train)) {
             Some(error) => {
-                let of_task = self.0.entry(place).or_default().entry(trial.task.to_string()).or_default();
-                of_task.insert(trial.trial, error.to_string());
+                self.0.entry((place, task)).or_default().insert(trial.trial, error.to_string());
             }
+            None if self.0.is_empty() => {}
             None => {
-                if let Some(of_task) = self.0.get_mut(&place).and_then(|tasks| tasks.get_mut(trial.task.as_ref())) {
+                if let Some(of_task) = self.0.get_mut(&(place, task)) {
                     of_task.remove(&trial.trial);
                 }
             }
         }
     }
 
-    fn of(&self, place: usize, task: &str, trial: u32) -> Option<&str> {
-        self.0.get(&place)?.get(task)?.get(&trial).map(String::as_str)
+    fn of(&self, place: usize, task: u32, trial: u32) -> Option<&str> {
+        self.0.get(&(place, task))?.get(&trial).map(String::as_str)
     }
 }
 
@@ -109,11 +115,9 @@ impl Trials {
     /// Adds a trial.
     pub fn insert(&mut self, trial: &Trial<'_>) {
         let (run, place) = self.place(&trial.run, &trial.agent, &trial.protocol);
+        let task = self.task(&trial.task);
         if let Some(seconds) = trial.seconds {
-            match self.seconds.get_mut(trial.task.as_ref()) {
-                Some(known) => *known = seconds,
-                None => drop(self.seconds.insert(trial.task.to_string(), seconds)),
-            }
+            self.seconds[task as usize] = Some(seconds);
         }
         let tokens = match (trial.tokens_in, trial.tokens_out) {
             (None, None) if trial.silent => Tokens::Zero,
@@ -123,28 +127,31 @@ impl Trials {
         };
         let evidence = Evidence { outcome: trial.outcome, reward: trial.reward };
         let replaces = trial.split != Some(Split::Test);
-        let stored = Stored { evidence, run, tokens, settled: false, replaces, trace_lost: trial.trace_lost };
-        self.errors.note(place, trial);
-        let index = trial.trial as usize;
-        let put = |numbers: &mut Vec<Vec<Stored>>| {
-            if numbers.len() <= index {
-                numbers.resize_with(index + 1, Vec::new);
-            }
-            if replaces {
-                // Of no use any more. What gave evidence stays: this trial may turn out to have given none.
-                let ungraded =
-                    |stored: &Stored| matches!(stored.evidence.outcome, Outcome::InfraError | Outcome::VerifierError);
-                numbers[index].retain(|earlier| !ungraded(earlier));
-            }
-            // Mostly there is no second one, and in a long ledger room for more adds up.
-            numbers[index].reserve_exact(1);
-            numbers[index].push(stored);
-        };
-        let tasks = &mut self.sets[place].tasks;
-        match tasks.get_mut(trial.task.as_ref()) {
-            Some(numbers) => put(numbers),
-            None => put(tasks.entry(trial.task.to_string()).or_default()),
+        let number = trial.trial;
+        let trace_lost = trial.trace_lost;
+        let stored = Stored { number, evidence, run, tokens, settled: false, replaces, trace_lost };
+        self.errors.note(place, task, trial);
+        let known = self.sets[place].tasks.entry(task).or_default();
+        if replaces {
+            // Of no use any more. What gave evidence stays: this trial may turn out to have given none.
+            let ungraded =
+                |stored: &Stored| matches!(stored.evidence.outcome, Outcome::InfraError | Outcome::VerifierError);
+            known.retain(|earlier| earlier.number != number || !ungraded(earlier));
         }
+        // Mostly there is no second one, and in a long ledger room for more adds up.
+        known.reserve_exact(1);
+        known.insert(known.partition_point(|earlier| earlier.number <= number), stored);
+    }
+
+    /// The number of a task, which is its place in `seconds`.
+    fn task(&mut self, id: &str) -> u32 {
+        if let Some(task) = self.tasks.get(id) {
+            return *task;
+        }
+        let task = u32::try_from(self.seconds.len()).unwrap_or(u32::MAX);
+        self.seconds.push(None);
+        self.tasks.insert(id.to_string(), task);
+        task
     }
 
     /// The run's number, and the place of the agent's trials under the protocol.
@@ -179,11 +186,8 @@ impl Trials {
     /// become infrastructure errors, and with them those of killed runs that it continued.
     pub fn run_finished(&mut self, agent: &str, protocol: &str, run: &str, tasks: &[String], void: bool) {
         let run = self.run(run);
-        let place = self.by_agent.get(agent).and_then(|by_protocol| by_protocol.get(protocol));
-        let Some(trials) = place.map(|place| &mut self.sets[*place]) else { return };
         for task in tasks {
-            let numbers = trials.tasks.get_mut(task).map_or(&mut [][..], Vec::as_mut_slice);
-            for stored in numbers.iter_mut().flatten().filter(|stored| !stored.settled) {
+            for stored in self.known_mut(agent, protocol, task).iter_mut().filter(|stored| !stored.settled) {
                 stored.settled = true;
                 // A silent trial of a killed run was run again by this one.
                 if void || (stored.run != run && stored.tokens == Tokens::Zero) {
@@ -196,12 +200,12 @@ impl Trials {
     /// Whether no model did anything in the run over `tasks` that is about to end, killed runs that it continues included.
     /// `reports_tokens`: the benchmark always says how many tokens were used, so silence means none.
     pub fn is_void(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
-        let Some(known) = self.of(agent, protocol) else { return false };
-        let newest = |stored: &'_ Vec<Stored>| match stored.last() {
+        let newest = |stored: &[Stored]| match stored.last() {
             Some(last) if last.replaces => stored.len() - 1,
             _ => 0,
         };
-        let stored = tasks.iter().filter_map(|task| known.tasks.get(task)).flatten();
+        let set = self.place_of(agent, protocol);
+        let stored = tasks.iter().flat_map(|task| by_number(self.known(set, task)));
         let stored = stored.flat_map(|stored| &stored[newest(stored)..]);
         // A crash before the first model call is the agent's own doing, and evidence.
         let graded = stored.filter(|stored| {
@@ -215,49 +219,57 @@ impl Trials {
     /// Whether no trial of this agent on `tasks` ever used a model token, whatever its outcome. A baseline of which that is
     /// true measures nothing: "0.0000" may as well be a provider that refuses a parameter, and any edit would beat it.
     pub fn is_tokenless(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
-        let Some(known) = self.of(agent, protocol) else { return false };
-        let stored = tasks.iter().filter_map(|task| known.tasks.get(task)).flatten().flatten();
+        let set = self.place_of(agent, protocol);
+        let stored = tasks.iter().flat_map(|task| self.known(set, task));
         all_tokenless(stored.filter(|stored| !stored.evidence.outcome.is_no_evidence()), reports_tokens)
     }
 
     /// Such a baseline's trials become infrastructure errors, those of earlier runs included.
     pub fn forget(&mut self, agent: &str, protocol: &str, tasks: &[String]) {
-        let place = self.by_agent.get(agent).and_then(|by_protocol| by_protocol.get(protocol));
-        let Some(trials) = place.map(|place| &mut self.sets[*place]) else { return };
         for task in tasks {
-            let numbers = trials.tasks.get_mut(task).map_or(&mut [][..], Vec::as_mut_slice);
-            for stored in numbers.iter_mut().flatten() {
+            for stored in self.known_mut(agent, protocol, task) {
                 stored.evidence = Evidence { outcome: Outcome::InfraError, reward: None };
             }
         }
     }
 
-    fn of(&self, agent: &str, protocol: &str) -> Option<&AgentTrials> {
-        Some(&self.sets[*self.by_agent.get(agent)?.get(protocol)?])
+    /// The place in `sets` of the agent's trials under the protocol.
+    fn place_of(&self, agent: &str, protocol: &str) -> Option<usize> {
+        self.by_agent.get(agent)?.get(protocol).copied()
+    }
+
+    /// What a set has of a task.
+    fn known(&self, set: Option<usize>, task: &str) -> &[Stored] {
+        let known = || self.sets[set?].tasks.get(self.tasks.get(task)?);
+        known().map_or(&[][..], Vec::as_slice)
+    }
+
+    fn known_mut(&mut self, agent: &str, protocol: &str, task: &str) -> &mut [Stored] {
+        let (Some(set), Some(task)) = (self.place_of(agent, protocol), self.tasks.get(task)) else { return &mut [] };
+        self.sets[set].tasks.get_mut(task).map_or(&mut [][..], Vec::as_mut_slice)
     }
 
     /// The evidence of a task's first `trials` trials, in order; numbers never run are skipped.
     pub fn evidence(&self, agent: &str, protocol: &str, task: &str, trials: u32) -> impl Iterator<Item = Evidence> {
-        let numbers = self.of(agent, protocol).and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
-        numbers.iter().take(trials as usize).flatten().filter(|stored| stored.counts()).map(|stored| stored.evidence)
+        let known = self.known(self.place_of(agent, protocol), task).iter();
+        let first = known.take_while(move |stored| stored.number < trials);
+        first.filter(|stored| stored.counts()).map(|stored| stored.evidence)
     }
 
     /// How the trials behind the rewards of these tasks ended. A trial that was run again until it gave evidence counts once,
     /// as what it then was.
     pub fn outcomes(&self, agent: &str, protocol: &str, tasks: &[String], trials: u32) -> Outcomes {
         let mut outcomes = Outcomes::default();
-        let Some(&place) = self.by_agent.get(agent).and_then(|by_protocol| by_protocol.get(protocol)) else {
-            return outcomes;
-        };
+        let Some(place) = self.place_of(agent, protocol) else { return outcomes };
         for task in tasks {
-            let numbers = self.sets[place].tasks.get(task).map_or(&[][..], Vec::as_slice);
-            for (number, stored) in (0..trials).zip(numbers) {
+            let Some(&id) = self.tasks.get(task) else { continue };
+            for (number, stored) in first_numbers(self.known(Some(place), task), trials) {
                 // A timeout is an outcome whether it counts or not.
                 let ended = || standing(stored, TimeoutPolicy::Agent).map(|stored| stored.evidence.outcome);
                 let evidence: Vec<Outcome> = ended().filter(|outcome| !outcome.is_no_evidence()).collect();
                 let last = ended().last().filter(|_| evidence.is_empty());
                 for outcome in evidence.into_iter().chain(last) {
-                    outcomes.add(outcome, self.errors.of(place, task, number));
+                    outcomes.add(outcome, self.errors.of(place, id, number));
                 }
             }
         }
@@ -289,10 +301,8 @@ impl Trials {
     }
 
     fn stored(&self, of: &Of<'_>, task: &str, trial: u32) -> &[Stored] {
-        self.of(of.agent, of.protocol)
-            .and_then(|known| known.tasks.get(task))
-            .and_then(|numbers| numbers.get(trial as usize))
-            .map_or(&[][..], Vec::as_slice)
+        let known = self.known(self.place_of(of.agent, of.protocol), task);
+        by_number(known).find(|stored| stored[0].number == trial).unwrap_or(&[])
     }
 
     /// Rewards of `tasks` as this agent has earned them so far; tasks without enough evidence map to `None`.
@@ -304,8 +314,9 @@ impl Trials {
         trials: u32,
         policy: TimeoutPolicy,
     ) -> Rewards {
-        let known = self.of(agent, protocol);
-        let reward = |task: &String| task_reward(numbers(known, task, trials, policy).flatten(), trials, policy);
+        let set = self.place_of(agent, protocol);
+        let reward =
+            |task: &String| task_reward(numbers(self.known(set, task), trials, policy).flatten(), trials, policy);
         Rewards(tasks.into_iter().map(|task| (task.clone(), reward(task))).collect::<BTreeMap<_, _>>())
     }
 
@@ -318,14 +329,14 @@ impl Trials {
         trials: u32,
         policy: TimeoutPolicy,
     ) -> Rewards {
-        let known = self.of(agent, protocol);
-        let least = |task: &String| least_reward(numbers(known, task, trials, policy), trials, policy);
+        let set = self.place_of(agent, protocol);
+        let least = |task: &String| least_reward(numbers(self.known(set, task), trials, policy), trials, policy);
         Rewards(tasks.into_iter().filter_map(|task| Some((task.clone(), Some(least(task)?)))).collect())
     }
 
     /// How long the task took last time, in seconds.
     pub fn seconds(&self, task: &str) -> Option<f64> {
-        self.seconds.get(task).copied()
+        self.seconds[*self.tasks.get(task)? as usize]
     }
 }
 
@@ -340,16 +351,23 @@ fn all_tokenless<'s>(trials: impl Iterator<Item = &'s Stored>, reports_tokens: b
         })
 }
 
+/// What a task has, one slice a trial number.
+fn by_number(known: &[Stored]) -> impl Iterator<Item = &[Stored]> {
+    known.chunk_by(|one, other| one.number == other.number)
+}
+
+/// Of the first `trials` trial numbers those that were run.
+fn first_numbers(known: &[Stored], trials: u32) -> impl Iterator<Item = (u32, &[Stored])> {
+    by_number(known).map(|stored| (stored[0].number, stored)).take_while(move |(number, _)| *number < trials)
+}
+
 /// What counts of a task's first `trials` trials, by number.
-fn numbers<'s>(
-    known: Option<&'s AgentTrials>,
-    task: &str,
+fn numbers(
+    known: &[Stored],
     trials: u32,
     policy: TimeoutPolicy,
-) -> impl Iterator<Item = impl Iterator<Item = Evidence> + 's> + 's {
-    let numbers = known.and_then(|known| known.tasks.get(task)).map_or(&[][..], Vec::as_slice);
-    let numbers = numbers.iter().take(trials as usize);
-    numbers.map(move |stored| standing(stored, policy).map(|stored| stored.evidence))
+) -> impl Iterator<Item = impl Iterator<Item = Evidence>> {
+    first_numbers(known, trials).map(move |(_, stored)| standing(stored, policy).map(|stored| stored.evidence))
 }
 
 /// Which of the trials of one number count: all of them, or on train the newest that gave evidence.
