@@ -111,8 +111,9 @@ fn every_failure_is_charged_to_whom_it_belongs() {
     rig.bed.write("agent/agent.py", &format!("import no_such_thing_at_all\n{template}"));
     for command in ["benchmark", "gate"] {
         let done = rig.run(&[command]).expect(1);
-        let reason = "preflight failed: agent/agent.py:1: ModuleNotFoundError: No module named 'no_such_thing_at_all'";
-        assert_eq!(done.stderr.matches(reason).count(), 1, "{}", done.stderr);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        let reason = "agent/agent.py:1: ModuleNotFoundError: No module named 'no_such_thing_at_all'";
+        assert_eq!(said.matches(reason).count(), 1, "{said}");
         assert_eq!(then(&rig), rig.bed.events("trial").len(), "{command} ran trials");
     }
     rig.bed.write("agent/agent.py", &template);

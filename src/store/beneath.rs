@@ -225,12 +225,13 @@ impl Dir {
         Ok(names)
     }
 
-    /// The names in it, sorted.
+    /// The names in it, sorted, without `.` and `..`.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         let failed = |error: Errno| self.failed("cannot list", OsStr::new(""), error.into());
         let listing = rustix::fs::Dir::read_from(&self.fd).map_err(failed)?;
         let name = |entry: rustix::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
         let mut names: Vec<String> = listing.map(|entry| entry.map(name)).collect::<Result<_, _>>().map_err(failed)?;
+        names.retain(|name| name != "." && name != "..");
         names.sort();
         Ok(names)
     }
