@@ -78,6 +78,8 @@ pub enum Command {
     Demo(Demo),
     /// Print the documentation: the list of its pages, one of them, or all
     Docs(Docs),
+    /// Print what an error means and what to do, by its code; without a code, list them
+    Explain(Explain),
     /// Print the configuration's JSON Schema, or its template
     Config(ConfigArgs),
     /// Print a completion script for a shell
@@ -100,6 +102,13 @@ pub struct Init {
     /// What scores the agent
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(benchmarks::ALL.iter().map(|one| one.name())))]
     pub benchmark: String,
+}
+
+/// Explain an error.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The error's code, as JSON output and `-v` name it [default: list all]
+    pub code: Option<String>,
 }
 
 /// Print what the configuration may hold.

@@ -11,7 +11,7 @@ use std::path::Path;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::OFlags;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// More than any text a person writes or a view holds, in bytes.
 pub const LARGEST: u64 = 64 << 20;
@@ -57,6 +57,7 @@ pub fn read_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
             path.display(),
             metadata.len().max(bytes.len() as u64)
         ))
+        .code(Code::FileUnusable)
         .hint("see what filled it, and remove it or put the right file in its place."));
     }
     Ok(Some(bytes))
@@ -78,7 +79,7 @@ pub fn read_text_if_there(path: &Path, largest: u64) -> Result<Option<String>> {
     let Some(bytes) = read_if_there(path, largest)? else { return Ok(None) };
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
-        Err(_) => Err(Error::usage(format!("cannot read {}: not UTF-8 text", path.display()))),
+        Err(_) => Err(Error::usage(format!("cannot read {}: not UTF-8 text", path.display())).code(Code::FileUnusable)),
     }
 }
 
@@ -95,6 +96,7 @@ fn unreadable(path: &Path, error: std::io::Error) -> Error {
 /// The error for something that is no regular file.
 pub fn not_a_file(path: &Path, kind: FileType) -> Error {
     Error::usage(format!("{} is {}, not a file", path.display(), describe(kind)))
+        .code(Code::FileUnusable)
         .hint("remove it, or put the right file in its place.")
 }
 

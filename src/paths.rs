@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 
 /// Overrides the state directory: CI restores one from its cache.
 pub const STATE_VARIABLE: &str = "AUTOHARNESS_STATE_DIR";
@@ -27,7 +27,9 @@ impl Paths {
         let root = fs_err::canonicalize(directory)
             .usage(|| format!("there is no directory {}", directory.display()))
             .map_err(|error| {
-            error.hint("name the experiment directory with -C, or create one with `autoharness init DIR`.")
+            error
+                .code(Code::NoExperiment)
+                .hint("name the experiment directory with -C, or create one with `autoharness init DIR`.")
         })?;
         if root.to_str().is_none() {
             return Err(Error::usage(format!("the path of the experiment is not UTF-8: {}", root.display()))

@@ -111,8 +111,11 @@ impl Ui {
         for hint in error.hints() {
             stderr(&format!("{} {hint}", self.paint("36", "hint:")));
         }
+        let code = error.named().name();
+        self.detail(format!("code: {code}; `autoharness explain {code}` says more."));
         self.json(&serde_json::json!({
             "type": "error",
+            "code": code,
             "exit_code": error.exit_code(),
             "message": chain.first(),
             "causes": chain.get(1..),

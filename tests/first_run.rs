@@ -44,6 +44,25 @@ fn an_unprepared_experiment_says_so() {
     bed.run(&["verify"]).expect(2).warns("there is no ledger here");
 }
 
+/// What a coding agent acts on, whatever the message says.
+#[test]
+fn an_error_has_a_code_that_can_be_explained() {
+    let bed = Bed::table(json!({}), "");
+    let error = &bed.run(&["gate", "--format", "json"]).expect(2).json()[0];
+    assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!("not_prepared")), "{error}");
+    assert!(error["hints"][0].as_str().is_some_and(|hint| hint.contains("autoharness prepare")), "{error}");
+    bed.run(&["gate", "-v"]).expect(2).warns("code: not_prepared; `autoharness explain not_prepared` says more.");
+    assert!(!bed.run(&["gate"]).expect(2).stderr.contains("not_prepared"), "details are for -v");
+    bed.run(&["explain", "not_prepared"]).expect(0).says("Run `autoharness prepare`.");
+    let unknown = bed.run(&["explain", "not_preparred", "--format", "json"]).expect(2);
+    unknown.warns("no error has the code").warns("hint: did you mean `not_prepared`?");
+    bed.write("agent/agent.py", "import nothing_like_it(");
+    bed.git(&["add", "-A"]);
+    bed.git(&["commit", "-qm", "broken"]);
+    let error = &bed.run(&["prepare", "--format", "json"]).expect(2).json()[0];
+    assert_eq!(error["code"], "preflight_failed", "{error}");
+}
+
 #[test]
 fn an_edit_that_is_none_is_pointed_out() {
     let bed = Bed::prepared(json!({}), "");

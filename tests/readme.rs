@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use autoharness::benchmarks::{self, sections};
 use autoharness::cli::Cli;
 use autoharness::config::{COMMON, Key, Section, keys_of};
-use autoharness::error::{EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_REJECTED, EXIT_USAGE, Error};
+use autoharness::error::{Code, EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_REJECTED, EXIT_USAGE, Error};
 use autoharness::store::views::RESULTS_HEADER;
 use clap::CommandFactory;
 use support::Bed;
@@ -168,6 +168,20 @@ fn the_exit_codes_are_the_contract() {
         assert!(program.iter().any(|row| row[0] == *code), "PROGRAM.md lacks {code}");
         let line = help.lines().find(|line| line.trim().starts_with(&format!("{} ", code.replace(", ", "/"))));
         assert!(line.is_some_and(|line| line.contains(word)), "--help lacks {code}: {help}");
+    }
+}
+
+#[test]
+fn the_table_of_error_codes_is_the_programs() {
+    let listed = rows(&page("errors"), "| code | meaning | what to do |");
+    let row = |code: &Code| vec![format!("`{}`", code.name()), code.meaning().to_string(), code.remedy().to_string()];
+    assert_eq!(listed, Code::ALL.iter().map(row).collect::<Vec<_>>());
+    let bed = Bed::empty();
+    let explained = bed.run(&["explain", "--format", "json"]).expect(0).json();
+    let names: Vec<&str> = explained.iter().filter_map(|line| line["code"].as_str()).collect();
+    assert_eq!(names, Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>());
+    for code in Code::ALL {
+        bed.run(&["explain", code.name()]).expect(0).says(code.meaning()).says(code.remedy());
     }
 }
 

@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::benchmarks;
 use crate::benchmarks::agent_python::AgentPython;
 use crate::benchmarks::runner::BenchmarkRunner;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::guard::{
     self, BaseTree, Editable, EditableFiles, NotRead, agent_fingerprint,
     staging::{Link, altered, copy, read_editable_from_disk, read_editable_from_tree, stage_linked},
@@ -141,12 +141,15 @@ pub async fn preflight(
             Look::Fine if late && started.elapsed() > limit(runner) / 4 => {
                 let seconds = started.elapsed().as_secs();
                 let slow = format!("{failure}; but the unedited agent takes {seconds} s, too");
-                return Err(Error::infrastructure(slow).hint("do not revert; wait until this machine has less to do."));
+                return Err(Error::infrastructure(slow)
+                    .code(Code::MachineTooSlow)
+                    .hint("do not revert; wait until this machine has less to do."));
             }
             Look::Fine | Look::NotParsed(_) => return Ok(Some(failure)),
         }
     };
     let mut error = Error::infrastructure(format!("the unedited agent cannot be imported (any more): {before}"))
+        .code(Code::UneditedAgentFails)
         .hint("do not revert; mend the environment that the benchmark runs in, and run the same command again.");
     if let Some(switch) = benchmarks::of(&session.config).import_switch() {
         error = error.hint(format!(

@@ -11,7 +11,7 @@ use super::session::{Experiment, Need, Session, command_line};
 use super::step::{Measurement, Step};
 use crate::benchmarks;
 use crate::cli::{BenchmarkArgs, Global};
-use crate::error::{EXIT_OK, Error, Result};
+use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::{BaseTree, Editable, scan, violations};
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Split, show};
@@ -51,9 +51,9 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
     let agent = agent::from_disk(&session, &base)?;
     let runner = measure::runner(&session, &base, &cancel).await?;
     if let Some(failure) = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await? {
-        return Err(
-            Error::rejected(format!("preflight failed: {failure}")).hint("mend the agent file; nothing was run.")
-        );
+        return Err(Error::rejected(format!("preflight failed: {failure}"))
+            .code(Code::PreflightFailed)
+            .hint("mend the agent file; nothing was run."));
     }
     let trial_protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &measure::data_digests(&session)?)?;
     let measurement = Measurement {
@@ -140,6 +140,7 @@ fn select(args: &BenchmarkArgs, split: &crate::model::split::TaskSplit) -> Resul
     }
     if args.split == Split::Test && !args.reveal_held_out {
         return Err(Error::usage("the hold-out is run as a whole: a subset of it would tell about single tasks")
+            .code(Code::HoldOutSubset)
             .hint("leave out --task-ids; --reveal-held-out is for humans, and is written to the ledger."));
     }
     let mut tasks = args.task_ids.clone();
@@ -154,6 +155,7 @@ fn select(args: &BenchmarkArgs, split: &crate::model::split::TaskSplit) -> Resul
             .min()
             .map(|(_, id)| format!("did you mean `{id}`? "));
         return Err(Error::usage(format!("there is no {} task `{}`", args.split, show(unknown)))
+            .code(Code::UnknownTask)
             .hint(format!("{}workspace/train_results.json lists the train tasks.", near.unwrap_or_default())));
     }
     Ok(tasks)

@@ -11,7 +11,7 @@ use super::session::Session;
 use crate::benchmarks::runner::{RunEvent, RunRequest};
 use crate::cli::BenchmarkArgs;
 use crate::config::Config;
-use crate::error::{EXIT_OK, Error, Result};
+use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::BaseTree;
 use crate::model::score::{Evidence, Rewards, passes, task_reward};
 use crate::model::trial::{Split, show};
@@ -38,9 +38,9 @@ pub async fn run(
     let agent = agent::from_disk(session, base)?;
     let runner = measure::runner(session, base, cancel).await?;
     if let Some(failure) = agent::preflight(session, &agent, runner.as_ref(), Some(base), cancel).await? {
-        return Err(
-            Error::rejected(format!("preflight failed: {failure}")).hint("mend the agent file; nothing was run.")
-        );
+        return Err(Error::rejected(format!("preflight failed: {failure}"))
+            .code(Code::PreflightFailed)
+            .hint("mend the agent file; nothing was run."));
     }
     let (config, ui) = (&session.config, &session.ui);
     fs_err::create_dir_all(session.paths.logs())?;
@@ -51,10 +51,12 @@ pub async fn run(
     tasks.sort();
     if !args.task_ids.is_empty() {
         if args.split == Split::Test {
-            return Err(Error::usage("the hold-out is run as a whole: a subset of it would tell about single tasks"));
+            return Err(Error::usage("the hold-out is run as a whole: a subset of it would tell about single tasks")
+                .code(Code::HoldOutSubset));
         }
         if let Some(unknown) = args.task_ids.iter().find(|task| tasks.binary_search(task).is_err()) {
-            return Err(Error::usage(format!("{domain} has no {} task `{}`", args.split, show(unknown))));
+            return Err(Error::usage(format!("{domain} has no {} task `{}`", args.split, show(unknown)))
+                .code(Code::UnknownTask));
         }
         tasks.retain(|task| args.task_ids.contains(task));
     }
@@ -111,7 +113,7 @@ pub async fn run(
         ui.warn(failure);
     }
     if report.untrusted {
-        return Err(Error::infrastructure("none of this run's trials count"));
+        return Err(Error::infrastructure("none of this run's trials count").code(Code::NoEvidence));
     }
     let reward = |task: &String| {
         let evidence = ended.iter().filter(|(ended, _)| ended == task).map(|(_, evidence)| *evidence);
@@ -144,6 +146,7 @@ pub async fn run(
     } else {
         let (evaluated, expected) = (score.evaluated, score.expected);
         Err(Error::infrastructure(format!("only {evaluated} of {expected} tasks gave evidence"))
+            .code(Code::NoEvidence)
             .hint("`autoharness doctor` finds what is missing; the same command runs them all again."))
     }
 }

@@ -5,7 +5,7 @@ use super::dispatch::Dispatcher;
 use super::plan::{Plan, share};
 use super::session::Session;
 use super::step::{Measurement, Step, StepReport};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::trial::Split;
 use crate::store::event::{Event, RunFinished};
 use crate::store::traces;
@@ -110,7 +110,8 @@ fn run_names(seq: u64, steps: &[Step]) -> Vec<String> {
 /// The error for a run that gave too little evidence to say anything.
 pub fn no_evidence(report: &StepReport, evaluated: usize, expected: usize) -> Error {
     let mut error =
-        Error::infrastructure(format!("only {evaluated} of {expected} tasks gave evidence; nothing was decided"));
+        Error::infrastructure(format!("only {evaluated} of {expected} tasks gave evidence; nothing was decided"))
+            .code(Code::NoEvidence);
     if report.void {
         error = error.hint("no trial used a single model token: check the model's name, its key and the network.");
     }

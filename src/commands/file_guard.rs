@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::session::Session;
 use super::{agent, measure};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::guard::{
     BaseTree, Difference, Editable, Violation, causes, compare_trees, scan, shell_path, show_path, violations,
 };
@@ -130,6 +130,7 @@ impl FileGuard<'_> {
             return Err(Error::usage(
                 "the editable files are not committed as they lie here, so this is not the branch's agent",
             )
+            .code(Code::AgentNotCommitted)
             .hint("commit them (or check the branch out anew) and run the gate again."));
         }
         Ok(found)

@@ -13,7 +13,7 @@ use super::step::{Measurement, Step, StepReport};
 use super::{hints, measure, outcomes};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Gate, Global};
-use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
+use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::BaseTree;
 use crate::model::compare::Reference;
 use crate::model::gate::{Decision, Evidence, Policy, RULES, Status, decide, shortened};
@@ -139,12 +139,17 @@ fn base_commit(session: &Session, reference: Option<&str>) -> Result<String> {
     match reference {
         Some(reference) => {
             let Some(head) = session.repo.head()? else {
-                return Err(Error::usage("this repository has no commit yet"));
+                return Err(Error::usage("this repository has no commit yet").code(Code::NoCommit));
             };
             let other = session.repo.resolve(reference)?;
             session.repo.merge_base(&head, &other)
         }
-        None => session.state.summary.base.clone().ok_or_else(|| Error::usage("this experiment is not prepared")),
+        None => session
+            .state
+            .summary
+            .base
+            .clone()
+            .ok_or_else(|| Error::usage("this experiment is not prepared").code(Code::NotPrepared)),
     }
 }
 

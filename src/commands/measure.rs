@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::benchmarks;
 use crate::benchmarks::runner::{BenchmarkRunner, TaskInfo};
 use crate::config::Section;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::guard::staging::is_unscored;
 use crate::guard::{BaseTree, Editable, NotRead, digest_path, show_path};
 use crate::model::hash::hash;
@@ -61,6 +61,7 @@ pub fn data_digests(session: &Session) -> Result<BTreeMap<String, String>> {
         let full = session.paths.root.join(path);
         if full.symlink_metadata().is_err() {
             return Err(Error::usage(format!("data `{path}` does not exist: {}", full.display()))
+                .code(Code::DataChanged)
                 .hint("provide it, or remove it from `data:` in the configuration."));
         }
         digests.insert(path.clone(), digest_path(&full)?);
@@ -117,6 +118,7 @@ pub fn require_version(session: &Session) -> Result<()> {
         "this experiment was prepared by another version of autoharness, and {}",
         version_changed()
     ))
+    .code(Code::OtherVersion)
     .hint("a human runs `autoharness prepare --accept`, which measures the score to beat anew; nothing was judged."))
 }
 
@@ -128,7 +130,7 @@ pub fn version_changed() -> &'static str {
 /// The error for an experiment whose surroundings changed since it was prepared (another program, another upstream
 /// version): its scores would not be comparable, and "no record yet" would let anything pass.
 pub fn other_protocol() -> Error {
-    Error::usage("the benchmark is not the one this experiment was prepared with (its program, version or files changed)")
+    Error::usage("the benchmark is not the one this experiment was prepared with (its program, version or files changed)").code(Code::BenchmarkChanged)
         .hint("undo the change; a human who wants it runs `autoharness prepare --accept`, which measures the score to beat anew.")
 }
 
@@ -172,6 +174,7 @@ pub fn given_split(
             "the {benchmark} benchmark puts {} tasks into a split but not `{task}`",
             tasks.len() - without.len()
         ))
+        .code(Code::SplitInvalid)
         .hint("give every task a split, or none: then a 70/30 split is drawn from the baseline."));
     }
     split.train.sort();
@@ -180,6 +183,7 @@ pub fn given_split(
         return Err(Error::usage(format!(
             "the {benchmark} benchmark lists no {gate_split} task, so nothing can be gated"
         ))
+        .code(Code::SplitInvalid)
         .hint(
             "list hold-out tasks with split \"test\", or set `gate_split: train` knowing that nothing is held out.",
         ));

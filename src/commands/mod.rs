@@ -11,6 +11,7 @@ pub mod docs;
 pub mod doctor;
 pub mod domain;
 pub mod evaluate;
+pub mod explain;
 pub mod file_guard;
 pub mod gate;
 pub mod hints;
@@ -50,6 +51,7 @@ pub fn run(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Verify(args) => verify::run(&args, global, ui),
         Command::Demo(args) => demo::run(&args, global, ui),
         Command::Docs(args) => docs::run(&args, ui),
+        Command::Explain(args) => explain::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
         // main.rs hands this to the watcher before the command line is parsed.

@@ -13,7 +13,7 @@ use super::step::{Measurement, Step};
 use crate::benchmarks::runner::TaskInfo;
 use crate::benchmarks::{self, Depth, Rehearsal};
 use crate::cli::{Global, Prepare};
-use crate::error::{EXIT_OK, Error, Result};
+use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::files;
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{BaseTree, Editable, agent_fingerprint, causes, compare_trees, scan, violations};
@@ -44,9 +44,9 @@ pub async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     benchmark.provide(&ground, &|message| ui.status(message)).await?;
     workspace(&session, args.reset_agent)?;
     let Some(head) = session.repo.head()? else {
-        return Err(
-            Error::usage("this repository has no commit yet").hint("run `git add -A && git commit -m \"start\"`.")
-        );
+        return Err(Error::usage("this repository has no commit yet")
+            .code(Code::NoCommit)
+            .hint("run `git add -A && git commit -m \"start\"`."));
     };
     let earlier = session.state.summary.prepared.clone();
     match &earlier {
@@ -122,7 +122,8 @@ fn require_committed(session: &Session, base: &BaseTree) -> Result<()> {
     let list: Vec<String> = found.iter().take(10).map(|violation| format!("  {violation}")).collect();
     let more = found.len().saturating_sub(10);
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
-    let error = Error::usage(format!("these files differ from the last commit:\n{}{more}", list.join("\n")));
+    let error = Error::usage(format!("these files differ from the last commit:\n{}{more}", list.join("\n")))
+        .code(Code::Uncommitted);
     let causes = causes(&session.repo, base, &found);
     let error = causes.hints.into_iter().fold(error, Error::hint);
     if causes.explained == found.len() {
@@ -149,6 +150,7 @@ async fn establish(
     let runner = measure::runner(session, base, cancel).await?;
     if let Some(failure) = agent::preflight(session, agent, runner.as_ref(), None, cancel).await? {
         let mut error = Error::usage(format!("preflight failed: {failure}"))
+            .code(Code::PreflightFailed)
             .hint("mend the agent file, or start over with `autoharness prepare --reset-agent`.");
         if runner.agent_python().is_some_and(|python| python.import.is_some()) {
             let python = runner.agent_python().map(|python| python.program).unwrap_or_default();
@@ -338,6 +340,7 @@ fn check_again(session: &Session, prepared: &Prepared) -> Result<()> {
     let digests = measure::data_digests(session)?;
     if let Some((path, _)) = prepared.data.iter().find(|(path, digest)| digests.get(*path) != Some(digest)) {
         return Err(Error::usage(format!("data `{path}` is not what this experiment was prepared with"))
+            .code(Code::DataChanged)
             .hint("restore it; a human who wants the change runs `autoharness prepare --accept`."));
     }
     let base = session.state.summary.base.as_deref().unwrap_or(&prepared.base);

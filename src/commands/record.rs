@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::session::{Experiment, Need, Session};
 use crate::cli::{Global, Record};
-use crate::error::{EXIT_OK, Error, Result};
+use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::{Editable, compare_trees, violations};
 use crate::model::gate::{Status, shortened};
 use crate::store::event::{Event, Recorded, Row};
@@ -25,7 +25,8 @@ pub fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
     session.require_same_config()?;
     let receipt = receipt(&session)?;
     agree(args, &receipt)?;
-    let head = session.repo.head()?.ok_or_else(|| Error::usage("this repository has no commit yet"))?;
+    let head =
+        session.repo.head()?.ok_or_else(|| Error::usage("this repository has no commit yet").code(Code::NoCommit))?;
     if session.state.summary.last_recorded_receipt == Some(receipt.seq) {
         return already(&session, &head);
     }
@@ -36,6 +37,7 @@ pub fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
             "the agent committed at HEAD ({}) is not the one the gate passed",
             session.repo.short_id(&head)?
         ))
+        .code(Code::AgentNotCommitted)
         .hint(format!(
             "commit the edit first: `git add {} && git commit`; or run `autoharness gate` on what is committed.",
             super::hints::editable_words(&session)
@@ -82,13 +84,14 @@ fn receipt(session: &Session) -> Result<Receipt> {
     let summary = &session.state.summary;
     let hint = "run `autoharness gate`; only an edit that passed it can be recorded.";
     match &summary.last_decided {
-        None => Err(Error::rejected("the gate has not passed anything yet").hint(hint)),
+        None => Err(Error::rejected("the gate has not passed anything yet").code(Code::NoPassingGate).hint(hint)),
         Some(receipt) if receipt.verdict.decision.status != Status::Passed => {
-            Err(Error::rejected("the last gate did not pass").hint(hint))
+            Err(Error::rejected("the last gate did not pass").code(Code::NoPassingGate).hint(hint))
         }
         Some(receipt) if receipt.verdict.base_ref.is_some() => Err(Error::rejected(
             "the last gate judged a branch (--base); it is no receipt for the experiment's history",
         )
+        .code(Code::NoPassingGate)
         .hint(hint)),
         Some(receipt) => Ok(receipt.clone()),
     }
@@ -103,6 +106,7 @@ fn current(session: &Session, receipt: &Receipt) -> Result<()> {
         return Ok(());
     }
     Err(Error::rejected("the last passing gate was made before the experiment was changed with `prepare --accept`")
+        .code(Code::NoPassingGate)
         .hint("run `autoharness gate` again."))
 }
 
@@ -135,6 +139,7 @@ fn agree(args: &Record, receipt: &Receipt) -> Result<()> {
         return Ok(());
     }
     Err(Error::rejected(format!("the numbers given are not those of the receipt: {}", wrong.join("; ")))
+        .code(Code::NumbersDiffer)
         .hint("run `autoharness record` without numbers: they are taken from the receipt."))
 }
 
@@ -148,6 +153,7 @@ fn already(session: &Session, head: &str) -> Result<i32> {
             Ok(EXIT_OK)
         }
         _ => Err(Error::rejected("the last passing gate is recorded already")
+            .code(Code::RecordedAlready)
             .hint("run `autoharness gate` on the new edit first.")),
     }
 }
@@ -162,5 +168,6 @@ fn guard(session: &Session, head: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::rejected(format!("commits since the base commit change guarded files: {}", found.join("; ")))
+        .code(Code::GuardedFilesCommitted)
         .hint("undo those changes in a new commit; a human who wants them runs `autoharness prepare --accept`."))
 }

@@ -6,7 +6,7 @@ use super::file_guard::JUNIT_START;
 use super::report_file::{self, Target};
 use super::session::{Experiment, Session};
 use crate::cli::Gate;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::gate::{Decision, Status};
 use crate::store::event::Verdict;
 use crate::ui::Ui;
@@ -72,6 +72,7 @@ impl Reports {
                     "the report {} would replace a file of the experiment",
                     path.display()
                 ))
+                .code(Code::ReportUnwritable)
                 .hint("name a file outside the checkout."));
             }
         }

@@ -9,7 +9,7 @@ use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::fs::{Access, OFlags, access};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 
 /// Links that lead to links: as many as Linux follows.
 const MAX_LINKS: usize = 40;
@@ -57,6 +57,7 @@ fn is_stream(metadata: &Metadata) -> bool {
 pub(super) fn check(path: &Path) -> Result<()> {
     let refused = |error: anyhow::Error| {
         Error::usage(format!("cannot write the report {}", path.display()))
+            .code(Code::ReportUnwritable)
             .because(error)
             .hint("name a file in a directory that exists and is writable.")
     };

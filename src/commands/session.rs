@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::benchmarks::{self, Ground};
 use crate::cli::Global;
 use crate::config::{CONFIG_FILE, Config, Environment};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Code, Context as _, Error, Result};
 use crate::guard::Repo;
 use crate::paths::{Paths, STATE_VARIABLE};
 use crate::process::signals::Cancel;
@@ -94,7 +94,8 @@ impl Experiment {
 
 /// Neither configuration nor history: most likely the wrong directory.
 fn no_experiment(paths: &Paths) -> Error {
-    let error = Error::usage(format!("{} does not exist: there is no experiment here", paths.config.display()));
+    let error = Error::usage(format!("{} does not exist: there is no experiment here", paths.config.display()))
+        .code(Code::NoExperiment);
     let has = |directory: &&std::path::Path| directory.join(CONFIG_FILE).exists();
     if let Some(above) = paths.root.ancestors().skip(1).find(has) {
         return error.hint(format!("{} is one: go there, or add `-C {0}`.", above.display()));
@@ -216,11 +217,11 @@ impl Session {
     /// # Errors
     /// Usage when the experiment is not prepared.
     pub fn prepared(&self) -> Result<&Prepared> {
-        self.state
-            .summary
-            .prepared
-            .as_ref()
-            .ok_or_else(|| Error::usage("this experiment is not prepared").hint("run `autoharness prepare` first."))
+        self.state.summary.prepared.as_ref().ok_or_else(|| {
+            Error::usage("this experiment is not prepared")
+                .code(Code::NotPrepared)
+                .hint("run `autoharness prepare` first.")
+        })
     }
 
     /// Refuses to start without what can be seen to be missing.
@@ -243,6 +244,7 @@ impl Session {
                 "{} is not the one this experiment was prepared with: {changes}",
                 self.paths.config.display()
             ))
+            .code(Code::ConfigChanged)
             .hint("undo the change; a human who wants it runs `autoharness prepare --accept`.")),
         }
     }

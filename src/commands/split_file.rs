@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::session::Session;
 use crate::benchmarks;
-use crate::error::{Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::guard::BaseTree;
 use crate::model::split::{SPLIT_SEED, TaskSplit};
 use crate::store::atomic;
@@ -60,6 +60,7 @@ fn path(session: &Session) -> Option<PathBuf> {
 fn load(path: &std::path::Path) -> Result<Option<SplitFile>> {
     let unusable = |what: &str| {
         Error::usage(format!("{} is no split file: {what}", path.display()))
+            .code(Code::SplitInvalid)
             .hint("mend it, or move it away: then the split is drawn from the baseline.")
     };
     match fs_err::symlink_metadata(path) {

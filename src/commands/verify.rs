@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::session::Experiment;
 use crate::cli::{Global, Verify};
-use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
+use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{Editable, Violation, agent_fingerprint, compare_trees, violations};
 use crate::model::gate::{Decision, RULES, Status, decide};
@@ -42,6 +42,7 @@ pub fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
     // A command that stopped before it wrote anything leaves an empty file.
     if fs_err::metadata(&path).map_or(0, |metadata| metadata.len()) == 0 && checkpoint.is_none() {
         return Err(Error::usage(format!("there is no ledger here: {}", path.display()))
+            .code(Code::NotPrepared)
             .hint("run `autoharness prepare` first."));
     }
     // Restoring writes, so it must be alone; checking must not read a half-written command.

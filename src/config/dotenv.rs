@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 const QUOTING: &str =
     "put values with spaces or quotes in single quotes, close every quote, and start comments with `#`.";
@@ -25,7 +25,9 @@ pub(super) fn parse(
     loop {
         reader.skip(char::is_whitespace);
         let line = reader.line;
-        let refused = |what: &str, hint: &str| Error::usage(format!("{}:{line}: {what}", path.display())).hint(hint);
+        let refused = |what: &str, hint: &str| {
+            Error::usage(format!("{}:{line}: {what}", path.display())).code(Code::ConfigInvalid).hint(hint)
+        };
         if reader.rest.is_empty() {
             return Ok(variables);
         }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde_yaml::Value;
 
 use super::parse::{Document, Entry, found};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// One configured value on its way to its type.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,9 @@ impl<'a> Field<'a> {
 
     /// [`Field::error`] with a remedy of its own.
     fn error_hint(&self, message: impl std::fmt::Display, hint: impl Into<String>) -> Error {
-        Error::usage(format!("{}: `{}` {message}", self.document.place(self.entry), self.name)).hint(hint)
+        Error::usage(format!("{}: `{}` {message}", self.document.place(self.entry), self.name))
+            .code(Code::ConfigInvalid)
+            .hint(hint)
     }
 
     /// A sentence for [`super::Config::warnings`], with file and line.

@@ -6,7 +6,7 @@ use super::environment::is_variable_name;
 use super::key::{Config, Key, Section, Shape};
 use super::parse::{Document, Entry};
 use super::secret::is_secret_name;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
@@ -212,7 +212,7 @@ fn within(path: &str, directory: &str) -> bool {
 }
 
 /// The candidate closest to `word`, when it is close enough to be what was meant.
-fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let normal = |text: &str| text.trim().to_lowercase().replace(['-', ' '], "_");
     let word = normal(word);
     candidates
@@ -231,6 +231,7 @@ pub(super) fn benchmark_of(document: &Document, sections: Sections<'_>) -> Resul
     }
     let Some(entry) = document.set("benchmark") else {
         return Err(Error::usage(format!("{}: `benchmark` is missing", document.path.display()))
+            .code(Code::ConfigInvalid)
             .hint(format!("add the line `benchmark: demo`; the benchmarks are {}.", names(sections))));
     };
     let name = entry.value.as_str().unwrap_or_default().trim();
@@ -239,7 +240,8 @@ pub(super) fn benchmark_of(document: &Document, sections: Sections<'_>) -> Resul
             "{}: `benchmark` expects the name of a benchmark, found {}",
             document.place(entry),
             super::parse::found(&entry.value)
-        ));
+        ))
+        .code(Code::ConfigInvalid);
         match nearest_section(name, sections) {
             Some(near) => error.hint(format!("did you mean `benchmark: {near}`?")),
             None => error.hint(format!("the benchmarks are {}.", names(sections))),
@@ -248,7 +250,8 @@ pub(super) fn benchmark_of(document: &Document, sections: Sections<'_>) -> Resul
 }
 
 fn unknown(document: &Document, entry: &Entry, sections: Sections<'_>) -> Error {
-    let error = Error::usage(format!("{}: unknown key `{}`", document.place(entry), entry.name));
+    let error =
+        Error::usage(format!("{}: unknown key `{}`", document.place(entry), entry.name)).code(Code::ConfigInvalid);
     match nearest(&entry.name, keys(sections).map(|(_, key)| key.name)) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None if is_secret_name(&entry.name) => error.hint("secrets belong in .env, as NAME=value, not in this file."),
@@ -284,6 +287,7 @@ pub(super) fn known(
         entry.name,
         owners.join(" and ")
     ))
+    .code(Code::ConfigInvalid)
     .hint("delete the line, or change `benchmark:`."))
 }
 
@@ -296,6 +300,7 @@ pub(super) fn require(document: &Document, benchmark: &'static dyn Section) -> R
                 document.path.display(),
                 key.name
             ))
+            .code(Code::ConfigInvalid)
             .hint(format!("add for example the line `{}` ({}).", key.example, key.doc)));
         }
     }
@@ -309,6 +314,7 @@ pub(super) fn check_overlap(document: &Document, config: &Config) -> Result<()> 
             let place =
                 document.entry("data").map_or_else(|| document.path.display().to_string(), |e| document.place(e));
             return Err(Error::usage(format!("{place}: `data` holds `{data}`, but `{file}` is editable"))
+                .code(Code::ConfigInvalid)
                 .hint("data must keep its digest; take one of the two out."));
         }
     }

@@ -19,12 +19,12 @@ use std::path::Path;
 pub use environment::{Environment, is_variable_name};
 pub use field::Field;
 pub use key::{Config, Key, Section, Settings, Shape};
-pub use keys::{COMMON, CONFIG_FILE, Sections, keys, keys_of, names};
+pub use keys::{COMMON, CONFIG_FILE, Sections, keys, keys_of, names, nearest};
 pub use parse::{Document, Entry};
 pub use schema::schema;
 pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_inside};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::model::hash::hash;
 pub use crate::model::score::TimeoutPolicy;
@@ -41,14 +41,16 @@ impl Config {
     /// benchmark, a value has the wrong type or range, a required key is missing.
     pub fn load(path: &Path, sections: Sections<'_>) -> Result<Config> {
         let bytes = files::read_if_there(path, LARGEST)?.ok_or_else(|| {
-            Error::usage(format!("{} does not exist", path.display())).hint(format!(
+            Error::usage(format!("{} does not exist", path.display())).code(Code::ConfigMissing).hint(format!(
                 "start a new experiment with `autoharness init`, or in this one run `cp {CONFIG_FILE}.template {CONFIG_FILE}`."
             ))
         })?;
         let digest = hash(&bytes);
         let text = String::from_utf8(bytes).map_err(|error| {
             let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
-            Error::usage(format!("{}:{line}: not UTF-8 text", path.display())).hint("save the file as UTF-8.")
+            Error::usage(format!("{}:{line}: not UTF-8 text", path.display()))
+                .code(Code::ConfigInvalid)
+                .hint("save the file as UTF-8.")
         })?;
         let document = parse::Document::parse(path, &text)?;
         let benchmark = keys::benchmark_of(&document, sections)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A configuration file taken apart.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ impl Document {
             Value::Mapping(mapping) => mapping,
             Value::Null => {
                 return Err(Error::usage(format!("{} is empty", path.display()))
+                    .code(Code::ConfigInvalid)
                     .hint("write at least `benchmark: demo`, or copy experiment_config.yaml.template over it."));
             }
             other => {
@@ -51,6 +52,7 @@ impl Document {
                     path.display(),
                     found(&other)
                 ))
+                .code(Code::ConfigInvalid)
                 .hint("write at least `benchmark: demo`; a colon needs a space after it."));
             }
         };
@@ -58,6 +60,7 @@ impl Document {
         for (key, value) in mapping {
             let Value::String(name) = key else {
                 return Err(Error::usage(format!("{}: a key is {}", path.display(), found(&key)))
+                    .code(Code::ConfigInvalid)
                     .hint("keys are plain words such as `threshold`."));
             };
             let (line, raw) = locate(text, &lines, &name);
@@ -152,6 +155,7 @@ fn syntax_error(path: &Path, lines: &[KeyLine<'_>], error: &serde_yaml::Error) -
                     line.name,
                     first.line
                 ))
+                .code(Code::ConfigInvalid)
                 .hint("delete one of the two lines.");
             }
         }
@@ -176,7 +180,7 @@ fn syntax_error(path: &Path, lines: &[KeyLine<'_>], error: &serde_yaml::Error) -
     } else {
         "check quotes, brackets and indentation there."
     };
-    Error::usage(format!("{place}: not valid YAML: {message}")).hint(hint)
+    Error::usage(format!("{place}: not valid YAML: {message}")).code(Code::ConfigInvalid).hint(hint)
 }
 
 /// A value in words, for `found ...`.

@@ -17,7 +17,7 @@ use super::ignored::IgnoreRules;
 use super::not_read::NotRead;
 use super::ownership;
 use super::watch::reading;
-use crate::error::{Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 
 /// The git repository that an experiment lives in, at its root or in a sub-directory, linked work trees included.
 pub struct Repo {
@@ -33,7 +33,7 @@ impl Repo {
     /// As [`Repo::find`], and a usage error when there is no repository.
     pub fn open(experiment: &Path) -> Result<Repo> {
         Repo::find(experiment)?.ok_or_else(|| {
-            Error::usage(format!("{} is not in a git repository", experiment.display()))
+            Error::usage(format!("{} is not in a git repository", experiment.display())).code(Code::NoRepository)
                 .hint("`autoharness init DIR --benchmark demo` makes a new experiment; in an existing one run `git init`, then commit.")
         })
     }
@@ -100,7 +100,7 @@ impl Repo {
                 Ok(Some(commit.id().to_string()))
             }
             Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => Ok(None),
-            Err(error) => Err(Error::usage("cannot read HEAD").because(error)),
+            Err(error) => Err(Error::usage("cannot read HEAD").code(Code::GitUnreadable).because(error)),
         }
     }
 
@@ -114,7 +114,7 @@ impl Repo {
             || self.git.revparse_single(revision).and_then(|object| object.peel_to_commit()),
         );
         commit.map(|commit| commit.id().to_string()).map_err(|error| {
-            let error = Error::usage(format!("no commit is named `{revision}`")).because(error);
+            let error = Error::usage(format!("no commit is named `{revision}`")).code(Code::UnknownRevision).because(error);
             match (self.git.is_shallow(), revision.split_once('/')) {
                 (true, _) => error.hint("this clone is shallow; `git fetch --unshallow` brings the missing history (GitHub Actions: `fetch-depth: 0`)."),
                 (false, Some((remote, branch))) => error.hint(format!("try `git fetch {remote} {branch}` first.")),
@@ -131,7 +131,7 @@ impl Repo {
         let (first, second) = (self.commit_id(a)?, self.commit_id(b)?);
         let found = reading(|| format!("the history of {a} and {b}"), || self.git.merge_base(first, second));
         found.map(|id| id.to_string()).map_err(|error| {
-            let error = Error::usage(format!("`{a}` and `{b}` have no common ancestor here")).because(error);
+            let error = Error::usage(format!("`{a}` and `{b}` have no common ancestor here")).code(Code::UnknownRevision).because(error);
             if self.git.is_shallow() {
                 error.hint("this clone is shallow; `git fetch --unshallow` brings the missing history (GitHub Actions: `fetch-depth: 0`).")
             } else {
@@ -340,6 +340,7 @@ fn refuse_dangling(root: &Path) -> Result<()> {
     let Ok(text) = fs::read_to_string(&place) else { return Ok(()) };
     let Some(named) = text.strip_prefix("gitdir:").map(str::trim) else { return Ok(()) };
     Err(Error::usage(format!("{} names {named}, which is no git directory here", place.display()))
+        .code(Code::NoRepository)
         .hint("in a container, mount the main work tree's .git, too, under the same path as outside.")
         .hint("elsewhere, `git worktree repair` in the main work tree mends it when a directory was moved."))
 }
@@ -349,11 +350,11 @@ fn explain_open(root: &Path, error: &git2::Error) -> Error {
     let root = root.display();
     let message = error.message().to_string();
     if error.code() == ErrorCode::Owner {
-        return Error::usage(format!("the git repository {root} belongs to another user")).hint(format!(
+        return Error::usage(format!("the git repository {root} belongs to another user")).code(Code::NoRepository).hint(format!(
             "if you trust it: `git config --global --add safe.directory {root}`; in a container, run as its owner: `--user UID:GID`."
         ));
     }
-    let failure = Error::usage(format!("cannot open the git repository {root}: {message}"));
+    let failure = Error::usage(format!("cannot open the git repository {root}: {message}")).code(Code::NoRepository);
     let lower = message.to_ascii_lowercase();
     if lower.contains("objectformat") || lower.contains("object format") || lower.contains("sha256") {
         failure.hint("its objects are SHA-256, which is not supported; make it with `git init --object-format=sha1`.")

@@ -7,7 +7,7 @@ use super::base::{BaseTree, Repo};
 use super::change::{Change, Difference};
 use super::entries::{Entry, Mode};
 use super::policy::Editable;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Differences between the index and the base commit. Flags such as assume-unchanged mean nothing here.
 ///
@@ -18,6 +18,7 @@ pub(super) fn staged(repo: &Repo, base: &BaseTree) -> Result<Vec<Change>> {
     // libgit2 takes a missing index for an empty one, which would read as everything deleted.
     if fs::symlink_metadata(&path).is_err() {
         return Err(Error::usage(format!("the git index {} is missing", path.display()))
+            .code(Code::GitUnreadable)
             .hint("`git reset` makes it again; files on disk are left alone."));
     }
     let index = Index::open(&path).map_err(|error| explain(&error))?;
@@ -60,7 +61,7 @@ fn below<'p>(path: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
 }
 
 fn explain(error: &git2::Error) -> Error {
-    let failure = Error::usage(format!("cannot read the git index: {}", error.message()));
+    let failure = Error::usage(format!("cannot read the git index: {}", error.message())).code(Code::GitUnreadable);
     if error.message().contains("'link'") {
         failure.hint("it is a split index; `git update-index --no-split-index` makes it whole.")
     } else if error.message().contains("'sdir'") {

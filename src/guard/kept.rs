@@ -4,7 +4,7 @@
 use git2::{ErrorCode, Oid};
 
 use super::base::{BaseTree, Repo};
-use crate::error::{Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 
 impl Repo {
     /// Names a base commit, so that git never collects it. The name is of no branch: neither `git fetch` nor `git push`
@@ -37,7 +37,7 @@ impl Repo {
         if error.code() == ErrorCode::NotFound && !kept {
             return Ok(false);
         }
-        Err(Error::infrastructure(format!("cannot read the base commit {id}"))
+        Err(Error::infrastructure(format!("cannot read the base commit {id}")).code(Code::GitUnreadable)
             .because(error)
             .hint("the repository is damaged: `git fsck --full` says where; clone it anew and copy `autoharness/` from the old .git directory."))
     }
@@ -51,7 +51,8 @@ impl Repo {
             return self.tree(commit);
         }
         let short: String = commit.chars().take(12).collect();
-        let error = Error::usage(format!("the base commit {short} is not in this repository"));
+        let error =
+            Error::usage(format!("the base commit {short} is not in this repository")).code(Code::BaseCommitMissing);
         let error = if self.git().is_shallow() {
             error.hint("this clone is shallow; `git fetch --unshallow` brings the missing history (GitHub Actions: `fetch-depth: 0`).")
         } else {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Patterns for files of a commit, relative to the experiment. `*` and `?` stand for part of a name, `**` for any number of
 /// directories; a pattern that fits a directory covers all that is in it.
@@ -21,11 +21,14 @@ impl NotRead {
     pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<NotRead> {
         let mut builder = GitignoreBuilder::new("");
         for pattern in patterns.iter().map(AsRef::as_ref) {
-            let refuse = |why: &str| Error::usage(format!("`not_read` pattern `{}` {why}", pattern.escape_debug()));
+            let refuse = |why: &str| {
+                Error::usage(format!("`not_read` pattern `{}` {why}", pattern.escape_debug())).code(Code::ConfigInvalid)
+            };
             // A leading slash ties it to the top, where .gitignore would look for the name at any depth.
             builder.add_line(None, &format!("/{pattern}")).map_err(|error| refuse(&format!("is none: {error}")))?;
         }
-        let built = builder.build().map_err(|error| Error::usage(format!("`not_read`: {error}")))?;
+        let built =
+            builder.build().map_err(|error| Error::usage(format!("`not_read`: {error}")).code(Code::ConfigInvalid))?;
         Ok(NotRead(built))
     }
 

@@ -2,7 +2,7 @@
 
 use super::change::{Change, Difference};
 use super::files::show_path;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The instructions that the human steers with; always allowed to change.
 pub(super) const PROGRAM: &[u8] = b"PROGRAM.md";
@@ -27,6 +27,7 @@ impl Editable {
     pub fn new<S: AsRef<str>>(entries: &[S]) -> Result<Editable> {
         if entries.is_empty() {
             return Err(Error::usage("`editable` is empty: nothing could ever be improved")
+                .code(Code::ConfigInvalid)
                 .hint("name the agent file, as in `editable: [agent/agent.py]`."));
         }
         let entries = entries.iter().map(|entry| item(entry.as_ref())).collect::<Result<_>>()?;
@@ -55,6 +56,7 @@ impl Editable {
 fn item(entry: &str) -> Result<Item> {
     let refuse = |why: &str| {
         Err(Error::usage(format!("`editable` entry `{}` {why}", entry.escape_debug()))
+            .code(Code::ConfigInvalid)
             .hint("entries are files or directories relative to the experiment, such as `agent/agent.py` or `agent/`."))
     };
     if entry.starts_with('/') {

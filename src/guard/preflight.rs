@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::signals::Cancel;
 use crate::process::{Captured, Command, Limits, Supervisor, run_captured};
 
@@ -88,6 +88,7 @@ impl Preflight<'_> {
         if which::which_in(self.python, Some(path.unwrap_or_default()), self.directory).is_err() {
             let python = self.python.display();
             return Err(Error::usage(format!("`{python}` is not installed: the agent file cannot be checked"))
+                .code(Code::EnvironmentNotReady)
                 .hint("install Python 3.9 or newer and have it in PATH as `python3`."));
         }
         let fail = |line, message: String| {
@@ -119,6 +120,7 @@ impl Preflight<'_> {
         }
         let python = self.python.display();
         Err(Error::infrastructure(format!("the preflight with {python} failed ({exit}): {}", last_line(&stderr)))
+            .code(Code::EnvironmentNotReady)
             .hint("it needs Python 3.9 or newer; `autoharness doctor` shows which one is used."))
     }
 
@@ -149,6 +151,7 @@ impl Preflight<'_> {
             Ok(Answer { message: Some(message), line, .. }) => fail(line, message),
             Ok(Answer { before: Some(reason), .. }) => {
                 Err(Error::infrastructure(format!("the agent file cannot be tried: {reason}"))
+                    .code(Code::EnvironmentNotReady)
                     .hint("`autoharness doctor` looks at the benchmark's installation."))
             }
             _ if exit.success() || KILLED.contains(&exit.code) => {

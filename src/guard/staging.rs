@@ -20,7 +20,7 @@ use super::entries::{Entries, Entry, Mode};
 use super::files::{self, show_path};
 use super::policy::Editable;
 use super::scan::{compare_export, is_outside};
-use crate::error::{Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::model::hash::hex;
 
 /// How the names of copies begin that are still being made.
@@ -58,7 +58,8 @@ pub fn read_editable_from_disk(repo: &Repo, base: &BaseTree, editable: &Editable
         if kind.is_dir() {
             read_directory(repo, base, path, &mut found)?;
         } else if editable.names_directory(path) {
-            return Err(Error::usage(format!("`editable` entry {}/ is not a directory", show_path(path))));
+            return Err(Error::usage(format!("`editable` entry {}/ is not a directory", show_path(path)))
+                .code(Code::AgentFileUnusable));
         } else {
             found.add_from_disk(repo.experiment(), path)?;
         }
@@ -108,6 +109,7 @@ impl Collected {
         }
         if self.total > MAX_TOTAL_BYTES {
             return Err(Error::usage(format!("the editable files hold more than {} MiB", MAX_TOTAL_BYTES >> 20))
+                .code(Code::AgentFileUnusable)
                 .hint("keep data out of the editable directories, or have `.gitignore` list it."));
         }
         Ok(())
@@ -120,6 +122,7 @@ impl Collected {
             return Ok(self.files);
         }
         Err(Error::usage(format!("the agent file {} is missing {place}", show_path(main)))
+            .code(Code::AgentFileUnusable)
             .hint(format!("`git checkout -- {}` brings the last committed one back.", show_path(main))))
     }
 }
@@ -131,6 +134,7 @@ fn kind_inside(root: &Path, path: &[u8]) -> Result<Option<std::fs::FileType>> {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => {
                 return Err(Error::usage(format!("{} is not a plain directory", show_path(directory)))
+                    .code(Code::AgentFileUnusable)
                     .hint("editable files are not read through links; put the real directory back."));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -170,11 +174,13 @@ fn read_directory(repo: &Repo, base: &BaseTree, top: &[u8], found: &mut Collecte
 
 fn not_regular(path: &[u8]) -> Error {
     Error::usage(format!("{} is not a regular file", show_path(path)))
+        .code(Code::AgentFileUnusable)
         .hint("editable files are scored by their bytes; links and devices are not accepted.")
 }
 
 fn too_large(path: &[u8]) -> Error {
     Error::usage(format!("{} is larger than {} MiB", show_path(path), MAX_FILE_BYTES >> 20))
+        .code(Code::AgentFileUnusable)
         .hint("move data out of the editable files.")
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::process::signals;
 use crate::ui::Ui;
 
@@ -88,6 +88,7 @@ fn overdue(read: &Read, signalled: Option<(i32, Instant)>, now: Instant) -> Opti
         Some((signal, _)) => Error::interrupted(signal).because(anyhow::anyhow!("git was still reading {}", read.what)),
         None if took >= LIMIT => {
             Error::infrastructure(format!("reading {} from git has not ended for {} s", read.what, took.as_secs()))
+                .code(Code::GitUnreadable)
         }
         None => return None,
     };

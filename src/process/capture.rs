@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::child::{Exit, OUTPUT_LIMIT};
 use crate::process::command::{Command, Stderr};
 use crate::process::output::HeadAndTail;
@@ -115,6 +115,7 @@ pub async fn run_captured(
             child.stop(grace).await?;
             let seconds = limits.time.as_secs_f64();
             return Err(Error::infrastructure(format!("`{}` did not end within {seconds} s", child.name()))
+                .code(Code::ChildTimeout)
                 .hint("run the same command again; if it keeps happening, run that program by hand and see why."));
         }
     };

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::log::Log;
 
 /// How long a child that was asked to end may take unless the caller says otherwise.
@@ -104,7 +104,8 @@ impl Command {
             Ok(_) => Ok(()),
             Err(_) => {
                 let program = self.program.to_string_lossy();
-                let error = Error::infrastructure(format!("cannot find the program `{program}`"));
+                let error = Error::infrastructure(format!("cannot find the program `{program}`"))
+                    .code(Code::EnvironmentNotReady);
                 Err(if program.contains('/') {
                     error.hint(format!("`{program}` must exist below {} and be executable.", self.cwd.display()))
                 } else {

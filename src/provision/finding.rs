@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::Supervisor;
 use crate::process::signals::Cancel;
 
@@ -73,7 +73,8 @@ pub fn require(findings: &[Finding]) -> Result<()> {
         return Ok(());
     }
     let list: Vec<String> = failing.iter().map(|finding| format!("{}: {}", finding.name, finding.detail)).collect();
-    let mut error = Error::usage(format!("the environment is not ready: {}", list.join("; ")));
+    let mut error =
+        Error::usage(format!("the environment is not ready: {}", list.join("; "))).code(Code::EnvironmentNotReady);
     for finding in &failing {
         error = error.hint(finding.fix.clone().unwrap_or_default());
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 
 use super::Surroundings;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::{Command, Log, Redactor, Stderr, log};
 
 /// How often it says that it is still at it.
@@ -146,7 +146,8 @@ impl<'a> Install<'a> {
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
-        let mut error = Error::infrastructure(format!("cannot install {}: {how}:\n  {last}", self.name));
+        let mut error =
+            Error::infrastructure(format!("cannot install {}: {how}:\n  {last}", self.name)).code(Code::InstallFailed);
         if let Some(hint) = diagnose(&log) {
             error = error.hint(hint);
         }

@@ -11,7 +11,7 @@ use super::Surroundings;
 use super::installer::Install;
 use super::need::find_program;
 use super::python::{self, Interpreter, Range, Version};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::hash::hash;
 use crate::store::atomic;
 
@@ -190,13 +190,14 @@ async fn build(
     }
     python::interrogate(&environment.python, install.around()).await?.ok_or_else(|| {
         Error::infrastructure(format!("the new Python in {} does not start", directory.display()))
+            .code(Code::InstallFailed)
             .hint(format!("the whole log: {}", install.log_path().display()))
     })
 }
 
 fn no_interpreter(spec: &Spec, rejected: &[String]) -> Error {
     let seen = if rejected.is_empty() { String::new() } else { format!(" ({})", rejected.join("; ")) };
-    Error::usage(format!("{} needs {}, and none was found{seen}", spec.name, spec.python))
+    Error::usage(format!("{} needs {}, and none was found{seen}", spec.name, spec.python)).code(Code::EnvironmentNotReady)
         .hint("install uv (https://docs.astral.sh/uv), which brings its own Python, or `apt install python3.12 python3.12-venv`, or `pyenv install 3.12`.")
 }
 

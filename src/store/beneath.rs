@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, openat, renam
 use rustix::io::Errno;
 
 use super::atomic::PREFIX;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Larger than any trace, in bytes.
 const LARGEST: u64 = 1 << 30;
@@ -121,6 +121,7 @@ impl Dir {
 
     fn linked(&self, name: &OsStr) -> Error {
         Error::usage(format!("{} is a link; traces are not written through links", self.path.join(name).display()))
+            .code(Code::FileUnusable)
             .hint("remove it, and run the same command again.")
     }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::event::Event;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::model::hash::{hash, hash_digits};
 
@@ -180,7 +180,7 @@ struct Chain<'p> {
 
 impl Chain<'_> {
     fn broken(&self, what: String) -> Error {
-        Error::usage(format!("{}:{}: {what}", self.path.display(), self.seq + 1)).hint(
+        Error::usage(format!("{}:{}: {what}", self.path.display(), self.seq + 1)).code(Code::LedgerBroken).hint(
             "somebody changed the ledger. Restore it from a backup; to start a new history instead, move it and the \
              checkpoint.json beside it away and run `autoharness prepare`.",
         )
@@ -256,6 +256,7 @@ fn lines(path: &Path, from: &Tip, mut visit: impl FnMut(&[u8], &mut Chain<'_>) -
                 path.display(),
                 chain.seq + 1
             ))
+            .code(Code::LedgerBroken)
             .hint("no event is so long: somebody changed the ledger. Restore it from a backup."));
         }
         reader.consume(length);
@@ -336,6 +337,7 @@ impl Writer {
     pub fn open(path: &Path, report: &ReadReport) -> Result<Writer> {
         if report.newer {
             return Err(Error::usage(format!("{} was written by a newer autoharness", path.display()))
+                .code(Code::LedgerNewer)
                 .hint("upgrade autoharness; this version reads the ledger but does not write to it."));
         }
         if let Ok(metadata) = fs_err::metadata(path)
@@ -350,6 +352,7 @@ impl Writer {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::usage(format!("{} is being written by another command", path.display()))
+                    .code(Code::LedgerMoved)
                     .hint("wait until it has finished: somebody removed the lock that it holds."));
             }
             Err(TryLockError::Error(error)) => {
@@ -386,7 +389,7 @@ impl Writer {
             Some(_) if ours.len() > length => "was written by somebody else",
             Some(_) => return Ok(()),
         };
-        Err(Error::usage(format!("{} {what} while this command was running", self.path.display())).hint(
+        Err(Error::usage(format!("{} {what} while this command was running", self.path.display())).code(Code::LedgerMoved).hint(
             "nothing was written to it. Put the right file back (a backup), then run the same command again; two commands \
              must not share a state directory without its lock.",
         ))

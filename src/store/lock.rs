@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::files;
 
 /// What is read of the lock file at most, in bytes.
@@ -60,6 +60,7 @@ impl Lock {
                     Err(_) => "another command".to_string(),
                 };
                 return Err(Error::usage(format!("this experiment is in use by {who}"))
+                    .code(Code::InUse)
                     .hint("wait until it has finished, or stop it with Ctrl-C; finished trials are kept."));
             }
             Err(TryLockError::Error(error)) => {

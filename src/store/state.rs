@@ -12,7 +12,7 @@ use super::atomic;
 use super::event::{Event, Prepared, Purpose, Recorded, Row, RunFinished, Verdict};
 use super::ledger::{self, Entry, ReadReport, Tip};
 use super::trials::Trials;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Code, Context as _, Error, Result};
 use crate::files;
 use crate::model::compare::{Comparison, EPSILON, Reference};
 use crate::model::gate::Status;
@@ -478,7 +478,7 @@ impl Checkpoint {
         Err(Error::usage(format!(
             "{} is not the ledger that the last command left: lines at its end are missing or were changed",
             ledger.display()
-        ))
+        )).code(Code::LedgerBroken)
         .hint(format!(
             "restore it from a backup; to start a new history instead, move it and {} away and run `autoharness prepare`.",
             ledger.with_file_name("checkpoint.json").display()

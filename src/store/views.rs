@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::atomic;
 use super::state::{Summary, timestamp};
-use crate::error::{Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::model::hash::hash;
 use crate::model::trial::Split;
@@ -261,6 +261,7 @@ fn remove(path: &Path) -> Result<()> {
 pub fn refused(workspace: &Path, changed: &[&str]) -> Error {
     let names: Vec<String> = changed.iter().map(|name| workspace.join(name).display().to_string()).collect();
     Error::usage(format!("changed by somebody else, so not to be trusted: {}", names.join(", ")))
+        .code(Code::ViewsChanged)
         .hint("these files are views of the ledger; `autoharness verify --restore` rewrites them from it.")
 }
 

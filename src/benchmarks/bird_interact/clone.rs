@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::Limits;
 use crate::process::git::{git, git_within};
 use crate::provision::Surroundings;
@@ -133,6 +133,7 @@ fn begin(directory: &Path, instead: &str, say: &dyn Fn(String)) -> Result<()> {
     }
     if directory.symlink_metadata().is_ok() {
         return Err(Error::usage(format!("{} exists, and is not what belongs there", directory.display()))
+            .code(Code::EnvironmentNotReady)
             .hint(format!("remove it, and `autoharness prepare` makes it anew; or name {instead}")));
     }
     fs_err::create_dir_all(directory)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::clone::quoted;
 use super::config::BirdDataset;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::{Captured, Command, Limits, run_captured};
 use crate::provision::need::{ask, find_program};
 use crate::provision::{Finding, Surroundings};
@@ -151,9 +151,11 @@ impl Container {
     /// Usage when docker refuses for a reason that only the user can mend, infrastructure otherwise; `Interrupted`.
     pub(super) async fn start(&self, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
         if !self.file.is_file() {
-            return Err(Error::usage(format!("{} does not exist", self.file.display())).hint(
-                "it belongs to BIRD-Interact: correct `bird_repo:`, or name a server of your own in `pg_host:`.",
-            ));
+            return Err(Error::usage(format!("{} does not exist", self.file.display()))
+                .code(Code::ConfigInvalid)
+                .hint(
+                    "it belongs to BIRD-Interact: correct `bird_repo:`, or name a server of your own in `pg_host:`.",
+                ));
         }
         say(format!("starting the benchmark's PostgreSQL: {}", self.start_line()));
         let arguments = self.arguments(&["up", "-d", self.service]);

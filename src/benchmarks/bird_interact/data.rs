@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::clone::{self, quoted, yaml};
 use super::tasks::{self, Described, Tasks, Unread, few};
 use super::wanted::Wanted;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::provision::need::home;
 use crate::provision::{Finding, Surroundings, require};
 
@@ -124,9 +124,9 @@ pub(super) async fn findings(place: &Place<'_>, around: &Surroundings<'_>) -> Re
 pub(super) async fn ensure(place: &Place<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     if !place.named && place.tasks() == Err(Unread::Missing) {
         if !clone::has_lfs(around).await? {
-            return Err(
-                Error::usage("git-lfs is not installed, and the data set comes through it").hint(clone::INSTALL_LFS)
-            );
+            return Err(Error::usage("git-lfs is not installed, and the data set comes through it")
+                .code(Code::EnvironmentNotReady)
+                .hint(clone::INSTALL_LFS));
         }
         clone::data(place.set, &place.own, around, say).await?;
     }

@@ -16,7 +16,7 @@ use super::request::{self as bench, Places};
 use super::wanted::{ADK, Wanted, spec};
 use crate::benchmarks::contract::{Depth, Rehearsal};
 use crate::config::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::{Command, Limits, run_captured};
 use crate::provision::python_env::{self};
 use crate::provision::{Finding, Level, Surroundings, model_keys, require};
@@ -123,9 +123,11 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
         python_env::provision(&spec(), around.state, around, say).await?;
     }
     let Some(places) = wanted.places(around.state) else {
-        return Err(Error::usage(format!("there is no {ADK} in {}", wanted.checkout.display())).hint(
-            "remove that directory, and `autoharness prepare` makes it anew; or name another one in `bird_repo:`.",
-        ));
+        return Err(Error::usage(format!("there is no {ADK} in {}", wanted.checkout.display()))
+            .code(Code::EnvironmentNotReady)
+            .hint(
+                "remove that directory, and `autoharness prepare` makes it anew; or name another one in `bird_repo:`.",
+            ));
     };
     let databases = place.databases();
     let waited = server.wait(&databases, say).await?;
@@ -154,6 +156,7 @@ pub async fn rehearse(
 ) -> Result<Finding> {
     let Some(places) = wanted.places(around.state) else {
         return Err(Error::infrastructure("BIRD-Interact is not installed")
+            .code(Code::EnvironmentNotReady)
             .hint("run `autoharness prepare`, which installs it."));
     };
     say("canary: one tool call through the agent service with a scripted model, and the gold SQL of a few tasks".into());
@@ -170,10 +173,12 @@ fn judge(findings: Vec<(Finding, bool)>, is_template: bool) -> Result<Finding> {
         match (of_agent, finding.level) {
             (true, Level::Fail) => {
                 return Err(Error::usage(detail.clone())
+                    .code(Code::PreflightFailed)
                     .hint("mend the agent file, or start over with `autoharness prepare --reset-agent`."));
             }
             (true, _) if is_template => {
                 return Err(Error::infrastructure(format!("the template agent did not work: {detail}"))
+                    .code(Code::BenchmarkFailed)
                     .hint("`autoharness doctor` shows what is installed; nothing was spent."));
             }
             (true, _) => return Ok(finding.clone()),

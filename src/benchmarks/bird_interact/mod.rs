@@ -19,7 +19,7 @@ use super::contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Sca
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Environment, Key, Section, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
 use crate::process::Redactor;
 use crate::provision::Finding;
@@ -118,7 +118,9 @@ fn wanted<'a>(ground: &'a Ground<'a>) -> Wanted<'a> {
 }
 
 fn missing() -> Error {
-    Error::infrastructure("BIRD-Interact is not installed").hint("run `autoharness prepare`, which installs it.")
+    Error::infrastructure("BIRD-Interact is not installed")
+        .code(Code::EnvironmentNotReady)
+        .hint("run `autoharness prepare`, which installs it.")
 }
 
 /// BIRD-Interact as `prepare` left it.

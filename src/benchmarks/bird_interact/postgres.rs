@@ -9,7 +9,7 @@ use super::container::{Container, SPEAK_EVERY, State};
 use super::filling::{Filled, Next, PATIENCE, Seen, left, missing, next, refused};
 use super::tasks::few;
 use super::wanted::Wanted;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::{Captured, Command, Limits, run_captured};
 use crate::provision::need::find_program;
 use crate::provision::{Finding, Level, Surroundings, require};
@@ -299,6 +299,7 @@ impl<'a> Server<'a> {
                         "these databases stay empty, because their import failed: {}",
                         names.join(", ")
                     ))
+                    .code(Code::InstallFailed)
                     .hint(format!("make them anew: {}", self.container.renew_line())));
                 }
                 Next::Late(missing) => {
@@ -308,6 +309,7 @@ impl<'a> Server<'a> {
                         self.wanted.settings.port(),
                         PATIENCE.as_secs() / 60
                     ))
+                    .code(Code::BenchmarkFailed)
                     .hint("the container goes on by itself; the same command goes on waiting.")
                     .hint(format!(
                         "`docker logs {}` shows what it does. If it does nothing: {}",
@@ -338,10 +340,12 @@ impl<'a> Server<'a> {
             State::Running => Ok(()),
             State::Unusable { said, fix } => require(&[self.container.unusable(&said, &fix, &self.own_server())]),
             State::Absent => Err(Error::infrastructure(format!("the container {} is gone", self.container.name()))
+                .code(Code::BenchmarkFailed)
                 .hint("somebody removed it; the same command starts it again.")),
             State::Stopped(status) => {
                 let said = self.container.last_words(self.around).await?;
                 Err(Error::infrastructure(format!("the container {} is {status}: {said}", self.container.name()))
+                    .code(Code::BenchmarkFailed)
                     .hint("mend what it complains about; the same command starts it again.")
                     .hint(format!(
                         "an import that was broken off is not taken up again: {}",

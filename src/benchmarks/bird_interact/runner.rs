@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::benchmarks::agent_python::AgentPython;
 use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
 use crate::benchmarks::trial_protocol::{PROTOCOL_VERSION, ProtocolRunner};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::output::LineReader;
 use crate::process::signals::Cancel;
 use crate::process::{Ask, Child, Command, Log};
@@ -161,7 +161,8 @@ impl BirdRunner {
                 Err(Error::infrastructure(format!(
                     "the services of {} did not start: {reason}; their log: {place}",
                     bench.name
-                )))
+                ))
+                .code(Code::BenchmarkFailed))
             }
         }
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::postgres::{LOOK, Server};
 use super::wanted::Wanted;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::hash::hash;
 use crate::process::Limits;
 use crate::provision::Surroundings;
@@ -101,6 +101,7 @@ fn load(path: &Path) -> BTreeMap<String, BTreeMap<String, Known>> {
 
 fn unusable(place: &str, what: String) -> Error {
     Error::infrastructure(format!("the databases of BIRD-Interact cannot be read as {place}: {what}"))
+        .code(Code::BenchmarkFailed)
         .hint("`autoharness doctor` looks at the server; `autoharness prepare` starts the benchmark's own.")
 }
 

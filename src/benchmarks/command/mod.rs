@@ -9,7 +9,7 @@ use super::contract::{Benchmark, Ground, Interpreter, Scaffold};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Environment, Key, Section, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::guard::{BaseTree, digest_path};
 use crate::provision::{Finding, program};
 pub use config::CommandSettings;
@@ -125,6 +125,7 @@ fn program_of(ground: &Ground<'_>, command: &mut [String], base: &BaseTree) -> R
     let path = ground.paths.root.join(&*program);
     if !path.is_file() {
         return Err(Error::usage(format!("the program `{program}` does not exist in {}", ground.paths.root.display()))
+            .code(Code::EnvironmentNotReady)
             .hint("commit it, or name another one in `command:`."));
     }
     let digest = digest_path(&fs_err::canonicalize(&path)?)?;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::config::{Config, Document, Key, Shape};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The revision of tau2 unless configured: 1.0.1, the newest one that the helper was tested with.
 pub(super) const DEFAULT_REVISION: &str = "a2c024725189473d2d7cea3a5cfdbcc67478e41f";
@@ -188,7 +188,7 @@ pub(super) fn check(document: &Document, config: &Config) -> Result<()> {
     let settings = of(config);
     let set = |name: &str| document.set(name);
     let refuse = |entry, message: String, hint: &str| {
-        Err(Error::usage(format!("{}: {message}", document.place(entry))).hint(hint))
+        Err(Error::usage(format!("{}: {message}", document.place(entry))).code(Code::ConfigInvalid).hint(hint))
     };
     if let (Some(entry), None) = (set("tau2_data_dir"), set("tau2_python")) {
         let message = "`tau2_data_dir` needs `tau2_python`: `prepare` takes code and data from one commit".into();

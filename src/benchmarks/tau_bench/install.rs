@@ -7,7 +7,7 @@ use super::config::TauBenchSettings;
 use super::probe::{self, examine, fault};
 pub use super::probe::{DATA_VARIABLE, Tau2Install};
 use crate::config::{Config, Environment};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::provision::model_keys;
 use crate::provision::need::{KeyRequirement, find_program, home};
 use crate::provision::python::{self, Range};
@@ -214,7 +214,7 @@ async fn provided(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Opti
     if let Some(place) = &wanted.ready {
         let install = installed(wanted, &place.join("venv/bin/python"), around).await?;
         return install.map(Some).map_err(|why| {
-            Error::usage(format!("the tau2 in {} does not work: {why}", place.display())).hint(format!(
+            Error::usage(format!("the tau2 in {} does not work: {why}", place.display())).code(Code::EnvironmentNotReady).hint(format!(
                 "build the container image again, or unset {READY_VARIABLE}: then `autoharness prepare` provides tau2."
             ))
         });
@@ -256,7 +256,7 @@ pub async fn locate(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Op
     match &wanted.python {
         Some(python) => match own(wanted, python, around).await? {
             Ok(install) => Ok(Some(install)),
-            Err((message, fix)) => Err(Error::usage(message).hint(fix)),
+            Err((message, fix)) => Err(Error::usage(message).code(Code::EnvironmentNotReady).hint(fix)),
         },
         None => provided(wanted, around).await,
     }
@@ -277,6 +277,7 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
     let install = installed(wanted, &env.python, around).await?.map_err(|why| {
         let (checkout, bin) = (wanted.checkout.display(), env.bin.display());
         Error::infrastructure(format!("the installed tau2 does not work: {why}"))
+            .code(Code::InstallFailed)
             .hint(format!("remove {checkout} and {bin}, and run `autoharness prepare` again."))
     })?;
     probe::import(&install, around).await?;

@@ -14,7 +14,7 @@ use super::helper::{Helper, helper};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Document, Environment, Key, Section, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
 use crate::provision::Finding;
 pub use config::{DOMAINS, TauBenchSettings};
@@ -124,6 +124,7 @@ impl Benchmark for TauBench {
         let paths = Wanted::of(config, root, environment).data_paths();
         if let Some((_, path)) = paths.iter().find(|(_, path)| !path.exists()) {
             return Err(Error::usage(format!("tau2's data is not there: {}", path.display()))
+                .code(Code::EnvironmentNotReady)
                 .hint("`autoharness prepare` provides it; with `tau2_python` set, `tau2_data_dir` names it."));
         }
         Ok(paths)
@@ -155,8 +156,11 @@ const LONGEST_CONVERSATION: Duration = Duration::from_secs(3600 + 3600 / 4 + 15)
 async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     let (config, environment) = (ground.config, ground.environment);
     let mut runner = ProtocolRunner::new(ground);
-    let missing =
-        || Error::infrastructure("tau2 is not installed").hint("run `autoharness prepare`, which installs it.");
+    let missing = || {
+        Error::infrastructure("tau2 is not installed")
+            .code(Code::EnvironmentNotReady)
+            .hint("run `autoharness prepare`, which installs it.")
+    };
     let around = ground.around();
     let wanted = wanted(ground);
     let install = install::locate(&wanted, &around).await?.ok_or_else(missing)?;

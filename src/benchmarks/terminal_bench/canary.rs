@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::install::TELEMETRY;
 use super::runner::HarborInstall;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::{Command, Limits, run_captured};
 use crate::provision::{Finding, Surroundings};
 use crate::store::atomic;
@@ -56,6 +56,7 @@ pub async fn canary(
     let text = said.text();
     let Some(answer) = text.lines().next_back().and_then(|line| serde_json::from_str::<Answer>(line).ok()) else {
         return Err(Error::usage(format!("the agent file ended the process that imported it ({})", said.exit))
+            .code(Code::PreflightFailed)
             .hint("it must not call sys.exit() or os._exit() when it is imported or constructed."));
     };
     judge(answer, install, strict)
@@ -75,6 +76,7 @@ fn judge(answer: Answer, install: &HarborInstall, strict: bool) -> Result<Findin
     let missing_package = said.to_lowercase().contains("no module named");
     if stage == "packages" || (stage == "model_call" && missing_package) {
         return Err(Error::usage(format!("Harbor's environment cannot call a model with tools: {said}"))
+            .code(Code::EnvironmentNotReady)
             .hint(format!("{} -m pip install 'litellm[mcp]'", install.python.display())));
     }
     let hint = answer.hint;
@@ -85,7 +87,7 @@ fn judge(answer: Answer, install: &HarborInstall, strict: bool) -> Result<Findin
     match stage.as_str() {
         "import" | "construct" => {
             let doing = if stage == "import" { "imported" } else { "constructed" };
-            let error = Error::usage(format!("the agent cannot be {doing}: {said}"));
+            let error = Error::usage(format!("the agent cannot be {doing}: {said}")).code(Code::PreflightFailed);
             Err(with_hint(error).hint("mend the agent file, or start over with `autoharness prepare --reset-agent`."))
         }
         "run" if !strict => Ok(Finding::warn(
@@ -95,8 +97,10 @@ fn judge(answer: Answer, install: &HarborInstall, strict: bool) -> Result<Findin
                 "look at it before you pay for a baseline; a sandbox of its own kind may be the reason".into()
             }),
         )),
-        _ => Err(with_hint(Error::infrastructure(format!("the canary failed ({stage}): {said}")))
-            .hint("`autoharness doctor` shows what is installed; nothing was spent.")),
+        _ => Err(with_hint(
+            Error::infrastructure(format!("the canary failed ({stage}): {said}")).code(Code::BenchmarkFailed),
+        )
+        .hint("`autoharness doctor` shows what is installed; nothing was spent.")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::config::{Config, Document, Field, Key, Shape, hide_arguments, is_secret, is_variable_name};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The dataset unless configured.
 pub const DEFAULT_DATASET: &str = "terminal-bench@2.0";
@@ -304,6 +304,7 @@ pub(super) fn check(document: &Document) -> Result<()> {
                 "{}: `{other}` and `{one}` cannot be set both: {why}",
                 document.place(entry)
             ))
+            .code(Code::ConfigInvalid)
             .hint("delete one of the two lines."));
         }
     }

@@ -8,7 +8,7 @@ use super::config::TerminalBenchSettings;
 use super::runner::HarborInstall;
 use super::sandbox;
 use crate::config::{Config, Environment};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::provision::model_keys;
 use crate::provision::need::{KeyRequirement, Need, ask, find_program, home};
 use crate::provision::python::{self, Range, Version};
@@ -172,7 +172,9 @@ async fn look(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Found> {
         let fix = "name the `harbor` of a Python environment, or leave `harbor_bin` out: then `autoharness prepare` installs one.";
         return match examine(harbor, wanted, around).await? {
             Ok(examined) => Ok(Found { chosen: Some(examined), passed_over: None }),
-            Err(why) => Err(Error::usage(format!("harbor_bin {}: {why}", harbor.display())).hint(fix)),
+            Err(why) => Err(Error::usage(format!("harbor_bin {}: {why}", harbor.display()))
+                .code(Code::EnvironmentNotReady)
+                .hint(fix)),
         };
     }
     if let Some(env) = python_env::find(&wanted.spec(), around.state)
@@ -268,10 +270,12 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
     found.passed_over.into_iter().for_each(say);
     let env = python_env::provision(&wanted.spec(), around.state, around, say).await?;
     let examined = examine_in(env.bin.join("harbor"), env.python, wanted, around).await?;
-    let examined =
-        examined.map_err(|why| Error::infrastructure(format!("the installed Harbor does not work: {why}")))?;
+    let examined = examined.map_err(|why| {
+        Error::infrastructure(format!("the installed Harbor does not work: {why}")).code(Code::InstallFailed)
+    })?;
     if let Some(fault) = examined.faults(wanted).into_iter().next() {
-        let error = Error::infrastructure(format!("the installed Harbor does not work: {}", fault.detail));
+        let error = Error::infrastructure(format!("the installed Harbor does not work: {}", fault.detail))
+            .code(Code::InstallFailed);
         return Err(error.hint(fault.fix.unwrap_or_default()));
     }
     Ok(examined.install())

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::benchmarks::trial_protocol::line::one_line;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Code, Context as _, Error, Result};
 use crate::guard::digest_path;
 use crate::model::hash::hash;
 use crate::process::signals::Cancel;
@@ -53,6 +53,7 @@ impl Dataset {
                 return digest_path(path);
             }
             Err(Error::usage(format!("`{key}` does not exist: {}", path.display()))
+                .code(Code::ConfigInvalid)
                 .hint("correct the path in the configuration."))
         };
         Ok(match self {
@@ -129,6 +130,7 @@ impl Listing {
         if !listing.ok {
             let why = listing.error.unwrap_or_else(|| "no reason was given".into());
             return Err(Error::usage(format!("Harbor cannot read the dataset: {}", one_line(&why)))
+                .code(Code::BenchmarkFailed)
                 .hint("check `dataset`, `dataset_path` and `registry_path`, and the network."));
         }
         if let Some(first) = listing.errors.first() {
@@ -139,10 +141,11 @@ impl Listing {
                 first.task,
                 one_line(&first.error)
             ))
+            .code(Code::BenchmarkFailed)
             .hint("mend or remove the task: Harbor itself would drop it without a word."));
         }
         if listing.tasks.is_empty() {
-            return Err(Error::usage("the dataset has no tasks"));
+            return Err(Error::usage("the dataset has no tasks").code(Code::BenchmarkFailed));
         }
         for (index, task) in listing.tasks.iter().enumerate() {
             for name in &task.aliases {
@@ -210,6 +213,7 @@ impl Lister<'_> {
         if said.stdout.is_empty() {
             return Err(said.check("list the tasks of the dataset").err().unwrap_or_else(|| {
                 Error::infrastructure("cannot list the tasks of the dataset: the listing program said nothing")
+                    .code(Code::BenchmarkFailed)
             }));
         }
         let listing = Listing::parse(&said.stdout)?;

@@ -24,7 +24,7 @@ use std::path::Path;
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use crate::config::{Config, Document, Environment, Key, Section, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
 use crate::provision::Finding;
 use crate::provision::need::home;
@@ -132,7 +132,9 @@ fn wanted<'a>(ground: &'a Ground<'a>) -> Wanted<'a> {
 }
 
 fn missing() -> Error {
-    Error::infrastructure("harbor is not installed").hint("run `autoharness prepare`, which installs it.")
+    Error::infrastructure("harbor is not installed")
+        .code(Code::EnvironmentNotReady)
+        .hint("run `autoharness prepare`, which installs it.")
 }
 
 /// Harbor as `prepare` installed it, with the keys that it needs and no others.

@@ -18,7 +18,7 @@ use super::watch::{Finished, Watch};
 use super::{job, log};
 use crate::benchmarks::runner::{RunEvent, RunReport, RunRequest, Sink};
 use crate::benchmarks::trial_protocol::line;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Code, Context as _, Error, Result};
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::Cancel;
 use crate::process::{Ask, Child, Command, Exit, Limits, Log, Stderr, run_captured};
@@ -177,6 +177,7 @@ impl<'a> Run<'a> {
             return match count {
                 Some(count) if count != self.total => {
                     Err(Error::usage(format!("Harbor would run {count} trials of the {} asked for", self.total))
+                        .code(Code::BenchmarkChanged)
                         .hint("the dataset and its list of tasks disagree: run `autoharness prepare --accept`."))
                 }
                 _ => Ok(None),
@@ -199,6 +200,7 @@ impl<'a> Run<'a> {
         let streams = [&said.stderr, &said.stdout].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let why = streams.iter().find_map(|text| self.last_words(text)).unwrap_or_else(|| said.exit.to_string());
         Err(Error::infrastructure(format!("Harbor refuses the job: {why}"))
+            .code(Code::BenchmarkFailed)
             .hint("`autoharness doctor` says what is missing here."))
     }
 

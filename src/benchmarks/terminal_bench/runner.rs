@@ -15,7 +15,7 @@ use super::listing::{Lister, Listing, Task};
 use super::run::Run;
 use crate::benchmarks::agent_python::{AgentPython, Import, Way, module_name};
 use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::process::signals::Cancel;
 
 /// The class that the agent file must define.
@@ -64,7 +64,7 @@ fn find_all<'a>(listing: &'a Listing, request: &RunRequest) -> Result<Vec<&'a Ta
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         format!("the dataset has no task `{first}`{more}")
     };
-    let error = Error::usage(message);
+    let error = Error::usage(message).code(Code::UnknownTask);
     Err(match listing.nearest(first).filter(|_| !is_held_out(request)) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error.hint("if the dataset has changed, a human runs `autoharness prepare --accept`."),

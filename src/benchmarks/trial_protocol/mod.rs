@@ -18,7 +18,7 @@ use self::line::Event;
 use super::agent_python::AgentPython;
 use super::contract::Ground;
 use super::runner::{BenchmarkRunner, BoxFuture, RunEvent, RunReport, RunRequest, Sink, TaskInfo};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Code, Context as _, Error, Result};
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::Cancel;
 use crate::process::{Child, Command, Log, Redactor, Stderr, Supervisor, log};
@@ -204,16 +204,17 @@ impl ProtocolRunner {
         match end {
             End::Exited(exit) if !exit.success() => {
                 let message = format!("{name} ended with {exit} while listing its tasks");
-                Err(Error::infrastructure(message).hint(where_to_look))
+                Err(Error::infrastructure(message).code(Code::BenchmarkFailed).hint(where_to_look))
             }
             End::Exited(_) if tasks.is_empty() => {
-                Err(Error::usage(format!("{name} listed no tasks")).hint(where_to_look))
+                Err(Error::usage(format!("{name} listed no tasks")).code(Code::BenchmarkFailed).hint(where_to_look))
             }
             End::Exited(_) => Ok(tasks),
-            End::Stalled(why) => {
-                Err(Error::infrastructure(format!("{name} {why} while listing its tasks")).hint(where_to_look))
-            }
+            End::Stalled(why) => Err(Error::infrastructure(format!("{name} {why} while listing its tasks"))
+                .code(Code::BenchmarkFailed)
+                .hint(where_to_look)),
             End::Misbehaved(why) => Err(Error::usage(format!("{name} breaks the trial protocol: {why}"))
+                .code(Code::BenchmarkFailed)
                 .hint("a benchmark program may print nothing but events to stdout; everything else belongs to stderr.")
                 .hint(where_to_look)),
         }

@@ -1,8 +1,14 @@
 //! Every error a user can meet: what happened, why, and what to do about it.
 //!
-//! An error's [`Kind`] alone picks the exit code, so that the contract (DESIGN §3) is kept in one place.
+//! An error's [`Kind`] alone picks the exit code, so that the contract (DESIGN §3) is kept in one place. Its [`Code`] is what
+//! programs act on, and what `autoharness explain` knows more about.
+
+mod codes;
 
 use std::fmt;
+use std::panic::Location;
+
+pub use codes::Code;
 
 /// Success, or a gate that passed.
 pub const EXIT_OK: i32 = 0;
@@ -42,6 +48,9 @@ impl Kind {
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
+    code: Option<Code>,
+    /// Where in the sources it was made, for the log: what the message says may be nothing to keep.
+    place: &'static Location<'static>,
     message: String,
     source: Option<anyhow::Error>,
     hints: Vec<String>,
@@ -51,28 +60,61 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    #[track_caller]
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), source: None, hints: Vec::new() }
+        Error { kind, code: None, place: Location::caller(), message: message.into(), source: None, hints: Vec::new() }
     }
 
     /// The gate, `record` or `verify` said no (exit 1).
+    #[track_caller]
     pub fn rejected(message: impl Into<String>) -> Self {
         Error::new(Kind::Rejected, message)
     }
 
     /// Usage or configuration error (exit 2).
+    #[track_caller]
     pub fn usage(message: impl Into<String>) -> Self {
         Error::new(Kind::Usage, message)
     }
 
     /// Infrastructure failed, nothing was decided (exit 3).
+    #[track_caller]
     pub fn infrastructure(message: impl Into<String>) -> Self {
         Error::new(Kind::Infrastructure, message)
     }
 
     /// A signal ended the command (exit 128 + `signal`).
+    #[track_caller]
     pub fn interrupted(signal: i32) -> Self {
         Error::new(Kind::Interrupted(signal), format!("interrupted by {}", signal_name(signal)))
+    }
+
+    /// Names it for programs.
+    #[must_use]
+    pub fn code(mut self, code: Code) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// As [`Error::code`], unless it has a more exact name already, or a signal ended the command.
+    #[must_use]
+    pub fn code_at_least(self, code: Code) -> Self {
+        if self.code.is_some() || self.is_interruption() { self } else { self.code(code) }
+    }
+
+    /// Its name for programs: its own, or that of its kind.
+    pub fn named(&self) -> Code {
+        self.code.unwrap_or(match self.kind {
+            Kind::Rejected => Code::Rejected,
+            Kind::Usage => Code::Usage,
+            Kind::Infrastructure => Code::Infrastructure,
+            Kind::Interrupted(_) => Code::Interrupted,
+        })
+    }
+
+    /// Where in the sources it was made.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.place
     }
 
     /// Adds a hint: a full sentence or a command that mends it.
@@ -143,10 +185,11 @@ impl std::error::Error for Error {}
 
 impl From<std::io::Error> for Error {
     /// An I/O error that nobody foresaw is infrastructure: a full disk decides nothing. `fs_err` has put the path in.
+    #[track_caller]
     fn from(error: std::io::Error) -> Self {
         let full = is_full(&error);
         let result = Error::infrastructure(error.to_string());
-        if full { result.hint(FREE_SPACE) } else { result }
+        if full { result.code(Code::DiskFull).hint(FREE_SPACE) } else { result }
     }
 }
 
@@ -158,8 +201,9 @@ fn is_full(error: &std::io::Error) -> bool {
 }
 
 impl From<git2::Error> for Error {
+    #[track_caller]
     fn from(error: git2::Error) -> Self {
-        Error::infrastructure(format!("git: {}", error.message()))
+        Error::infrastructure(format!("git: {}", error.message())).code(Code::GitUnreadable)
     }
 }
 
@@ -172,18 +216,25 @@ pub trait Context<T> {
 }
 
 impl<T, E: Into<anyhow::Error>> Context<T> for std::result::Result<T, E> {
+    // No closures: they would be the place that the error names.
+    #[track_caller]
     fn infra(self, message: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| {
-            let error: anyhow::Error = error.into();
-            let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-            let full = causes.any(is_full);
-            let result = Error::infrastructure(message()).because(error);
-            if full { result.hint(FREE_SPACE) } else { result }
-        })
+        let error: anyhow::Error = match self {
+            Ok(value) => return Ok(value),
+            Err(error) => error.into(),
+        };
+        let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+        let full = causes.any(is_full);
+        let result = Error::infrastructure(message()).because(error);
+        Err(if full { result.code(Code::DiskFull).hint(FREE_SPACE) } else { result })
     }
 
+    #[track_caller]
     fn usage(self, message: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Error::usage(message()).because(error))
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(Error::usage(message()).because(error)),
+        }
     }
 }
 
@@ -224,6 +275,22 @@ mod tests {
             error.keep_in(&mut kept);
         }
         assert_eq!(kept.map(|error| error.to_string()), Some("the disk".into()));
+    }
+
+    #[test]
+    fn a_code_stays_and_every_error_has_one() {
+        assert_eq!(Error::usage("x").named(), Code::Usage);
+        assert_eq!(Error::interrupted(2).code_at_least(Code::BenchmarkFailed).named(), Code::Interrupted);
+        let full = Error::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert_eq!(full.code_at_least(Code::BenchmarkFailed).named(), Code::DiskFull);
+        assert_eq!(Error::rejected("x").code_at_least(Code::NoPassingGate).named(), Code::NoPassingGate);
+    }
+
+    #[test]
+    fn an_error_knows_the_line_that_made_it() {
+        let failed: std::result::Result<(), std::io::Error> = Err(std::io::ErrorKind::NotFound.into());
+        let (error, line) = (failed.infra(String::new).unwrap_err(), line!());
+        assert_eq!((error.place().file(), error.place().line()), (file!(), line));
     }
 
     #[test]
