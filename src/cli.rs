@@ -1,6 +1,6 @@
 //! The whole command line in one place. The doc comments are the help text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -35,9 +35,9 @@ Exit codes:
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The experiment directory
-    #[arg(short = 'C', long, value_name = "DIR", default_value = ".", global = true)]
-    pub directory: PathBuf,
+    /// The experiment directory [default: the current one, or the first above it that holds an experiment]
+    #[arg(short = 'C', long, value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
     /// The configuration file [default: experiment_config.yaml in the experiment directory]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
@@ -53,6 +53,13 @@ pub struct Global {
     /// When to use colour
     #[arg(long, value_enum, default_value = "auto", global = true)]
     pub color: Color,
+}
+
+impl Global {
+    /// The directory named, or the current one.
+    pub fn here(&self) -> &Path {
+        self.directory.as_deref().unwrap_or(Path::new("."))
+    }
 }
 
 /// The commands.

@@ -24,6 +24,47 @@ fn a_directory_inside_an_experiment_points_to_it() {
     bed.run(&["-C", "agent", "status"]).expect(2).warns("there is no experiment here").warns(&hint);
 }
 
+/// As git finds its repository; the files that a command line names are those of where the user stands.
+#[test]
+fn an_experiment_is_found_from_the_directories_below_it() {
+    let bed = Bed::prepared(json!({}), "");
+    bed.agent(&["easy", "hard"]);
+    fs_err::create_dir_all(bed.root.join("workspace/notes/deep")).expect("the bed can be written");
+    let from = |place: &str, arguments: &[&str]| {
+        let output = bed.command(arguments).current_dir(bed.root.join(place)).output();
+        support::done(output.expect("the binary starts"))
+    };
+    let named = format!("experiment: {} (files are named from there)", bed.root.display());
+    let here = bed.run(&["status"]).expect(0);
+    assert!(!here.stderr.contains("experiment:"), "{}", here.stderr);
+    let below = from("workspace/notes/deep", &["status"]).expect(0).warns(&named);
+    assert_eq!(below.stdout, here.stdout);
+    from("agent", &["gate", "--junit", "../workspace/notes/gate.xml", "--summary", "../workspace/notes/gate.md"])
+        .expect(0)
+        .warns(&named);
+    for report in ["gate.xml", "gate.md"] {
+        assert!(bed.read(&format!("workspace/notes/{report}")).contains("regression_suite"), "{report}");
+    }
+    from("workspace/notes", &["status", "-C", "."]).expect(2).warns("there is no experiment here");
+    // One inside another is the one that is meant, even when a fresh clone lacks its configuration, or when it was lost.
+    bed.write("inner/below/x", "");
+    fs_err::copy(bed.root.join("experiment_config.yaml"), bed.root.join("inner/experiment_config.yaml"))
+        .expect("it was just written");
+    let inner = format!("experiment: {}", bed.root.join("inner").display());
+    from("inner/below", &["status"]).expect(0).warns(&inner).says("not prepared");
+    fs_err::rename(
+        bed.root.join("inner/experiment_config.yaml"),
+        bed.root.join("inner/experiment_config.yaml.template"),
+    )
+    .expect("it was just written");
+    from("inner/below", &["status"]).expect(2).warns(&inner).warns("hint: git does not carry it");
+    fs_err::remove_file(bed.root.join("inner/experiment_config.yaml.template")).expect("it was just written");
+    from("inner/below", &["status"]).expect(0).warns(&named);
+    bed.write(".git/autoharness/at/inner/ledger.jsonl", "");
+    let lost = from("inner", &["benchmark"]).expect(2).warns("inner/experiment_config.yaml does not exist");
+    assert!(!lost.stderr.contains("experiment:"), "{}", lost.stderr);
+}
+
 #[test]
 fn a_fresh_clone_says_that_its_configuration_is_missing() {
     let bed = Bed::empty();

@@ -40,7 +40,7 @@ struct Edit {
 /// Whatever one of the commands it plays cannot do.
 pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     let directory = match &args.dir {
-        Some(directory) => global.directory.join(directory),
+        Some(directory) => global.here().join(directory),
         None => tempfile::Builder::new()
             .prefix("autoharness-demo-")
             .tempdir()
@@ -101,7 +101,7 @@ impl Stage<'_> {
             _ => "status",
         };
         self.ui.line(format!("\n$ autoharness {typed}"));
-        let global = Global { directory: self.directory.clone(), config: None, ..self.global.clone() };
+        let global = Global { directory: Some(self.directory.clone()), config: None, ..self.global.clone() };
         match super::run(Cli { global, command }, self.ui)? {
             code @ (EXIT_OK | EXIT_REJECTED) => Ok(code),
             code => Err(Error::infrastructure(format!("`autoharness {typed}` ended with exit code {code}"))),

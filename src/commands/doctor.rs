@@ -1,6 +1,6 @@
 //! `doctor`: what is missing or wrong here, each finding with the command that mends it.
 
-use super::session::Experiment;
+use super::experiment::Experiment;
 use crate::benchmarks::{self, Depth, Ground};
 use crate::cli::Global;
 use crate::config::{Config, Environment};

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::agent::{self, StagedAgent};
 use super::evaluate::{evaluate, no_evidence};
+use super::experiment::Experiment;
 use super::file_guard::{FileGuard, Found};
 use super::report::Reports;
-use super::session::{Experiment, Need, Session};
+use super::session::{Need, Session};
 use super::step::{Measurement, Step, StepReport};
 use super::{hints, measure, outcomes};
 use crate::benchmarks::runner::BenchmarkRunner;

@@ -42,7 +42,7 @@ const WELCOME: [&str; 16] = [
 pub async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
     let unknown = || Error::usage(format!("there is no benchmark `{}`", args.benchmark));
     let benchmark = benchmarks::find(&args.benchmark).ok_or_else(unknown)?;
-    let directory = global.directory.join(&args.dir);
+    let directory = global.here().join(&args.dir);
     // A repository that cannot be used is refused before anything is written: a second one inside it would hide the
     // experiment from the first.
     let existing = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));

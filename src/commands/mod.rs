@@ -11,6 +11,7 @@ pub mod docs;
 pub mod doctor;
 pub mod domain;
 pub mod evaluate;
+pub mod experiment;
 pub mod explain;
 pub mod file_guard;
 pub mod gate;

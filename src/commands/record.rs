@@ -3,7 +3,8 @@
 use chrono::Utc;
 use serde_json::json;
 
-use super::session::{Experiment, Need, Session};
+use super::experiment::Experiment;
+use super::session::{Need, Session};
 use crate::cli::{Global, Record};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::{Editable, compare_trees, violations};

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::experiment::Experiment;
 use super::file_guard::JUNIT_START;
 use super::report_file::{self, Target};
-use super::session::{Experiment, Session};
+use super::session::Session;
 use crate::cli::Gate;
 use crate::error::{Code, Error, Result};
 use crate::model::gate::{Decision, Status};

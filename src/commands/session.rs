@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
+use super::experiment::Experiment;
 use crate::benchmarks::{self, Ground};
-use crate::cli::Global;
-use crate::config::{CONFIG_FILE, Config, Environment};
+use crate::config::{Config, Environment};
 use crate::error::{Code, Context as _, Error, Result};
 use crate::guard::Repo;
-use crate::paths::{Paths, STATE_VARIABLE};
+use crate::paths::Paths;
 use crate::process::signals::Cancel;
 use crate::process::{Redactor, Supervisor};
 use crate::provision;
@@ -19,95 +19,9 @@ use crate::store::event::{Event, Prepared};
 use crate::store::ledger::{Entry, VERSION, Writer};
 use crate::store::lock::Lock;
 use crate::store::scratch;
-use crate::store::state::{Checkpoint, State, Summary, timestamp};
+use crate::store::state::{Checkpoint, State, timestamp};
 use crate::store::views::{self, Comparison, Written};
 use crate::ui::Ui;
-
-/// What every command knows about an experiment before it takes the lock.
-pub struct Experiment {
-    /// Output.
-    pub ui: Ui,
-    /// Where everything is.
-    pub paths: Paths,
-    /// Process environment and `.env`.
-    pub environment: Environment,
-    /// The repository, read-only.
-    pub repo: Repo,
-}
-
-impl Experiment {
-    /// Finds the experiment.
-    ///
-    /// # Errors
-    /// Usage when the directory or the repository is missing.
-    pub fn find(global: &Global, ui: &Ui) -> Result<Experiment> {
-        let paths = Paths::new(&global.directory, global.config.as_deref())?;
-        let environment = Environment::load(&paths.root)?;
-        let repo = Repo::open(&paths.root)?;
-        // Not from `.env`: the coding agent can write that file.
-        let chosen =
-            environment.process(STATE_VARIABLE).filter(|value| !value.is_empty()).map(std::path::PathBuf::from);
-        let prefix = String::from_utf8_lossy(repo.prefix()).into_owned();
-        let paths = paths.with_state(chosen.as_deref(), repo.common_dir(), &prefix)?;
-        if !paths.config.exists() && !paths.ledger().exists() {
-            return Err(no_experiment(&paths));
-        }
-        Ok(Experiment { ui: ui.clone(), paths, environment, repo })
-    }
-
-    /// Reads the configuration and prints its warnings.
-    ///
-    /// # Errors
-    /// Usage, with file and line.
-    pub fn config(&self) -> Result<Config> {
-        let config = benchmarks::load(&self.paths.config)?;
-        config.warnings.iter().for_each(|warning| self.ui.warn(warning));
-        Ok(config)
-    }
-
-    /// The checkpoint when it is up to date, else the replayed ledger. Takes no lock and writes nothing.
-    ///
-    /// # Errors
-    /// As replaying.
-    pub fn read_summary(&self) -> Result<Summary> {
-        let ledger = self.paths.ledger();
-        let earlier = match Checkpoint::load(&self.paths.checkpoint()) {
-            Some(checkpoint) if checkpoint.is_current(&ledger)? => return Ok(checkpoint.summary),
-            earlier => earlier,
-        };
-        // Reading names the line that is wrong, so it comes first.
-        let (state, _) = State::replay(&ledger)?;
-        if let Some(checkpoint) = earlier {
-            checkpoint.require_continued(&ledger)?;
-        }
-        Ok(state.summary)
-    }
-
-    /// A supervisor for child processes.
-    ///
-    /// # Errors
-    /// When our own executable cannot be found.
-    pub fn supervisor(&self) -> Result<Supervisor> {
-        Supervisor::new(self.paths.processes())
-    }
-}
-
-/// Neither configuration nor history: most likely the wrong directory.
-fn no_experiment(paths: &Paths) -> Error {
-    let error = Error::usage(format!("{} does not exist: there is no experiment here", paths.config.display()))
-        .code(Code::NoExperiment);
-    let has = |directory: &&std::path::Path| directory.join(CONFIG_FILE).exists();
-    if let Some(above) = paths.root.ancestors().skip(1).find(has) {
-        return error.hint(format!("{} is one: go there, or add `-C {0}`.", above.display()));
-    }
-    if paths.root.join(format!("{CONFIG_FILE}.template")).exists() {
-        return error
-            .hint(format!("git does not carry it: run `cp {CONFIG_FILE}.template {CONFIG_FILE}` and set it up."));
-    }
-    error.hint(
-        "go to the experiment, or name it with `-C DIR`; `autoharness init DIR --benchmark demo` makes a new one.",
-    )
-}
 
 /// What a command wants of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::session::Experiment;
+use super::experiment::Experiment;
 use crate::cli::Global;
 use crate::error::{EXIT_OK, Result};
 use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};

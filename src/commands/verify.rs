@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::session::Experiment;
+use super::experiment::Experiment;
 use crate::cli::{Global, Verify};
 use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::staging::read_editable_from_tree;

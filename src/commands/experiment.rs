@@ -1,0 +1,128 @@
+//! Finding an experiment, and what is known of it before anything is locked.
+
+use std::path::Path;
+
+use crate::benchmarks;
+use crate::cli::Global;
+use crate::config::{CONFIG_FILE, Config, Environment};
+use crate::error::{Code, Error, Result};
+use crate::guard::Repo;
+use crate::paths::{Paths, STATE_VARIABLE};
+use crate::process::Supervisor;
+use crate::store::state::{Checkpoint, State, Summary};
+use crate::ui::Ui;
+
+const TEMPLATE_FILE: &str = "experiment_config.yaml.template";
+
+/// What every command knows about an experiment before it takes the lock.
+pub struct Experiment {
+    /// Output.
+    pub ui: Ui,
+    /// Where everything is.
+    pub paths: Paths,
+    /// Process environment and `.env`.
+    pub environment: Environment,
+    /// The repository, read-only.
+    pub repo: Repo,
+}
+
+impl Experiment {
+    /// Finds the experiment: in the directory named, or from the current one upwards, as git finds its repository.
+    ///
+    /// # Errors
+    /// Usage when the directory or the repository is missing.
+    pub fn find(global: &Global, ui: &Ui) -> Result<Experiment> {
+        let here = Paths::new(global.here(), global.config.as_deref())?;
+        let is_told = global.directory.is_some() || global.config.is_some();
+        match above(&here.root).filter(|_| !is_told) {
+            Some(above) if !has_ledger(&here.root) => {
+                ui.status(format!("experiment: {} (files are named from there)", above.display()));
+                Experiment::at(Paths::new(above, None)?, ui)
+            }
+            _ => Experiment::at(here, ui),
+        }
+    }
+
+    fn at(paths: Paths, ui: &Ui) -> Result<Experiment> {
+        let environment = Environment::load(&paths.root)?;
+        let repo = Repo::open(&paths.root)?;
+        // Not from `.env`: the coding agent can write that file.
+        let chosen =
+            environment.process(STATE_VARIABLE).filter(|value| !value.is_empty()).map(std::path::PathBuf::from);
+        let prefix = String::from_utf8_lossy(repo.prefix()).into_owned();
+        let paths = paths.with_state(chosen.as_deref(), repo.common_dir(), &prefix)?;
+        if !paths.config.exists() && !paths.ledger().exists() {
+            return Err(no_experiment(&paths));
+        }
+        Ok(Experiment { ui: ui.clone(), paths, environment, repo })
+    }
+
+    /// Reads the configuration and prints its warnings.
+    ///
+    /// # Errors
+    /// Usage, with file and line.
+    pub fn config(&self) -> Result<Config> {
+        let config = benchmarks::load(&self.paths.config)?;
+        config.warnings.iter().for_each(|warning| self.ui.warn(warning));
+        Ok(config)
+    }
+
+    /// The checkpoint when it is up to date, else the replayed ledger. Takes no lock and writes nothing.
+    ///
+    /// # Errors
+    /// As replaying.
+    pub fn read_summary(&self) -> Result<Summary> {
+        let ledger = self.paths.ledger();
+        let earlier = match Checkpoint::load(&self.paths.checkpoint()) {
+            Some(checkpoint) if checkpoint.is_current(&ledger)? => return Ok(checkpoint.summary),
+            earlier => earlier,
+        };
+        // Reading names the line that is wrong, so it comes first.
+        let (state, _) = State::replay(&ledger)?;
+        if let Some(checkpoint) = earlier {
+            checkpoint.require_continued(&ledger)?;
+        }
+        Ok(state.summary)
+    }
+
+    /// A supervisor for child processes.
+    ///
+    /// # Errors
+    /// When our own executable cannot be found.
+    pub fn supervisor(&self) -> Result<Supervisor> {
+        Supervisor::new(self.paths.processes())
+    }
+}
+
+/// The first directory above this one that holds an experiment, when this one holds none. In a fresh clone there is only
+/// the template: then the message says how to go on from there, and an experiment further out is not taken for it.
+fn above(directory: &Path) -> Option<&Path> {
+    let holds = |place: &&Path| [CONFIG_FILE, TEMPLATE_FILE].iter().any(|name| place.join(name).is_file());
+    directory.ancestors().find(holds).filter(|found| *found != directory)
+}
+
+/// Whether an experiment was prepared in this very directory: its configuration may be lost.
+fn has_ledger(directory: &Path) -> bool {
+    let ledger = || {
+        let repo = Repo::open(directory).ok()?;
+        let prefix = String::from_utf8_lossy(repo.prefix()).into_owned();
+        Some(Paths::new(directory, None).ok()?.with_state(None, repo.common_dir(), &prefix).ok()?.ledger())
+    };
+    ledger().is_some_and(|ledger| ledger.exists())
+}
+
+/// Neither configuration nor history: most likely the wrong directory.
+fn no_experiment(paths: &Paths) -> Error {
+    let error = Error::usage(format!("{} does not exist: there is no experiment here", paths.config.display()))
+        .code(Code::NoExperiment);
+    let has = |directory: &&std::path::Path| directory.join(CONFIG_FILE).exists();
+    if paths.root.join(TEMPLATE_FILE).exists() {
+        return error.hint(format!("git does not carry it: run `cp {TEMPLATE_FILE} {CONFIG_FILE}` and set it up."));
+    }
+    if let Some(above) = paths.root.ancestors().skip(1).find(has) {
+        return error.hint(format!("{} is one: go there, or add `-C {0}`.", above.display()));
+    }
+    error.hint(
+        "go to the experiment, or name it with `-C DIR`; `autoharness init DIR --benchmark demo` makes a new one.",
+    )
+}
