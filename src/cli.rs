@@ -47,7 +47,7 @@ pub struct Global {
     /// Print results, warnings and errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Print more details
+    /// Print more details: of errors their codes, and what goes into the log (AUTOHARNESS_LOG=debug: all of it)
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// When to use colour

@@ -113,6 +113,11 @@ impl Paths {
         self.state.join("lock")
     }
 
+    /// What commands did and waited for.
+    pub fn log(&self) -> PathBuf {
+        self.state.join("autoharness.log")
+    }
+
     /// One file per running child, so that the next command can end what a killed one left.
     pub fn processes(&self) -> PathBuf {
         self.state.join("processes")

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
+use tracing::{debug, info};
 
 use super::agent::StagedCopy;
 use super::plan::Plan;
@@ -19,6 +21,9 @@ use crate::process::signals::{Cancel, Trigger};
 use crate::store::event::{Event, Purpose, Trial};
 use crate::store::traces;
 use crate::ui::Progress;
+
+/// How often the log hears of trials that end.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Trials to be run by one start of the benchmark: the number of the first, how many of each task, the tasks.
 type Group = (u32, u32, Vec<String>);
@@ -82,6 +87,9 @@ pub(super) struct Dispatcher<'a> {
     session: &'a mut Session,
     measurement: &'a Measurement<'a>,
     progress: Progress,
+    /// How many trials have ended, and when the log was last told.
+    ended: usize,
+    told: Instant,
     /// Stops whatever runs, as a signal does.
     stop: Trigger,
     cancel: Cancel,
@@ -117,7 +125,18 @@ impl<'a> Dispatcher<'a> {
                 over: false,
             });
         let (stop, cancel) = measurement.cancel.linked();
-        Dispatcher { runs: runs.collect(), session, measurement, progress, stop, cancel, together, failure: None }
+        Dispatcher {
+            runs: runs.collect(),
+            session,
+            measurement,
+            progress,
+            ended: 0,
+            told: Instant::now(),
+            stop,
+            cancel,
+            together,
+            failure: None,
+        }
     }
 
     /// Runs everything. When something fails, the rest is stopped and waited for: then its processes are gone and its
@@ -192,6 +211,7 @@ impl<'a> Dispatcher<'a> {
             self.progress.suspend(|| {
                 session.ui.status(format!("{purpose}: {count} trials gave no evidence, running them again"));
             });
+            info!(step = purpose, trials = count, attempt = run.attempt, "running again what gave no evidence");
             self.progress.extend(count);
             run.waiting = groups(plan);
         }
@@ -227,6 +247,7 @@ impl<'a> Dispatcher<'a> {
         };
         let missing: BTreeSet<_> =
             request.tasks.iter().flat_map(|task| (0..trials).map(move |trial| (task.clone(), trial))).collect();
+        info!(run = request.run, trials = missing.len(), concurrency = run.concurrency, "benchmark starts");
         run.current = Some(Start { copy, scratch, first, total: missing.len(), missing, failure: None });
         Ok(request)
     }
@@ -267,6 +288,7 @@ impl<'a> Dispatcher<'a> {
         let _ = fs_err::remove_dir_all(scratch);
         failure.map_or(Ok(()), Err)?;
         let ended = ended?;
+        let unreported_trials = missing.len();
         for (task, trial) in missing {
             let error = ended.failure.clone().unwrap_or_else(|| "the benchmark did not report this trial".into());
             self.take(number, first, unreported(task, trial, error))?;
@@ -275,6 +297,16 @@ impl<'a> Dispatcher<'a> {
             self.progress.suspend(|| self.session.ui.warn(failure));
         }
         let run = &mut self.runs[number];
+        let (failed, untrusted) = (ended.failure.is_some(), ended.untrusted);
+        info!(
+            run = run.name,
+            attempt = run.attempt,
+            trials = total,
+            unreported = unreported_trials,
+            failed,
+            untrusted,
+            "benchmark ended"
+        );
         let report = &mut run.report;
         report.run += total;
         report.untrusted |= ended.untrusted;
@@ -319,6 +351,16 @@ impl<'a> Dispatcher<'a> {
             trace_lost: traced.as_ref().is_err_and(|(_, lost)| *lost),
         };
         session.append(Event::Trial(trial))?;
+        // A line a trial would cost more than many a trial, and of the hold-out it would tell too much.
+        if result.outcome.is_no_evidence() && step.split == Some(Split::Train) {
+            debug!(task = result.task, trial = result.trial, outcome = result.outcome.as_str(), "no evidence");
+        }
+        self.runs[number].report.ended.add(result.outcome, None);
+        self.ended += 1;
+        if self.told.elapsed() >= TELL_EVERY {
+            info!(ended = self.ended, "trials are under way");
+            self.told = Instant::now();
+        }
         self.progress.advance();
         traced.map_err(|(error, _)| error)
     }

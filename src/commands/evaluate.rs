@@ -1,7 +1,12 @@
 //! Gets the trials a step needs: reuses what the ledger has, runs the rest, retries what gave no evidence, and appends
 //! every trial to the ledger the moment it finishes.
 
+use std::time::Instant;
+
+use tracing::info;
+
 use super::dispatch::Dispatcher;
+use super::log;
 use super::plan::{Plan, share};
 use super::session::Session;
 use super::step::{Measurement, Step, StepReport};
@@ -40,6 +45,12 @@ pub async fn evaluate(session: &mut Session, measurement: &Measurement<'_>, step
         session.ui.status(format!("{what}: {untraced} of them only because the disk refused their traces"));
     }
     let shares = share(measurement.concurrency, &work);
+    for ((step, plan), share) in steps.iter().zip(&plans).zip(&shares) {
+        let (name, split) = (step.purpose.as_str(), step.split.map(Split::as_str));
+        let (to_run, reused, tasks) = (plan.count(), plan.reused, step.tasks.len());
+        info!(step = name, split, tasks, to_run, reused, concurrency = share, fresh = measurement.fresh, "step began");
+    }
+    let began = Instant::now();
     let base = session.writer.tip().next_seq;
     let names = run_names(base, steps);
     let ended = Dispatcher::new(session, measurement, &what, steps, &names, plans, &shares).run().await;
@@ -67,6 +78,10 @@ pub async fn evaluate(session: &mut Session, measurement: &Measurement<'_>, step
     );
     for ((step, name), report) in steps.iter().zip(names).zip(&mut reports) {
         report.void |= tokenless;
+        let StepReport { run, reused, ended, failure, void, untrusted } = report;
+        let (failed, ended) = (failure.is_some(), ended.counts());
+        let seconds = log::seconds(began);
+        info!(step = step.purpose.as_str(), run, reused, ?ended, failed, void, untrusted, seconds, "step ended");
         let finished = RunFinished {
             run: name,
             purpose: step.purpose,

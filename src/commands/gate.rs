@@ -72,6 +72,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         best: None,
         promotion: Rewards::default(),
     };
+    tracing::info!(violations = evidence.guard.len(), "file guard done");
     let agent = agent::from_disk(&session, &base)?;
     if agent.fingerprint == agent::fingerprint(&session, &base)? {
         ui.warn("the agent is the one of the base commit: there is no edit to judge");
@@ -117,6 +118,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         evidence,
         decision: decision.clone(),
     };
+    tracing::info!(status = decision.status.as_str(), "verdict");
     session.append(Event::Verdict(Box::new(verdict.clone())))?;
     session.finish()?;
     print(&session, &verdict, &base, &found);

@@ -17,6 +17,7 @@ pub mod file_guard;
 pub mod gate;
 pub mod hints;
 pub mod init;
+pub mod log;
 pub mod measure;
 pub mod outcomes;
 pub mod plan;
@@ -30,6 +31,8 @@ pub mod status;
 pub mod step;
 pub mod verify;
 
+use std::time::Instant;
+
 use crate::cli::{Cli, Command};
 use crate::error::{Context as _, Result};
 use crate::ui::Ui;
@@ -39,6 +42,14 @@ use crate::ui::Ui;
 /// # Errors
 /// Whatever the command could not do; the error knows its exit code.
 pub fn run(cli: Cli, ui: &Ui) -> Result<i32> {
+    log::install(&cli.global, ui);
+    let began = Instant::now();
+    let result = carry_out(cli, ui);
+    log::end(&result, began);
+    result
+}
+
+fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
     let global = &cli.global;
     crate::guard::watch::errors_to(ui);
     match cli.command {

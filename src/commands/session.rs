@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
 use super::experiment::Experiment;
+use super::log;
 use crate::benchmarks::{self, Ground};
 use crate::config::{Config, Environment};
 use crate::error::{Code, Context as _, Error, Result};
@@ -65,7 +67,9 @@ impl Session {
         let Experiment { ui, paths, environment, repo } = experiment;
         paths.create_state()?;
         let lock = Lock::take(&paths.lock(), &command_line(), timestamp(Utc::now()))?;
+        log::begin(&paths, &config, &environment, &ui);
         for ended in Supervisor::new(paths.processes())?.end_leftovers()? {
+            tracing::warn!(ended, "an interrupted command left a child running");
             ui.warn(format!("ended a process that an interrupted command left running: {ended}"));
         }
         let _ = fs_err::remove_dir_all(paths.scratch());
@@ -74,6 +78,7 @@ impl Session {
             atomic::sweep(&directory)?;
         }
         prune_logs(&paths.logs());
+        let began = Instant::now();
         let mut checkpoint = Checkpoint::load(&paths.checkpoint());
         let current = match &checkpoint {
             Some(checkpoint) => checkpoint.is_current(&paths.ledger())?,
@@ -100,6 +105,7 @@ impl Session {
             ));
         }
         let writer = Writer::open(&paths.ledger(), &report)?;
+        tracing::debug!(events = report.tip.next_seq, torn = report.torn, seconds = log::seconds(began), "ledger read");
         let now = views::render(&state.summary)?;
         let mut written = Written::load(&paths.written_views(), &paths.workspace());
         if now.is_empty() {
@@ -197,11 +203,14 @@ impl Session {
     /// # Errors
     /// Infrastructure when the disk refuses.
     pub fn finish(&mut self) -> Result<()> {
+        let began = Instant::now();
         self.writer.sync()?;
         if self.views.changed.is_empty() {
             views::write(&self.paths.workspace(), &views::render(&self.state.summary)?, &mut self.written)?;
         }
-        Checkpoint::save(&self.paths.checkpoint(), self.writer.tip(), &self.state.summary)
+        Checkpoint::save(&self.paths.checkpoint(), self.writer.tip(), &self.state.summary)?;
+        tracing::debug!(seconds = log::seconds(began), "ledger, views and checkpoint written");
+        Ok(())
     }
 
     /// A supervisor for child processes.

@@ -4,6 +4,7 @@ use super::agent::StagedAgent;
 use super::plan::Conditions;
 use super::session::Session;
 use crate::benchmarks::runner::BenchmarkRunner;
+use crate::model::outcomes::Outcomes;
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::store::event::Purpose;
@@ -27,6 +28,8 @@ pub struct StepReport {
     pub run: usize,
     /// Trials the ledger already had.
     pub reused: usize,
+    /// How the trials run now ended, repeated ones each time.
+    pub ended: Outcomes,
     /// What broke the run off, when something did.
     pub failure: Option<String>,
     /// True when no trial showed any model activity.

@@ -101,6 +101,8 @@ fn overdue(read: &Read, signalled: Option<(i32, Instant)>, now: Instant) -> Opti
 /// after any kill.
 #[allow(clippy::exit, reason = "a thread inside libgit2 cannot be ended in any other way")]
 fn end(error: &Error) -> ! {
+    let (code, exit_code) = (error.named().name(), error.exit_code());
+    tracing::error!(exit_code, code, place = %error.place(), "command failed");
     if let Some(ui) = UI.get() {
         ui.error(error);
     }

@@ -112,6 +112,11 @@ pub async fn run_captured(
             return Err(error);
         }
         None => {
+            tracing::warn!(
+                program = child.name(),
+                seconds = limits.time.as_secs_f64(),
+                "child takes longer than it may"
+            );
             child.stop(grace).await?;
             let seconds = limits.time.as_secs_f64();
             return Err(Error::infrastructure(format!("`{}` did not end within {seconds} s", child.name()))

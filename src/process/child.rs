@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::{info, warn};
 
 use crate::error::{Context as _, Result, signal_name};
 use crate::process::command::Stderr;
@@ -85,7 +86,7 @@ impl Child {
         let (sender, ended) = watch::channel(None);
         // By itself, because whoever reads the program's output waits for the end of that first: without its watcher the
         // program would go on for ever.
-        tokio::spawn(look_after(inner, pid, record.clone(), sender));
+        tokio::spawn(look_after(inner, pid, name.to_owned(), record.clone(), sender));
         let (stderr, log) = match (stderr, pipe) {
             (Stderr::Log(log), Some(pipe)) => (None, Some(tokio::spawn(log.copy(pipe)))),
             (_, pipe) => (pipe, None),
@@ -140,12 +141,21 @@ impl Child {
     }
 
     fn terminate_within(&mut self, grace: Duration) {
+        if self.ended.borrow().is_none() {
+            info!(program = self.name, pid = self.number(), grace_s = grace.as_secs_f64(), "child is asked to end");
+        }
         // A watcher that is gone needs no orders.
         let _ = self.orders.send(format!("T {}\n", grace.as_millis()).into_bytes());
     }
 
+    /// The watcher's process number.
+    fn number(&self) -> Option<i32> {
+        self.pid.map(|pid| pid.as_raw_nonzero().get())
+    }
+
     /// Kills the whole tree.
     pub fn kill(&mut self) {
+        info!(program = self.name, pid = self.number(), "child is killed");
         let _ = self.orders.send(b"K\n".to_vec());
     }
 
@@ -159,6 +169,7 @@ impl Child {
             Ok(exit) => exit,
             Err(_) => {
                 // The watcher itself hangs; `wait` ends what it leaves.
+                warn!(program = self.name, pid = self.number(), "the watcher hangs and is killed");
                 orphans::kill_watcher(self.pid);
                 self.wait().await
             }
@@ -170,9 +181,12 @@ impl Child {
 async fn look_after(
     mut inner: tokio::process::Child,
     pid: Option<Pid>,
+    program: String,
     record: Record,
     sender: watch::Sender<Option<Ended>>,
 ) {
+    let began = Instant::now();
+    let number = pid.map(|pid| pid.as_raw_nonzero().get());
     let status = inner.wait().await;
     orphans::watchers().remove(pid);
     let ended = match status {
@@ -180,6 +194,7 @@ async fn look_after(
         Ok(status) => match status.code() {
             Some(code) => Ok(code),
             None => {
+                warn!(program, pid = number, "the watcher was killed; what it watched is ended");
                 let ending = move || {
                     let _ = record.end();
                     orphans::end();
@@ -189,5 +204,8 @@ async fn look_after(
             }
         },
     };
+    let exit = ended.as_ref().map_or_else(Clone::clone, |code| Exit { code: *code }.describe());
+    let seconds = format_args!("{:.3}", began.elapsed().as_secs_f64());
+    info!(program, pid = number, exit, %seconds, "child ended");
     let _ = sender.send(Some(ended));
 }

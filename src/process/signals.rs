@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, signal_name};
 
 const HANGUP: i32 = 1;
 
@@ -58,6 +58,7 @@ impl Cancel {
                 let sender = sender.clone();
                 async move {
                     while stream.recv().await.is_some() {
+                        tracing::warn!(signal = signal_name(number), "signal received");
                         let _ = ARRIVED.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
                         sender.send_modify(|current| *current = current.or(Some(number)));
                     }

@@ -80,6 +80,8 @@ impl Supervisor {
             .spawn()
             .infra(cannot)?;
         watchers.add(inner.id());
+        // Not its arguments: they may name tasks.
+        tracing::info!(program = name, pid = inner.id(), "child started");
         drop(watchers);
         // The builder still holds the read end: while it does, a dead watcher would not break the pipe.
         drop(watch);

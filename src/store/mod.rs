@@ -5,6 +5,7 @@ mod beneath;
 pub mod event;
 pub mod ledger;
 pub mod lock;
+pub mod log;
 pub mod scratch;
 pub mod state;
 pub mod traces;

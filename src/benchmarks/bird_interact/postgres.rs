@@ -322,6 +322,7 @@ impl<'a> Server<'a> {
                     if spoke.is_none_or(|(before, at)| before != reachable || at.elapsed() >= SPEAK_EVERY) {
                         self.still_there(&seen).await?;
                         spoke = Some((reachable, Instant::now()));
+                        tracing::info!(reachable, seconds = began.elapsed().as_secs(), "waiting for PostgreSQL");
                         say(format!("waiting for PostgreSQL: {missing} ({} s)", began.elapsed().as_secs()));
                     }
                 }

@@ -150,6 +150,7 @@ impl<'a> Run<'a> {
             Err(Stop::NobodyListens) => Err(Error::infrastructure("nobody takes the trials any more")),
             Err(Stop::TooLong(wall)) => {
                 let seconds = wall.as_secs();
+                tracing::warn!(program = "harbor", seconds, "child was stopped: it took longer than it may");
                 let why = format!("was stopped after {seconds} s, more than all limits of its trials allow");
                 Ok(self.report(Some(self.broke_off(&why))))
             }

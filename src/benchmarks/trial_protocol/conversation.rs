@@ -74,6 +74,11 @@ pub(super) async fn converse(
             },
         },
     };
+    if let Stop::End(end) = &stop {
+        // Of what it said nothing: that may name tasks.
+        let why = if let End::Stalled(why) = end { why } else { "it breaks the trial protocol" };
+        tracing::warn!(program = child.name(), why, "child is stopped");
+    }
     // What the program says from here on is not believed: an agent that was cut off by SIGTERM looks like one that
     // failed. It is read all the same, because a program blocked on a full pipe cannot tidy up.
     tokio::select! {
