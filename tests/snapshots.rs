@@ -43,7 +43,7 @@ fn help() {
     let names = names.iter().filter(|name| !name.is_empty() && **name != "help");
     let pages = names.map(|name| bed.run(&[name, "--help"]).expect(0).stdout);
     let rule = format!("\n{}\n\n", "-".repeat(100));
-    compare("help", &bed, &[top].into_iter().chain(pages).collect::<Vec<_>>().join(&rule));
+    compare("help", &bed, &[top.clone()].into_iter().chain(pages).collect::<Vec<_>>().join(&rule));
 }
 
 #[test]
