@@ -135,7 +135,11 @@ print(json.dumps([sorted(passed[:a] + failed[:b]), sorted(passed[a:] + failed[b:
         let mut all: Vec<_> = split.train.iter().chain(&split.test).cloned().collect();
         all.sort();
         assert_eq!(all, baseline.keys().cloned().collect::<Vec<_>>());
-        assert!(split.of("t0").is_some());
+        use super::super::trial::Split::{Test, Train};
+        assert_eq!((split.tasks(Train), split.tasks(Test)), (&split.train[..], &split.test[..]));
+        for part in [Train, Test] {
+            assert!(split.tasks(part).iter().all(|task| split.of(task) == Some(part)), "{part}");
+        }
         assert_eq!(split.of("nope"), None);
     }
 }

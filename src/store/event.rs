@@ -285,3 +285,34 @@ pub struct Revealed {
     /// How many hold-out tasks were shown.
     pub tasks: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purposes_have_words_and_baselines_are_compared_with() {
+        for (purpose, word, is_baseline) in [
+            (Purpose::Baseline, "baseline", true),
+            (Purpose::Benchmark, "benchmark", false),
+            (Purpose::Suite, "suite", false),
+            (Purpose::HoldOut, "hold-out", false),
+            (Purpose::Promotion, "promotion", false),
+            (Purpose::Base, "base", true),
+        ] {
+            assert_eq!((purpose.as_str(), purpose.is_baseline()), (word, is_baseline));
+        }
+    }
+
+    #[test]
+    fn ledgers_that_name_no_version_of_the_protocol_are_of_the_first() {
+        let old = serde_json::json!({
+            "config": {}, "config_digest": "d", "base": "b", "agent": "a", "trial_protocol": "t", "protocol": "p",
+            "split": {"train": [], "test": []}, "split_drawn": true, "data": {},
+            "baseline": {"val_score": 0.5, "evals_passed": 1, "evals_total": 2},
+        });
+        let read: Prepared = serde_json::from_value(old).unwrap();
+        assert_eq!(read.protocol_version, 1);
+        assert!(read.untried.is_none() && read.adopted.is_none());
+    }
+}
