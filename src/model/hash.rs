@@ -40,6 +40,7 @@ mod tests {
             ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
         ] {
             assert_eq!(hash(bytes.as_bytes()), digest);
+            assert_eq!(&hash_digits(bytes.as_bytes()), digest.as_bytes());
         }
     }
 }
