@@ -184,6 +184,11 @@ mod tests {
             let above = 0.5 + EPSILON * 2.0;
             assert!(!compare(below, above).reaches() && compare(above, below).is_surely_better(), "{tasks}");
         }
+        // The border itself is equal on both sides.
+        let one = |reward: f64| Rewards([("t".to_string(), Some(reward))].into());
+        let compare = |own: f64, reference: f64| Comparison::new(&one(own), &one(own), &one(reference));
+        assert!(!compare(EPSILON, 0.0).is_surely_better());
+        assert!(compare(0.0, EPSILON).reaches() && compare(0.0, EPSILON).surely_reaches());
     }
 
     #[test]
