@@ -454,6 +454,42 @@ fn a_workspace_of_the_original_is_taken_over() {
     assert_eq!(summary.best("p").unwrap().source, "prepare");
 }
 
+#[test]
+fn where_the_protocol_changed_is_known_by_the_rows_before() {
+    let changes = |told: &Story| told.summary().protocol_changes.iter().copied().collect::<Vec<_>>();
+    let mut told = story("");
+    assert_eq!(changes(&told), [0; 0], "before the first there was none");
+    told.word("p0");
+    assert_eq!(changes(&told), [0; 0], "prepared again as it was");
+    told.prepared("0", |prepared| prepared.protocol = "p2".into());
+    assert_eq!(changes(&told), [1]);
+    told.word("A+").recorded().prepared("A", |prepared| prepared.protocol = "p2".into());
+    assert_eq!(changes(&told), [1]);
+    told.prepared("A", |_| {});
+    assert_eq!(changes(&told), [1, 2], "and back");
+    // The original measured by a protocol of its own.
+    for (rows, expected) in [(0, &[][..]), (2, &[2])] {
+        let mut told = Story::default();
+        let row = |iteration| Row {
+            iteration,
+            val_score: 0.5,
+            commit: "c".into(),
+            evals_passed: 1,
+            evals_total: 2,
+            timestamp: "t".into(),
+        };
+        told.prepared("0", |prepared| {
+            prepared.adopted = Some(Adopted {
+                rows: (0..rows).map(row).collect(),
+                suite: Vec::new(),
+                suite_results: BTreeMap::new(),
+                split: false,
+            });
+        });
+        assert_eq!(changes(&told), expected, "{rows}");
+    }
+}
+
 // ---- verdicts and records
 
 #[test]
@@ -482,14 +518,33 @@ fn verdicts_are_counted() {
 }
 
 #[test]
+fn verdicts_that_decide_nothing_are_counted_until_one_does() {
+    // events; undecided in a row, the agent judged last
+    for (words, undecided, judged) in [
+        ("", 0, None),
+        ("A?", 1, Some("A")),
+        ("A? B? A?", 3, Some("A")),
+        ("A? A? A!", 0, Some("A")),
+        ("A? B+", 0, Some("B")),
+        ("A? B- A?", 1, Some("A")),
+        ("A? B=", 1, Some("A")),
+        ("A? A? p0", 0, Some("A")),
+    ] {
+        let told = story(words);
+        let summary = told.summary();
+        assert_eq!((summary.undecided_in_a_row, summary.last_judged.as_deref()), (undecided, judged), "{words}");
+    }
+}
+
+#[test]
 fn only_a_score_that_is_surely_higher_is_an_improvement() {
-    let rewards = |pattern| Some(Reference { val_score: 0.5, source: "x".into(), rewards: holdout(pattern) });
+    let known = |pattern| Some(Reference { val_score: 0.5, source: "x".into(), rewards: holdout(pattern) });
     let plain = |val_score| Some(Reference { val_score, source: "x".into(), rewards: Rewards::default() });
     for (candidate, best, without) in [
-        ("PP00", rewards("P000"), 0),
-        ("P000", rewards("P000"), 1),
+        ("PP00", known("P000"), 0),
+        ("P000", known("P000"), 1),
         // A higher mean of fewer tasks is none.
-        ("P00x", rewards("P000"), 1),
+        ("P00x", known("P000"), 1),
         ("P000", plain(0.2), 0),
         ("P000", plain(0.25), 1),
         ("P000", plain(0.3), 1),
@@ -500,11 +555,15 @@ fn only_a_score_that_is_surely_higher_is_an_improvement() {
         let improved = told.summary().gates_without_improvement == 0;
         assert_eq!(improved, without == 0, "{candidate} {best:?}");
     }
+    // The border itself is equal.
+    let mut told = story("A-");
+    told.verdict("B", |evidence| (evidence.holdout, evidence.best) = (rewards(&[("h1", Some(EPSILON))]), plain(0.0)));
+    assert_eq!((told.summary().last_status, told.summary().gates_without_improvement), (Some(Status::Passed), 2));
     // Nor is one whose lacking trials make it.
     let mut told = story("A-");
     told.verdict("B", |evidence| {
-        (evidence.holdout, evidence.best) = (holdout("PP00"), rewards("P000"));
-        evidence.holdout_least = super::Rewards(BTreeMap::from([("h2".into(), Some(0.0))]));
+        (evidence.holdout, evidence.best) = (holdout("PP00"), known("P000"));
+        evidence.holdout_least = rewards(&[("h2", Some(0.0))]);
     });
     assert_eq!(told.summary().gates_without_improvement, 2);
 }
@@ -672,7 +731,7 @@ fn a_checkpoint_of_another_format_is_made_again_but_still_shows_a_cut_ledger() {
     old["summary"] = json!({"suite": ["1"], "spent": "not even of the right kind"});
     fs_err::write(&path, old.to_string()).unwrap();
     let old = Checkpoint::load(&path).unwrap();
-    assert!(!old.is_current(&ledger).unwrap());
+    assert!(!old.is_understood() && !old.is_current(&ledger).unwrap());
     assert!(old.summary.suite().is_empty());
     old.require_continued(&ledger).unwrap();
     fs_err::write(&ledger, "").unwrap();
@@ -687,4 +746,74 @@ fn a_checkpoint_of_another_format_is_made_again_but_still_shows_a_cut_ledger() {
     }
     fs_err::remove_file(&path).unwrap();
     assert!(Checkpoint::load(&path).is_none());
+}
+
+/// A ledger with a verdict between two looks at the hold-out, whose last line says what it adds up to, and its checkpoint.
+fn ledger_with_a_verdict(ledger: &Path) -> (Checkpoint, ledger::Writer) {
+    let look = || Event::Revealed(Revealed { command: "c".into(), tasks: 1 });
+    let mut told = Story::default();
+    let mut writer = ledger::Writer::open(ledger, &ledger::read(ledger, &Tip::genesis(), |_| Ok(())).unwrap()).unwrap();
+    writer.append(&look(), told.at()).unwrap();
+    told.tell(look()).word("A+1");
+    let verdict = told.summary().last_decided.clone().unwrap().verdict;
+    let append = |writer: &mut ledger::Writer, event: &Event<'_>, told: &Story| {
+        let event = serde_json::value::to_raw_value(event).unwrap();
+        writer.append_with_sum(&event, told.at(), &told.summary().digest().unwrap()).unwrap();
+    };
+    append(&mut writer, &Event::Verdict(Box::new(verdict)), &told);
+    told.tell(look());
+    append(&mut writer, &look(), &told);
+    let path = ledger.with_file_name("checkpoint.json");
+    Checkpoint::save(&path, writer.tip(), told.summary()).unwrap();
+    let checkpoint = Checkpoint::load(&path).unwrap();
+    assert!(checkpoint.is_understood() && checkpoint.is_current(ledger).unwrap());
+    (checkpoint, writer)
+}
+
+#[test]
+fn the_whole_ledger_confirms_a_checkpoint() {
+    type Change = fn(&mut Checkpoint);
+    for (what, confirmed, change) in [
+        ("as it was left", true, (|_| {}) as Change),
+        ("no verdict in it", true, |checkpoint| checkpoint.summary.last_decided = None),
+        ("the verdict on another agent", false, |checkpoint| {
+            checkpoint.summary.last_decided.as_mut().unwrap().verdict.agent = "B".into();
+        }),
+        ("at the line of something else", false, |checkpoint| {
+            checkpoint.summary.last_decided.as_mut().unwrap().seq = 2;
+        }),
+        ("at no line", false, |checkpoint| checkpoint.summary.last_decided.as_mut().unwrap().seq = 99),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = directory.path().join("ledger.jsonl");
+        let (mut checkpoint, _) = ledger_with_a_verdict(&ledger);
+        change(&mut checkpoint);
+        let report = checkpoint.confirm(&ledger).unwrap();
+        assert_eq!(report.map(|report| report.tip), confirmed.then_some(checkpoint.tip), "{what}");
+    }
+}
+
+#[test]
+fn a_ledger_that_ends_otherwise_confirms_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = directory.path().join("ledger.jsonl");
+    let (mut checkpoint, mut writer) = ledger_with_a_verdict(&ledger);
+    let whole = fs_err::read(&ledger).unwrap();
+    writer.append(&Event::Revealed(Revealed { command: "c".into(), tasks: 1 }), Story::default().at()).unwrap();
+    assert!(checkpoint.confirm(&ledger).unwrap().is_none(), "it goes on");
+    fs_err::write(&ledger, [&whole[..], br#"{"v":1"#].concat()).unwrap();
+    assert!(checkpoint.confirm(&ledger).unwrap().is_none(), "a torn line");
+    let newer = format!(
+        "{{\"v\":{},\"seq\":{},\"prev\":\"{}\",\"event\":{{}}}}\n",
+        ledger::VERSION + 1,
+        checkpoint.tip.next_seq,
+        checkpoint.tip.last_hash
+    );
+    fs_err::write(&ledger, [&whole[..], newer.as_bytes()].concat()).unwrap();
+    checkpoint.tip = ledger::read_links(&ledger, |_, _| {}).unwrap().tip;
+    assert!(checkpoint.confirm(&ledger).unwrap().is_none(), "a newer build's line");
+    let text = String::from_utf8(whole).unwrap();
+    fs_err::write(&ledger, text.replacen("\"command\":\"c\"", "\"command\":\"d\"", 1)).unwrap();
+    let error = checkpoint.confirm(&ledger).unwrap_err().to_string();
+    assert!(error.contains("prev does not match the line before"), "{error}");
 }
