@@ -157,6 +157,11 @@ fn a_retried_infrastructure_error_leaves_no_mark() {
     assert!(!trials.has_evidence(&of(TimeoutPolicy::Agent), "t", 0, None));
     trials.insert(&trial("r1", Split::Test, Outcome::Passed, None));
     assert_eq!(reward(&trials), Some(1.0));
+    // Another trial of the task is no retry.
+    let mut trials = Trials::default();
+    trials.insert(&trial("r1", Split::Train, Outcome::InfraError, None));
+    trials.insert(&Trial { trial: 1, ..trial("r1", Split::Train, Outcome::Passed, Some(1)) });
+    assert_eq!(trials.outcomes("a", "p", &["t".to_string()], 2).aloud().as_deref(), Some("1 infra_error"));
 }
 
 #[test]
