@@ -322,4 +322,5 @@ fn a_task_that_lacks_trials_is_worth_less_at_least() {
     assert_eq!(least(&trials, 3), BTreeMap::new(), "too few for a reward");
     trials.insert(&Trial { trial: 1, ..trial("r1", Split::Test, Outcome::Failed, None) });
     assert_eq!(least(&trials, 2), BTreeMap::new());
+    assert_eq!(reward(&trials), Some(1.0), "of one trial, whatever else was run");
 }
