@@ -28,7 +28,8 @@ import service
 from processes import become_subreaper, die_with_parent, end_strays
 from sockets import PORT_BYTES, StartError, listen
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+# Where this file lies, as it was called and as Python finds its neighbours when it runs as a script: without links.
+HERE = {os.path.dirname(find(__file__)) for find in (os.path.abspath, os.path.realpath)}
 LARGEST_REQUEST = 4 << 20
 FIRST_CALL_S = 30
 FORK = sys.platform == "linux"
@@ -95,7 +96,7 @@ def become_agent_process(connection, states, go, port):
         os.closerange(low + 1, high)
     connection.detach()
     for name, module in list(sys.modules.items()):
-        if name != "__main__" and os.path.dirname(getattr(module, "__file__", None) or "") == HERE:
+        if name != "__main__" and os.path.dirname(getattr(module, "__file__", None) or "") in HERE:
             del sys.modules[name]  # The agent may have modules of these names.
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # Or all agents would draw the same numbers.
