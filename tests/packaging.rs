@@ -104,7 +104,11 @@ fn the_installer_puts_a_release_into_the_home_and_says_what_path_lacks() {
 
     write_program(&machine.at("first/autoharness"), RUNS);
     machine.path = format!("{}:{}", machine.at("first").display(), machine.path);
-    machine.install(&["9.9.9"], &[]).expect(0).says("another one comes first on your PATH: ").says("/first/autoharness\n");
+    machine
+        .install(&["9.9.9"], &[])
+        .expect(0)
+        .says("another one comes first on your PATH: ")
+        .says("/first/autoharness\n");
 }
 
 #[test]
@@ -150,7 +154,11 @@ fn the_installer_keeps_the_old_program_when_the_new_one_is_not_good() {
 #[test]
 fn the_installer_of_a_version_installs_that_version_from_the_projects_releases() {
     assert!(INSTALLER.contains(&format!("version=${{1:-{VERSION}}}\n")));
-    assert!(INSTALLER.contains(concat!("{AUTOHARNESS_DOWNLOADS:-", env!("CARGO_PKG_REPOSITORY"), "/releases/download}")));
+    assert!(INSTALLER.contains(concat!(
+        "{AUTOHARNESS_DOWNLOADS:-",
+        env!("CARGO_PKG_REPOSITORY"),
+        "/releases/download}"
+    )));
 }
 
 #[test]

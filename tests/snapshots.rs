@@ -8,10 +8,14 @@ use serde_json::json;
 use support::{Bed, Done};
 
 /// What differs from run to run, and what stands in its place.
-const FILTERS: [(&str, &str); 6] = [
+const FILTERS: [(&str, &str); 9] = [
+    // What doctor finds on this machine.
+    (r"(?m)^\S+ +(git|command|python3|interpreter|autoharness|platform)  .*\n( +fix: .*\n)?", "[machine] $1\n"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)", "[time]"),
     (r"\b[0-9a-f]{40}\b", "[commit]"),
     (r"\b[0-9a-f]{7}\b( ?)", "[head]$1"),
+    (r"trials, .* of trial time", "trials, [time] of trial time"),
+    (r"SyntaxError: .*", "SyntaxError: [in Python's words]"),
     (r"\b\d+ (ms|s)\b", "[time] $1"),
     (r"Python 3\.\d+\.\d+\S*", "Python [version]"),
     (r"[^\s()`]*/python3[.\d]*", "[python3]"),
