@@ -30,10 +30,15 @@ static)
     ;;
 esac
 case $target in
-*-linux-*)
+*-linux-musl)
     system=linux
     # A program that needs no C library of the system runs with both kinds.
     tags=(--compatibility manylinux_2_17 musllinux_1_1)
+    ;;
+*-linux-*)
+    system=linux
+    # As static as the other, but maturin refuses to call what was built for GNU's C library musl's, too.
+    tags=(--compatibility manylinux_2_17)
     ;;
 *-apple-darwin)
     system=macos
