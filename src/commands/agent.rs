@@ -111,6 +111,13 @@ pub fn fingerprint(session: &Session, tree: &BaseTree) -> Result<String> {
     Ok(agent_fingerprint(&read_editable_from_tree(tree, &Editable::new(&session.config.editable)?)?))
 }
 
+/// What a command answers that runs no agent with this failure of the preflight.
+pub fn refused(failure: &str) -> Error {
+    Error::rejected(format!("preflight failed: {failure}"))
+        .code(Code::PreflightFailed)
+        .hint("mend the agent file; nothing was run.")
+}
+
 /// Why the staged agent cannot be imported, in words that name its place in the experiment; `None` when it can. `base` holds
 /// the unedited agent: where that cannot be imported either, the edit is not to blame.
 ///

@@ -52,9 +52,7 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
     let agent = agent::from_disk(&session, &base)?;
     let runner = measure::runner(&session, &base, &cancel).await?;
     if let Some(failure) = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await? {
-        return Err(Error::rejected(format!("preflight failed: {failure}"))
-            .code(Code::PreflightFailed)
-            .hint("mend the agent file; nothing was run."));
+        return Err(agent::refused(&failure));
     }
     let trial_protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &measure::data_digests(&session)?)?;
     let measurement = Measurement {

@@ -38,9 +38,7 @@ pub async fn run(
     let agent = agent::from_disk(session, base)?;
     let runner = measure::runner(session, base, cancel).await?;
     if let Some(failure) = agent::preflight(session, &agent, runner.as_ref(), Some(base), cancel).await? {
-        return Err(Error::rejected(format!("preflight failed: {failure}"))
-            .code(Code::PreflightFailed)
-            .hint("mend the agent file; nothing was run."));
+        return Err(agent::refused(&failure));
     }
     let (config, ui) = (&session.config, &session.ui);
     fs_err::create_dir_all(session.paths.logs())?;

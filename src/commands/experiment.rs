@@ -49,8 +49,7 @@ impl Experiment {
         // Not from `.env`: the coding agent can write that file.
         let chosen =
             environment.process(STATE_VARIABLE).filter(|value| !value.is_empty()).map(std::path::PathBuf::from);
-        let prefix = String::from_utf8_lossy(repo.prefix()).into_owned();
-        let paths = paths.with_state(chosen.as_deref(), repo.common_dir(), &prefix)?;
+        let paths = with_state(paths, &repo, chosen.as_deref())?;
         if !paths.config.exists() && !paths.ledger().exists() {
             return Err(no_experiment(&paths));
         }
@@ -103,12 +102,13 @@ fn above(directory: &Path) -> Option<&Path> {
 
 /// Whether an experiment was prepared in this very directory: its configuration may be lost.
 fn has_ledger(directory: &Path) -> bool {
-    let ledger = || {
-        let repo = Repo::open(directory).ok()?;
-        let prefix = String::from_utf8_lossy(repo.prefix()).into_owned();
-        Some(Paths::new(directory, None).ok()?.with_state(None, repo.common_dir(), &prefix).ok()?.ledger())
-    };
-    ledger().is_some_and(|ledger| ledger.exists())
+    let paths = || with_state(Paths::new(directory, None)?, &Repo::open(directory)?, None);
+    paths().is_ok_and(|paths| paths.ledger().exists())
+}
+
+/// The paths with the state directory: the chosen one, or that in the repository.
+fn with_state(paths: Paths, repo: &Repo, chosen: Option<&Path>) -> Result<Paths> {
+    paths.with_state(chosen, repo.common_dir(), &String::from_utf8_lossy(repo.prefix()))
 }
 
 /// Neither configuration nor history: most likely the wrong directory.

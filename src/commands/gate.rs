@@ -141,9 +141,7 @@ fn policy(session: &Session) -> Policy {
 fn base_commit(session: &Session, reference: Option<&str>) -> Result<String> {
     match reference {
         Some(reference) => {
-            let Some(head) = session.repo.head()? else {
-                return Err(Error::usage("this repository has no commit yet").code(Code::NoCommit));
-            };
+            let head = session.repo.require_head()?;
             let other = session.repo.resolve(reference)?;
             session.repo.merge_base(&head, &other)
         }

@@ -44,11 +44,7 @@ pub async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     let ui = session.ui.clone();
     benchmark.provide(&ground, &|message| ui.status(message)).await?;
     workspace(&session, args.reset_agent)?;
-    let Some(head) = session.repo.head()? else {
-        return Err(Error::usage("this repository has no commit yet")
-            .code(Code::NoCommit)
-            .hint("run `git add -A && git commit -m \"start\"`."));
-    };
+    let head = session.repo.require_head()?;
     let earlier = session.state.summary.prepared.clone();
     match &earlier {
         None => {

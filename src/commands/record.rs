@@ -26,8 +26,7 @@ pub fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
     session.require_same_config()?;
     let receipt = receipt(&session)?;
     agree(args, &receipt)?;
-    let head =
-        session.repo.head()?.ok_or_else(|| Error::usage("this repository has no commit yet").code(Code::NoCommit))?;
+    let head = session.repo.require_head()?;
     if session.state.summary.last_recorded_receipt == Some(receipt.seq) {
         return already(&session, &head);
     }

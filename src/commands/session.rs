@@ -84,15 +84,18 @@ impl Session {
             Some(checkpoint) => checkpoint.is_current(&paths.ledger())?,
             None => false,
         };
-        let confirmed = match &checkpoint {
-            Some(checkpoint) if current && need == Need::Summary => checkpoint.confirm(&paths.ledger())?,
+        let confirmed = match &mut checkpoint {
+            Some(checkpoint) if current && need == Need::Summary => {
+                let report = checkpoint.confirm(&paths.ledger())?;
+                report.map(|report| {
+                    (State { summary: std::mem::take(&mut checkpoint.summary), ..State::default() }, report)
+                })
+            }
             _ => None,
         };
-        let (state, report) = match (confirmed, &mut checkpoint) {
-            (Some(report), Some(checkpoint)) => {
-                (State { summary: std::mem::take(&mut checkpoint.summary), ..State::default() }, report)
-            }
-            _ => State::replay(&paths.ledger())?,
+        let (state, report) = match confirmed {
+            Some(confirmed) => confirmed,
+            None => State::replay(&paths.ledger())?,
         };
         if let Some(checkpoint) = checkpoint.as_ref().filter(|_| !current) {
             checkpoint.require_continued(&paths.ledger())?;

@@ -104,6 +104,18 @@ impl Repo {
         }
     }
 
+    /// As [`Repo::head`], for commands that can do nothing without a commit.
+    ///
+    /// # Errors
+    /// As [`Repo::head`], and usage before the first commit.
+    pub fn require_head(&self) -> Result<String> {
+        self.head()?.ok_or_else(|| {
+            Error::usage("this repository has no commit yet")
+                .code(Code::NoCommit)
+                .hint("run `git add -A && git commit -m \"start\"`.")
+        })
+    }
+
     /// The full id of the commit that a revision (branch, tag, id, `HEAD~2`, …) names.
     ///
     /// # Errors

@@ -9,9 +9,7 @@ pub fn hash(bytes: &[u8]) -> String {
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
-    let digits: Vec<u8> = bytes.iter().flat_map(|byte| digits(*byte)).collect();
-    // Hex digits are ASCII.
-    String::from_utf8(digits).unwrap_or_default()
+    bytes.iter().flat_map(|byte| digits(*byte)).map(char::from).collect()
 }
 
 /// As [`hash`], without a place of its own in memory: for those who hash hundreds of thousands of lines.

@@ -142,20 +142,15 @@ impl Child {
 
     fn terminate_within(&mut self, grace: Duration) {
         if self.ended.borrow().is_none() {
-            info!(program = self.name, pid = self.number(), grace_s = grace.as_secs_f64(), "child is asked to end");
+            info!(program = self.name, pid = number(self.pid), grace_s = grace.as_secs_f64(), "child is asked to end");
         }
         // A watcher that is gone needs no orders.
         let _ = self.orders.send(format!("T {}\n", grace.as_millis()).into_bytes());
     }
 
-    /// The watcher's process number.
-    fn number(&self) -> Option<i32> {
-        self.pid.map(|pid| pid.as_raw_nonzero().get())
-    }
-
     /// Kills the whole tree.
     pub fn kill(&mut self) {
-        info!(program = self.name, pid = self.number(), "child is killed");
+        info!(program = self.name, pid = number(self.pid), "child is killed");
         let _ = self.orders.send(b"K\n".to_vec());
     }
 
@@ -169,12 +164,17 @@ impl Child {
             Ok(exit) => exit,
             Err(_) => {
                 // The watcher itself hangs; `wait` ends what it leaves.
-                warn!(program = self.name, pid = self.number(), "the watcher hangs and is killed");
+                warn!(program = self.name, pid = number(self.pid), "the watcher hangs and is killed");
                 orphans::kill_watcher(self.pid);
                 self.wait().await
             }
         }
     }
+}
+
+/// The process number as the log has it.
+fn number(pid: Option<Pid>) -> Option<i32> {
+    pid.map(|pid| pid.as_raw_nonzero().get())
 }
 
 /// Waits for the watcher; when somebody killed it, ends what it watched.
@@ -186,7 +186,6 @@ async fn look_after(
     sender: watch::Sender<Option<Ended>>,
 ) {
     let began = Instant::now();
-    let number = pid.map(|pid| pid.as_raw_nonzero().get());
     let status = inner.wait().await;
     orphans::watchers().remove(pid);
     let ended = match status {
@@ -194,7 +193,7 @@ async fn look_after(
         Ok(status) => match status.code() {
             Some(code) => Ok(code),
             None => {
-                warn!(program, pid = number, "the watcher was killed; what it watched is ended");
+                warn!(program, pid = number(pid), "the watcher was killed; what it watched is ended");
                 let ending = move || {
                     let _ = record.end();
                     orphans::end();
@@ -206,6 +205,6 @@ async fn look_after(
     };
     let exit = ended.as_ref().map_or_else(Clone::clone, |code| Exit { code: *code }.describe());
     let seconds = format_args!("{:.3}", began.elapsed().as_secs_f64());
-    info!(program, pid = number, exit, %seconds, "child ended");
+    info!(program, pid = number(pid), exit, %seconds, "child ended");
     let _ = sender.send(Some(ended));
 }

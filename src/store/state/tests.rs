@@ -25,6 +25,11 @@ fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
+/// A row of the Python original.
+fn row(iteration: u32) -> Row {
+    Row { iteration, val_score: 0.5, commit: "c".into(), evals_passed: 1, evals_total: 2, timestamp: "t".into() }
+}
+
 fn set(letters: &str) -> BTreeSet<String> {
     letters.chars().map(String::from).collect()
 }
@@ -302,14 +307,6 @@ fn an_accepted_change_keeps_the_history() {
 
 #[test]
 fn a_workspace_of_the_original_is_taken_over() {
-    let row = |iteration| Row {
-        iteration,
-        val_score: 0.5,
-        commit: "c".into(),
-        evals_passed: 1,
-        evals_total: 2,
-        timestamp: "t".into(),
-    };
     let mut told = Story::default();
     told.prepared("0", |prepared| {
         prepared.adopted = Some(Adopted {
@@ -342,14 +339,6 @@ fn where_the_protocol_changed_is_known_by_the_rows_before() {
     // The original measured by a protocol of its own.
     for (rows, expected) in [(0, &[][..]), (2, &[2])] {
         let mut told = Story::default();
-        let row = |iteration| Row {
-            iteration,
-            val_score: 0.5,
-            commit: "c".into(),
-            evals_passed: 1,
-            evals_total: 2,
-            timestamp: "t".into(),
-        };
         told.prepared("0", |prepared| {
             prepared.adopted = Some(Adopted {
                 rows: (0..rows).map(row).collect(),
