@@ -290,7 +290,7 @@ fn another_python(bed: &Bed) -> std::ffi::OsString {
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *ast.parse*) echo '{{\"line\": 1, \"message\": \"SyntaxError: too new\"}}'; exit 1 ;; esac\n\
          exec '{}' \"$@\"\n",
-        interpreter()
+        support::interpreter()
     );
     std::fs::write(bin.join("python3"), script).unwrap();
     std::fs::set_permissions(bin.join("python3"), PermissionsExt::from_mode(0o755)).unwrap();
@@ -298,24 +298,17 @@ fn another_python(bed: &Bed) -> std::ffi::OsString {
     std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&path))).unwrap()
 }
 
-/// The interpreter behind `python3`.
-fn interpreter() -> String {
-    let output =
-        std::process::Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_string()
-}
-
 #[test]
 fn the_interpreter_that_runs_the_agent_is_the_one_that_parses_it() {
     let bed = Bed::table(json!({}), "");
-    let config = bed.read("experiment_config.yaml").replace("[python3,", &format!("[{},", interpreter()));
+    let config = bed.read("experiment_config.yaml").replace("[python3,", &format!("[{},", support::interpreter()));
     bed.write("experiment_config.yaml", &config);
     let path = another_python(&bed);
     let run = |words: &[&str]| support::done(bed.command(words).env("PATH", &path).output().unwrap());
     run(&["prepare"]).expect(0);
     bed.agent(&["easy", "hard"]);
     run(&["gate"]).expect(0);
-    run(&["doctor"]).says(&format!("interpreter    {} (", interpreter()));
+    run(&["doctor"]).says(&format!("interpreter    {} (", support::interpreter()));
     // Where no Python is known to run the agent, the one on the PATH parses it.
     bed.write("experiment_config.yaml", &config.replace("command: [", "command: [env, "));
     bed.git(&["checkout", "-q", "--", "agent/agent.py"]);

@@ -318,9 +318,17 @@ pub fn done(output: Output) -> Done {
     }
 }
 
-/// The search path with the directory of the binary at its end, as a user who installed it has it.
+/// The search path with the directory of the binary at its end, as a user who installed it has it. The interpreter's own
+/// directory comes first: a shim of pyenv is thirty shell processes for each `python3`, more than all that is tested.
 fn path() -> std::ffi::OsString {
     let binary = Path::new(env!("CARGO_BIN_EXE_autoharness")).parent().unwrap();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::join_paths(std::env::split_paths(&path).chain([binary.to_path_buf()])).unwrap()
+    let interpreter = signals::interpreter().parent().unwrap().to_path_buf();
+    let directories = std::iter::once(interpreter).chain(std::env::split_paths(&path));
+    std::env::join_paths(directories.chain([binary.to_path_buf()])).unwrap()
+}
+
+/// The interpreter behind `python3`.
+pub fn interpreter() -> String {
+    signals::interpreter().display().to_string()
 }

@@ -23,7 +23,7 @@ pub fn program(path: &str) -> Command {
 }
 
 /// The interpreter itself, not a shim of pyenv: a test may leave nothing on the PATH.
-fn interpreter() -> &'static PathBuf {
+pub fn interpreter() -> &'static PathBuf {
     static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
     INTERPRETER.get_or_init(|| {
         let said = Command::new("python3").args(["-I", "-c", "import sys; print(sys.executable)"]).output().unwrap();
