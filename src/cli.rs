@@ -9,7 +9,7 @@ use crate::benchmarks;
 use crate::model::trial::Split;
 use crate::ui::{Color, Format};
 
-/// Lets a coding agent improve another agent, and lets nobody fool themselves about whether it got better
+/// Lets a coding agent improve another agent, and shows whether it really got better
 #[derive(Debug, Parser)]
 #[command(name = "autoharness", version, propagate_version = true, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -77,7 +77,7 @@ pub enum Command {
     Record(Record),
     /// Show where the experiment stands
     Status,
-    /// Find what is missing or wrong here, and the command that mends it
+    /// Find what is missing or wrong here, and the command that fixes it
     Doctor,
     /// Re-derive every verdict and view from the ledger
     Verify(Verify),

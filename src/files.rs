@@ -1,6 +1,6 @@
 //! Reading files that somebody else can put there: the coding agent, a script, a careless `mkfifo`.
 //!
-//! Opening a named pipe waits for a writer for ever, `/dev/zero` never ends, and 10 GB fill the memory. So a file is looked
+//! Opening a named pipe blocks until there is a writer, `/dev/zero` never ends, and 10 GB fill the memory. So a file is looked
 //! at before it is opened and again when it is open, and is read no further than any honest file of its kind goes.
 
 use std::fs::{FileType, Metadata};

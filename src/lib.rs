@@ -1,4 +1,4 @@
-//! autoharness: lets a coding agent improve another agent, and lets nobody fool themselves about whether it got better.
+//! autoharness: lets a coding agent improve another agent, and shows whether it really got better.
 //!
 //! `commands` gather evidence, let the pure `model` decide, and act; `store` is the only writer of results.
 

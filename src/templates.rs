@@ -112,7 +112,7 @@ pub fn placeholder() -> &'static str {
 }
 
 /// Whether an agent file is still the placeholder, or empty: then nothing is lost by replacing it. Anything else, even a
-/// placeholder with one edit, is somebody's work.
+/// placeholder with one edit, is a user's work.
 pub fn is_placeholder(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let text = text.replace("\r\n", "\n");

@@ -126,7 +126,7 @@ fn only_measured_gates_count_towards_the_stop_rule() {
     bed.run(&["gate"]).expect(1).warns("undo the changes named above");
     fs_err::remove_file(bed.root.join("stray.txt")).expect("it was just written");
     bed.write("agent/agent.py", "SKILLS = {\n");
-    bed.run(&["gate"]).expect(1).warns("mend the agent file and run the gate again");
+    bed.run(&["gate"]).expect(1).warns("fix the agent file and run the gate again");
     assert_eq!(without_improvement(), json!(0));
     bed.agent(&[]);
     bed.run(&["gate"]).expect(1).warns("revert with `git checkout -- agent/agent.py`");

@@ -278,7 +278,7 @@ fn an_agent_that_cannot_be_imported_fails_before_anything_is_run() {
     bed.write("agent/agent.py", "TALENTS = {'easy'}\n");
     let done = bed.run(&["gate"]).expect(1).says("preflight         failed    agent/agent.py: ").says("SKILLS");
     done.says("gate: failed val_score=- evals_passed=0 evals_total=0\n")
-        .warns("hint: mend the agent file and run the gate again; nothing was measured");
+        .warns("hint: fix the agent file and run the gate again; nothing was measured");
     assert!(bed.ran().is_empty());
 }
 
@@ -353,7 +353,7 @@ fn an_environment_that_broke_is_nobodys_edit() {
     std::fs::remove_file(&flag).unwrap();
     agent("'easy', 'hard'");
     for command in ["gate", "benchmark"] {
-        let done = bed.run(&[command]).expect(3).warns("error: the unedited agent cannot be imported (any more): ");
+        let done = bed.run(&[command]).expect(3).warns("error: the unedited agent cannot be imported (anymore): ");
         done.warns("FileNotFoundError").warns("hint: do not revert");
     }
     assert!(bed.ran().is_empty() && bed.events("verdict").is_empty());
@@ -377,7 +377,7 @@ fn what_the_import_does_to_the_copy_does_not_reach_the_trials() {
 }
 
 #[test]
-fn outcomes_are_counted_aloud_and_name_no_task_of_the_hold_out() {
+fn outcomes_are_reported_and_name_no_task_of_the_hold_out() {
     let bed = Bed::table(json!({}), "infra_retries: 0\nmin_evidence: 0.5");
     let broken = json!({"misbehave": {"easy-1": "agent_error", "easy-3": "agent_error", "hard-3": "infra_error"}});
     bed.mood(broken.clone());

@@ -62,7 +62,7 @@ fn the_loop_from_baseline_to_record() {
     hear(rig.run(&["benchmark"]).expect(0).says("train_score=0.5000"));
     assert_eq!(rig.requests(), Default::default());
 
-    // An edit that mends tasks passes and is recorded.
+    // An edit that fixes tasks passes and is recorded.
     rig.edit(CHECKLIST.0, CHECKLIST.1);
     hear(rig.run(&["gate"]).expect(0).says("gate: passed val_score=1.0000"));
     rig.bed.commit_agent();
@@ -70,7 +70,7 @@ fn the_loop_from_baseline_to_record() {
     assert!(rig.bed.read("workspace/results.tsv").lines().count() >= 3);
     let suite: Vec<String> =
         serde_json::from_value(rig.bed.read_json("workspace/suite.json")["tasks"].clone()).unwrap();
-    assert_eq!(suite.len(), 2, "the mended ones must never break again: {suite:?}");
+    assert_eq!(suite.len(), 2, "the fixed ones must never break again: {suite:?}");
 
     // An edit that breaks the tool breaks suite tasks.
     rig.edit("if name != \"bash\":", "if name != \"nothing\":");

@@ -387,7 +387,7 @@ fn nothing_is_written_into_a_ledger_that_is_no_longer_ours() {
             fs::rename(copy, path).unwrap();
         }),
         ("was cut short", |path| fs::write(path, "").unwrap()),
-        ("was written by somebody else", |path| {
+        ("was written by another program", |path| {
             let text = fs::read_to_string(path).unwrap();
             fs::write(path, text + "x\n").unwrap();
         }),

@@ -207,7 +207,7 @@ fn what_nobody_reads_is_not_there_to_be_read() {
     bed.run(&["gate"]).expect(1).says("README.md: ");
     bed.run(&["prepare", "--accept"]).expect(0).warns("README.md: ");
     assert!(bed.ran().is_empty(), "nothing that a score stands on has changed");
-    // A benchmark that does read one fails aloud.
+    // A benchmark that does read one fails with an error.
     let config = bed.read("experiment_config.yaml").replace("README.md,", "README.md, rubric.md,");
     bed.write("experiment_config.yaml", &config);
     bed.run(&["prepare", "--accept"]).expect(3);
@@ -454,12 +454,12 @@ fn an_adopted_file_that_is_broken_is_named_before_anything_is_run_and_kept() {
     ] {
         let bed = original();
         bed.write("workspace/results.tsv", &content);
-        bed.run(&["prepare"]).expect(2).warns(named).warns("hint: mend the line, or move the file away");
+        bed.run(&["prepare"]).expect(2).warns(named).warns("hint: fix the line, or move the file away");
         assert_eq!(bed.read("workspace/results.tsv"), content);
         assert!(bed.ran().is_empty(), "{named}");
     }
     let bed = original();
     bed.write("workspace/suite.json", "[1");
-    bed.run(&["prepare"]).expect(2).warns("suite.json is not a suite").warns("hint: mend the file");
+    bed.run(&["prepare"]).expect(2).warns("suite.json is not a suite").warns("hint: fix the file");
     assert_eq!((bed.read("workspace/suite.json"), bed.ran()), ("[1".to_string(), vec![]));
 }

@@ -136,7 +136,7 @@ pub trait Benchmark: Section {
     /// Installs what it needs and this machine lacks.
     ///
     /// # Errors
-    /// Usage for what the user must mend, infrastructure when an installation fails; `Interrupted`.
+    /// Usage for what the user must fix, infrastructure when an installation fails; `Interrupted`.
     fn provide<'a>(&'a self, _ground: &'a Ground<'a>, _say: Say<'a>) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }

@@ -86,7 +86,7 @@ pub struct RunReport {
     /// Set when the benchmark broke off or misbehaved: a sentence that says what happened and where to look. Trials that
     /// were expected and not reported are then infrastructure errors.
     pub failure: Option<String>,
-    /// True when the benchmark said what it could not know (a trial nobody asked for, or one twice). Somebody else may be
+    /// True when the benchmark said what it could not know (a trial that was not asked for, or the same one twice). Somebody else may be
     /// speaking in its name, so no trial of this run is believed.
     pub untrusted: bool,
 }

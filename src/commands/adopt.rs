@@ -59,7 +59,7 @@ pub fn read(workspace: &Path) -> Result<Option<Found>> {
         let bytes = files::read(&suite, files::LARGEST)?;
         let parsed: Suite = serde_json::from_slice(&bytes)
             .usage(|| format!("{} is not a suite", suite.display()))
-            .map_err(|error| error.hint("mend the file, or move it away to start with an empty suite."))?;
+            .map_err(|error| error.hint("fix the file, or move it away to start with an empty suite."))?;
         found.suite = parsed.tasks.into_iter().map(|id| id.0).collect();
         found.suite_results = parsed.last_results;
     }
@@ -71,7 +71,7 @@ impl Found {
     pub fn adopt(self, split: &TaskSplit, ui: &Ui) -> Adopted {
         let (known, others): (Vec<String>, Vec<String>) =
             self.suite.into_iter().partition(|id| split.of(id) == Some(Split::Train));
-        // Which of them are held out is nobody's business.
+        // Which of them are held out must not show.
         let (held_out, unknown): (Vec<String>, Vec<String>) =
             others.into_iter().partition(|id| split.of(id) == Some(Split::Test));
         if !unknown.is_empty() {
@@ -94,7 +94,7 @@ impl Found {
 fn rows(path: &Path) -> Result<Vec<Row>> {
     let wrong = |line: u64, what: String| {
         Error::usage(format!("{}:{line}: {what}", path.display()))
-            .hint("mend the line, or move the file away to start a new history.")
+            .hint("fix the line, or move the file away to start a new history.")
     };
     let bytes = files::read(path, files::LARGEST)?;
     let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').flexible(true).from_reader(&*bytes);

@@ -115,7 +115,7 @@ pub fn fingerprint(session: &Session, tree: &BaseTree) -> Result<String> {
 pub fn refused(failure: &str) -> Error {
     Error::rejected(format!("preflight failed: {failure}"))
         .code(Code::PreflightFailed)
-        .hint("mend the agent file; nothing was run.")
+        .hint("fix the agent file; nothing was run.")
 }
 
 /// Why the staged agent cannot be imported, in words that name its place in the experiment; `None` when it can. `base` holds
@@ -155,9 +155,9 @@ pub async fn preflight(
             Look::Fine | Look::NotParsed(_) => return Ok(Some(failure)),
         }
     };
-    let mut error = Error::infrastructure(format!("the unedited agent cannot be imported (any more): {before}"))
+    let mut error = Error::infrastructure(format!("the unedited agent cannot be imported (anymore): {before}"))
         .code(Code::UneditedAgentFails)
-        .hint("do not revert; mend the environment that the benchmark runs in, and run the same command again.");
+        .hint("do not revert; fix the environment that the benchmark runs in, and run the same command again.");
     if let Some(switch) = benchmarks::of(&session.config).import_switch() {
         error = error.hint(format!(
             "when your program puts something in place before it imports the agent, a human sets `{switch}` and runs \
@@ -231,7 +231,7 @@ fn stage(session: &Session, base: &BaseTree, editable: &Editable, files: &Editab
     let agent = StagedAgent {
         fingerprint,
         file: staging.join(session.config.agent_file()),
-        // What nobody reads is not there to be read.
+        // What the benchmark does not read is not in the copy.
         base: base.without(&NotRead::new(&session.config.not_read)?),
         editable: editable.clone(),
         files: files.clone(),

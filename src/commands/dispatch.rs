@@ -238,7 +238,7 @@ impl<'a> Dispatcher<'a> {
             concurrency: run.concurrency,
             seed: config.seed + u64::from(first),
             timeout_s: config.per_task_timeout,
-            // Before the split is drawn nobody knows what is hold-out: traces are kept privately then.
+            // Before the split is drawn it is unknown what is hold-out: traces are kept privately then.
             keep_traces: run.step.split != Some(Split::Test),
             staging: copy.staging.clone(),
             agent_file: copy.file.clone(),
@@ -282,7 +282,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Judges a start as a whole. Nothing runs in its copy any more.
+    /// Judges a start as a whole. Nothing runs in its copy by now.
     fn ended(&mut self, number: usize, start: Start<'_>, ended: Result<RunReport>) -> Result<()> {
         let Start { copy, scratch, first, missing, total, failure } = start;
         let _ = fs_err::remove_dir_all(scratch);

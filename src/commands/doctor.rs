@@ -1,4 +1,4 @@
-//! `doctor`: what is missing or wrong here, each finding with the command that mends it.
+//! `doctor`: what is missing or wrong here, each finding with the command that fixes it.
 
 use super::experiment::Experiment;
 use crate::benchmarks::{self, Depth, Ground};

@@ -43,7 +43,7 @@ pub async fn run(
     let (config, ui) = (&session.config, &session.ui);
     fs_err::create_dir_all(session.paths.logs())?;
     let known = runner.tasks(&agent.staging, &session.paths.logs().join("list.log"), cancel).await?;
-    // A domain without a split of its own is train as a whole: nobody holds anything out there.
+    // A domain without a split of its own is train as a whole: nothing is held out.
     let has = |split: Option<Split>| split.unwrap_or(Split::Train) == args.split;
     let mut tasks: Vec<String> = known.into_iter().filter(|task| has(task.split)).map(|task| task.id).collect();
     tasks.sort();

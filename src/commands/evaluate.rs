@@ -133,5 +133,7 @@ pub fn no_evidence(report: &StepReport, evaluated: usize, expected: usize) -> Er
     if let Some(failure) = &report.failure {
         error = error.because(anyhow::anyhow!("{failure}"));
     }
-    error.hint("do not revert; mend the cause (`autoharness doctor`) and run the same command again: finished trials are kept.")
+    error.hint(
+        "do not revert; fix the cause (`autoharness doctor`) and run the same command again: finished trials are kept.",
+    )
 }

@@ -19,7 +19,7 @@ pub struct FileGuard<'a> {
     pub session: &'a Session,
     /// The base commit's files.
     pub base: &'a BaseTree,
-    /// Reports this very command writes; they are nobody's edit.
+    /// Reports that this command itself writes; they are no edit.
     pub reports: &'a [PathBuf],
 }
 
@@ -82,7 +82,7 @@ impl FileGuard<'_> {
     }
 
     /// A branch must not choose how it is judged: a configuration that git knows has to be the base commit's. One that git
-    /// does not know comes from whoever runs the gate.
+    /// does not know comes from the user who runs the gate.
     ///
     /// # Errors
     /// Usage when the editable files are not committed as they lie here; infrastructure when something cannot be read.

@@ -1,4 +1,4 @@
-//! What to do after a gate, in commands that do it: an edit may be on disk, staged or committed, and in CI nobody reverts.
+//! What to do after a gate, in commands that do it: an edit may be on disk, staged or committed, and CI reverts nothing.
 
 use std::path::Path;
 
@@ -20,10 +20,10 @@ pub fn after(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Foun
         (Status::Passed, None) => Some(record(session, verdict, base)),
         (Status::Failed, _) if !verdict.evidence.guard.is_empty() => Some(undo(session, base, &found.files, branch)),
         (Status::Failed, None) if verdict.evidence.preflight.is_some() => {
-            Some("mend the agent file and run the gate again; nothing was measured.".into())
+            Some("fix the agent file and run the gate again; nothing was measured.".into())
         }
         (Status::Failed, Some(_)) if verdict.evidence.preflight.is_some() => {
-            Some("mend the agent file on the branch and push again; nothing was measured.".into())
+            Some("fix the agent file on the branch and push again; nothing was measured.".into())
         }
         (Status::Failed, Some(reference)) => Some(format!(
             "this branch must not be merged into {reference} as it is; there is nothing to revert here: push a better edit."

@@ -120,7 +120,7 @@ fn look_around(directory: &Path) -> Result<Found> {
 }
 
 impl Found {
-    /// What somebody's `.gitignore` becomes: without our rules git would track `workspace/` and `.env`. `None` for every
+    /// What an existing `.gitignore` becomes: without our rules git would track `workspace/` and `.env`. `None` for every
     /// other file, and where nothing is missing. In an experiment of before, a rule that is gone was taken out on purpose.
     fn merged(&self, name: &str, content: &str) -> Result<Option<String>> {
         if name != ".gitignore" || self.experiment {

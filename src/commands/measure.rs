@@ -73,7 +73,7 @@ pub fn data_digests(session: &Session) -> Result<BTreeMap<String, String>> {
     Ok(digests)
 }
 
-/// Version of what the fingerprint is made of. An experiment prepared under another one is measured anew, because nobody
+/// Version of what the fingerprint is made of. An experiment prepared under another one is measured anew, because it is not
 /// knows whether what was not in it has changed since.
 pub const PROTOCOL_VERSION: u32 = 2;
 

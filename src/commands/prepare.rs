@@ -32,7 +32,7 @@ use crate::ui::Ui;
 /// Runs the command.
 ///
 /// # Errors
-/// Usage for what the user must mend, infrastructure when the baseline gave no evidence.
+/// Usage for what the user must fix, infrastructure when the baseline gave no evidence.
 pub async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let mut session = Session::open(experiment, Need::Trials)?;
@@ -148,7 +148,7 @@ async fn establish(
     if let Some(failure) = agent::preflight(session, agent, runner.as_ref(), None, cancel).await? {
         let mut error = Error::usage(format!("preflight failed: {failure}"))
             .code(Code::PreflightFailed)
-            .hint("mend the agent file, or start over with `autoharness prepare --reset-agent`.");
+            .hint("fix the agent file, or start over with `autoharness prepare --reset-agent`.");
         if runner.agent_python().is_some_and(|python| python.import.is_some()) {
             let python = runner.agent_python().map(|python| python.program).unwrap_or_default();
             error = error.hint(format!("a module that is missing must be installed for {}.", python.display()));
@@ -309,7 +309,7 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
         changes.push(measure::version_changed().into());
     }
     if changes.is_empty() {
-        // What nobody sees in the files: another version of an upstream, of Python, of a package.
+        // What the files do not show: another version of an upstream, of Python, of a package.
         let runner = measure::runner(session, &base, cancel).await?;
         let data = measure::data_digests(session)?;
         if measure::trial_protocol(session, runner.as_ref(), &base, &data)? != prepared.trial_protocol {

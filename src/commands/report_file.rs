@@ -90,7 +90,7 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds this text to a file, or writes it to a stream. A pipe that nobody reads is not waited for.
+/// Adds this text to a file, or writes it to a stream. A pipe without a reader is not waited for.
 ///
 /// # Errors
 /// Infrastructure, naming the file.

@@ -58,7 +58,7 @@ pub struct Session {
 
 impl Session {
     /// Takes the lock, ends what a killed command left running, reads the ledger and brings stale views up to date.
-    /// Views that somebody else changed are reported in `views`, not mended.
+    /// Views that somebody else changed are reported in `views`, not fixed.
     ///
     /// # Errors
     /// Usage when another command holds the lock, the configuration is wrong or the ledger was tampered with.
@@ -126,7 +126,7 @@ impl Session {
     /// Refuses to go on when somebody changed a view.
     ///
     /// # Errors
-    /// Usage, naming the files and the command that mends them.
+    /// Usage, naming the files and the command that fixes them.
     pub fn require_views(&self) -> Result<()> {
         if self.views.changed.is_empty() {
             Ok(())

@@ -61,7 +61,7 @@ fn load(path: &std::path::Path) -> Result<Option<SplitFile>> {
     let unusable = |what: &str| {
         Error::usage(format!("{} is no split file: {what}", path.display()))
             .code(Code::SplitInvalid)
-            .hint("mend it, or move it away: then the split is drawn from the baseline.")
+            .hint("fix it, or move it away: then the split is drawn from the baseline.")
     };
     match fs_err::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() && metadata.len() <= LARGEST => {}

@@ -34,7 +34,7 @@ pub struct StepReport {
     pub failure: Option<String>,
     /// True when no trial showed any model activity.
     pub void: bool,
-    /// True when the benchmark, or somebody in its name, said what it could not know.
+    /// True when the benchmark, or something in its name, said what it could not know.
     pub untrusted: bool,
 }
 

@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         let value = match self.rest.chars().next() {
             Some('\'') => Value::Literal(self.quoted('\'')?),
             Some('"') => Value::Open(self.quoted('"')?),
-            // For python-dotenv this is the value; for whoever wrote `KEY= # your key` it is a comment.
+            // For python-dotenv this is the value; for the author of `KEY= # your key` it is a comment.
             Some('#') if blanks => Value::Literal(String::new()),
             _ => {
                 let line = self.take_line();

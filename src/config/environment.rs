@@ -108,7 +108,7 @@ impl Environment {
         // Output must arrive as it is written, and a staged copy must stay what was staged.
         child.insert("PYTHONUNBUFFERED".into(), "1".into());
         child.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
-        // Neither may a sitecustomize in somebody's home change how answers are graded.
+        // Nor may a sitecustomize in the user's home change how answers are graded.
         child.insert("PYTHONNOUSERSITE".into(), "1".into());
         child.extend(extra.iter().cloned());
         child.into_iter().collect()

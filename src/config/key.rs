@@ -307,7 +307,7 @@ impl Key {
         Ok(())
     }
 
-    /// The resolved value, for the snapshot. `config` is a copy that nobody else uses: it is not changed.
+    /// The resolved value, for the snapshot. `config` is a private copy: it is not changed.
     pub(super) fn get(&self, config: &mut Config) -> Value {
         match &self.kind {
             Kind::Flag(place) => json!(place(config)),

@@ -351,7 +351,7 @@ mod tests {
             }
             assert!(is_secret(name, "xoxb-one,xoxb-two"), "{name}");
         }
-        // Whoever calls a number a password means it.
+        // A number that is called a password is one.
         assert!(is_secret("DB_PASSWORD", "12345678") && is_secret("BOT_TOKEN", "12345678"));
     }
 

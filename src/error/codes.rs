@@ -44,7 +44,7 @@ codes! {
     ConfigMissing "config_missing": "the configuration file does not exist",
         "Copy experiment_config.yaml.template to experiment_config.yaml and set it up, or correct `--config`.";
     ConfigInvalid "config_invalid": "the configuration or .env cannot be read, or has a key or a value that it may not have",
-        "Mend the line that the message names. `autoharness config template` shows every key.";
+        "Fix the line that the message names. `autoharness config template` shows every key.";
     ConfigChanged "config_changed": "the configuration is not the one the experiment was prepared with",
         "Undo the change. A human who wants it runs `autoharness prepare --accept`.";
     NotPrepared "not_prepared": "the experiment has no baseline yet",
@@ -52,9 +52,9 @@ codes! {
     InUse "in_use": "another command is at work on this experiment",
         "Wait until it has finished, then run the same command again.";
     EnvironmentNotReady "environment_not_ready": "something that the benchmark needs is missing here",
-        "Run `autoharness doctor`: it names each thing with the command that mends it. Most of it `autoharness prepare` installs.";
+        "Run `autoharness doctor`: it names each thing with the command that fixes it. Most of it `autoharness prepare` installs.";
     InstallFailed "install_failed": "an installer failed",
-        "Read the log that the message names, mend the cause, run the same command again.";
+        "Read the log that the message names, fix the cause, run the same command again.";
     DataChanged "data_changed": "provisioned data is missing, or is not what the experiment was prepared with",
         "Restore it. A human who wants the change adapts `data:` and runs `autoharness prepare --accept`.";
     BenchmarkChanged "benchmark_changed": "the benchmark's program, version or files are not those prepared with",
@@ -62,7 +62,7 @@ codes! {
     OtherVersion "other_version": "another version of autoharness prepared this experiment, and scores would not compare",
         "A human runs `autoharness prepare --accept`, which measures the score to beat anew.";
     SplitInvalid "split_invalid": "the benchmark's tasks, or the split file, do not make a split",
-        "Give every task a split or none, with at least one task to gate on; mend the split file that the message names.";
+        "Give every task a split or none, with at least one task to gate on; fix the split file that the message names.";
 
     // git.
     NoRepository "no_repository": "the directory is in no git repository that can be used",
@@ -82,9 +82,9 @@ codes! {
 
     // The agent.
     PreflightFailed "preflight_failed": "the agent file cannot be parsed or imported, so nothing was run",
-        "Mend the agent file at the line that the message names, then run the same command again.";
+        "Fix the agent file at the line that the message names, then run the same command again.";
     UneditedAgentFails "unedited_agent_fails": "not even the agent of the base commit can be imported: the edit is not to blame",
-        "Do not revert. Mend the Python that runs the agent (`autoharness doctor`), then run the same command again.";
+        "Do not revert. Fix the Python that runs the agent (`autoharness doctor`), then run the same command again.";
     MachineTooSlow "machine_too_slow": "importing the agent takes so long here that nothing can be said about the edit",
         "Do not revert. Run the same command again when the machine has less to do.";
     AgentFileUnusable "agent_file_unusable": "an editable file is missing, or is no plain file of a size that can be scored",
@@ -106,9 +106,9 @@ codes! {
     HoldOutSubset "hold_out_subset": "the hold-out can only be run as a whole",
         "Leave out `--task-ids`: single results of the hold-out are for humans.";
     NoEvidence "no_evidence": "too few trials gave evidence, so nothing was decided",
-        "Do not revert. Mend the cause (`autoharness doctor`), then run the same command again: finished trials are kept.";
+        "Do not revert. Fix the cause (`autoharness doctor`), then run the same command again: finished trials are kept.";
     BenchmarkFailed "benchmark_failed": "the benchmark's program does not start, or does not do what it is asked for",
-        "Do not revert. Read the message and the log that it names, mend the cause, run the same command again.";
+        "Do not revert. Read the message and the log that it names, fix the cause, run the same command again.";
     ChildTimeout "child_timeout": "a program did not end within its time",
         "Run the same command again. If it keeps happening, run that program by hand and see why.";
     ReportUnwritable "report_unwritable": "a report of the gate cannot be written where it was asked for",
@@ -134,11 +134,11 @@ codes! {
 
     // What has no code of its own.
     Rejected "rejected": "the answer is no",
-        "Read the message and its hints: revert or mend, then try something else.";
+        "Read the message and its hints: revert or fix, then try something else.";
     Usage "usage": "the command, the configuration or the files must change",
-        "Read the message and its hints, mend what they name, run the command again.";
+        "Read the message and its hints, fix what they name, run the command again.";
     Infrastructure "infrastructure": "the machine, the network or a program failed, and nothing was decided",
-        "Do not revert. Mend what the message names, then run the same command again.";
+        "Do not revert. Fix what the message names, then run the same command again.";
 }
 
 #[cfg(test)]

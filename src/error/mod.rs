@@ -24,7 +24,7 @@ pub const EXIT_INFRASTRUCTURE: i32 = 3;
 pub enum Kind {
     /// The gate, `record` or `verify` answered no.
     Rejected,
-    /// Bad command line, configuration or state that the user must mend.
+    /// Bad command line, configuration or state that the user must fix.
     Usage,
     /// The machine, the network or an upstream tool failed; nothing was decided.
     Infrastructure,
@@ -117,14 +117,14 @@ impl Error {
         self.place
     }
 
-    /// Adds a hint: a full sentence or a command that mends it.
+    /// Adds a hint: a full sentence or a command that fixes it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// As [`Error::hint`], unless a signal ended the command: then nothing has to be mended.
+    /// As [`Error::hint`], unless a signal ended the command: then nothing has to be fixed.
     #[must_use]
     pub fn hint_unless_interrupted(self, hint: impl Into<String>) -> Self {
         if self.is_interruption() { self } else { self.hint(hint) }
@@ -184,7 +184,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl From<std::io::Error> for Error {
-    /// An I/O error that nobody foresaw is infrastructure: a full disk decides nothing. `fs_err` has put the path in.
+    /// An I/O error without a handler of its own is infrastructure: a full disk decides nothing. `fs_err` has put the path in.
     #[track_caller]
     fn from(error: std::io::Error) -> Self {
         let full = is_full(&error);

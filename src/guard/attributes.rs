@@ -1,5 +1,5 @@
 //! What a commit's own `.gitattributes` files say about line endings and `$Id$`, and nothing else: attributes on disk, in
-//! `.git/info` and in the user's configuration are in reach of whoever wants to hide an edit.
+//! `.git/info` and in the user's configuration can be changed to hide an edit.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -268,7 +268,7 @@ impl BaseTree {
         &self.commit
     }
 
-    /// The same commit without the files that nobody reads.
+    /// The same commit without the files that the benchmark does not read.
     #[must_use]
     pub fn without(&self, not_read: &NotRead) -> BaseTree {
         let kept = self.iter().filter(|(path, _)| !not_read.covers(path));
@@ -354,10 +354,10 @@ fn refuse_dangling(root: &Path) -> Result<()> {
     Err(Error::usage(format!("{} names {named}, which is no git directory here", place.display()))
         .code(Code::NoRepository)
         .hint("in a container, mount the main work tree's .git, too, under the same path as outside.")
-        .hint("elsewhere, `git worktree repair` in the main work tree mends it when a directory was moved."))
+        .hint("elsewhere, `git worktree repair` in the main work tree fixes it when a directory was moved."))
 }
 
-/// Names the cause of a repository that does not open, and the command that mends it.
+/// Names the cause of a repository that does not open, and the command that fixes it.
 fn explain_open(root: &Path, error: &git2::Error) -> Error {
     let root = root.display();
     let message = error.message().to_string();

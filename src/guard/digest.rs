@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::hash::hex;
 
 /// SHA-256 (hex) of a file or a directory tree: relative paths, executable bits, bytes, targets of links and what they lead
-/// to, for whoever reads the data follows them.
+/// to, because readers of the data follow them.
 ///
 /// Time stamps, owners and empty directories do not count. A link that leads nowhere counts by its target alone, and so does
 /// one to a directory above it, whose files are counted there.
@@ -133,7 +133,7 @@ mod tests {
         symlink("loop", root.join("loop")).unwrap();
         changed("a link to itself");
         fs::remove_file(outside.path().join("answers")).unwrap();
-        changed("a link that leads nowhere any more");
+        changed("a link that no longer leads anywhere");
         let last = digest_path(root).unwrap();
         fs::File::options()
             .append(true)

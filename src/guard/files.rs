@@ -1,4 +1,4 @@
-//! Reading files without being led astray: no links followed, no pipes opened for ever, no unbounded sizes.
+//! Reading files without being led astray: no links followed, no blocking on pipes, no unbounded sizes.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};

@@ -1,6 +1,6 @@
 //! Which untracked files git would ignore, by the base commit's own `.gitignore` files and nothing else.
 //!
-//! What is on disk, `.git/info/exclude` and `core.excludesFile` are all in reach of whoever wants to hide a file, so
+//! What is on disk, `.git/info/exclude` and `core.excludesFile` can all be changed to hide a file, so
 //! none of them has a say.
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Compares the experiment's directory, byte by byte, with a commit.
 //!
 //! The walk goes over the directory it was given, follows no link, and leaves out only what this file names. Every
-//! tracked file is hashed every time: size and time stamps are in reach of whoever edited it.
+//! tracked file is hashed every time: size and time stamps can be forged.
 
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -244,7 +244,7 @@ pub fn stage_linked(
 
 /// Copies an export that [`stage_linked`] made, and nothing else that may lie in it, to the new directory `target`. The file
 /// system shares the bytes of files where it can (reflinks). Never by hard links: who writes into one copy would write into
-/// all. Symbolic links are hard links: nobody can write into those, and thousands cost next to nothing.
+/// all. Symbolic links are hard links: they cannot be written into, and thousands cost next to nothing.
 ///
 /// # Errors
 /// When the disk refuses.

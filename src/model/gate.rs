@@ -174,7 +174,7 @@ fn file_guard(evidence: &Evidence) -> Step {
     }
 }
 
-/// At most this many violations are printed and kept; a directory that nobody ignores may have tens of thousands.
+/// At most this many violations are printed and kept; a directory that is not ignored may hold tens of thousands.
 pub const VIOLATIONS_SHOWN: usize = 20;
 
 /// The first lines, and how many more there are.

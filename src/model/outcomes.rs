@@ -29,7 +29,7 @@ impl Outcomes {
 
     /// Everything that is neither passed nor failed, such as `27 agent_error: ModuleNotFoundError, 1 infra_error`; `None` when
     /// every trial was graded.
-    pub fn aloud(&self) -> Option<String> {
+    pub fn summary(&self) -> Option<String> {
         let graded = [Outcome::Passed, Outcome::Failed].map(Outcome::as_str);
         let parts = self.0.iter().filter(|(outcome, _)| !graded.contains(outcome)).map(|(outcome, tally)| {
             let reason = match tally.commonest() {
@@ -92,21 +92,21 @@ mod tests {
 
     #[test]
     fn what_was_graded_needs_no_word() {
-        assert_eq!(of(&[(Outcome::Passed, None), (Outcome::Failed, Some("wrong answer"))]).aloud(), None);
+        assert_eq!(of(&[(Outcome::Passed, None), (Outcome::Failed, Some("wrong answer"))]).summary(), None);
     }
 
     #[test]
     fn the_commonest_reason_is_named_by_its_class() {
         let missing = Some("agent.py line 3: ModuleNotFoundError: No module named 'x'");
         let all = of(&[(Outcome::AgentError, missing), (Outcome::AgentError, missing), (Outcome::InfraError, None)]);
-        assert_eq!(all.aloud().as_deref(), Some("2 agent_error: ModuleNotFoundError, 1 infra_error"));
+        assert_eq!(all.summary().as_deref(), Some("2 agent_error: ModuleNotFoundError, 1 infra_error"));
         let some = of(&[
             (Outcome::AgentError, Some("KeyError: 'a'")),
             (Outcome::AgentError, missing),
             (Outcome::AgentError, missing),
             (Outcome::AgentError, None),
         ]);
-        assert_eq!(some.aloud().as_deref(), Some("4 agent_error: ModuleNotFoundError (2 of them)"));
+        assert_eq!(some.summary().as_deref(), Some("4 agent_error: ModuleNotFoundError (2 of them)"));
         assert_eq!(some.counts(), BTreeMap::from([("agent_error", 4)]));
         assert_eq!(some.reasons(), BTreeMap::from([("agent_error", "ModuleNotFoundError")]));
     }

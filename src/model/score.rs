@@ -12,7 +12,7 @@ use super::trial::{Outcome, PASS_THRESHOLD};
 pub enum TimeoutPolicy {
     /// The agent's fault: 0.0 (default).
     Agent,
-    /// Nobody's evidence: left out, and counted aloud.
+    /// Evidence of nothing: left out, and reported.
     Infra,
 }
 

@@ -84,8 +84,8 @@ impl Child {
         let (stdout, pipe) = (inner.stdout.take(), inner.stderr.take());
         let pid = inner.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         let (sender, ended) = watch::channel(None);
-        // By itself, because whoever reads the program's output waits for the end of that first: without its watcher the
-        // program would go on for ever.
+        // On its own, because the reader of the program's output waits for that to end first: without its watcher the
+        // program would go on forever.
         tokio::spawn(look_after(inner, pid, name.to_owned(), record.clone(), sender));
         let (stderr, log) = match (stderr, pipe) {
             (Stderr::Log(log), Some(pipe)) => (None, Some(tokio::spawn(log.copy(pipe)))),

@@ -30,7 +30,7 @@ pub fn adopt() {
     }
 }
 
-/// The list of living watchers; nobody is killed while it is held.
+/// The list of living watchers; nothing is killed while it is held.
 pub(crate) struct Watchers(MutexGuard<'static, Option<HashSet<i32>>>);
 
 pub(crate) fn watchers() -> Watchers {
@@ -44,7 +44,7 @@ impl Watchers {
         }
     }
 
-    /// Its number may be given to somebody else from now on.
+    /// From now on its number may be given to another process.
     pub(crate) fn remove(&mut self, pid: Option<Pid>) {
         if let (Some(pid), Some(known)) = (pid, &mut *self.0) {
             known.remove(&pid.as_raw_nonzero().get());

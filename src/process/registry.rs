@@ -153,7 +153,7 @@ pub(crate) fn end_leftovers(directory: &Path) -> Result<Vec<String>> {
 fn may_live_elsewhere(record: &Record) -> bool {
     let found = tree::marked(&record.marker);
     if found.is_empty() {
-        // Perhaps only out of sight: then somebody who sees it, or the next boot, removes the record.
+        // Perhaps it is only out of sight: then a later command that sees it, or the next boot, removes the record.
         return !tree::sees_everybody();
     }
     // Where a watcher is, its tool lives, or it is ending the rest by itself.

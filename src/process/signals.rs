@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Result, signal_name};
 
 const HANGUP: i32 = 1;
 
-/// Whether whoever started us had a signal ignored. Known on Linux only.
+/// Whether our parent had a signal ignored. Known on Linux only.
 fn is_ignored(signal: i32) -> bool {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());

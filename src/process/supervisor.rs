@@ -87,7 +87,7 @@ impl Supervisor {
         drop(watch);
 
         // A thread, because the pipe must close at the very moment the child is dropped, even when the runtime is not
-        // running (any more).
+        // running (anymore).
         let (orders, queue) = mpsc::channel::<Vec<u8>>();
         let ask = match command.ask {
             Ask::Tree => "tree",

@@ -94,7 +94,7 @@ mod imp {
     }
 
     /// Signals exactly this process: the handle is opened first and the start time compared afterwards, so a number that
-    /// was given to somebody else in the meantime is never hit.
+    /// was given to another process in the meantime is never hit.
     pub(crate) fn send(process: Process, signal: Signal) {
         let Some(pid) = Pid::from_raw(process.pid) else { return };
         let handle = pidfd_open(pid, PidfdFlags::empty());

@@ -1,4 +1,4 @@
-//! What was looked at, how it is, and the command that mends it.
+//! What was looked at, how it is, and the command that fixes it.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ pub struct Finding {
     pub level: Level,
     /// In a few words.
     pub detail: String,
-    /// The command, or the step, that mends it.
+    /// The command, or the step, that fixes it.
     pub fix: Option<String>,
 }
 

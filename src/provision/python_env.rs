@@ -20,7 +20,7 @@ pub const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Written last: an environment without it is half an installation.
 const MARKER: &str = "complete.json";
 
-/// What an environment shall hold.
+/// What an environment is to hold.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// Its name, part of a directory's name: `harbor`.

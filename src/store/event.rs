@@ -26,7 +26,7 @@ pub enum Event<'a> {
     Recorded(Recorded),
     /// A human accepted changes to guarded files or to the configuration.
     Accepted(Accepted),
-    /// Somebody looked at per-task results of the hold-out.
+    /// Per-task results of the hold-out were looked at.
     Revealed(Revealed),
 }
 

@@ -25,7 +25,7 @@ use crate::model::hash::{hash, hash_digits};
 pub const VERSION: u32 = 1;
 /// `prev` of the first line.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// Longer than any line, in bytes: what reads on for ever is no ledger.
+/// Longer than any line, in bytes: what never ends is no ledger.
 const LONGEST_LINE: u64 = 1 << 30;
 /// Longest time between a trial and its arrival on the disk itself. A killed process loses nothing either way; this
 /// bounds what a power cut can take.
@@ -386,7 +386,7 @@ impl Writer {
             None => "was removed",
             Some(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => "was replaced by another file",
             Some(_) if ours.len() < length => "was cut short",
-            Some(_) if ours.len() > length => "was written by somebody else",
+            Some(_) if ours.len() > length => "was written by another program",
             Some(_) => return Ok(()),
         };
         Err(Error::usage(format!("{} {what} while this command was running", self.path.display())).code(Code::LedgerMoved).hint(

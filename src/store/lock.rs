@@ -134,7 +134,7 @@ fn patiently(file: &std::fs::File) -> Result<(), TryLockError> {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // An empty file says that nobody holds it; failing to say so is harmless.
+        // An empty file says that it is free; failing to say so is harmless.
         let _ = self.file.set_len(0);
     }
 }

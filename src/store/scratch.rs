@@ -59,7 +59,7 @@ pub fn sweep(state: &Path) -> Result<()> {
         };
         match left.file().try_lock() {
             Err(TryLockError::WouldBlock) => {}
-            // A file system without locks: rather a leftover removed too early than tasks that stay for ever.
+            // A file system without locks: rather a leftover removed too early than tasks that stay forever.
             Ok(()) | Err(TryLockError::Error(_)) => fs_err::remove_dir_all(entry.path())?,
         }
     }
@@ -68,7 +68,7 @@ pub fn sweep(state: &Path) -> Result<()> {
 
 fn door(state: &Path) -> Result<File> {
     let door = fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(state.join(DOOR))?;
-    // Without locks there is nobody to wait for.
+    // Without locks there is no holder to wait for.
     let _ = door.file().lock();
     Ok(door)
 }

@@ -38,7 +38,7 @@ pub struct Summary {
     #[serde(default)]
     pub kept: BTreeSet<String>,
     /// What edits that passed and are not recorded brought in, by agent. It binds that agent only, or reverting the edit
-    /// would leave a suite that nobody can pass.
+    /// would leave a suite that no agent can pass.
     #[serde(default)]
     pub pending: BTreeMap<String, BTreeSet<String>>,
     /// Rewards of the suite's tasks when last run.
@@ -68,7 +68,7 @@ pub struct Summary {
     pub gates_without_improvement: u32,
     /// Verdicts that decided something.
     pub gates: u32,
-    /// How often somebody looked at per-task hold-out results.
+    /// How often per-task hold-out results were looked at.
     pub looks: u32,
     /// How often the hold-out was measured again with `--fresh`.
     pub rerolls: u32,
@@ -288,7 +288,7 @@ impl State {
         }
         let mut train = BTreeMap::new();
         let improved = verdict.decision.status == Status::Passed && improved(&verdict);
-        // A gate that stopped before the hold-out says nothing about the edit: the same one comes again, mended. And the
+        // A gate that stopped before the hold-out says nothing about the edit: the same one comes again, fixed. And the
         // recorded agent judged again is no edit.
         let edited = summary.recorded_agent.as_ref() != Some(&verdict.agent);
         if edited && verdict.decision.val_score.is_some() {

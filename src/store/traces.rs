@@ -47,7 +47,7 @@ const LATEST: &str = "traces/latest";
 const BASELINE: &str = "traces/baseline";
 const BEST: &str = "traces/best";
 
-/// Keeps the trace and the result of one train trial. The first trace of a task becomes its baseline, for ever; that of a
+/// Keeps the trace and the result of one train trial. The first trace of a task becomes its baseline and stays it; that of a
 /// `committed` agent is kept while others come and go. Trial 0 gives `trace.json` and `result.json`; further trials of the
 /// same task `trace.1.json`, `result.1.json` and so on.
 ///
@@ -63,7 +63,7 @@ pub fn keep(workspace: &Path, agent: &str, committed: bool, result: &TrialResult
 }
 
 /// Writes a trial's files into the baseline, unless there are some. Always as files of their own: whoever writes into
-/// those of another place shall not change the first ones.
+/// those of another place must not change the first ones.
 fn keep_first<'f, F: Borrow<Files> + 'f>(
     workspace: &Dir,
     name: &Path,
@@ -176,7 +176,7 @@ pub fn place_of(workspace: &Path, task: &str, agent: &str) -> Option<PathBuf> {
     })
 }
 
-/// Where the newest trace of a task is, whoever it is of.
+/// Where the newest trace of a task is, whichever agent it is of.
 pub fn latest(task: &str) -> PathBuf {
     Path::new(LATEST).join(directory_name(task))
 }

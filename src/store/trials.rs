@@ -22,7 +22,7 @@ struct Stored {
     evidence: Evidence,
     run: u32,
     tokens: Tokens,
-    /// Its run ended and was judged as a whole. Until then nobody knows whether any model was there at all: the run may
+    /// Its run ended and was judged as a whole. Until then it is unknown whether any model was there at all: the run may
     /// have been killed.
     settled: bool,
     /// Whether it takes the place of earlier ones (train), or counts beside them.
@@ -133,7 +133,7 @@ impl Trials {
         self.errors.note(place, task, trial);
         let known = self.sets[place].tasks.entry(task).or_default();
         if replaces {
-            // Of no use any more. What gave evidence stays: this trial may turn out to have given none.
+            // No longer of use. What gave evidence stays: this trial may turn out to have given none.
             let ungraded =
                 |stored: &Stored| matches!(stored.evidence.outcome, Outcome::InfraError | Outcome::VerifierError);
             known.retain(|earlier| earlier.number != number || !ungraded(earlier));

@@ -211,7 +211,7 @@ enum Found {
 
 fn read(path: &Path) -> Result<Found> {
     match fs_err::symlink_metadata(path) {
-        // Opening a pipe would wait for ever; a link or a directory is nothing we wrote either, nor is a file of many GB.
+        // Opening a pipe would wait forever; a link or a directory is nothing we wrote either, nor is a file of many GB.
         Ok(metadata) if !metadata.is_file() || metadata.len() > files::LARGEST => Ok(Found::Other),
         Ok(_) => Ok(files::read_if_there(path, files::LARGEST)?.map_or(Found::Nothing, Found::File)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),

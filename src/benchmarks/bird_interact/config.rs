@@ -142,7 +142,7 @@ impl BirdInteractSettings {
         self.pg_port.unwrap_or_else(|| self.dataset.default_port())
     }
 
-    /// Whether the benchmark's own container is meant: nobody has named another server.
+    /// Whether the benchmark's own container is meant: no other server was named.
     pub fn is_container(&self) -> bool {
         self.pg_host.is_none() && self.pg_port.is_none()
     }

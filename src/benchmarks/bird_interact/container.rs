@@ -123,7 +123,7 @@ impl Container {
         };
         if looked.exit.success() {
             let status = looked.text();
-            // A container that is being restarted, or paused by hand, is nobody else's to start.
+            // A container that is being restarted, or was paused by hand, is not ours to start.
             return Ok(if status == "running" || status == "restarting" {
                 State::Running
             } else {
@@ -148,7 +148,7 @@ impl Container {
     /// Starts it; fetches its image first where that is not there.
     ///
     /// # Errors
-    /// Usage when docker refuses for a reason that only the user can mend, infrastructure otherwise; `Interrupted`.
+    /// Usage when docker refuses for a reason that only the user can fix, infrastructure otherwise; `Interrupted`.
     pub(super) async fn start(&self, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
         if !self.file.is_file() {
             return Err(Error::usage(format!("{} does not exist", self.file.display()))

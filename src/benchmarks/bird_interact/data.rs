@@ -12,7 +12,7 @@ use crate::provision::{Finding, Surroundings, require};
 
 /// Who sends the ground truth.
 const MAIL: &str = "bird.bench25@gmail.com";
-/// What mends everything that `prepare` makes itself.
+/// What fixes everything that `prepare` makes itself.
 const PREPARE: &str = "autoharness prepare";
 
 /// Where the tasks are, and what is around them.
@@ -120,7 +120,7 @@ pub(super) async fn findings(place: &Place<'_>, around: &Surroundings<'_>) -> Re
 /// Downloads what is missing and may be downloaded, and then insists on the ground truth.
 ///
 /// # Errors
-/// Usage for what the user must mend, infrastructure when a download fails; `Interrupted`.
+/// Usage for what the user must fix, infrastructure when a download fails; `Interrupted`.
 pub(super) async fn ensure(place: &Place<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     if !place.named && place.tasks() == Err(Unread::Missing) {
         if !clone::has_lfs(around).await? {

@@ -30,7 +30,7 @@ pub(super) enum Filled {
 /// What a look at the server has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// No login, and waiting may help: nobody listens, or the server is not ready.
+    /// No login, and waiting may help: no server listens, or it is not ready.
     Unreachable(String),
     /// No login, whatever one waits for: role, password, rights.
     Denied(String),
@@ -147,7 +147,7 @@ mod tests {
         let filling =
             server(&[("a", Filled::Ready), ("b", Filled::Filling), ("c", Filled::Absent), ("d", Filled::Empty)]);
         assert_eq!(wait(&filling), "1 of 4 databases ready; not there: c; still imported: b; without any rows: d");
-        // While others are imported, nobody knows what becomes of an empty one.
+        // While others are imported, an empty one may still be filled.
         assert!(matches!(next(&filling, later, later), Next::Wait(_)));
         let failed = server(&[("a", Filled::Ready), ("d", Filled::Empty)]);
         assert!(matches!(next(&failed, soon, soon), Next::Wait(_)));

@@ -106,7 +106,7 @@ pub async fn findings(wanted: &Wanted<'_>, around: &Surroundings<'_>, depth: Dep
 /// before.
 ///
 /// # Errors
-/// Infrastructure when something cannot be fetched or does not come up; usage for what the user must mend; `Interrupted`.
+/// Infrastructure when something cannot be fetched or does not come up; usage for what the user must fix; `Interrupted`.
 pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     let place = Place::of(wanted);
     let complete = wanted.places(around.state).is_some() && !place.databases().is_empty();
@@ -174,7 +174,7 @@ fn judge(findings: Vec<(Finding, bool)>, is_template: bool) -> Result<Finding> {
             (true, Level::Fail) => {
                 return Err(Error::usage(detail.clone())
                     .code(Code::PreflightFailed)
-                    .hint("mend the agent file, or start over with `autoharness prepare --reset-agent`."));
+                    .hint("fix the agent file, or start over with `autoharness prepare --reset-agent`."));
             }
             (true, _) if is_template => {
                 return Err(Error::infrastructure(format!("the template agent did not work: {detail}"))
@@ -191,7 +191,7 @@ fn judge(findings: Vec<(Finding, bool)>, is_template: bool) -> Result<Finding> {
     Ok(Finding::ok("canary", details.join("; ")))
 }
 
-/// What doctor.py shall look at.
+/// What doctor.py is to look at.
 struct Extent<'a> {
     /// Whether the server can be asked.
     postgres: bool,

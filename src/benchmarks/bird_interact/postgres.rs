@@ -84,7 +84,7 @@ impl<'a> Server<'a> {
             "-d",
             database,
         ]);
-        // Files and variables of whoever runs this must not decide where we connect to.
+        // Files and variables of the user must not decide where we connect to.
         let inherited = around.environment.for_child(&[], &[]);
         command.env = inherited.into_iter().filter(|(name, _)| !name.to_string_lossy().starts_with("PG")).collect();
         command.env.extend(
@@ -211,7 +211,7 @@ impl<'a> Server<'a> {
             ),
             State::Absent | State::Stopped(_) => Finding::warn(
                 "postgres login",
-                format!("nobody listens; `autoharness prepare` runs: {}", self.container.start_line()),
+                format!("no server listens; `autoharness prepare` runs: {}", self.container.start_line()),
                 "autoharness prepare",
             ),
         })
@@ -241,7 +241,7 @@ impl<'a> Server<'a> {
             .collect();
         if !unseen.is_empty() {
             let detail = format!(
-                "beside their templates these are missing, so nobody can see whether there are rows: {}",
+                "beside their templates these are missing, so it is unknown whether there are rows: {}",
                 few(&unseen)
             );
             findings.push(Finding::warn("databases", detail, "CREATE DATABASE name TEMPLATE name_template"));
@@ -249,7 +249,7 @@ impl<'a> Server<'a> {
         findings
     }
 
-    /// Starts the benchmark's container where it is meant and nobody answers.
+    /// Starts the benchmark's container where it is meant and no server answers.
     ///
     /// # Errors
     /// As [`Container::start`].
@@ -269,7 +269,7 @@ impl<'a> Server<'a> {
     /// was anything to wait for.
     ///
     /// # Errors
-    /// Usage for what only the user can mend, infrastructure when it takes too long or the container ends; `Interrupted`.
+    /// Usage for what only the user can fix, infrastructure when it takes too long or the container ends; `Interrupted`.
     pub(super) async fn wait(&self, databases: &[String], say: &dyn Fn(String)) -> Result<bool> {
         if !self.wanted.settings.is_container() {
             return Ok(false);
@@ -347,7 +347,7 @@ impl<'a> Server<'a> {
                 let said = self.container.last_words(self.around).await?;
                 Err(Error::infrastructure(format!("the container {} is {status}: {said}", self.container.name()))
                     .code(Code::BenchmarkFailed)
-                    .hint("mend what it complains about; the same command starts it again.")
+                    .hint("fix what it complains about; the same command starts it again.")
                     .hint(format!(
                         "an import that was broken off is not taken up again: {}",
                         self.container.renew_line()

@@ -103,7 +103,7 @@ pub(super) fn options(settings: &BirdInteractSettings, places: &Places) -> Map<S
 }
 
 /// The Python that runs the agent. Its process knows the models and their keys, but nothing of PostgreSQL; what is behind
-/// the services' ports is told to nobody yet.
+/// the services' ports is not passed on yet.
 pub(super) fn agent_python(settings: &BirdInteractSettings, places: &Places, runner: &ProtocolRunner) -> AgentPython {
     let mut environment = runner.environment.clone();
     environment.retain(|(name, _)| {

@@ -192,7 +192,7 @@ fn keep(mut child: Child, mut reader: LineReader<ChildStdout>, described: Value,
     let keeper = tokio::spawn(async move {
         tokio::select! {
             () = async {
-                // The next thing it says is why it is of no use any more; the end of its output says the same.
+                // The next thing it says is why it can no longer be used; the end of its output says the same.
                 while let Ok(Some(line)) = reader.next_line().await {
                     ending.store(true, Ordering::Relaxed);
                     log.line(&String::from_utf8_lossy(&line));
@@ -200,7 +200,7 @@ fn keep(mut child: Child, mut reader: LineReader<ChildStdout>, described: Value,
                 ending.store(true, Ordering::Relaxed);
                 let _ = child.wait().await;
             } => {}
-            // Also when nobody is left who could want it stopped.
+            // Even when no receiver is left to ask for a stop.
             _ = stopped => {
                 let _ = child.stop(GRACE).await;
             }

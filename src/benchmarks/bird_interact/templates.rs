@@ -1,6 +1,6 @@
 //! What BIRD-Interact's template databases hold: every trial gets copies of them, so they decide scores as the tasks do.
 //!
-//! A digest is taken of a copy, because nobody can copy a template while somebody is connected to it. That takes a second a
+//! A digest is taken of a copy, because a template cannot be copied while a session is connected to it. That takes a second a
 //! database, so it is kept with what the server says of the template for nothing: its number, and counts of what was ever
 //! written in it. Only where these have changed is it read again.
 

@@ -98,7 +98,7 @@ impl<'a> Wanted<'a> {
     pub fn revision(&self) -> Option<String> {
         let top =
             [self.checkout.as_path(), self.checkout.parent()?].into_iter().find(|top| top.join(".git").exists())?;
-        // Somebody else's repository may hold the directory; then its commits say nothing.
+        // The directory may lie in an unrelated repository, whose commits say nothing.
         (top == self.checkout || self.checkout.ends_with(ADK)).then(|| Repo::open(top).ok()?.head().ok()?)?
     }
 

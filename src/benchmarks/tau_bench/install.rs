@@ -16,7 +16,7 @@ use crate::provision::{Finding, Surroundings};
 
 const REQUIREMENTS: &str = include_str!("helper/requirements.txt");
 
-/// tau2 says 3.12 or 3.13, but imports `audioop`, which 3.13 does not have any more.
+/// tau2 says 3.12 or 3.13, but imports `audioop`, which 3.13 no longer has.
 pub const PYTHON: Range = Range { min: 12, below: 13 };
 
 /// Names a directory with tau2 in it, ready to be used: `venv/bin/python`, `data`, and the commit in `revision`. Our container

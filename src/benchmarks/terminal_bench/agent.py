@@ -87,7 +87,7 @@ OUTPUT_LIMIT = 12_000  # Characters of one tool result that the model gets to se
 MODEL_TIMEOUT_SEC = 600  # One model call.
 MODEL_RETRIES = 10  # Further attempts after a rate limit, an overload or a lost connection: some three minutes.
 RETRY_WAIT_SEC, MAX_RETRY_WAIT_SEC = 2.0, 30.0  # Before the first retry, doubled each time, up to the second.
-LAST_WORD_SEC = 10  # So long before the time limit no call is waited for: its failure shall be told.
+LAST_WORD_SEC = 10  # So long before the time limit no call is waited for: so that its failure can be reported.
 CONTEXT_TOKENS = 128_000  # The model's window, where litellm does not know it.
 FULL, ROOMY = 0.75, 0.5  # Above this share of the window old outputs are left out until the second is reached.
 KEEP_OUTPUTS = 4  # The newest tool results, which stay whole.
@@ -107,7 +107,7 @@ class HarnessAgent(BaseAgent):
         self.save_trace = bool(save_trace) and os.environ.get("HARNESS_SAVE_TRACE") != "0"
         self.limit = INFINITE  # The time limit of the task in seconds, where it is known.
         self.messages = []
-        self.left_out = set()  # Positions of tool results that the model does not get any more.
+        self.left_out = set()  # Positions of tool results that the model no longer gets.
         self.tokens_per_character = 0.3
         self.steps = 0
         self.stopped = None  # Why the loop ended; None while it runs.

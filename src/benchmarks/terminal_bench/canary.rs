@@ -32,7 +32,7 @@ struct Answer {
 }
 
 /// Runs the canary on a staged copy of the experiment. `strict`: the agent is the template, so that even a failure of its
-/// own loop is a fault of the set-up; an agent of somebody's own may need more of a sandbox than the canary pretends.
+/// own loop is a fault of the set-up; a user's own agent may need more of a sandbox than the canary pretends.
 ///
 /// # Errors
 /// Usage when the agent cannot be imported or constructed, or a package is missing; infrastructure when the stub cannot
@@ -88,7 +88,7 @@ fn judge(answer: Answer, install: &HarborInstall, strict: bool) -> Result<Findin
         "import" | "construct" => {
             let doing = if stage == "import" { "imported" } else { "constructed" };
             let error = Error::usage(format!("the agent cannot be {doing}: {said}")).code(Code::PreflightFailed);
-            Err(with_hint(error).hint("mend the agent file, or start over with `autoharness prepare --reset-agent`."))
+            Err(with_hint(error).hint("fix the agent file, or start over with `autoharness prepare --reset-agent`."))
         }
         "run" if !strict => Ok(Finding::warn(
             "canary",

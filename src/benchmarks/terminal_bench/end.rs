@@ -38,7 +38,7 @@ impl End<'_> {
         if self.cut_off_at_work {
             return Some(reason::ENDED_HARBOR.into());
         }
-        // An exception that nobody caught ends Python with 1.
+        // An uncaught exception ends Python with 1.
         let raised = (self.exit.code == 1).then(|| log::agent_to_blame(self.log, self.staging));
         if let Some(why) = raised.flatten() {
             return Some(why);
@@ -53,7 +53,7 @@ impl<'a> Run<'a> {
     /// Harbor has ended by itself: takes in the rest, and says what is missing and why.
     pub(super) async fn conclude(mut self, exit: Exit, watch: &mut Watch, cancel: &Cancel) -> Result<RunReport> {
         if self.take_rest(watch, cancel).await.is_err() {
-            return Err(Error::infrastructure("nobody takes the trials any more"));
+            return Err(Error::infrastructure("the receiver of the trials is gone"));
         }
         cancel.check()?;
         let finished = job_is_finished(&self.job);
@@ -70,14 +70,14 @@ impl<'a> Run<'a> {
             if let Some(why) = end.agents_doing() {
                 for ended in std::mem::take(&mut self.ended) {
                     if self.settle(&ended, Provider::Unknown).await.is_err() {
-                        return Err(Error::infrastructure("nobody takes the trials any more"));
+                        return Err(Error::infrastructure("the receiver of the trials is gone"));
                     }
                 }
-                self.say_aloud().await;
+                self.say_notices().await;
                 let why = if self.discreet { None } else { self.quotable(&why) };
                 return self.blame("the agent broke the whole job", why).await;
             }
-            self.say_aloud().await;
+            self.say_notices().await;
             let words = if watch.began() { None } else { self.last_words(&log) };
             let why = match words {
                 Some(words) => format!("ended with {exit} before its first trial ({words})"),
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
             };
             return Ok(self.report(Some(self.broke_off(&why))));
         }
-        self.say_aloud().await;
+        self.say_notices().await;
         Ok(self.report(self.no_model()))
     }
 
@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
                     detail: None,
                 };
                 if self.sink.send(RunEvent::Finished(Box::new(result))).await.is_err() {
-                    return Err(Error::infrastructure("nobody takes the trials any more"));
+                    return Err(Error::infrastructure("the receiver of the trials is gone"));
                 }
             }
         }
@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
     }
 
     /// What graders and sandboxes did wrong is said once for each kind, with the number of trials.
-    pub(super) async fn say_aloud(&self) {
+    pub(super) async fn say_notices(&self) {
         let quiet = [reason::ENDED_HARBOR, reason::CANCELLED];
         for (reason, count) in self.reasons.iter().filter(|(reason, _)| !quiet.contains(reason)) {
             let claims = if *reason == reason::UNCONFIRMED { self.named_claims() } else { String::new() };
@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn report(&self, failure: Option<String>) -> RunReport {
-        let distrust = "Harbor's job holds trials that nobody asked for; none of this run's trials count";
+        let distrust = "Harbor's job holds trials that were not asked for; none of this run's trials count";
         let failure = if self.untrusted { Some(distrust.to_owned()) } else { failure };
         RunReport { failure, untrusted: self.untrusted }
     }

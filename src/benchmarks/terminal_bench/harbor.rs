@@ -134,7 +134,7 @@ pub(super) fn is_held_out(request: &RunRequest) -> bool {
     !request.keep_traces || request.split == Some(Split::Test)
 }
 
-/// The agent's limit in each of these tasks, as JSON, for the agent: Harbor tells it to nobody. Tasks go by a digest of the
+/// The agent's limit in each of these tasks, as JSON, for the agent: Harbor does not pass it on. Tasks go by a digest of the
 /// name that Harbor gives their sandbox, since an environment shows to others. The limits of steps are left out.
 fn time_limits<'a>(tasks: impl Iterator<Item = &'a Task>, configured: Option<f64>) -> String {
     let limits: Map<String, Value> = tasks

@@ -33,7 +33,7 @@ pub struct Facts {
 /// runs in Harbor's process and can raise whatever it likes, or call a dead address.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// Nothing: nobody asked, or no model is configured.
+    /// Nothing: the question was not put, or no model is configured.
     #[default]
     Unknown,
     /// It answers.

@@ -142,7 +142,7 @@ impl Listing {
                 one_line(&first.error)
             ))
             .code(Code::BenchmarkFailed)
-            .hint("mend or remove the task: Harbor itself would drop it without a word."));
+            .hint("fix or remove the task: Harbor itself would drop it without a word."));
         }
         if listing.tasks.is_empty() {
             return Err(Error::usage("the dataset has no tasks").code(Code::BenchmarkFailed));

@@ -40,7 +40,7 @@ pub(super) struct Run<'a> {
     pub(super) held_out: bool,
     /// Some of these tasks may turn out to be hold-out (or are): no message may name one or quote anybody.
     pub(super) discreet: bool,
-    /// Harbor, or somebody in its name, reported what nobody asked for.
+    /// Harbor, or something in its name, reported what was not asked for.
     pub(super) untrusted: bool,
     /// Trials still expected, by task id.
     pub(super) missing: HashMap<&'a str, u32>,
@@ -52,7 +52,7 @@ pub(super) struct Run<'a> {
     pub(super) any_token: bool,
     /// Trials that ended with Harbor's process, neither graded nor with an exception.
     pub(super) ended: Vec<Finished>,
-    /// Trials whose agent blames the model's provider, and that nobody has looked into.
+    /// Trials whose agent blames the model's provider, and that have not been looked into.
     suspects: Vec<Finished>,
     /// The same, where nothing could be learned.
     unknown: Vec<Finished>,
@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
         self.name_leftovers(exit, &watch).await;
         match end {
             Err(Stop::Cancelled(signal)) => Err(Error::interrupted(signal)),
-            Err(Stop::NobodyListens) => Err(Error::infrastructure("nobody takes the trials any more")),
+            Err(Stop::NobodyListens) => Err(Error::infrastructure("the receiver of the trials is gone")),
             Err(Stop::TooLong(wall)) => {
                 let seconds = wall.as_secs();
                 tracing::warn!(program = "harbor", seconds, "child was stopped: it took longer than it may");
@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
         if self.suspects.is_empty() {
             return Ok(());
         }
-        // After a signal nobody is asked: these trials are run again.
+        // After a signal there is no asking: these trials are run again.
         let Ok(seen) = self.runner.probe.ask(&self.runner.asker(), cancel).await else { return Ok(()) };
         for suspect in std::mem::take(&mut self.suspects) {
             match seen {

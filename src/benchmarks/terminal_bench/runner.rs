@@ -58,7 +58,7 @@ fn find_all<'a>(listing: &'a Listing, request: &RunRequest) -> Result<Vec<&'a Ta
         return Ok(request.tasks.iter().filter_map(|task| listing.find(task)).collect());
     };
     let message = if is_held_out(request) {
-        format!("{} task(s) of this run do not exist in the dataset (any more)", unknown.len())
+        format!("{} task(s) of this run do not exist in the dataset (anymore)", unknown.len())
     } else {
         let more = unknown.len() - 1;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };

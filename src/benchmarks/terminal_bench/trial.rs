@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::file::{Phase, TrialFile};
 use super::judgement::{Facts, Judgement};
-use crate::benchmarks::trial_protocol::line::mend;
+use crate::benchmarks::trial_protocol::line::fix;
 use crate::model::trial::Outcome;
 use crate::process::Redactor;
 
 /// The end of the tests' output that is kept, in bytes.
 const TEST_OUTPUT: usize = 8 * 1024;
-/// A trace larger than this is not kept: nobody could read it.
+/// A trace larger than this is not kept: it would be too long to read.
 const TRACE: u64 = 64 * 1024 * 1024;
 /// Characters of an exception's message that are kept.
 const MESSAGE: usize = 2000;
@@ -22,7 +22,7 @@ const MESSAGE: usize = 2000;
 pub(super) fn facts(trial: &Path) -> Facts {
     let mut facts = Facts::default();
     for verifier in verifiers(trial) {
-        // A link counts as well: whoever made it, the tests did not.
+        // A link counts as well: the tests did not make it.
         let has = |name: &str| fs_err::symlink_metadata(verifier.join(name)).is_ok();
         let (json, text) = (has("reward.json"), has("reward.txt"));
         facts.reward_json |= json;
@@ -58,7 +58,7 @@ impl Keep<'_> {
         }
         let bytes = fs_err::read(path).ok()?;
         let text = String::from_utf8_lossy(&bytes);
-        let value: Box<RawValue> = match serde_json::from_str(&mend(&text)) {
+        let value: Box<RawValue> = match serde_json::from_str(&fix(&text)) {
             Ok(value) => value,
             Err(_) => serde_json::value::to_raw_value(&json!({"unparsable": text})).ok()?,
         };

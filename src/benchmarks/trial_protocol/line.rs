@@ -85,13 +85,13 @@ pub fn parse(line: &[u8]) -> Result<Option<Event>, &'static str> {
             "is not JSON"
         });
     }
-    // A lone surrogate is JSON as long as nobody looks into the string, so it is mended even where parsing works.
-    let mended;
-    let text = match mend(text) {
+    // A lone surrogate is JSON as long as the string is not looked into, so it is fixed even where parsing works.
+    let fixed;
+    let text = match fix(text) {
         Cow::Borrowed(text) => text,
         Cow::Owned(other) => {
-            mended = other;
-            mended.as_str()
+            fixed = other;
+            fixed.as_str()
         }
     };
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
@@ -244,12 +244,12 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// Makes what Python writes into JSON: bare `NaN` and `Infinity` become strings, lone surrogates U+FFFD.
-pub(crate) fn mend(text: &str) -> Cow<'_, str> {
+pub(crate) fn fix(text: &str) -> Cow<'_, str> {
     // Cheap enough for every line, and almost every line stops here.
     if !["NaN", "Infinity", "\\ud", "\\uD"].iter().any(|suspect| text.contains(suspect)) {
         return Cow::Borrowed(text);
     }
-    let mut mended = String::with_capacity(text.len() + 16);
+    let mut fixed = String::with_capacity(text.len() + 16);
     let mut rest = text;
     let mut in_string = false;
     while let Some(first) = rest.chars().next() {
@@ -271,10 +271,10 @@ pub(crate) fn mend(text: &str) -> Cow<'_, str> {
             _ => {}
         }
         let (head, tail) = rest.split_at(taken);
-        mended.push_str(replacement.as_deref().unwrap_or(head));
+        fixed.push_str(replacement.as_deref().unwrap_or(head));
         rest = tail;
     }
-    Cow::Owned(mended)
+    Cow::Owned(fixed)
 }
 
 /// Length of the escape sequence `text` begins with (a surrogate pair is one), and whether it is a lone surrogate.

@@ -452,6 +452,6 @@ impl<'a> Session<'a> {
     }
 
     async fn send(&self, event: RunEvent) -> Result<(), String> {
-        self.sink.send(event).await.map_err(|_| "nobody takes its trials any more".into())
+        self.sink.send(event).await.map_err(|_| "the receiver of its trials is gone".into())
     }
 }

@@ -105,7 +105,7 @@ fn an_agent_that_cannot_be_imported_is_rejected_without_a_score() {
     let guard = ("file_guard", Status::Passed, "only editable files differ from the base commit");
     assert_eq!(steps, [guard, ("preflight", Status::Failed, "SyntaxError: line 3")]);
     assert_eq!((decision.status, decision.val_score, decision.evals_total), (Status::Failed, None, 0));
-    // Nobody looks into files that may not be there.
+    // Files that may not be there are not looked into.
     let both = Evidence { guard: vec!["bench.py was modified".into()], ..judged };
     assert_eq!(decide(&both).steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["file_guard"]);
 }

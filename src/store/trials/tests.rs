@@ -161,7 +161,7 @@ fn a_retried_infrastructure_error_leaves_no_mark() {
     let mut trials = Trials::default();
     trials.insert(&trial("r1", Split::Train, Outcome::InfraError, None));
     trials.insert(&Trial { trial: 1, ..trial("r1", Split::Train, Outcome::Passed, Some(1)) });
-    assert_eq!(trials.outcomes("a", "p", &["t".to_string()], 2).aloud().as_deref(), Some("1 infra_error"));
+    assert_eq!(trials.outcomes("a", "p", &["t".to_string()], 2).summary().as_deref(), Some("1 infra_error"));
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_void_run_takes_its_trials_with_it_and_nothing_else() {
 #[test]
 fn outcomes_are_those_that_a_reward_stands_on() {
     let tasks = ["t".to_string()];
-    let said = |trials: &Trials| trials.outcomes("a", "p", &tasks, 1).aloud();
+    let said = |trials: &Trials| trials.outcomes("a", "p", &tasks, 1).summary();
     let with = |split, outcome, error: Option<&'static str>| Trial {
         error: error.map(Into::into),
         ..trial("r1", split, outcome, Some(1))

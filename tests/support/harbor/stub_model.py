@@ -15,8 +15,8 @@ Behaviours (BEHAVIOUR:ARGUMENT):
   solved                   one bash call that solves the task, then finish
   capability:WORD          like `solved` if the system prompt contains WORD, else finish without doing anything
   never                    finish without doing anything
-  endless                  one more bash call in every turn, for ever (agent timeout, step limit)
-  solved-endless           solve in the first turn, then go on for ever
+  endless                  one more bash call in every turn, forever (agent timeout, step limit)
+  solved-endless           solve in the first turn, then go on forever
   delay:SECONDS            wait before every answer, then as `solved`
   status:CODE              HTTP CODE with a provider-like error body, always
   status-once:CODE         HTTP CODE on the first request for the task, then as `solved`

@@ -1,7 +1,7 @@
 """What a test tells the scripted model while it runs, and what it is told: files in the directory that STUB_BED names.
 
     faults   a JSON object: {"agent" | "user" | "judge": {marker of a conversation: what the call does wrong}}
-    hold     a JSON list of markers: their calls wait until they are not in it any more
+    hold     a JSON list of markers: their calls wait until it no longer holds them
     calls    one line for each begin and end of a call: `begin agent MARKER1X`
 """
 

@@ -176,7 +176,7 @@ def main():
             stream.write(report.line(event))
             stream.flush()
         except BrokenPipeError:
-            os.kill(os.getpid(), signal.SIGTERM)  # Nobody listens any more.
+            os.kill(os.getpid(), signal.SIGTERM)  # Nobody is listening by now.
 
     try:
         request = json.loads(sys.stdin.readline())

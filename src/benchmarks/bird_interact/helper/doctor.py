@@ -105,7 +105,7 @@ class Doctor:
             tool = await smoke.smoke(self.options, agent_file, self.request.get("agent") or {})
         except smoke.AgentFault as fault:
             text = f"in a pretended task: {fault}" if fault.loads else str(fault)
-            hint = "mend the agent file." if fault.final else "look at it before you pay for a run."
+            hint = "fix the agent file." if fault.final else "look at it before you pay for a run."
             level = "error" if fault.final else "warning"
             return self.report("agent", False, text, hint, level, agent=True)
         except StartError as error:

@@ -3,7 +3,7 @@
 Runs find it through its description (`described`): the port of its door and the key of the seals. At the door a caller shows
 a seal and gets the counterpart back; then it is told how the services are (`{"state": "healthy"}`, later perhaps
 `{"state": "ended", "reason"}`), or is handed on to the nursery, which forks an agent's process for it. When one of its
-processes ends, the host is of no use any more: it says so to everybody and ends.
+processes ends, the host can no longer be used: it says so to everybody and ends.
 """
 
 import asyncio
@@ -130,7 +130,7 @@ class Host:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def ended(self):
-        """Waits until the host is of no use any more; says why."""
+        """Waits until the host can no longer be used; says why."""
         while self.state["state"] != "ended":
             await self.changed.wait()
         return self.state["reason"]

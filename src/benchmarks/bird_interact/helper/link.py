@@ -26,7 +26,7 @@ class Link:
     def __init__(self, described):
         self.port, self.view, self.services = described["port"], described["view"], described["services"]
         self.seal = Seal(described["key"])
-        self.reason = None  # Why the host is of no use any more.
+        self.reason = None  # Why the host can no longer be used.
         self.writer = self.listening = None
 
     async def _connect(self, **asked):
@@ -69,7 +69,7 @@ class Link:
             raise StartError(self.reason)
 
     async def ended(self):
-        """Waits until the host is of no use any more; `reason` then says why."""
+        """Waits until the host can no longer be used; `reason` then says why."""
         await asyncio.shield(self.listening)
 
     async def agent(self, name, port, request):

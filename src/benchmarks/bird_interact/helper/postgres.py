@@ -39,7 +39,7 @@ class Server:
     def __init__(self, host="127.0.0.1", port=5432, user="root", password="", environment=None):
         self.host, self.port, self.user, self.password = host, int(port), user, password
         base = os.environ if environment is None else environment
-        # Files and variables of whoever runs this must not decide where we connect to.
+        # Files and variables of the user must not decide where we connect to.
         self.environment = {name: value for name, value in base.items() if not name.startswith("PG")}
         self.environment.update(PGPASSWORD=password, PGCONNECT_TIMEOUT=str(CONNECT_LIMIT_S), PGAPPNAME="autoharness")
 

@@ -24,7 +24,7 @@ PROBE_TIMEOUT_S = 30.0
 LAST_PROBE_TIMEOUT_S = 6.0
 PROBE = 'Answer with this JSON object: {"answer": "yes"}'
 
-# Statuses that may say nothing about the agent; another attempt mends those of the second line only.
+# Statuses that may say nothing about the agent; another attempt fixes those of the second line only.
 LASTING = {401, 402, 403, 404, 407}
 PASSING = {408, 409, *range(500, 600)}
 # What any status may be about, with other words.

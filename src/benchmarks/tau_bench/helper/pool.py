@@ -104,7 +104,7 @@ class Pool:
         return 0
 
     def warn(self):
-        """Says aloud what a user should know of this run."""
+        """Prints what a user should know about this run."""
         from tau2.utils.utils import DATA_DIR
 
         if not fence.version():

@@ -87,7 +87,7 @@ class Asker:
             try:
                 self._send({"answer_to": number, **answer})
             except Exception:
-                pass  # Nobody waits for it any more.
+                pass  # Nobody is waiting for it by now.
             with self._lock:
                 self._unanswered -= 1
 

@@ -76,14 +76,14 @@ def _plain(name):
 
 
 def _wipe_initial_environment():
-    """Overwrites the block of variables that the program was started with, which /proc/<pid>/environ shows for ever."""
+    """Overwrites the block of variables that the program was started with, which /proc/<pid>/environ shows forever."""
     try:
         with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
         start, end = int(fields[47]), int(fields[48])
     except (OSError, ValueError, IndexError):
         return  # Not Linux: there is no such file to read either.
-    # Values that are kept must not point into the block any more.
+    # Values that are kept must no longer point into the block.
     kept = dict(os.environ)
     for name in kept:
         del os.environ[name]

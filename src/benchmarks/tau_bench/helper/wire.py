@@ -9,7 +9,7 @@ import json
 import threading
 import time
 
-# Without it a provider could make a trial wait for ever.
+# Without it a provider could make a trial wait forever.
 LONGEST_WAIT_S = 600.0
 # Where the providers' formats keep what the model said: OpenAI, Anthropic, Gemini, Cohere and Bedrock.
 ANSWERS = ("choices", "content", "candidates", "message", "output", "promptFeedback")
