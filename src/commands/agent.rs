@@ -44,6 +44,11 @@ pub struct StagedCopy<'a> {
 }
 
 impl StagedAgent {
+    /// The editable files that it is made of.
+    pub fn files(&self) -> &EditableFiles {
+        &self.files
+    }
+
     /// Brings the first copy back to what was staged. Nothing may be running in it.
     ///
     /// # Errors
@@ -108,7 +113,15 @@ pub fn from_tree(session: &Session, tree: &BaseTree) -> Result<StagedAgent> {
 /// # Errors
 /// Usage when the commit has no agent file.
 pub fn fingerprint(session: &Session, tree: &BaseTree) -> Result<String> {
-    Ok(agent_fingerprint(&read_editable_from_tree(tree, &Editable::new(&session.config.editable)?)?))
+    Ok(agent_fingerprint(&files_of(session, tree)?))
+}
+
+/// The editable files as a commit has them.
+///
+/// # Errors
+/// Usage when the commit has no agent file.
+pub fn files_of(session: &Session, tree: &BaseTree) -> Result<EditableFiles> {
+    read_editable_from_tree(tree, &Editable::new(&session.config.editable)?)
 }
 
 /// What a command answers that runs no agent with this failure of the preflight.

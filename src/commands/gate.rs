@@ -1,4 +1,4 @@
-//! `gate`: file guard → preflight → regression suite and hold-out at the same time → promotion → verdict.
+//! `gate`: file guard → leak scan → preflight → regression suite and hold-out at the same time → promotion → verdict.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use super::file_guard::{FileGuard, Found};
 use super::report::Reports;
 use super::session::{Need, Session};
 use super::step::{Measurement, Step, StepReport};
-use super::{hints, measure, outcomes};
+use super::{hints, leak_scan, measure, outcomes};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Gate, Global};
 use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::BaseTree;
 use crate::model::compare::Reference;
-use crate::model::gate::{Decision, Evidence, Policy, RULES, Status, decide, shortened};
+use crate::model::gate::{Decision, Evidence, LEAKS_SHOWN, Policy, RULES, Status, VIOLATIONS_SHOWN, decide, shortened};
 use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
@@ -63,7 +63,8 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
     let mut evidence = Evidence {
         rules: RULES,
         policy: policy(&session),
-        guard: shortened(found.lines.clone()),
+        guard: shortened(found.lines.clone(), VIOLATIONS_SHOWN),
+        leaks: Vec::new(),
         preflight: None,
         suite: Rewards::default(),
         suite_least: Rewards::default(),
@@ -86,9 +87,12 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
     };
     let mut reports = Vec::new();
     if evidence.guard.is_empty() {
+        evidence.leaks = shortened(leak_scan::findings(&session, &base, &agent)?, LEAKS_SHOWN);
+    }
+    if !evidence.is_stopped() {
         evidence.preflight = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await?;
     }
-    if evidence.guard.is_empty() && evidence.preflight.is_none() {
+    if !evidence.is_stopped() {
         session.require_surroundings()?;
         let run = Run { args, runner: runner.as_ref(), cancel: &cancel, base: &base };
         let measured = async {
@@ -101,7 +105,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         reports = measured?;
     }
     // What was checked before the run must still hold after it: the run takes hours.
-    if evidence.guard.is_empty() && evidence.preflight.is_none() {
+    if !evidence.is_stopped() {
         for (path, digest) in measure::data_digests(&session)? {
             if terms.data.get(&path) != Some(&digest) {
                 evidence.guard.push(format!("data {path} was changed while the gate ran"));
@@ -134,6 +138,7 @@ fn policy(session: &Session) -> Policy {
         timeout_policy: config.timeout_policy,
         gate_split: config.gate_split,
         trials: config.trials,
+        leak_scan: config.leak_scan,
     }
 }
 
@@ -318,11 +323,16 @@ fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
     let decision = &verdict.decision;
     for step in &decision.steps {
         session.ui.line(format!("{:<17} {:<9} {}", step.name, step.status.as_str(), step.detail));
+        // All of them, not only the first: each has to be looked at or undone.
+        let found = match step.name.as_str() {
+            "file_guard" => &*verdict.evidence.guard,
+            "leak_scan" => &*verdict.evidence.leaks,
+            _ => &[],
+        };
+        for line in found.iter().skip(1) {
+            session.ui.line(format!("{:<17} {:<9} {line}", "", ""));
+        }
         session.ui.json(&json!({"type": "step", "step": step.name, "status": step.status, "detail": step.detail}));
-    }
-    // Every violation, not only the first: each has to be undone.
-    for violation in verdict.evidence.guard.iter().skip(1) {
-        session.ui.line(format!("{:<17} {:<9} {violation}", "", ""));
     }
     tell_outcomes(session, verdict);
     let score = decision.val_score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
@@ -332,7 +342,7 @@ fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
         decision.evals_passed,
         decision.evals_total
     ));
-    session.ui.json(&json!({
+    let mut words = json!({
         "type": "verdict",
         "status": decision.status,
         "val_score": decision.val_score,
@@ -342,7 +352,11 @@ fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
         "violations": verdict.evidence.guard,
         "promoted": decision.promoted,
         "agent": verdict.agent,
-    }));
+    });
+    if !verdict.evidence.leaks.is_empty() {
+        words["leaks"] = json!(verdict.evidence.leaks);
+    }
+    session.ui.json(&words);
     found.hints.iter().for_each(|hint| session.ui.hint(hint));
     if let Some(hint) = hints::after(session, verdict, base, found) {
         session.ui.hint(hint);

@@ -19,6 +19,9 @@ pub fn after(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Foun
         (Status::Passed, Some(_)) => Some("this branch may be merged.".into()),
         (Status::Passed, None) => Some(record(session, verdict, base)),
         (Status::Failed, _) if !verdict.evidence.guard.is_empty() => Some(undo(session, base, &found.files, branch)),
+        (Status::Failed, _) if verdict.evidence.preflight.is_none() && verdict.evidence.is_stopped() => Some(
+            "take out what was copied from train tasks and what sets a model, an effort or a seed; nothing was measured.".into(),
+        ),
         (Status::Failed, None) if verdict.evidence.preflight.is_some() => {
             Some("fix the agent file and run the gate again; nothing was measured.".into())
         }

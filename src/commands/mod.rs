@@ -17,6 +17,7 @@ pub mod file_guard;
 pub mod gate;
 pub mod hints;
 pub mod init;
+pub mod leak_scan;
 pub mod log;
 pub mod measure;
 pub mod outcomes;

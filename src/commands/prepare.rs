@@ -18,7 +18,7 @@ use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::files;
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{BaseTree, Editable, agent_fingerprint, causes, compare_trees, scan, violations};
-use crate::model::gate::shortened;
+use crate::model::gate::{VIOLATIONS_SHOWN, shortened};
 use crate::model::score::Score;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
@@ -294,7 +294,7 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
     let editable = Editable::new(&session.config.editable)?;
     let mut changes = if session.repo.holds(&from)? {
         let changes = compare_trees(&session.repo.tree(&from)?, &base);
-        shortened(violations(&changes, &editable).iter().map(ToString::to_string).collect())
+        shortened(violations(&changes, &editable).iter().map(ToString::to_string).collect(), VIOLATIONS_SHOWN)
     } else {
         let short: String = from.chars().take(12).collect();
         vec![format!("the base commit {short} is not in this repository: the files of HEAD are taken as they are")]
@@ -345,7 +345,7 @@ fn check_again(session: &Session, prepared: &Prepared) -> Result<()> {
         let editable = Editable::new(&session.config.editable)?;
         let tree = session.repo.base_tree(base)?;
         let found = violations(&scan(&session.repo, &tree)?, &editable);
-        for violation in shortened(found.iter().map(ToString::to_string).collect()) {
+        for violation in shortened(found.iter().map(ToString::to_string).collect(), VIOLATIONS_SHOWN) {
             session.ui.warn(format!("{violation}; the gate will refuse this"));
         }
         causes(&session.repo, &tree, &found).hints.iter().for_each(|hint| session.ui.hint(hint));

@@ -8,7 +8,7 @@ use super::session::{Need, Session};
 use crate::cli::{Global, Record};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::{Editable, compare_trees, violations};
-use crate::model::gate::{Status, shortened};
+use crate::model::gate::{Status, VIOLATIONS_SHOWN, shortened};
 use crate::store::event::{Event, Recorded, Row};
 use crate::store::state::{Receipt, timestamp};
 use crate::store::traces;
@@ -163,7 +163,7 @@ fn guard(session: &Session, head: &str) -> Result<()> {
     let Some(base) = session.state.summary.base.as_deref().filter(|_| session.config.file_guard) else { return Ok(()) };
     let editable = Editable::new(&session.config.editable)?;
     let changes = compare_trees(&session.repo.base_tree(base)?, &session.repo.tree(head)?);
-    let found = shortened(violations(&changes, &editable).iter().map(ToString::to_string).collect());
+    let found = shortened(violations(&changes, &editable).iter().map(ToString::to_string).collect(), VIOLATIONS_SHOWN);
     if found.is_empty() {
         return Ok(());
     }

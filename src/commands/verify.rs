@@ -168,7 +168,7 @@ impl Findings {
                 self.wrong(seq, &format!("the rewards of the {name} are not those of its trials"));
             }
         }
-        if verdict.base_ref.is_none() && verdict.evidence.guard.is_empty() && verdict.evidence.preflight.is_none() {
+        if verdict.base_ref.is_none() && !verdict.evidence.is_stopped() {
             let stored = evidence.best.as_ref();
             let is_best = match state.summary.best(&verdict.protocol) {
                 _ if evidence.rules == 0 => {
@@ -219,7 +219,9 @@ impl Findings {
         let rules =
             json!([policy.threshold, policy.min_evidence, policy.timeout_policy, policy.gate_split, policy.trials]);
         let configured = ["threshold", "min_evidence", "timeout_policy", "gate_split", "trials"];
-        if rules != json!(configured.map(|key| &prepared.config[key])) {
+        // An experiment of before there was a scan does not say what its findings do.
+        let scan = prepared.config.get("leak_scan").is_none_or(|scan| *scan == json!(policy.leak_scan));
+        if rules != json!(configured.map(|key| &prepared.config[key])) || !scan {
             self.wrong(seq, "the gate's rules were not those prepared with");
         }
     }

@@ -13,6 +13,7 @@ use super::field::Field;
 use super::parse::Document;
 use super::secret::hide_values;
 use crate::error::Result;
+use crate::model::gate::LeakScan;
 use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub data: Vec<String>,
     /// Patterns of committed files that neither benchmark nor agent reads: they are not in the copy that is run.
     pub not_read: Vec<String>,
+    /// What a finding of the leak scan does.
+    pub leak_scan: LeakScan,
 }
 
 /// Why [`Config::own`] cannot fail: `Section::settings` has put the type there, and a benchmark is only ever asked about

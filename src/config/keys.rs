@@ -7,6 +7,7 @@ use super::key::{Config, Key, Section, Shape};
 use super::parse::{Document, Entry};
 use super::secret::is_secret_name;
 use crate::error::{Code, Error, Result};
+use crate::model::gate::LeakScan;
 use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
@@ -202,6 +203,20 @@ pub const COMMON: &[Key] = &[
         "not_read: [README.md, docs]",
         "committed files that neither benchmark nor agent reads: they are left out of the copy that is run",
         |config| &mut config.not_read,
+    ),
+    Key::word(
+        "leak_scan",
+        "leak_scan: warn",
+        "what an edit does that copies from train tasks, or sets a model, an effort or a seed: warn, fail, or off",
+        &["warn", "fail", "off"],
+        |config, word| {
+            config.leak_scan = match word {
+                "fail" => LeakScan::Fail,
+                "off" => LeakScan::Off,
+                _ => LeakScan::Warn,
+            };
+        },
+        |config| config.leak_scan.as_str(),
     ),
 ];
 

@@ -26,6 +26,7 @@ pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_insi
 
 use crate::error::{Code, Error, Result};
 use crate::files;
+use crate::model::gate::LeakScan;
 use crate::model::hash::hash;
 pub use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
@@ -95,6 +96,7 @@ impl Config {
             pass_env: Vec::new(),
             data: Vec::new(),
             not_read: Vec::new(),
+            leak_scan: LeakScan::Warn,
         };
         benchmark.defaults(&mut config);
         config

@@ -19,6 +19,7 @@ mod files;
 mod ignored;
 mod index;
 pub mod kept;
+pub mod leaks;
 mod merged;
 mod not_read;
 mod ownership;

@@ -12,6 +12,35 @@ use super::trial::{Split, show};
 /// they were: 0 compared val_scores whatever they were means of, and never asked what a step left out.
 pub const RULES: u32 = 1;
 
+/// What a finding of the leak scan does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeakScan {
+    /// It is printed and kept; nothing hangs on it.
+    Warn,
+    /// It fails the edit before anything is run.
+    Fail,
+    /// Nothing is scanned. Verdicts from before there was a scan say nothing else.
+    #[default]
+    Off,
+}
+
+impl LeakScan {
+    /// The word used in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LeakScan::Warn => "warn",
+            LeakScan::Fail => "fail",
+            LeakScan::Off => "off",
+        }
+    }
+
+    /// Whether nothing is scanned.
+    pub fn is_off(&self) -> bool {
+        *self == LeakScan::Off
+    }
+}
+
 /// The rules a gate applies, as configured when it ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -25,6 +54,9 @@ pub struct Policy {
     pub gate_split: Split,
     /// Trials per task.
     pub trials: u32,
+    /// What a finding of the leak scan does.
+    #[serde(default, skip_serializing_if = "LeakScan::is_off")]
+    pub leak_scan: LeakScan,
 }
 
 /// Everything the decision depends on.
@@ -37,6 +69,9 @@ pub struct Evidence {
     pub policy: Policy,
     /// What the file guard found, one line each.
     pub guard: Vec<String>,
+    /// What the leak scan found, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaks: Vec<String>,
     /// Why the agent file cannot be imported, when it cannot.
     pub preflight: Option<String>,
     /// Rewards of the suite's tasks; empty when the suite is empty.
@@ -53,6 +88,14 @@ pub struct Evidence {
     pub best: Option<Reference>,
     /// Rewards of the promotion candidates; empty unless the first two steps passed.
     pub promotion: Rewards,
+}
+
+impl Evidence {
+    /// Whether one of the steps that cost nothing fails the edit: then nothing is run.
+    pub fn is_stopped(&self) -> bool {
+        let leaks = self.policy.leak_scan == LeakScan::Fail && !self.leaks.is_empty();
+        !self.guard.is_empty() || leaks || self.preflight.is_some()
+    }
 }
 
 /// How a step or the gate ended.
@@ -84,7 +127,7 @@ impl Status {
 /// One step of the gate, with a sentence for people and coding agents. Never names a hold-out task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// `file_guard`, `preflight`, `regression_suite`, `hold_out` or `promotion`.
+    /// `file_guard`, `leak_scan`, `preflight`, `regression_suite`, `hold_out` or `promotion`.
     pub name: String,
     /// How it ended.
     pub status: Status,
@@ -113,6 +156,9 @@ pub struct Decision {
 pub fn decide(evidence: &Evidence) -> Decision {
     let mut steps = vec![file_guard(evidence)];
     if steps[0].status == Status::Passed {
+        steps.extend(leak_scan(evidence));
+    }
+    if steps.iter().all(|step| step.status == Status::Passed) {
         steps.extend(evidence.preflight.as_ref().map(|reason| step("preflight", Status::Failed, reason.clone())));
     }
     if steps.iter().any(|step| step.status == Status::Failed) {
@@ -174,14 +220,32 @@ fn file_guard(evidence: &Evidence) -> Step {
     }
 }
 
+/// `None` when nothing was found: a step that never says anything is one line too many.
+fn leak_scan(evidence: &Evidence) -> Option<Step> {
+    let (status, word) = match evidence.policy.leak_scan {
+        LeakScan::Fail => (Status::Failed, ""),
+        LeakScan::Warn | LeakScan::Off => (Status::Passed, "warning: "),
+    };
+    let first = evidence.leaks.first()?;
+    let more = evidence.leaks.get(1..).map_or(0, |rest| match rest.last().and_then(|line| left_off(line)) {
+        Some(count) => rest.len() - 1 + count,
+        None => rest.len(),
+    });
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    Some(step("leak_scan", status, format!("{word}{first}{more}")))
+}
+
 /// At most this many violations are printed and kept; a directory that is not ignored may hold tens of thousands.
 pub const VIOLATIONS_SHOWN: usize = 20;
 
-/// The first lines, and how many more there are.
-pub fn shortened(mut lines: Vec<String>) -> Vec<String> {
-    let more = lines.len().saturating_sub(VIOLATIONS_SHOWN);
+/// At most this many findings of the leak scan are printed and kept: the first few say what kind of edit it is.
+pub const LEAKS_SHOWN: usize = 5;
+
+/// The first lines, at most so many, and how many more there are.
+pub fn shortened(mut lines: Vec<String>, most: usize) -> Vec<String> {
+    let more = lines.len().saturating_sub(most);
     if more > 0 {
-        lines.truncate(VIOLATIONS_SHOWN);
+        lines.truncate(most);
         lines.push(format!("and {more} more"));
     }
     lines

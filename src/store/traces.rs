@@ -176,6 +176,21 @@ pub fn place_of(workspace: &Path, task: &str, agent: &str) -> Option<PathBuf> {
     })
 }
 
+/// What can be read of a train task in the work space: the trace and the result of its first trial and of its newest, as
+/// long as neither is larger than `limit` bytes. What cannot be read says nothing.
+pub fn documents(workspace: &Path, task: &str, limit: usize) -> Vec<Vec<u8>> {
+    let name = directory_name(task);
+    let Ok(workspace) = Dir::open(workspace) else { return Vec::new() };
+    let mut documents = Vec::new();
+    for place in [BASELINE, LATEST] {
+        let Ok(Some(directory)) = workspace.below(&Path::new(place).join(&name)) else { continue };
+        for stem in ["trace", "result"] {
+            documents.extend(directory.read(&file_name(stem, 0)).ok().flatten().filter(|bytes| bytes.len() <= limit));
+        }
+    }
+    documents
+}
+
 /// Where the newest trace of a task is, whichever agent it is of.
 pub fn latest(task: &str) -> PathBuf {
     Path::new(LATEST).join(directory_name(task))

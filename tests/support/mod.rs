@@ -301,7 +301,10 @@ impl Bed {
     /// The events of the ledger with this name.
     pub fn events(&self, name: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.ledger()).unwrap_or_default();
-        text.lines()
+        // A command that runs may be in the middle of its last line.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
             .filter_map(|entry| entry["event"].get(name).cloned())
             .collect()

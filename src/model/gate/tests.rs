@@ -20,8 +20,8 @@ fn best(values: &[Option<f64>]) -> Option<Reference> {
 #[test]
 fn many_violations_are_a_few_lines_and_a_count() {
     let lines = |count: usize| (0..count).map(|number| format!("f{number}: new")).collect::<Vec<_>>();
-    assert_eq!(shortened(lines(20)), lines(20));
-    let short = shortened(lines(30_000));
+    assert_eq!(shortened(lines(20), VIOLATIONS_SHOWN), lines(20));
+    let short = shortened(lines(30_000), VIOLATIONS_SHOWN);
     assert_eq!((short.len(), short[20].as_str()), (21, "and 29980 more"));
     let detail = |guard| decide(&Evidence { guard, ..evidence() }).steps[0].detail.clone();
     assert_eq!(detail(short), "f0: new; and 29999 more");
@@ -37,8 +37,10 @@ fn evidence() -> Evidence {
             timeout_policy: TimeoutPolicy::Agent,
             gate_split: Split::Test,
             trials: 1,
+            leak_scan: Default::default(),
         },
         guard: Vec::new(),
+        leaks: Vec::new(),
         preflight: None,
         suite: rewards(&[Some(1.0); 10]),
         suite_least: Rewards::default(),
@@ -293,4 +295,26 @@ fn old_evidence_is_decided_by_the_old_rules() {
     old.as_object_mut().unwrap().remove("rules");
     let read: Evidence = serde_json::from_value(old).unwrap();
     assert_eq!((read.rules, decide(&read).status), (0, Status::Passed));
+}
+
+#[test]
+fn what_the_leak_scan_finds_warns_or_stops() {
+    for (scan, leaks, status, stopped, detail) in [
+        (LeakScan::Warn, 0, None, false, ""),
+        (LeakScan::Warn, 1, Some(Status::Passed), false, "warning: line 0"),
+        (LeakScan::Warn, 3, Some(Status::Passed), false, "warning: line 0; and 2 more"),
+        (LeakScan::Fail, 0, None, false, ""),
+        (LeakScan::Fail, 1, Some(Status::Failed), true, "line 0"),
+        (LeakScan::Fail, 40, Some(Status::Failed), true, "line 0; and 39 more"),
+    ] {
+        let mut evidence = evidence();
+        evidence.policy.leak_scan = scan;
+        evidence.leaks = shortened((0..leaks).map(|n| format!("line {n}")).collect(), LEAKS_SHOWN);
+        let decision = decide(&evidence);
+        let step = decision.steps.iter().find(|step| step.name == "leak_scan");
+        assert_eq!(step.map(|step| step.status), status, "{scan:?} {leaks}");
+        assert_eq!(step.map_or("", |step| step.detail.as_str()), detail);
+        assert_eq!((evidence.is_stopped(), decision.val_score.is_none()), (stopped, stopped));
+        assert_eq!(decision.status, if stopped { Status::Failed } else { Status::Passed });
+    }
 }
