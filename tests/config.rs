@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use autoharness::benchmarks::{self, ALL, sections};
-use autoharness::config::{Config, Environment, TimeoutPolicy, is_secret_name, keys};
+use autoharness::config::{Config, Environment, TimeoutPolicy, is_secret_name, keys, names};
 use autoharness::error::Error;
 use autoharness::model::trial::Split;
 use autoharness::templates;
@@ -111,6 +111,7 @@ fn every_refusal_names_file_line_and_remedy() {
     let mut cases = 0;
     for case in table.split("==== configuration\n").skip(1) {
         let (text, expected) = case.split_once("---- is refused with\n").unwrap();
+        let expected = expected.replace("{benchmarks}", &names(&sections()));
         assert_eq!(refusal(text.as_bytes()), expected.trim_end(), "for\n{text}");
         cases += 1;
     }
@@ -351,7 +352,10 @@ fn every_scaffold_is_a_working_configuration() {
 #[test]
 fn the_template_lists_every_key_with_its_true_default() {
     let template = include_str!("../experiment_config.yaml.template");
-    assert_eq!(template, templates::config_template(), "`autoharness config template` prints the file as it must be");
+    let made = templates::config_template();
+    let differs = template.lines().zip(made.lines()).position(|(is, must)| is != must);
+    let remedy = "run `cargo run -- config template > experiment_config.yaml.template`";
+    assert!(template == made, "{remedy}; the first line that differs is {:?}", differs.map(|index| index + 1));
     let keys: Vec<_> = keys(&sections()).collect();
     for (_, key) in &keys {
         let listed =

@@ -463,3 +463,15 @@ fn an_adopted_file_that_is_broken_is_named_before_anything_is_run_and_kept() {
     bed.run(&["prepare"]).expect(2).warns("suite.json is not a suite").warns("hint: fix the file");
     assert_eq!((bed.read("workspace/suite.json"), bed.ran()), ("[1".to_string(), vec![]));
 }
+
+#[test]
+fn a_committed_agent_that_is_broken_is_told_from_the_one_on_disk() {
+    let bed = Bed::prepared(json!({}), "");
+    bed.write("agent/agent.py", "SKILLS = {\n");
+    bed.commit_agent();
+    bed.agent(&["easy"]);
+    bed.write("experiment_config.yaml", &format!("{}trials: 2\n", bed.read("experiment_config.yaml")));
+    bed.run(&["prepare", "--accept"]).expect(2).warns("this is the agent as HEAD has it");
+    bed.commit_agent();
+    bed.run(&["prepare", "--accept"]).expect(0);
+}

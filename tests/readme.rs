@@ -29,7 +29,8 @@ fn root() -> &'static Path {
 
 /// A page of the book by its path below docs/src, without `.md`.
 fn page(name: &str) -> String {
-    fs_err::read_to_string(root().join(BOOK).join(format!("{name}.md"))).unwrap()
+    let path = root().join(BOOK).join(format!("{name}.md"));
+    fs_err::read_to_string(path).unwrap_or_else(|error| panic!("{error}; copy the form of benchmarks/command.md"))
 }
 
 /// A page's section with this heading, up to the next one of the same level.

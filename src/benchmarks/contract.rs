@@ -115,7 +115,8 @@ pub trait Benchmark: Section {
     /// `Interrupted`; an installation that cannot be used is a finding.
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>>;
 
-    /// Whether the agent's Python is the benchmark's own, so that its packages are part of what a score stands on.
+    /// Whether the agent's Python is the benchmark's own, so that its packages are part of what a score stands on. Where it
+    /// is not, `protocol` says what of the user's Python belongs to a score.
     fn brings_python(&self) -> bool {
         true
     }

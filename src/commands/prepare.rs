@@ -146,9 +146,14 @@ async fn establish(
     let found = if earlier.is_none() { adopt::read(&session.paths.workspace())? } else { None };
     let runner = measure::runner(session, base, cancel).await?;
     if let Some(failure) = agent::preflight(session, agent, runner.as_ref(), None, cancel).await? {
-        let mut error = Error::usage(format!("preflight failed: {failure}"))
-            .code(Code::PreflightFailed)
-            .hint("fix the agent file, or start over with `autoharness prepare --reset-agent`.");
+        let mut error = Error::usage(format!("preflight failed: {failure}")).code(Code::PreflightFailed);
+        // What is accepted is what is committed, whatever lies on the disk.
+        let elsewhere = agent::from_disk(session, base).is_ok_and(|disk| disk.fingerprint != agent.fingerprint);
+        error = error.hint(if elsewhere {
+            "this is the agent as HEAD has it, and the one on disk is another: commit that, then run the same command again."
+        } else {
+            "fix the agent file, or start over with `autoharness prepare --reset-agent`."
+        });
         if runner.agent_python().is_some_and(|python| python.import.is_some()) {
             let python = runner.agent_python().map(|python| python.program).unwrap_or_default();
             error = error.hint(format!("a module that is missing must be installed for {}.", python.display()));
