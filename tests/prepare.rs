@@ -223,6 +223,7 @@ fn an_experiment_of_an_earlier_protocol_is_judged_by_nobody_until_it_is_measured
     std::fs::remove_file(bed.state().join("checkpoint.json")).unwrap();
     bed.ran();
     bed.agent(&["easy", "hard"]);
+    bed.run(&["status"]).expect(0).says("next        tell the human: prepared by another version");
     for command in ["gate", "benchmark", "prepare"] {
         let done = bed.run(&[command]).expect(2).warns("error: this experiment was prepared by another version");
         done.warns("`autoharness prepare --accept`, which measures the score to beat anew");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::experiment::Experiment;
+use super::measure::PROTOCOL_VERSION;
 use crate::cli::Global;
 use crate::error::{EXIT_OK, Result};
 use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
@@ -173,8 +174,9 @@ fn waiting(summary: &Summary) -> Option<&str> {
 }
 
 fn next_step(summary: &Summary, agents: &Agents) -> String {
-    if summary.prepared.is_none() {
-        return "autoharness prepare".into();
+    let Some(prepared) = &summary.prepared else { return "autoharness prepare".into() };
+    if prepared.protocol_version != PROTOCOL_VERSION {
+        return "tell the human: prepared by another version (autoharness prepare --accept measures anew)".into();
     }
     let here = |agent: &str| agents.on_disk.as_deref().is_none_or(|on_disk| on_disk == agent);
     if let Some(passed) = waiting(summary).filter(|agent| here(agent)) {
