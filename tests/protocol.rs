@@ -78,6 +78,8 @@ impl Bed {
             command: vec![python().into(), "-S".into(), "-E".into(), bench.to_string_lossy().into_owned()],
             environment,
             options,
+            fence: None,
+            outlives_failure: false,
             agent: AgentSettings { model: Some("m".into()), user_model: None, reasoning_effort: Some("low".into()) },
             agent_file: PathBuf::from("agent/agent.py"),
             symbol: Some("Agent".into()),

@@ -4,6 +4,7 @@ pub mod agent_python;
 pub mod bird_interact;
 pub mod command;
 pub mod contract;
+mod fencing;
 pub mod demo;
 pub mod helper;
 pub mod runner;

@@ -93,6 +93,7 @@ pub async fn evaluate(session: &mut Session, measurement: &Measurement<'_>, step
             run_trials: report.run,
             reused_trials: report.reused,
             failure: report.failure.clone(),
+            fence: measurement.runner.fence().map(|layers| layers.held.clone()).unwrap_or_default(),
             void: report.void || report.untrusted,
             tokenless,
         };

@@ -29,11 +29,12 @@ mod root;
 mod syscalls;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::FenceMode;
 pub use policy::Policy;
 
 /// First argument that makes the binary a fence. Hidden from the command line's help.
@@ -43,34 +44,6 @@ pub(crate) const INNER: &str = "__fenced";
 
 /// Exit status when a fence that is required does not stand, or cannot be built: the program was not started.
 pub const EXIT_NO_FENCE: u8 = 125;
-
-/// Whether agents are fenced in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// With the layers that this machine has.
-    #[default]
-    Auto,
-    /// With every layer, or not at all.
-    Required,
-    /// Not at all.
-    Off,
-}
-
-impl Mode {
-    /// The word of the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mode::Auto => "auto",
-            Mode::Required => "required",
-            Mode::Off => "off",
-        }
-    }
-
-    /// The mode that a word of the configuration means.
-    pub fn parse(word: &str) -> Option<Mode> {
-        [Mode::Auto, Mode::Required, Mode::Off].into_iter().find(|mode| mode.as_str() == word)
-    }
-}
 
 /// Which layers stand, and why the others do not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -175,14 +148,9 @@ pub(crate) fn report(layers: &Layers) -> u8 {
     u8::from(writeln!(std::io::stdout(), "{text}").is_err())
 }
 
-/// The path of this program for whoever starts fences; `None` when it is gone.
-pub fn program() -> Option<PathBuf> {
-    std::env::current_exe().ok().filter(|path| path.is_file())
-}
-
 /// The words before a program that is to be fenced: options and `--` may follow.
-pub fn prefix(program: &Path, mode: Mode) -> Vec<String> {
+pub fn prefix(program: &Path, mode: FenceMode) -> Vec<String> {
     let mut words = vec![program.to_string_lossy().into_owned(), ENTRY.to_owned()];
-    words.extend((mode == Mode::Required).then(|| "--required".to_owned()));
+    words.extend((mode == FenceMode::Required).then(|| "--required".to_owned()));
     words
 }

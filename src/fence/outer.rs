@@ -23,7 +23,7 @@ pub(super) fn run(policy: &Policy) -> u8 {
 }
 
 fn fence_in(policy: &Policy) -> Result<u8, String> {
-    let own = super::program().ok_or("cannot find the path of this program")?;
+    let own = std::env::current_exe().map_err(|error| format!("cannot find the path of this program: {error}"))?;
     close_inherited();
     // Who runs out of memory first should be the agent, and not those who judge it.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");

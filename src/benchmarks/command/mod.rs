@@ -5,7 +5,8 @@ mod config;
 use serde_json::{Value, json};
 
 use super::agent_python::AgentPython;
-use super::contract::{Benchmark, Ground, Interpreter, Scaffold};
+use super::contract::{Benchmark, Depth, Ground, Interpreter, Scaffold};
+use super::fencing::{self, Fencing};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Environment, Key, Section, Settings};
@@ -41,7 +42,10 @@ impl Benchmark for Command {
         Scaffold {
             agent: include_str!("agent.py"),
             program: include_str!("program.md"),
-            files: &[("bench.py", include_str!("helper/bench.py"))],
+            files: &[
+                ("bench.py", include_str!("helper/bench.py")),
+                ("autoharness_bench.py", include_str!("helper/autoharness_bench.py")),
+            ],
             ignored: &[],
             is_ready: false,
         }
@@ -54,6 +58,7 @@ impl Benchmark for Command {
     ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
         Box::pin(async {
             let mut runner = ProtocolRunner::new(ground);
+            runner.fence = Fencing::put_up(ground).await?;
             let settings = settings(ground.config);
             runner.command.clone_from(&settings.command);
             let program = program_of(ground, &mut runner.command, base)?;
@@ -97,6 +102,10 @@ impl Benchmark for Command {
         let settings = settings(config);
         let on_the_path = settings.command.first().filter(|name| !name.contains('/'));
         on_the_path.map(|name| program("command", name, root, environment, fix)).into_iter().collect()
+    }
+
+    fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(async { Ok(vec![fencing::finding(ground).await?]) })
     }
 
     fn import_switch(&self) -> Option<&'static str> {

@@ -5,13 +5,15 @@ use std::path::Path;
 use serde_json::json;
 
 use super::agent_python::{AgentPython, Import, Way};
-use super::contract::{Benchmark, Ground, Interpreter, Scaffold};
+use super::contract::{Benchmark, Depth, Ground, Interpreter, Scaffold};
+use super::fencing::{self, Fencing};
 use super::helper::{Helper, helper};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Key, Section, Settings};
 use crate::error::Result;
 use crate::guard::BaseTree;
+use crate::provision::Finding;
 
 /// The demo's benchmark program.
 const HELPER: Helper = helper!("demo": "bench.py");
@@ -60,6 +62,7 @@ impl Benchmark for Demo {
     ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
         Box::pin(async {
             let mut runner = ProtocolRunner::new(ground);
+            runner.fence = Fencing::put_up(ground).await?;
             runner.command = command(&HELPER.write(&ground.paths.embedded())?);
             runner.symbol = Some("HarnessAgent".into());
             runner.agent_python = Some(agent_python(&runner));
@@ -74,6 +77,10 @@ impl Benchmark for Demo {
 
     fn interpreter<'a>(&'a self, _ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
         Box::pin(async { Ok(Interpreter { program: Some("python3".into()), hidden_in: None }) })
+    }
+
+    fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(async { Ok(vec![fencing::finding(ground).await?]) })
     }
 
     fn brings_python(&self) -> bool {

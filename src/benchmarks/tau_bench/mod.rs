@@ -179,6 +179,8 @@ async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     runner.agent_python = Some(runner::agent_python(&install.python, &helper, &install.data, &runner));
     runner.protocol = runner::protocol(wanted.settings(), &install.release, &install.code);
     runner.reports_tokens = true;
+    // Its agents' processes have nothing of the helper's, so what it reported is its own word.
+    runner.outlives_failure = true;
     // Importing tau2 and litellm takes up to a quarter of a minute, much more on a busy machine.
     runner.limits.slack = Duration::from_secs(300);
     runner.limits.silence = LONGEST_CONVERSATION + runner.limits.slack;
