@@ -35,13 +35,8 @@ const SETTINGS: [&str; 17] = [
 ];
 
 /// Devices, and whether they may be written to.
-pub(super) const DEVICES: [(&str, bool); 5] = [
-    ("/dev/null", true),
-    ("/dev/zero", false),
-    ("/dev/full", true),
-    ("/dev/random", false),
-    ("/dev/urandom", false),
-];
+pub(super) const DEVICES: [(&str, bool); 5] =
+    [("/dev/null", true), ("/dev/zero", false), ("/dev/full", true), ("/dev/random", false), ("/dev/urandom", false)];
 
 /// Where the fenced program may write: a file system of its own, where there is one.
 pub(super) const PRIVATE: &str = "/tmp";

@@ -8,9 +8,10 @@ use std::process::{ExitStatus, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, Signal, WaitOptions, setrlimit, wait};
 
+use super::files;
+use super::layers::{EXIT_NO_FENCE, Layers, complain, report};
 use super::policy::Policy;
 use super::syscalls::{Others, refuse};
-use super::{EXIT_NO_FENCE, Layers, complain, files, report};
 use crate::process::watcher::{EXIT_CANNOT_START, EXIT_NOT_FOUND};
 
 /// Gibibytes of memory that one process may fill, far above what an agent needs and below what takes a machine down.
@@ -73,9 +74,14 @@ fn limits() -> rustix::io::Result<()> {
 fn start(policy: &Policy, rooted: bool) -> u8 {
     let Ok(channel) = rustix::io::dup(std::io::stdout()) else { return EXIT_NO_FENCE };
     let mut command = policy.command();
-    command.stdin(Stdio::from(channel)).stdout(Stdio::null());
+    if policy.output {
+        command.stdin(Stdio::null()).stdout(Stdio::from(channel));
+    } else {
+        command.stdin(Stdio::from(channel)).stdout(Stdio::null());
+    }
     let home = if rooted { files::PRIVATE } else { "/nonexistent" };
-    for (name, value) in [("HOME", home), ("TMPDIR", home), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONNOUSERSITE", "1")] {
+    for (name, value) in [("HOME", home), ("TMPDIR", home), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONNOUSERSITE", "1")]
+    {
         command.env(OsStr::new(name), OsStr::new(value));
     }
     let child = match command.spawn() {

@@ -15,6 +15,7 @@
 //! process in them, puts itself under the rest and starts the program. When the outer one dies, however it does, the
 //! kernel ends the inner one and with it everything in its namespace of processes.
 
+mod layers;
 mod policy;
 
 #[cfg(target_os = "linux")]
@@ -28,72 +29,13 @@ mod root;
 #[cfg(target_os = "linux")]
 mod syscalls;
 
-use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::FenceMode;
+pub use layers::{ENTRY, EXIT_NO_FENCE, Layers};
+use layers::{INNER, complain};
 pub use policy::Policy;
-
-/// First argument that makes the binary a fence. Hidden from the command line's help.
-pub const ENTRY: &str = "__fence";
-/// First argument of the process inside the namespaces.
-pub(crate) const INNER: &str = "__fenced";
-
-/// Exit status when a fence that is required does not stand, or cannot be built: the program was not started.
-pub const EXIT_NO_FENCE: u8 = 125;
-
-/// Which layers stand, and why the others do not.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Layers {
-    /// Their names, in the order of the module's text.
-    pub held: Vec<String>,
-    /// Name and reason.
-    pub missing: Vec<(String, String)>,
-}
-
-impl Layers {
-    /// Every layer there is.
-    pub const ALL: [&'static str; 5] = ["namespaces", "root", "landlock", "seccomp", "limits"];
-
-    /// A machine without any.
-    pub fn none(why: &str) -> Layers {
-        let missing = Layers::ALL.iter().map(|name| ((*name).to_owned(), why.to_owned())).collect();
-        Layers { held: Vec::new(), missing }
-    }
-
-    /// Takes down what came of a layer.
-    pub fn note<T, E: fmt::Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
-        match result {
-            Ok(value) => {
-                self.held.push(name.to_owned());
-                Some(value)
-            }
-            Err(error) => {
-                self.missing.push((name.to_owned(), error.to_string()));
-                None
-            }
-        }
-    }
-
-    /// Whether a layer stands.
-    pub fn has(&self, name: &str) -> bool {
-        self.held.iter().any(|held| held == name)
-    }
-}
-
-impl fmt::Display for Layers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = if self.held.is_empty() { "none".to_owned() } else { self.held.join(", ") };
-        f.write_str(&held)?;
-        for (name, why) in &self.missing {
-            write!(f, "; no {name} ({why})")?;
-        }
-        Ok(())
-    }
-}
 
 /// Runs as a fence when the command line asks for it. Must come before `main` opens anything.
 pub fn run_if_asked() -> Option<ExitCode> {
@@ -121,7 +63,7 @@ fn outer(policy: &Policy) -> u8 {
     use std::os::unix::process::CommandExt as _;
     let layers = Layers::none("only Linux has it");
     if policy.report {
-        return report(&layers);
+        return layers::report(&layers);
     }
     if policy.required {
         return complain(&format!("a fence is required, but of its layers stand: {layers}"));
@@ -132,20 +74,6 @@ fn outer(policy: &Policy) -> u8 {
 #[cfg(not(target_os = "linux"))]
 fn inner(_policy: &Policy) -> u8 {
     EXIT_NO_FENCE
-}
-
-/// Says on stderr why there is no fence.
-pub(crate) fn complain(why: &str) -> u8 {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "autoharness: {why}");
-    EXIT_NO_FENCE
-}
-
-/// Prints which layers stand.
-pub(crate) fn report(layers: &Layers) -> u8 {
-    use std::io::Write as _;
-    let text = serde_json::to_string(layers).unwrap_or_default();
-    u8::from(writeln!(std::io::stdout(), "{text}").is_err())
 }
 
 /// The words before a program that is to be fenced: options and `--` may follow.

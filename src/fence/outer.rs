@@ -8,8 +8,9 @@ use fs_err as fs;
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+use super::layers::{EXIT_NO_FENCE, INNER, Layers, complain};
 use super::policy::Policy;
-use super::{EXIT_NO_FENCE, INNER, Layers, complain, files, root};
+use super::{files, root};
 
 /// Who the program is inside: nobody in particular, so that starting it takes every privilege away.
 const INSIDE: u32 = 1000;
@@ -34,7 +35,8 @@ fn fence_in(policy: &Policy) -> Result<u8, String> {
     if namespaces.is_some() {
         let workshop = root::workshop();
         if layers.note("root", workshop).is_some() {
-            root::enter(&policy.read).map_err(|error| format!("cannot make a root directory for the agent: {error}"))?;
+            root::enter(&policy.read)
+                .map_err(|error| format!("cannot make a root directory for the agent: {error}"))?;
         }
     } else {
         layers.note("root", Err::<(), _>("it needs the namespaces"));
@@ -49,7 +51,7 @@ fn fence_in(policy: &Policy) -> Result<u8, String> {
     // pipe that tells it whether this process lives.
     let mut inner = Command::new(&own);
     inner.arg(INNER).args(policy.words()).stdin(Stdio::piped());
-    if !policy.report {
+    if !policy.report && !policy.output {
         inner.stdout(Stdio::from(rustix::io::dup(std::io::stdin()).map_err(|error| error.to_string())?));
     }
     let mut inner = inner.spawn().map_err(|error| format!("cannot start the fence: {error}"))?;

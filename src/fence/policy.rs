@@ -16,6 +16,8 @@ pub struct Policy {
     pub env: Vec<OsString>,
     /// Whether it may speak TCP and UDP with the world.
     pub network: bool,
+    /// Whether it gets our stdout, and nothing as stdin.
+    pub output: bool,
     /// Whether it is not started unless every layer stands.
     pub required: bool,
     /// Instead of starting a program, say which layers stand.
@@ -41,6 +43,7 @@ impl Policy {
                 Some("--env") => policy.env.push(value()?),
                 Some("--built") => policy.built = Some(value()?.to_string_lossy().into_owned()),
                 Some("--network") => policy.network = true,
+                Some("--output") => policy.output = true,
                 Some("--required") => policy.required = true,
                 Some("--report") => policy.report = true,
                 Some("--") => {
@@ -59,7 +62,12 @@ impl Policy {
     /// The words that [`Policy::parse`] reads.
     pub fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
-        let flags = [(self.network, "--network"), (self.required, "--required"), (self.report, "--report")];
+        let flags = [
+            (self.network, "--network"),
+            (self.output, "--output"),
+            (self.required, "--required"),
+            (self.report, "--report"),
+        ];
         words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, word)| OsString::from(word)));
         for path in &self.read {
             words.extend([OsString::from("--read"), path.into()]);
@@ -102,6 +110,7 @@ mod tests {
             read: vec!["/a b".into(), "/c".into()],
             env: vec!["KEY".into()],
             network: true,
+            output: true,
             required: true,
             report: false,
             built: Some("{}".into()),

@@ -190,7 +190,10 @@ fn rules(others: Others) -> Result<Rules, Error> {
     let mut rules: Rules = refused.into_iter().map(|number| (number, Vec::new())).collect();
     rules.insert(
         libc::SYS_clone,
-        NEW_NAMESPACES.iter().map(|flag| all(&[(0, SeccompCmpOp::MaskedEq(*flag), *flag)])).collect::<Result<_, _>>()?,
+        NEW_NAMESPACES
+            .iter()
+            .map(|flag| all(&[(0, SeccompCmpOp::MaskedEq(*flag), *flag)]))
+            .collect::<Result<_, _>>()?,
     );
     // Its own limits are enough.
     rules.insert(libc::SYS_prlimit64, vec![all(&[(0, SeccompCmpOp::Ne, 0)])?]);

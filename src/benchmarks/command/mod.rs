@@ -4,7 +4,7 @@ mod config;
 
 use serde_json::{Value, json};
 
-use super::agent_python::AgentPython;
+use super::agent_python::{AgentPython, Import};
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Scaffold};
 use super::fencing::{self, Fencing};
 use super::runner::{BenchmarkRunner, BoxFuture};
@@ -14,6 +14,9 @@ use crate::error::{Code, Error, Result};
 use crate::guard::{BaseTree, digest_path};
 use crate::provision::{Finding, program};
 pub use config::CommandSettings;
+
+/// What the user's program can import: it starts agents behind the fence.
+const LIBRARY: &str = "autoharness_bench.py";
 
 /// The user's own program, speaking the trial protocol.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ impl Benchmark for Command {
             program: include_str!("program.md"),
             files: &[
                 ("bench.py", include_str!("helper/bench.py")),
-                ("autoharness_bench.py", include_str!("helper/autoharness_bench.py")),
+                (LIBRARY, include_str!("helper/autoharness_bench.py")),
             ],
             ignored: &[],
             is_ready: false,
@@ -67,6 +70,11 @@ impl Benchmark for Command {
             runner.agent_python = AgentPython::of_command(&runner.command, &runner.environment, &runner.agent_file);
             if let Some(python) = runner.agent_python.as_mut().filter(|_| !settings.import_agent) {
                 python.import = None;
+            }
+            // A program that fences its agent in imports it no other way. What other programs do is not known.
+            let fence = runner.fence.as_ref().filter(|_| base.get(LIBRARY.as_bytes()).is_some());
+            if let (Some(fence), Some(python)) = (fence, runner.agent_python.as_mut()) {
+                python.import = python.import.take().map(|import| Import { behind: fence.prefix.clone(), ..import });
             }
             runner.protocol = json!({
                 "command": settings.command,
