@@ -10,6 +10,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::layers::{EXIT_NO_FENCE, INNER, Layers, complain};
 use super::policy::Policy;
+use super::syscalls::as_text;
 use super::{files, root};
 
 /// Who the program is inside: nobody in particular, so that starting it takes every privilege away.
@@ -17,6 +18,12 @@ const INSIDE: u32 = 1000;
 
 /// Runs a program behind the fence; returns its exit status, 128 + signal when a signal ended it.
 pub(super) fn run(policy: &Policy) -> u8 {
+    if policy.filter {
+        return match as_text(policy.network) {
+            Ok(text) => u8::from(writeln!(std::io::stdout(), "{text}").is_err()),
+            Err(error) => complain(&error.to_string()),
+        };
+    }
     match fence_in(policy) {
         Ok(code) => code,
         Err(why) => complain(&why),

@@ -22,6 +22,8 @@ pub struct Policy {
     pub required: bool,
     /// Instead of starting a program, say which layers stand.
     pub report: bool,
+    /// Instead of starting a program, print the seccomp filters.
+    pub filter: bool,
     /// Between the two processes of a fence: the layers that the outer one has built, as JSON.
     pub built: Option<String>,
     /// The program and its arguments.
@@ -46,6 +48,7 @@ impl Policy {
                 Some("--output") => policy.output = true,
                 Some("--required") => policy.required = true,
                 Some("--report") => policy.report = true,
+                Some("--filter") => policy.filter = true,
                 Some("--") => {
                     policy.program = words.by_ref().collect();
                     break;
@@ -53,7 +56,7 @@ impl Policy {
                 _ => return Err(format!("a fence has no option {}", word.to_string_lossy())),
             }
         }
-        if policy.program.is_empty() && !policy.report {
+        if policy.program.is_empty() && !policy.report && !policy.filter {
             return Err("a fence needs a program: `__fence [OPTIONS] -- PROGRAM ARGS`".into());
         }
         Ok(policy)
@@ -67,6 +70,7 @@ impl Policy {
             (self.output, "--output"),
             (self.required, "--required"),
             (self.report, "--report"),
+            (self.filter, "--filter"),
         ];
         words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, word)| OsString::from(word)));
         for path in &self.read {
@@ -113,6 +117,7 @@ mod tests {
             output: true,
             required: true,
             report: false,
+            filter: true,
             built: Some("{}".into()),
             program: vec!["python3".into(), "--read".into(), "--".into()],
         };

@@ -166,10 +166,32 @@ pub(super) struct Others {
 /// # Errors
 /// When the kernel has no filters, or the crate none for this processor.
 pub(super) fn refuse(others: Others) -> Result<(), Error> {
+    programs(others)?.iter().try_for_each(|program| apply_filter(program))
+}
+
+/// The filters, in the order in which they are applied.
+fn programs(others: Others) -> Result<[BpfProgram; 2], Error> {
     // First the one that answers differently: libraries that hear "no such call" use the older `clone`, whose flags can
     // be looked at.
-    apply_filter(&program(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?)?;
-    apply_filter(&program(rules(others)?, libc::EPERM)?)
+    let clone3 = program(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?;
+    Ok([clone3, program(rules(others)?, libc::EPERM)?])
+}
+
+/// The filters as the kernel takes them, one a line, in hexadecimal digits: for a process that fences itself in because it
+/// cannot be started anew.
+///
+/// # Errors
+/// When the crate has none for this processor.
+pub(super) fn as_text(network: bool) -> Result<String, Error> {
+    let lines = programs(Others { alone: false, sealed: false, network })?.map(|program| {
+        let bytes = program.iter().flat_map(|step| {
+            let [a, b] = step.code.to_ne_bytes();
+            let [c, d, e, f] = step.k.to_ne_bytes();
+            [a, b, step.jt, step.jf, c, d, e, f]
+        });
+        bytes.map(|byte| format!("{byte:02x}")).collect::<String>()
+    });
+    Ok(lines.join("\n"))
 }
 
 fn program(rules: Rules, error: i32) -> Result<BpfProgram, Error> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Say, Scaffold};
+use super::fencing::{self, Fencing};
 use super::helper::{Helper, helper};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
@@ -109,7 +110,11 @@ impl Benchmark for TauBench {
     }
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
-        Box::pin(async { install::findings(&wanted(ground), &ground.around()).await })
+        Box::pin(async {
+            let mut findings = install::findings(&wanted(ground), &ground.around()).await?;
+            findings.push(fencing::finding(ground).await?);
+            Ok(findings)
+        })
     }
 
     fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
@@ -156,6 +161,7 @@ const LONGEST_CONVERSATION: Duration = Duration::from_secs(3600 + 3600 / 4 + 15)
 async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     let (config, environment) = (ground.config, ground.environment);
     let mut runner = ProtocolRunner::new(ground);
+    runner.fence = Fencing::put_up(ground).await?;
     let missing = || {
         Error::infrastructure("tau2 is not installed")
             .code(Code::EnvironmentNotReady)
