@@ -7,6 +7,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod error;
+pub mod fence;
 pub mod files;
 pub mod guard;
 pub mod model;

@@ -8,7 +8,7 @@ use autoharness::{commands, error};
 use clap::Parser;
 
 fn main() -> ExitCode {
-    if let Some(code) = autoharness::process::watcher::run_if_asked() {
+    if let Some(code) = autoharness::process::watcher::run_if_asked().or_else(autoharness::fence::run_if_asked) {
         return code;
     }
     autoharness::process::orphans::adopt();

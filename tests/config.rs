@@ -54,7 +54,7 @@ fn a_file_that_says_only_benchmark_gets_every_default() {
             "benchmark": "demo", "editable": ["agent/agent.py"], "file_guard": true, "gate_split": "test",
             "threshold": 0.8, "min_evidence": 0.9, "trials": 1, "infra_retries": 1, "timeout_policy": "agent",
             "seed": 42, "max_concurrency": 4, "per_task_timeout": 10.0, "agent_model": null, "user_model": null,
-            "reasoning_effort": null, "pass_env": [], "data": [], "not_read": [], "leak_scan": "warn"
+            "reasoning_effort": null, "pass_env": [], "fence": "auto", "data": [], "not_read": [], "leak_scan": "warn"
         })
     );
 }
@@ -97,7 +97,7 @@ fn a_full_configuration_is_read() {
             "benchmark": "command", "editable": ["agent/agent.py", "agent/prompt.md"], "file_guard": false,
             "gate_split": "train", "threshold": 1.0, "min_evidence": 0.5, "trials": 4, "infra_retries": 0,
             "timeout_policy": "infra", "seed": 1000, "max_concurrency": 16, "per_task_timeout": 100.0,
-            "agent_model": "gpt-5", "user_model": null, "reasoning_effort": "off", "pass_env": ["OPENAI_API_KEY"],
+            "agent_model": "gpt-5", "user_model": null, "reasoning_effort": "off", "pass_env": ["OPENAI_API_KEY"], "fence": "auto",
             "data": ["bench_data"], "not_read": ["docs", "*.md"], "leak_scan": "fail", "command": ["python3", "bench.py", "3"],
             "options": {"deep": [1, -2, 0.5, null, true], "word": "yes"}, "agent_symbol": "solve",
             "import_agent": true

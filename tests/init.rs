@@ -12,10 +12,11 @@ use support::Bed;
 /// What git does not carry.
 const IGNORED: [&str; 2] = ["experiment_config.schema.json", "experiment_config.yaml"];
 
-const SCAFFOLD: [&str; 9] = [
+const SCAFFOLD: [&str; 10] = [
     ".env.example",
     ".gitignore",
     "agent/agent.py",
+    "autoharness_bench.py",
     "bench.py",
     "experiment_config.schema.json",
     "experiment_config.yaml",

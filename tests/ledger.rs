@@ -67,7 +67,8 @@ prop_compose! {
                       tokenless in any::<bool>()) -> Event<'static> {
         Event::RunFinished(RunFinished {
             run: "run-1".into(), purpose: Purpose::Benchmark, agent, protocol: PROTOCOL.into(), split: Some(Split::Train),
-            tasks, fresh, run_trials: 1, reused_trials: 0, failure: None, void, tokenless,
+            tasks, fresh, run_trials: 1, reused_trials: 0, failure: None, fence: vec!["landlock".into()], void,
+            tokenless,
         })
     }
 }

@@ -83,16 +83,18 @@ fn nonsense_is_infrastructure_and_nobody_stays() {
 }
 
 #[test]
-fn a_benchmark_that_dies_half_way_is_continued() {
+fn a_benchmark_that_dies_half_way_is_run_again() {
     let bed = Bed::table(
-        json!({"die_after": 2, "tasks": {"train": ["easy-1", "hard-1", "odd-1"], "test": ["easy-2", "easy-3"]}}),
+        json!({"tasks": {"train": ["easy-1", "hard-1", "odd-1"], "test": ["easy-2", "easy-3"]}}),
         "infra_retries: 0",
     );
+    bed.mood(json!({"die_after": 2}));
     let done = bed.run(&["prepare"]).expect(3).warns("ended with exit status 9 after 2 of 3 trials");
     assert!(done.stderr.contains("do not revert"), "{}", done.stderr);
     assert_eq!(bed.ran().len(), 4);
+    bed.mood(json!({}));
     bed.run(&["prepare"]).expect(0);
-    assert_eq!(bed.ran(), ["odd-1 0"], "the same command again pays for the rest alone");
+    assert_eq!(bed.ran().len(), 5, "what was reported before the failure does not count");
     bed.run(&["verify"]).expect(0);
 }
 

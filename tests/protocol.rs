@@ -78,6 +78,8 @@ impl Bed {
             command: vec![python().into(), "-S".into(), "-E".into(), bench.to_string_lossy().into_owned()],
             environment,
             options,
+            fence: None,
+            outlives_failure: false,
             agent: AgentSettings { model: Some("m".into()), user_model: None, reasoning_effort: Some("low".into()) },
             agent_file: PathBuf::from("agent/agent.py"),
             symbol: Some("Agent".into()),
@@ -239,13 +241,20 @@ async fn log_messages_arrive_free_of_secrets_and_escapes() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_program_that_dies_half_way_keeps_its_trials() {
+async fn a_program_that_fails_after_it_reported_is_not_believed() {
     for (n, code, how) in [(3, 7, "exit status 7"), (0, 1, "exit status 1"), (2, -9, "killed by SIGKILL")] {
-        let bed = Bed::new("die_after").option("n", n).option("code", code);
-        let (failure, seen) = bed.failure().await;
-        let log = bed.request.log.display();
-        assert_eq!(failure, format!("fake ended with {how} after {n} of 4 trials; its log: {log}"));
-        assert_eq!(seen.trials.len(), n);
+        for outlives_failure in [false, true] {
+            let mut bed = Bed::new("die_after").option("n", n).option("code", code);
+            bed.runner.outlives_failure = outlives_failure;
+            let (report, seen) = bed.run().await;
+            let log = bed.request.log.display();
+            // Somebody may have spoken in its name and ended it then; one that has reported nothing has deceived nobody.
+            let untrusted = n > 0 && !outlives_failure;
+            let distrust = if untrusted { "; none of this run's trials count" } else { "" };
+            let failure = format!("fake ended with {how} after {n} of 4 trials{distrust}; its log: {log}");
+            assert_eq!((report.failure, report.untrusted), (Some(failure), untrusted));
+            assert_eq!(seen.trials.len(), n);
+        }
     }
     // All that is said of a run over the hold-out.
     let bed = Bed::new("die_after").option("n", 0).option("code", 9).held_out();

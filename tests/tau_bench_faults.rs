@@ -168,7 +168,7 @@ fn every_failure_counts_as_what_it_is() {
 
 /// What an agent tries in a conversation of the hold-out that the template fails. 42, 48 and 54 need another value than the
 /// customer says, 45, 51 and 57 something that only the customer can do.
-const CHEATS: [(u32, &str); 6] = [
+const CHEATS: [(u32, &str); 7] = [
     // The answer off the stack or the heap.
     (
         42,
@@ -219,6 +219,29 @@ for descriptor in range(1, 40):
             pass
 ",
     ),
+    // Something left for another conversation: one that could fails, and is missed in the score.
+    (
+        44,
+        "
+import ctypes, socket
+libc = ctypes.CDLL(None)
+def calls(name, *words):
+    if getattr(libc, name)(*words) < 0:
+        raise OSError
+for leave in (
+    lambda: calls('shmget', 4711, 4096, 0o1666), lambda: calls('msgget', 4711, 0o1666),
+    lambda: calls('semget', 4711, 1, 0o1666), lambda: calls('mq_open', b'/left', 0o102, 0o666, None),
+    lambda: calls('syscall', ctypes.c_long(248), b'user', b'left', b'x', ctypes.c_long(1), ctypes.c_long(-4)),
+    lambda: socket.socket(), lambda: socket.socket(proto=262), lambda: socket.socket(type=socket.SOCK_DGRAM),
+    lambda: os.chmod(__file__, 0o666), lambda: os.utime(__file__, (1, 1)), lambda: os.setxattr(__file__, 'user.a', b'1'),
+):
+    try:
+        leave()
+        answer.tool_calls, answer.content = None, 'left something'
+    except OSError:
+        pass
+",
+    ),
     // A way out of the count.
     (51, "raise litellm.RateLimitError('slow down', 429)"),
     (57, "os._exit(0)"),
@@ -260,7 +283,8 @@ fn cheats_do_not_raise_the_score_of_the_gate() {
         let lines: String = body.trim().lines().map(|line| format!("    {line}\n")).collect();
         format!("if number == {number}:\n{lines}")
     };
-    misbehave(&bed, &CHEATS.iter().filter(|(number, _)| fenced || *number != 48).map(branch).collect::<String>());
+    let cheats = CHEATS.iter().filter(|(number, _)| fenced || ![44, 48].contains(number));
+    misbehave(&bed, &cheats.map(branch).collect::<String>());
     gate();
     edit(&bed, "class HarnessAgent", &format!("{PATCHES}\n\nclass HarnessAgent"));
     gate();

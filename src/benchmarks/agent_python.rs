@@ -36,6 +36,8 @@ pub struct Import {
     pub ways: Vec<Way>,
     /// What is to be done before the agent's code may run, by a helper of ours.
     pub fence: Option<Fence>,
+    /// The words of the fence that the agent is imported behind; without any it is imported as its program does it.
+    pub behind: Vec<String>,
 }
 
 /// One way of importing a file.
@@ -95,7 +97,7 @@ impl AgentPython {
             first: vec![script.map(beside).unwrap_or_default()],
             last: vec![PathBuf::new(), beside(agent_file)],
             ways,
-            fence: None,
+            ..Import::default()
         };
         Some(AgentPython { options, ..AgentPython::new(program, environment.to_vec(), import) })
     }
@@ -116,6 +118,7 @@ impl AgentPython {
             "ways": ways.collect::<Vec<_>>(),
             "symbol": symbol,
             "fence": fence,
+            "behind": Some(&import.behind).filter(|words| !words.is_empty()),
         })
     }
 }

@@ -5,6 +5,7 @@ pub mod bird_interact;
 pub mod command;
 pub mod contract;
 pub mod demo;
+mod fencing;
 pub mod helper;
 pub mod runner;
 mod surroundings;

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::agent_python::AgentPython;
 use crate::error::Result;
+use crate::fence::Layers;
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::Cancel;
 
@@ -86,8 +87,8 @@ pub struct RunReport {
     /// Set when the benchmark broke off or misbehaved: a sentence that says what happened and where to look. Trials that
     /// were expected and not reported are then infrastructure errors.
     pub failure: Option<String>,
-    /// True when the benchmark said what it could not know (a trial that was not asked for, or the same one twice). Somebody else may be
-    /// speaking in its name, so no trial of this run is believed.
+    /// True when the benchmark said what it could not know (a trial that was not asked for, or the same one twice), or failed after it had
+    /// reported trials. Somebody else may be speaking in its name, so no trial of this run is believed.
     pub untrusted: bool,
 }
 
@@ -111,6 +112,11 @@ pub trait BenchmarkRunner {
     /// True when trials always report model tokens, so that a run without a single token is known to be infrastructure.
     fn reports_tokens(&self) -> bool {
         false
+    }
+
+    /// Which layers of the fence stand around the agents of this runner; `None` where there is no fence.
+    fn fence(&self) -> Option<&Layers> {
+        None
     }
 
     /// A warning for the ledger, when what the benchmark stands on has a version that this program was never tried with.

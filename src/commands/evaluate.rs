@@ -93,6 +93,7 @@ pub async fn evaluate(session: &mut Session, measurement: &Measurement<'_>, step
             run_trials: report.run,
             reused_trials: report.reused,
             failure: report.failure.clone(),
+            fence: measurement.runner.fence().map(|layers| layers.held.clone()).unwrap_or_default(),
             void: report.void || report.untrusted,
             tokenless,
         };
@@ -133,7 +134,6 @@ pub fn no_evidence(report: &StepReport, evaluated: usize, expected: usize) -> Er
     if let Some(failure) = &report.failure {
         error = error.because(anyhow::anyhow!("{failure}"));
     }
-    error.hint(
-        "do not revert; fix the cause (`autoharness doctor`) and run the same command again: finished trials are kept.",
-    )
+    let kept = if report.untrusted { "none of its trials count" } else { "finished trials are kept" };
+    error.hint(format!("do not revert; fix the cause (`autoharness doctor`) and run the same command again: {kept}."))
 }

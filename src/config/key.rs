@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
+use super::fence_mode::FenceMode;
 use super::field::Field;
 use super::parse::Document;
 use super::secret::hide_values;
@@ -62,6 +63,8 @@ pub struct Config {
     pub reasoning_effort: Option<String>,
     /// Names of the environment variables that the benchmark may see although they look like secrets.
     pub pass_env: Vec<String>,
+    /// Whether agents are fenced in.
+    pub fence: FenceMode,
     /// Provisioned data below the experiment that must keep its digest; normalised like `editable`.
     pub data: Vec<String>,
     /// Patterns of committed files that neither benchmark nor agent reads: they are not in the copy that is run.

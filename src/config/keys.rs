@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::environment::is_variable_name;
+use super::fence_mode::FenceMode;
 use super::key::{Config, Key, Section, Shape};
 use super::parse::{Document, Entry};
 use super::secret::is_secret_name;
@@ -191,6 +192,14 @@ pub const COMMON: &[Key] = &[
             Ok(())
         },
         |config| json!(config.pass_env),
+    ),
+    Key::word(
+        "fence",
+        "fence: auto",
+        "whether agents run behind a fence: with what the machine has (auto), with every layer (required), not at all (off)",
+        &["auto", "required", "off"],
+        |config, word| config.fence = FenceMode::parse(word).unwrap_or_default(),
+        |config| config.fence.as_str(),
     ),
     Key::paths(
         "data",

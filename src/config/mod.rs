@@ -6,6 +6,7 @@
 
 mod dotenv;
 mod environment;
+mod fence_mode;
 mod field;
 mod key;
 mod keys;
@@ -17,6 +18,7 @@ mod snapshot;
 use std::path::Path;
 
 pub use environment::{Environment, is_variable_name};
+pub use fence_mode::FenceMode;
 pub use field::Field;
 pub use key::{Config, Key, Section, Settings, Shape};
 pub use keys::{COMMON, CONFIG_FILE, Sections, keys, keys_of, names, nearest};
@@ -94,6 +96,7 @@ impl Config {
             user_model: None,
             reasoning_effort: None,
             pass_env: Vec::new(),
+            fence: FenceMode::Auto,
             data: Vec::new(),
             not_read: Vec::new(),
             leak_scan: LeakScan::Warn,

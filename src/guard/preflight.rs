@@ -138,6 +138,11 @@ impl Preflight<'_> {
         let fail = |line, message: String| {
             Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line, message, late: false }))
         };
+        let mut request = request.clone();
+        if !request["behind"].is_null() {
+            request["options"] = self.options.into();
+            request["script"] = IMPORT.into();
+        }
         let words = self.options.iter().map(String::as_str).chain(["-B", "-c", IMPORT]);
         let command = Command::new(self.python, self.directory).args(words).env(self.environment.iter().cloned());
         let command = Command { stdin: request.to_string().into_bytes(), ..command };

@@ -42,6 +42,14 @@ impl Supervisor {
         Supervisor { registry: registry.into(), watcher: watcher.into() }
     }
 
+    /// The path of the binary that watches children, for programs that are to start it themselves; `None` when an upgrade
+    /// has removed it.
+    pub fn program(&self) -> Option<PathBuf> {
+        let own = self.watcher.starts_with("/proc");
+        let path = if own { std::env::current_exe().ok()? } else { self.watcher.clone() };
+        path.is_file().then_some(path)
+    }
+
     /// Starts a program. Needs a running tokio runtime.
     ///
     /// # Errors

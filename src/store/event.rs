@@ -221,6 +221,9 @@ pub struct RunFinished {
     /// What broke it off, when something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The layers of the fence that its agents could be put behind; none when there was no fence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fence: Vec<String>,
     /// True when no trial showed any model activity, or the benchmark said what it could not know: all trials of the run
     /// are infrastructure errors.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -138,6 +138,8 @@ async fn helper_runner(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     let templates = templates::digests(&wanted, &data::Place::of(&wanted).databases(), &around).await?;
     runner.protocol = request::protocol(wanted.settings, &places, wanted.revision(), &templates)?;
     runner.reports_tokens = true;
+    // Its agents have processes of their own, so what it reported is its own word.
+    runner.outlives_failure = true;
     runner.exits = request::EXITS;
     runner.grace = request::GRACE;
     runner.limits = request::LIMITS;

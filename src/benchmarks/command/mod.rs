@@ -4,8 +4,9 @@ mod config;
 
 use serde_json::{Value, json};
 
-use super::agent_python::AgentPython;
-use super::contract::{Benchmark, Ground, Interpreter, Scaffold};
+use super::agent_python::{AgentPython, Import};
+use super::contract::{Benchmark, Depth, Ground, Interpreter, Scaffold};
+use super::fencing::{self, Fencing};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Environment, Key, Section, Settings};
@@ -13,6 +14,9 @@ use crate::error::{Code, Error, Result};
 use crate::guard::{BaseTree, digest_path};
 use crate::provision::{Finding, program};
 pub use config::CommandSettings;
+
+/// What the user's program can import: it starts agents behind the fence.
+const LIBRARY: &str = "autoharness_bench.py";
 
 /// The user's own program, speaking the trial protocol.
 #[derive(Debug)]
@@ -41,7 +45,10 @@ impl Benchmark for Command {
         Scaffold {
             agent: include_str!("agent.py"),
             program: include_str!("program.md"),
-            files: &[("bench.py", include_str!("helper/bench.py"))],
+            files: &[
+                ("bench.py", include_str!("helper/bench.py")),
+                (LIBRARY, include_str!("helper/autoharness_bench.py")),
+            ],
             ignored: &[],
             is_ready: false,
         }
@@ -54,6 +61,7 @@ impl Benchmark for Command {
     ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
         Box::pin(async {
             let mut runner = ProtocolRunner::new(ground);
+            runner.fence = Fencing::put_up(ground).await?;
             let settings = settings(ground.config);
             runner.command.clone_from(&settings.command);
             let program = program_of(ground, &mut runner.command, base)?;
@@ -62,6 +70,11 @@ impl Benchmark for Command {
             runner.agent_python = AgentPython::of_command(&runner.command, &runner.environment, &runner.agent_file);
             if let Some(python) = runner.agent_python.as_mut().filter(|_| !settings.import_agent) {
                 python.import = None;
+            }
+            // A program that fences its agent in imports it no other way. What other programs do is not known.
+            let fence = runner.fence.as_ref().filter(|_| base.get(LIBRARY.as_bytes()).is_some());
+            if let (Some(fence), Some(python)) = (fence, runner.agent_python.as_mut()) {
+                python.import = python.import.take().map(|import| Import { behind: fence.prefix.clone(), ..import });
             }
             runner.protocol = json!({
                 "command": settings.command,
@@ -97,6 +110,10 @@ impl Benchmark for Command {
         let settings = settings(config);
         let on_the_path = settings.command.first().filter(|name| !name.contains('/'));
         on_the_path.map(|name| program("command", name, root, environment, fix)).into_iter().collect()
+    }
+
+    fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(async { Ok(vec![fencing::finding(ground).await?]) })
     }
 
     fn import_switch(&self) -> Option<&'static str> {

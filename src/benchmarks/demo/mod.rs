@@ -5,13 +5,15 @@ use std::path::Path;
 use serde_json::json;
 
 use super::agent_python::{AgentPython, Import, Way};
-use super::contract::{Benchmark, Ground, Interpreter, Scaffold};
+use super::contract::{Benchmark, Depth, Ground, Interpreter, Scaffold};
+use super::fencing::{self, Fencing};
 use super::helper::{Helper, helper};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Key, Section, Settings};
 use crate::error::Result;
 use crate::guard::BaseTree;
+use crate::provision::Finding;
 
 /// The demo's benchmark program.
 const HELPER: Helper = helper!("demo": "bench.py");
@@ -60,6 +62,7 @@ impl Benchmark for Demo {
     ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
         Box::pin(async {
             let mut runner = ProtocolRunner::new(ground);
+            runner.fence = Fencing::put_up(ground).await?;
             runner.command = command(&HELPER.write(&ground.paths.embedded())?);
             runner.symbol = Some("HarnessAgent".into());
             runner.agent_python = Some(agent_python(&runner));
@@ -76,6 +79,10 @@ impl Benchmark for Demo {
         Box::pin(async { Ok(Interpreter { program: Some("python3".into()), hidden_in: None }) })
     }
 
+    fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(async { Ok(vec![fencing::finding(ground).await?]) })
+    }
+
     fn brings_python(&self) -> bool {
         false
     }
@@ -89,6 +96,7 @@ fn command(helper: &Path) -> Vec<String> {
 /// The Python that runs the agent.
 fn agent_python(runner: &ProtocolRunner) -> AgentPython {
     let beside = runner.agent_file.parent().unwrap_or(Path::new("")).to_path_buf();
-    let import = Import { last: vec![beside], ways: vec![Way::File("agent".into())], ..Import::default() };
+    let behind = runner.fence.as_ref().map(|fence| fence.prefix.clone()).unwrap_or_default();
+    let import = Import { last: vec![beside], ways: vec![Way::File("agent".into())], behind, ..Import::default() };
     AgentPython::new("python3", runner.environment.clone(), import)
 }

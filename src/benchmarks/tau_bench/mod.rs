@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Say, Scaffold};
+use super::fencing::{self, Fencing};
 use super::helper::{Helper, helper};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
@@ -109,7 +110,11 @@ impl Benchmark for TauBench {
     }
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
-        Box::pin(async { install::findings(&wanted(ground), &ground.around()).await })
+        Box::pin(async {
+            let mut findings = install::findings(&wanted(ground), &ground.around()).await?;
+            findings.push(fencing::finding(ground).await?);
+            Ok(findings)
+        })
     }
 
     fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
@@ -156,6 +161,7 @@ const LONGEST_CONVERSATION: Duration = Duration::from_secs(3600 + 3600 / 4 + 15)
 async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     let (config, environment) = (ground.config, ground.environment);
     let mut runner = ProtocolRunner::new(ground);
+    runner.fence = Fencing::put_up(ground).await?;
     let missing = || {
         Error::infrastructure("tau2 is not installed")
             .code(Code::EnvironmentNotReady)
@@ -179,6 +185,8 @@ async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     runner.agent_python = Some(runner::agent_python(&install.python, &helper, &install.data, &runner));
     runner.protocol = runner::protocol(wanted.settings(), &install.release, &install.code);
     runner.reports_tokens = true;
+    // Its agents' processes have nothing of the helper's, so what it reported is its own word.
+    runner.outlives_failure = true;
     // Importing tau2 and litellm takes up to a quarter of a minute, much more on a busy machine.
     runner.limits.slack = Duration::from_secs(300);
     runner.limits.silence = LONGEST_CONVERSATION + runner.limits.slack;

@@ -49,6 +49,7 @@ pub(super) fn agent_python(python: &Path, helper: &Path, data: &Path, runner: &P
         first: vec![runner.agent_file.parent().unwrap_or(Path::new("")).to_path_buf()],
         ways: vec![Way::File("harness_agent".into())],
         fence: Some(Fence { helper: helper.into(), data: data.into() }),
+        behind: Vec::new(),
         ..Import::default()
     };
     AgentPython::new(python, environment, import)

@@ -17,8 +17,10 @@ use self::conversation::{Bounds, End, converse};
 use self::line::Event;
 use super::agent_python::AgentPython;
 use super::contract::Ground;
+use super::fencing::Fencing;
 use super::runner::{BenchmarkRunner, BoxFuture, RunEvent, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Code, Context as _, Error, Result};
+use crate::fence::Layers;
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::Cancel;
 use crate::process::{Child, Command, Log, Redactor, Stderr, Supervisor, log};
@@ -74,6 +76,11 @@ pub struct ProtocolRunner {
     pub environment: Vec<(OsString, OsString)>,
     /// The request's `options`.
     pub options: Map<String, Value>,
+    /// What the program can start its agent behind; `None`: nothing is said of it.
+    pub fence: Option<Fencing>,
+    /// Whether trials count although the program that reported them failed afterwards: where nothing but the program itself
+    /// can have ended it.
+    pub outlives_failure: bool,
     /// The request's models.
     pub agent: AgentSettings,
     /// The agent file, relative to the staged copy; named in `list` requests.
@@ -108,6 +115,8 @@ impl ProtocolRunner {
             command: Vec::new(),
             environment: ground.environment.for_child(&config.pass_env, &[]),
             options: Map::new(),
+            fence: None,
+            outlives_failure: false,
             agent: AgentSettings {
                 model: config.agent_model.clone(),
                 user_model: config.user_model.clone(),
@@ -142,6 +151,10 @@ impl BenchmarkRunner for ProtocolRunner {
 
     fn reports_tokens(&self) -> bool {
         self.reports_tokens
+    }
+
+    fn fence(&self) -> Option<&Layers> {
+        self.fence.as_ref().map(|fence| &fence.layers)
     }
 
     fn tasks<'a>(
@@ -224,7 +237,7 @@ impl ProtocolRunner {
         cancel.check()?;
         let log = self.open_log(&request.log)?;
         let mut session = Session::new(self, request, sink, log.clone());
-        let message = json!({
+        let mut message = json!({
             "protocol": PROTOCOL_VERSION,
             "action": "run",
             "tasks": request.tasks,
@@ -237,9 +250,16 @@ impl ProtocolRunner {
             "agent": self.agent_json(&request.agent_file),
             "options": self.options,
         });
+        if let Some(fence) = &self.fence {
+            message["fence"] = json!(fence.prefix);
+        }
         let child = self.start(&message, &request.staging, Some(&request.scratch), &log)?;
         let bounds = self.bounds(request);
         let end = converse(child, bounds, cancel, async |number, line| session.line(number, line).await).await?;
+        if let End::Exited(exit) = &end {
+            // Its last words cannot be told from those of an agent that speaks in its name and then ends it.
+            session.untrusted |= !exit.success() && session.done > 0 && !self.outlives_failure;
+        }
         let what = match end {
             End::Exited(exit) if exit.success() && session.done == session.total => return Ok(RunReport::default()),
             End::Exited(exit) if exit.success() => "ended".to_owned(),

@@ -134,6 +134,7 @@ impl Story {
             fresh: false,
             reused_trials: 0,
             failure: None,
+            fence: Vec::new(),
             void: false,
             tokenless: false,
         };

@@ -12,8 +12,9 @@ stderr. It needs nothing but Python 3.9 or newer, and is meant to be read by who
     runner    hands out trials to workers, limits their time, grades, reports
     main      reads and checks the request
 
-Workers and this program share a user, so a determined agent could go looking for this file. What the separation rules
-out is an agent that finds the answers lying about: in memory, arguments, environment, current directory or sys.path.
+Workers run behind autoharness's fence: they have Python's files and the agent's, a socket to this program, and nothing
+else, least of all this file or this program's output. Without a fence (`fence: off`, or not Linux) they share a user with
+this program, and a determined agent could go looking.
 
 Exit status: 0 when every trial was reported, 1 when the run broke off, 2 when the request makes no sense.
 """
@@ -23,8 +24,8 @@ import datetime
 import json
 import os
 import random
-import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -327,14 +328,14 @@ def build_tasks():
 # --------------------------------------------------------------------------------------------------------- worker
 
 # Passed to the interpreter with -c, so that not even the path of this file reaches the agent's arguments. It keeps the
-# two pipes to itself and gives the agent /dev/null and a bounded buffer, so that printing cannot disturb the protocol.
+# socket to itself and gives the agent /dev/null and a bounded buffer, so that printing cannot disturb the protocol.
 WORKER = r'''
 import io, json, os, queue, random, signal, sys, threading, types
 
 MAX_OUTPUT, MAX_ANSWER = 4000, 10000
 
 requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
-replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+replies = os.fdopen(os.dup(0), "w", encoding="utf-8")
 null = os.open(os.devnull, os.O_RDWR)
 for standard in (0, 1, 2):
     os.dup2(null, standard)
@@ -343,7 +344,10 @@ inbox = queue.Queue()
 def listen():
     for line in requests:
         inbox.put(json.loads(line))
-    os.killpg(os.getpid(), signal.SIGKILL)  # The runner is gone: leave, with everything the agent started.
+    try:
+        os.killpg(os.getpid(), signal.SIGKILL)  # The runner is gone: leave, with everything the agent started.
+    finally:
+        os._exit(1)  # Behind a fence that is enough.
 
 def reply(**message):
     replies.write(json.dumps(message) + "\n")
@@ -397,6 +401,7 @@ def answer(instruction):
         raise ValueError("solve() returned %d characters; at most %d are read" % (len(given), MAX_ANSWER))
     return str(given)
 
+reply(up=True)  # Until here none of the agent's code has run.
 threading.Thread(target=listen, daemon=True).start()
 first = inbox.get()
 path, limit = first["agent"], first["limit"]
@@ -426,6 +431,7 @@ else:
 WORKER_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 MAX_REPLY = 1 << 20
 # Starting the interpreter and importing the agent is not part of a trial, but must end as well.
+START_LIMIT_S = 60.0
 LOAD_LIMIT_S = 10.0
 
 
@@ -437,26 +443,44 @@ class WorkerFailed(Exception):
     """The worker answered with an error, with nonsense, or not at all; says which in one line."""
 
 
+def fenced(fence, agent_path, python):
+    """The command of a worker: the fence's words, where there is one, what the worker may read, and the interpreter."""
+    if not fence:
+        return python
+    places = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, os.path.dirname(os.__file__)}
+    # A directory that holds this program would hold the answers.
+    here = os.path.dirname(os.path.abspath(__file__)) + os.sep
+    places = {place for place in places if not here.startswith(place.rstrip(os.sep) + os.sep)}
+    places.add(os.path.dirname(agent_path))
+    return [*fence, *(word for place in sorted(places) for word in ("--read", place)), "--", *python]
+
+
 class Worker:
     """A child process with the agent loaded. Leads a process group of its own, so that all of it can be ended."""
 
     alive = set()
 
-    def __init__(self, agent_path, limit):
+    def __init__(self, fence, agent_path, limit):
         environment = {name: os.environ[name] for name in WORKER_VARIABLES if name in os.environ}
         self.limit = limit
         self.received = b""
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=os.path.dirname(agent_path),
-            env=environment,
-            start_new_session=True,
-        )
+        python = [sys.executable, "-I", "-B", "-c", WORKER]
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                fenced(fence, agent_path, python),
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                cwd=os.path.dirname(agent_path),
+                env=environment,
+                start_new_session=True,
+            )
         Worker.alive.add(self)
         try:
+            try:
+                self.hear(time.monotonic() + START_LIMIT_S)
+            except (WorkerFailed, WorkerTimeout):
+                raise OSError("it ended before it ran anything; the log says why") from None
             self.ask({"agent": agent_path, "limit": limit}, max(limit, LOAD_LIMIT_S))
         except BaseException:
             self.close()
@@ -465,17 +489,31 @@ class Worker:
     def ask(self, message, limit):
         """Sends one message and returns the reply."""
         deadline = time.monotonic() + limit
+        self.socket.settimeout(limit)
         try:
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
+            self.socket.sendall(json.dumps(message).encode() + b"\n")
+        except socket.timeout:
+            raise WorkerTimeout from None
+        except OSError:
             raise WorkerFailed(self.ending()) from None
-        source = self.process.stdout.fileno()
+        reply = self.hear(deadline)
+        if message.get("agent") and "error" in reply:
+            raise WorkerFailed(reply["error"])
+        return reply
+
+    def hear(self, deadline):
+        """The next message that arrives before the deadline."""
         while b"\n" not in self.received:
             remaining = deadline - time.monotonic()
-            if remaining <= 0 or not select.select([source], [], [], remaining)[0]:
+            if remaining <= 0:
                 raise WorkerTimeout
-            chunk = os.read(source, 1 << 16)
+            self.socket.settimeout(remaining)
+            try:
+                chunk = self.socket.recv(1 << 16)
+            except socket.timeout:
+                continue
+            except OSError:
+                chunk = b""
             if not chunk:
                 raise WorkerFailed(self.ending())
             self.received += chunk
@@ -484,16 +522,21 @@ class Worker:
         line, _, self.received = self.received.partition(b"\n")
         try:
             reply = json.loads(line)
-        except ValueError:
-            raise WorkerFailed("the agent's process sent something that is not a reply") from None
-        if message.get("agent") and "error" in reply:
-            raise WorkerFailed(reply["error"])
+        except (ValueError, RecursionError):
+            reply = None
+        if not isinstance(reply, dict):
+            raise WorkerFailed("the agent's process sent something that is not a reply")
         return reply
 
     def ending(self):
         """How the process ended, in words."""
+        try:
+            self.process.wait(1)  # The fence says how the agent ended a moment after its socket is closed.
+        except subprocess.TimeoutExpired:
+            pass
         self.close()
         status = self.process.returncode
+        status = 128 - status if status > 128 else status
         return "the agent ended its process " + (f"(exit status {status})" if status >= 0 else f"(signal {-status})")
 
     def kill(self):
@@ -509,11 +552,7 @@ class Worker:
             self.kill()
             Worker.alive.discard(self)  # Before wait(), after which the number may belong to somebody else.
             self.process.wait()
-            self.process.stdout.close()
-            try:
-                self.process.stdin.close()
-            except BrokenPipeError:
-                pass
+            self.socket.close()
 
 
 # --------------------------------------------------------------------------------------------------------- runner
@@ -541,6 +580,7 @@ class Run:
     def __init__(self, tasks, request):
         self.queue = collections.deque((task, number) for task in tasks for number in range(request["trials"]))
         self.agent_path = request["agent"]["path"]
+        self.fence = request["fence"]
         self.limit = request["timeout_s"]
         self.seed = request["seed"]
         self.keep_traces = request["keep_traces"]
@@ -586,7 +626,9 @@ class Run:
                 error = self.load_error
             else:
                 reply = worker.ask({"instruction": task.instruction, "seed": self.seed + number}, self.limit)
-                answer, error, output = reply.get("answer"), reply.get("error"), reply["output"]
+                answer, error, output = reply.get("answer"), reply.get("error"), str(reply.get("output"))
+                if not isinstance(answer, str):
+                    answer, error = None, str(error)
         except WorkerTimeout:
             outcome, error = "agent_timeout", f"no answer within {self.limit:g} s"
             worker.close()
@@ -627,7 +669,7 @@ class Run:
     def start(self):
         """A fresh worker, or None when the agent file cannot be loaded: then no further one is tried."""
         try:
-            return Worker(self.agent_path, self.limit)
+            return Worker(self.fence, self.agent_path, self.limit)
         except WorkerTimeout:
             self.load_error = f"the agent file did not finish loading within {max(self.limit, LOAD_LIMIT_S):g} s"
         except WorkerFailed as failure:
@@ -696,6 +738,7 @@ def checked(request):
         "seed": field(request, "seed", 0, whole(0), "a whole number from 0"),
         "timeout_s": field(request, "timeout_s", 10.0, seconds, "a number above 0, at most 1000000"),
         "keep_traces": field(request, "keep_traces", False, lambda _: True, "true or false"),
+        "fence": field(request, "fence", [], lambda words: isinstance(words, list), "a list of words"),
         "agent": field(request, "agent", {}, lambda agent: isinstance(agent, dict), "an object"),
     }
     if result["action"] == "run":

@@ -75,6 +75,7 @@ class Pool:
         self.queue.reverse()
         self.limit = request["timeout_s"] + runner.grading_time(request["timeout_s"]) + HARD_MARGIN_S
         self.places = fence.readable(request["agent_path"])
+        self.filters = fence.filters(request["fence"], bool(request["agent_env"]))
         self.running = set()
         self.runners = {}  # By the pipe they speak on.
         self.selector = selectors.DefaultSelector()
@@ -107,6 +108,8 @@ class Pool:
         """Prints what a user should know about this run."""
         from tau2.utils.utils import DATA_DIR
 
+        if not self.filters and self.request["fence"]:
+            log("autoharness's seccomp filters cannot be had: agents can leave something behind for each other")
         if not fence.version():
             log("this machine has no Landlock: the agent's process can read tau2's data, answers included")
         elif place := fence.uncovers(self.places, DATA_DIR):
@@ -125,7 +128,7 @@ class Pool:
             raise Become(
                 agent_side.main,
                 (self.upstream, request["agent_path"], self.tools, self.settings, there, self.vault,
-                 request["agent_env"], request["effort"], self.places),
+                 request["agent_env"], request["effort"], self.places, self.filters),
             )
         there.close()
         job = runner.job(self.known.places[index], self.seeds[number])

@@ -113,6 +113,7 @@ def checked(request):
         "concurrency": field(request, "concurrency", 3, _whole(1), "a whole number from 1"),
         "seed": field(request, "seed", DEFAULT_BASE_SEED, _whole(0), "a whole number from 0"),
         "timeout_s": float(field(request, "timeout_s", NO_LIMIT_S, _seconds, "a number above 0, at most 1000000")),
+        "fence": field(request, "fence", [], _names, "a list of words"),
         "keep_traces": field(request, "keep_traces", False, lambda _: True, "true or false"),
         **_options(field(request, "options", {}, lambda value: isinstance(value, dict), "an object")),
     }

@@ -1,0 +1,84 @@
+//! The fence around the agent under test: `autoharness __fence [OPTIONS] -- PROGRAM ARGS...`.
+//!
+//! Whoever runs an agent starts it through this command. The agent's stdin is a socket (or pipe) to whoever started it, and
+//! the only thing it has: stdout goes nowhere, no other descriptor is inherited, the environment is an allow-list. Layers,
+//! each used where the kernel has it:
+//!
+//! - `namespaces`: user, process numbers, IPC, host name and network of its own, so that it sees no other process, no
+//!   shared memory, no interface;
+//! - `root`: a root directory of its own with what it may read, read-only, and an empty `/tmp` that goes with it;
+//! - `landlock`: the same once more, by path, and no signals and no TCP across the fence;
+//! - `seccomp`: no tracing, keyrings, System V or POSIX queues, mounts, io_uring, and no sockets;
+//! - `limits`: of processes, memory, file sizes; no core files.
+//!
+//! Three processes: the *outer* one (whom the caller knows and kills) makes the namespaces, the *inner* one is the first
+//! process in them, puts itself under the rest and starts the program. When the outer one dies, however it does, the
+//! kernel ends the inner one and with it everything in its namespace of processes.
+
+mod layers;
+mod policy;
+
+#[cfg(target_os = "linux")]
+mod files;
+#[cfg(target_os = "linux")]
+mod inner;
+#[cfg(target_os = "linux")]
+mod outer;
+#[cfg(target_os = "linux")]
+mod root;
+#[cfg(target_os = "linux")]
+mod syscalls;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::FenceMode;
+pub use layers::{ENTRY, EXIT_NO_FENCE, Layers};
+use layers::{INNER, complain};
+pub use policy::Policy;
+
+/// Runs as a fence when the command line asks for it. Must come before `main` opens anything.
+pub fn run_if_asked() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let entry = arguments.next()?;
+    if entry != ENTRY && entry != INNER {
+        return None;
+    }
+    let code = match Policy::parse(arguments) {
+        Ok(policy) if entry == ENTRY => outer(&policy),
+        Ok(policy) => inner(&policy),
+        Err(why) => complain(&why),
+    };
+    Some(ExitCode::from(code))
+}
+
+#[cfg(target_os = "linux")]
+use inner::run as inner;
+#[cfg(target_os = "linux")]
+use outer::run as outer;
+
+/// Elsewhere there are no layers: the program takes this process's place.
+#[cfg(not(target_os = "linux"))]
+fn outer(policy: &Policy) -> u8 {
+    use std::os::unix::process::CommandExt as _;
+    let layers = Layers::none("only Linux has it");
+    if policy.report {
+        return layers::report(&layers);
+    }
+    if policy.required {
+        return complain(&format!("a fence is required, but of its layers stand: {layers}"));
+    }
+    complain(&format!("cannot start {}: {}", policy.name(), policy.command().exec()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn inner(_policy: &Policy) -> u8 {
+    EXIT_NO_FENCE
+}
+
+/// The words before a program that is to be fenced: options and `--` may follow.
+pub fn prefix(program: &Path, mode: FenceMode) -> Vec<String> {
+    let mut words = vec![program.to_string_lossy().into_owned(), ENTRY.to_owned()];
+    words.extend((mode == FenceMode::Required).then(|| "--required".to_owned()));
+    words
+}

@@ -1,0 +1,123 @@
+//! The outer process of a fence: makes the namespaces and the root directory, starts the inner one, ends with it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fs_err as fs;
+use nix::sched::{CloneFlags, unshare};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+use super::layers::{EXIT_NO_FENCE, INNER, Layers, complain};
+use super::policy::Policy;
+use super::syscalls::as_text;
+use super::{files, root};
+
+/// Who the program is inside: nobody in particular, so that starting it takes every privilege away.
+const INSIDE: u32 = 1000;
+
+/// Runs a program behind the fence; returns its exit status, 128 + signal when a signal ended it.
+pub(super) fn run(policy: &Policy) -> u8 {
+    if policy.filter {
+        return match as_text(policy.network) {
+            Ok(text) => u8::from(writeln!(std::io::stdout(), "{text}").is_err()),
+            Err(error) => complain(&error.to_string()),
+        };
+    }
+    match fence_in(policy) {
+        Ok(code) => code,
+        Err(why) => complain(&why),
+    }
+}
+
+fn fence_in(policy: &Policy) -> Result<u8, String> {
+    let own = std::env::current_exe().map_err(|error| format!("cannot find the path of this program: {error}"))?;
+    close_inherited();
+    // Who runs out of memory first should be the agent, and not those who judge it.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    let here = std::env::current_dir();
+    let mut policy = Policy { read: readable(policy, &own), ..policy.clone() };
+    let mut layers = Layers::default();
+    let namespaces = layers.note("namespaces", namespaces(policy.network));
+    if namespaces.is_some() {
+        let workshop = root::workshop();
+        if layers.note("root", workshop).is_some() {
+            root::enter(&policy.read)
+                .map_err(|error| format!("cannot make a root directory for the agent: {error}"))?;
+        }
+    } else {
+        layers.note("root", Err::<(), _>("it needs the namespaces"));
+    }
+    // The same place where there is one: its name, with nothing in it but what may be read.
+    if here.and_then(std::env::set_current_dir).is_err() {
+        let _ = std::env::set_current_dir(files::PRIVATE);
+    }
+    policy.built = Some(serde_json::to_string(&layers).map_err(|error| error.to_string())?);
+
+    // What the caller gave as stdin becomes the inner process's stdout, to be handed on to the program; its stdin is the
+    // pipe that tells it whether this process lives.
+    let mut inner = Command::new(&own);
+    inner.arg(INNER).args(policy.words()).stdin(Stdio::piped());
+    if !policy.report && !policy.output {
+        inner.stdout(Stdio::from(rustix::io::dup(std::io::stdin()).map_err(|error| error.to_string())?));
+    }
+    let mut inner = inner.spawn().map_err(|error| format!("cannot start the fence: {error}"))?;
+    let mut lifeline = inner.stdin.take();
+    let_go();
+    let _ = lifeline.as_mut().map(|lifeline| lifeline.write_all(b"."));
+    let status = inner.wait().map_err(|error| format!("cannot wait for the fence: {error}"))?;
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal);
+    Ok(status.code().or(signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(EXIT_NO_FENCE))
+}
+
+/// Everything the program may read, as it was named and as it is really called.
+fn readable(policy: &Policy, own: &Path) -> Vec<PathBuf> {
+    let mut all = files::system();
+    for path in policy.read.iter().map(PathBuf::as_path).chain([own]) {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        all.extend(fs::canonicalize(&path));
+        all.push(path);
+    }
+    // The root of all would be no fence.
+    all.retain(|path| path.parent().is_some());
+    all.dedup();
+    all
+}
+
+/// Leaves the machine's processes, shared memory, mounts, names and network for empty ones.
+fn namespaces(network: bool) -> Result<(), String> {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let mut flags = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    flags.set(CloneFlags::CLONE_NEWNET, !network);
+    unshare(flags).map_err(|error| format!("the kernel refuses them: {}", error.desc()))?;
+    // A process that changed its user cannot be looked into, nor can it write about itself.
+    let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
+    let write = |file: &str, text: String| fs::write(format!("/proc/self/{file}"), text);
+    write("setgroups", "deny".into())
+        .and_then(|()| write("uid_map", format!("{INSIDE} {} 1", user.as_raw())))
+        .and_then(|()| write("gid_map", format!("{INSIDE} {} 1", group.as_raw())))
+        .map_err(|error| error.to_string())
+}
+
+/// Closes what was inherited beside stdin, stdout and stderr. Nothing of ours is open yet.
+fn close_inherited() {
+    let open: Vec<i32> = match fs::read_dir("/proc/self/fd") {
+        Ok(entries) => entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect(),
+        Err(_) => (3..1024).collect(),
+    };
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
+/// Lets go of what is the program's now: the caller must notice when it closes it.
+fn let_go() {
+    if let Ok((nothing, _)) = std::io::pipe() {
+        let _ = rustix::stdio::dup2_stdin(&nothing);
+    }
+}

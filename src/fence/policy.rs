@@ -1,0 +1,133 @@
+//! What a fence lets through, as words of a command line.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Variables that any program may see: none of them is a secret.
+const HARMLESS: [&str; 6] = ["PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONHASHSEED"];
+
+/// What one fenced program may reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Files and directories it may read, beside the system's programs and libraries.
+    pub read: Vec<PathBuf>,
+    /// Names of variables it gets.
+    pub env: Vec<OsString>,
+    /// Whether it may speak TCP and UDP with the world.
+    pub network: bool,
+    /// Whether it gets our stdout, and nothing as stdin.
+    pub output: bool,
+    /// Whether it is not started unless every layer stands.
+    pub required: bool,
+    /// Instead of starting a program, say which layers stand.
+    pub report: bool,
+    /// Instead of starting a program, print the seccomp filters.
+    pub filter: bool,
+    /// Between the two processes of a fence: the layers that the outer one has built, as JSON.
+    pub built: Option<String>,
+    /// The program and its arguments.
+    pub program: Vec<OsString>,
+}
+
+impl Policy {
+    /// Reads the words after `__fence`.
+    ///
+    /// # Errors
+    /// Says which word makes no sense.
+    pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Policy, String> {
+        let mut policy = Policy::default();
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{} needs a value", word.to_string_lossy()));
+            match word.to_str() {
+                Some("--read") => policy.read.push(value()?.into()),
+                Some("--env") => policy.env.push(value()?),
+                Some("--built") => policy.built = Some(value()?.to_string_lossy().into_owned()),
+                Some("--network") => policy.network = true,
+                Some("--output") => policy.output = true,
+                Some("--required") => policy.required = true,
+                Some("--report") => policy.report = true,
+                Some("--filter") => policy.filter = true,
+                Some("--") => {
+                    policy.program = words.by_ref().collect();
+                    break;
+                }
+                _ => return Err(format!("a fence has no option {}", word.to_string_lossy())),
+            }
+        }
+        if policy.program.is_empty() && !policy.report && !policy.filter {
+            return Err("a fence needs a program: `__fence [OPTIONS] -- PROGRAM ARGS`".into());
+        }
+        Ok(policy)
+    }
+
+    /// The words that [`Policy::parse`] reads.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        let flags = [
+            (self.network, "--network"),
+            (self.output, "--output"),
+            (self.required, "--required"),
+            (self.report, "--report"),
+            (self.filter, "--filter"),
+        ];
+        words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, word)| OsString::from(word)));
+        for path in &self.read {
+            words.extend([OsString::from("--read"), path.into()]);
+        }
+        for name in &self.env {
+            words.extend([OsString::from("--env"), name.clone()]);
+        }
+        words.extend(self.built.iter().flat_map(|built| [OsString::from("--built"), built.into()]));
+        words.push("--".into());
+        words.extend(self.program.iter().cloned());
+        words
+    }
+
+    /// The program, with the variables that it may see and no others.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.program.first().map_or(OsStr::new(""), OsString::as_os_str));
+        command.args(self.program.iter().skip(1)).env_clear();
+        command.envs(std::env::vars_os().filter(|(name, _)| self.lets_through(name)));
+        command
+    }
+
+    fn lets_through(&self, name: &OsStr) -> bool {
+        self.env.iter().any(|wanted| wanted == name)
+            || name.to_str().is_some_and(|name| HARMLESS.contains(&name) || name.starts_with("LC_"))
+    }
+
+    /// The program's name, for messages.
+    pub fn name(&self) -> String {
+        self.program.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_as_they_are_written() {
+        let policy = Policy {
+            read: vec!["/a b".into(), "/c".into()],
+            env: vec!["KEY".into()],
+            network: true,
+            output: true,
+            required: true,
+            report: false,
+            filter: true,
+            built: Some("{}".into()),
+            program: vec!["python3".into(), "--read".into(), "--".into()],
+        };
+        assert_eq!(Policy::parse(policy.words()), Ok(policy));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for words in [&["--reed", "/"][..], &["--read"], &[], &["--network", "--"], &["python3"]] {
+            assert!(Policy::parse(words.iter().map(OsString::from)).is_err(), "{words:?}");
+        }
+    }
+}
