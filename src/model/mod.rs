@@ -4,6 +4,7 @@ pub mod compare;
 pub mod gate;
 pub mod hash;
 pub mod outcomes;
+pub mod paired;
 pub mod score;
 pub mod split;
 pub mod trial;

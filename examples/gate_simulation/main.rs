@@ -1,0 +1,213 @@
+//! How often the gate is wrong, and what a whole search gains with it.
+//!
+//!     cargo run --release --example gate_simulation
+//!
+//! Table 1 judges single edits of known effect. Table 2 plays whole searches: edits as a coding agent makes them, until a
+//! budget of trials is spent. Both use the functions that the gate decides with. It ends with status 1 when a bound that
+//! the rule `paired` must hold is broken.
+
+#![allow(clippy::print_stdout, clippy::exit, reason = "a measurement, run by hand")]
+
+mod rules;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use autoharness::model::paired::{Rule, Verdict};
+
+use rules::{Experiment, Kind};
+use world::{Agent, PANELS, Panel, Random, Rates, mean};
+
+/// Candidates in a row that change nothing.
+const IN_A_ROW: usize = 20;
+const BUDGETS: [usize; 2] = [2_200, 6_000];
+const SEARCHES: usize = 400;
+
+const ALPHA: f64 = 0.10;
+
+/// The rules compared: the first is `best` as it is, the last is `paired` as it is.
+fn rules() -> [Kind; 4] {
+    [
+        Kind::Best { trials: 1, with_suite: true },
+        Kind::Best { trials: 3, with_suite: true },
+        Kind::Best { trials: 1, with_suite: false },
+        Kind::Paired { rule: Rule::new(ALPHA, 3, 0.9), confirm: 3 },
+    ]
+}
+
+/// Shares of edits, and what a decision costs.
+struct Errors {
+    runs: usize,
+    noop: f64,
+    noop_twentieth: f64,
+    /// Accepted at +5, +10, −5 points.
+    accepted: [f64; 3],
+    /// Rejected, not left undecided, at +10 points.
+    false_reject: f64,
+    trials: f64,
+}
+
+fn errors(kind: Kind, panel: Panel, rates: Rates) -> Errors {
+    let runs = if panel.train > 100 { 400 } else { 1_000 };
+    let mut found = Errors { runs, noop: 0.0, noop_twentieth: 0.0, accepted: [0.0; 3], false_reject: 0.0, trials: 0.0 };
+    let one = 1.0 / runs as f64;
+    for run in 0..runs {
+        let random = &mut Random::new(run as u64);
+        let baseline = Agent::draw(panel, rates, random);
+        let mut experiment = Experiment::begin(kind, &baseline, random);
+        let before = experiment.spent;
+        for candidate in 1..=IN_A_ROW {
+            let passed = experiment.judge(&baseline, random) == Verdict::Passed;
+            if candidate == 1 {
+                found.noop += f64::from(passed) * one;
+                found.trials += (experiment.spent - before) as f64 * one;
+            }
+            if candidate == IN_A_ROW {
+                found.noop_twentieth += f64::from(passed) * one;
+            }
+        }
+        for (at, by) in [0.05, 0.10, -0.05].into_iter().enumerate() {
+            let candidate = baseline.moved(by, 1.0, random);
+            let verdict = Experiment::begin(kind, &baseline, random).judge(&candidate, random);
+            found.accepted[at] += f64::from(verdict == Verdict::Passed) * one;
+            found.false_reject += f64::from(at == 1 && verdict == Verdict::Failed) * one;
+        }
+    }
+    found
+}
+
+/// What searches came to: mean true gain and inflation of the recorded best in points, and the standard error of the gain.
+struct Searches {
+    gain: f64,
+    error: f64,
+    inflation: f64,
+    accepted: f64,
+    candidates: f64,
+}
+
+fn searches(kind: Kind, panel: Panel, rates: Rates, budget: usize) -> Searches {
+    let (mut gains, mut inflation, mut accepted, mut candidates) = (Vec::new(), Vec::new(), 0, 0);
+    for run in 0..SEARCHES {
+        let random = &mut Random::new(run as u64);
+        let baseline = Agent::draw(panel, rates, random);
+        let mut experiment = Experiment::begin(kind, &baseline, random);
+        while experiment.spent < budget {
+            let candidate = experiment.incumbent.edited(random);
+            candidates += 1;
+            accepted += usize::from(experiment.judge(&candidate, random) == Verdict::Passed);
+        }
+        gains.push(100.0 * (experiment.incumbent.truth() - baseline.truth()));
+        inflation.push(100.0 * (experiment.recorded - experiment.incumbent.truth()));
+    }
+    let gain = mean(&gains);
+    let variance = gains.iter().map(|one| (one - gain).powi(2)).sum::<f64>() / (gains.len() - 1) as f64;
+    Searches {
+        gain,
+        error: (variance / gains.len() as f64).sqrt(),
+        inflation: mean(&inflation),
+        accepted: accepted as f64 / SEARCHES as f64,
+        candidates: candidates as f64 / SEARCHES as f64,
+    }
+}
+
+/// Does all jobs, as many at a time as there are cores, and returns what they found in their order.
+fn all<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let worker = || {
+        while let Some(job) =
+            jobs.get(next.load(Ordering::Relaxed)).and_then(|_| jobs.get(next.fetch_add(1, Ordering::Relaxed)))
+        {
+            let at = jobs.iter().position(|other| std::ptr::eq(other, job));
+            let result = work(job);
+            found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(worker);
+        }
+    });
+    let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, result)| result).collect()
+}
+
+fn main() {
+    let rules = rules();
+    let mut broken = Vec::new();
+    let mut jobs = Vec::new();
+    for rates in [Rates::Tb2, Rates::Uniform] {
+        for panel in PANELS {
+            jobs.extend(rules.map(|kind| (rates, panel, kind)));
+        }
+    }
+    println!("Table 1. Share of single edits accepted, %. The edit moves the mean rate by that many points.\n");
+    println!("| rates | panel | rule | 0 | 0, 20th in a row | +5 | +10 | -5 | +10 rejected | trials |");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let found = all(&jobs, |(rates, panel, kind)| errors(*kind, *panel, *rates));
+    for ((rates, panel, kind), found) in jobs.iter().zip(&found) {
+        let Panel { train, test } = panel;
+        let [five, ten, minus] = found.accepted.map(|share| 100.0 * share);
+        let (first, twentieth) = (100.0 * found.noop, 100.0 * found.noop_twentieth);
+        println!(
+            "| {} | {train}+{test} | {} | {first:.1} | {twentieth:.1} | {five:.0} | {ten:.0} | {minus:.1} | {:.0} | {:.0} |",
+            rates.name(),
+            kind.name(),
+            100.0 * found.false_reject,
+            found.trials
+        );
+        let limit = ALPHA + 2.0 * (ALPHA * (1.0 - ALPHA) / found.runs as f64).sqrt();
+        if matches!(kind, Kind::Paired { .. }) && found.noop.max(found.noop_twentieth) > limit {
+            broken.push(format!(
+                "{train}+{test} {}: {} accepts too many that change nothing",
+                rates.name(),
+                kind.name()
+            ));
+        }
+    }
+
+    println!("\nTable 2. Whole searches: true gain and inflation of the recorded score, in points.\n");
+    println!("| rates | panel | budget | rule | gain | s.e. | inflation | accepted | candidates |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let mut jobs = Vec::new();
+    for rates in [Rates::Tb2, Rates::Uniform] {
+        for panel in PANELS {
+            for budget in BUDGETS {
+                jobs.extend(rules.map(|kind| (rates, panel, budget, kind)));
+            }
+        }
+    }
+    let found = all(&jobs, |(rates, panel, budget, kind)| searches(*kind, *panel, *rates, *budget));
+    for (jobs, found) in jobs.chunks(rules.len()).zip(found.chunks(rules.len())) {
+        for ((rates, Panel { train, test }, budget, kind), found) in jobs.iter().zip(found) {
+            println!(
+                "| {} | {train}+{test} | {budget} | {} | {:+.2} | {:.2} | {:+.1} | {:.1} | {:.1} |",
+                rates.name(),
+                kind.name(),
+                found.gain,
+                found.error,
+                found.inflation,
+                found.accepted,
+                found.candidates
+            );
+        }
+        let (rates, Panel { train, test }, budget, _) = jobs[0];
+        let (best, paired) = (&found[0], &found[rules.len() - 1]);
+        let times = if budget == BUDGETS[0] { 1.25 } else { 1.5 };
+        if train == 62 && paired.gain < times * best.gain {
+            broken.push(format!("{train}+{test} {} {budget}: gains less than {times} x best", rates.name()));
+        }
+        if train > 28 && paired.inflation > 2.5 {
+            broken.push(format!(
+                "{train}+{test} {} {budget}: records {:+.1} points too much",
+                rates.name(),
+                paired.inflation
+            ));
+        }
+    }
+    for line in &broken {
+        println!("BROKEN: {line}");
+    }
+    std::process::exit(i32::from(!broken.is_empty()));
+}

@@ -1,0 +1,199 @@
+//! The rules under test. Both ask the functions that the gate asks; what is here only gathers evidence.
+
+use std::collections::BTreeMap;
+
+use autoharness::model::compare::Reference;
+use autoharness::model::gate::{Evidence, Policy, RULES, Status, decide as decide_best};
+use autoharness::model::paired::{Answer, Arm, Pair, Pairs, Rule, Verdict, decide as decide_paired};
+use autoharness::model::score::{Rewards, TimeoutPolicy};
+use autoharness::model::trial::Split;
+
+use crate::world::{Agent, Random, mean};
+
+const SPLITS: [Split; 2] = [Split::Train, Split::Test];
+
+/// What an experiment with one rule has come to.
+pub struct Experiment {
+    pub incumbent: Agent,
+    /// Trials paid for.
+    pub spent: usize,
+    /// The val_score recorded for the incumbent.
+    pub recorded: f64,
+    rule: Judge,
+}
+
+/// A rule and what it remembers.
+enum Judge {
+    Best { trials: usize, with_suite: bool, best: Rewards, suite: Vec<usize>, failing: Vec<usize> },
+    Paired { rule: Rule, confirm: usize, known: BTreeMap<String, Vec<Option<f64>>> },
+}
+
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// `gate_rule: best` as it is, and the same without its regression suite.
+    Best { trials: usize, with_suite: bool },
+    /// `gate_rule: paired`.
+    Paired { rule: Rule, confirm: usize },
+}
+
+impl Kind {
+    pub fn name(self) -> String {
+        match self {
+            Kind::Best { trials, with_suite: true } => format!("best, trials {trials}"),
+            Kind::Best { trials, with_suite: false } => format!("best, trials {trials}, no suite"),
+            Kind::Paired { .. } => "paired".into(),
+        }
+    }
+}
+
+impl Experiment {
+    /// Measures the baseline.
+    pub fn begin(kind: Kind, baseline: &Agent, random: &mut Random) -> Experiment {
+        let rule = match kind {
+            Kind::Best { trials, with_suite } => Judge::Best {
+                trials,
+                with_suite,
+                best: Rewards::default(),
+                suite: Vec::new(),
+                failing: (0..baseline.train.len()).collect(),
+            },
+            Kind::Paired { rule, confirm } => Judge::Paired { rule, confirm, known: BTreeMap::new() },
+        };
+        let mut begun = Experiment { incumbent: baseline.clone(), spent: 0, recorded: 0.0, rule };
+        match &mut begun.rule {
+            Judge::Best { trials, best, failing, .. } => {
+                let (train, test) =
+                    (rewards(baseline, Split::Train, *trials, random), rewards(baseline, Split::Test, *trials, random));
+                failing.retain(|task| train[*task] < 0.5);
+                (begun.recorded, *best) = (mean(&test), named(&test));
+                begun.spent += *trials * (train.len() + test.len());
+            }
+            Judge::Paired { .. } => begun.confirm(random),
+        }
+        begun
+    }
+
+    /// Judges a candidate; it is the incumbent afterwards when it passed.
+    pub fn judge(&mut self, candidate: &Agent, random: &mut Random) -> Verdict {
+        let Experiment { incumbent, spent, recorded, rule } = self;
+        match rule {
+            Judge::Best { trials, with_suite, best, suite, failing } => {
+                let train = rewards(candidate, Split::Train, *trials, random);
+                let test = rewards(candidate, Split::Test, *trials, random);
+                *spent += *trials * (train.len() + test.len());
+                let some =
+                    |tasks: &[usize]| Rewards(tasks.iter().map(|task| (id(*task), Some(train[*task]))).collect());
+                let waiting: Vec<usize> = failing.iter().copied().filter(|task| !suite.contains(task)).collect();
+                let evidence = Evidence {
+                    rules: RULES,
+                    policy: Policy {
+                        threshold: 0.8,
+                        min_evidence: 0.9,
+                        timeout_policy: TimeoutPolicy::Agent,
+                        gate_split: Split::Test,
+                        trials: *trials as u32,
+                    },
+                    guard: Vec::new(),
+                    preflight: None,
+                    suite: if *with_suite { some(suite) } else { Rewards::default() },
+                    suite_least: Rewards::default(),
+                    holdout: named(&test),
+                    holdout_least: Rewards::default(),
+                    best: Some(Reference { val_score: *recorded, source: "best".into(), rewards: best.clone() }),
+                    promotion: some(&waiting),
+                };
+                let decision = decide_best(&evidence);
+                if decision.status != Status::Passed {
+                    return Verdict::Failed;
+                }
+                suite.extend(waiting.into_iter().filter(|task| decision.promoted.contains(&id(*task))));
+                *failing = (0..train.len()).filter(|task| train[*task] < 0.5).collect();
+                (*recorded, *best, *incumbent) = (mean(&test), evidence.holdout, candidate.clone());
+                Verdict::Passed
+            }
+            Judge::Paired { rule, known, .. } => {
+                let verdict = in_rounds(rule, known, incumbent, candidate, spent, random);
+                if verdict == Verdict::Passed {
+                    self.incumbent = candidate.clone();
+                    self.confirm(random);
+                }
+                verdict
+            }
+        }
+    }
+
+    /// Measures the incumbent afresh, as `paired` does with a baseline and after each pass.
+    fn confirm(&mut self, random: &mut Random) {
+        let Judge::Paired { confirm, known, .. } = &mut self.rule else { return };
+        known.clear();
+        for split in SPLITS {
+            for (task, rate) in self.incumbent.rates(split).iter().enumerate() {
+                known.insert(named_task(split, task), (0..*confirm).map(|_| Some(random.trial(*rate))).collect());
+                self.spent += *confirm;
+            }
+        }
+        let test = known.iter().filter(|(task, _)| split_of(task) == Split::Test);
+        self.recorded = mean(&test.flat_map(|(_, trials)| trials.iter().flatten().copied()).collect::<Vec<f64>>());
+    }
+}
+
+/// Runs what the rule asks for until it rules.
+fn in_rounds(
+    rule: &Rule,
+    known: &BTreeMap<String, Vec<Option<f64>>>,
+    incumbent: &Agent,
+    candidate: &Agent,
+    spent: &mut usize,
+    random: &mut Random,
+) -> Verdict {
+    let of = |task: &String, first: &Vec<Option<f64>>| Pair {
+        split: split_of(task),
+        candidate: Arm::default(),
+        incumbent: Arm { first: first.clone(), rounds: Vec::new() },
+    };
+    let mut pairs: Pairs = known.iter().map(|(task, first)| (task.clone(), of(task, first))).collect();
+    loop {
+        let wanted = match decide_paired(rule, &pairs) {
+            Answer::Ruled(ruling) => return ruling.verdict,
+            Answer::Measure(wanted) => wanted,
+        };
+        for (task, pair) in pairs.iter_mut().filter(|(task, _)| wanted.tasks.binary_search(task).is_ok()) {
+            let rate = |agent: &Agent| agent.rates(split_of(task))[index(task)];
+            let own = Some(random.trial(rate(candidate)));
+            *spent += 1 + usize::from(wanted.both);
+            if wanted.both {
+                pair.candidate.rounds.push(own);
+                pair.incumbent.rounds.push(Some(random.trial(rate(incumbent))));
+            } else {
+                pair.candidate.first.push(own);
+            }
+        }
+    }
+}
+
+/// Mean rewards of every task of a split.
+fn rewards(agent: &Agent, split: Split, trials: usize, random: &mut Random) -> Vec<f64> {
+    let mut of = |rate: f64| (0..trials).map(|_| random.trial(rate)).sum::<f64>() / trials as f64;
+    agent.rates(split).iter().map(|rate| of(*rate)).collect()
+}
+
+fn id(task: usize) -> String {
+    format!("{task:04}")
+}
+
+fn named(rewards: &[f64]) -> Rewards {
+    Rewards(rewards.iter().enumerate().map(|(task, reward)| (id(task), Some(*reward))).collect())
+}
+
+/// `r0001` is a task of train, `t0001` one of the hold-out.
+fn named_task(split: Split, task: usize) -> String {
+    format!("{}{task:04}", if split == Split::Train { 'r' } else { 't' })
+}
+
+fn split_of(task: &str) -> Split {
+    if task.starts_with('r') { Split::Train } else { Split::Test }
+}
+
+fn index(task: &str) -> usize {
+    task[1..].bytes().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
+}
