@@ -13,12 +13,12 @@ use crate::world::{Agent, Random, mean};
 const SPLITS: [Split; 2] = [Split::Train, Split::Test];
 
 /// What an experiment with one rule has come to.
-pub struct Experiment {
-    pub incumbent: Agent,
+pub(crate) struct Experiment {
+    pub(crate) incumbent: Agent,
     /// Trials paid for.
-    pub spent: usize,
+    pub(crate) spent: usize,
     /// The val_score recorded for the incumbent.
-    pub recorded: f64,
+    pub(crate) recorded: f64,
     rule: Judge,
 }
 
@@ -29,7 +29,7 @@ enum Judge {
 }
 
 #[derive(Clone, Copy)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `gate_rule: best` as it is, and the same without its regression suite.
     Best { trials: usize, with_suite: bool },
     /// `gate_rule: paired`.
@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Kind::Best { trials, with_suite: true } => format!("best, trials {trials}"),
             Kind::Best { trials, with_suite: false } => format!("best, trials {trials}, no suite"),
@@ -48,7 +48,7 @@ impl Kind {
 
 impl Experiment {
     /// Measures the baseline.
-    pub fn begin(kind: Kind, baseline: &Agent, random: &mut Random) -> Experiment {
+    pub(crate) fn begin(kind: Kind, baseline: &Agent, random: &mut Random) -> Experiment {
         let rule = match kind {
             Kind::Best { trials, with_suite } => Judge::Best {
                 trials,
@@ -74,7 +74,7 @@ impl Experiment {
     }
 
     /// Judges a candidate; it is the incumbent afterwards when it passed.
-    pub fn judge(&mut self, candidate: &Agent, random: &mut Random) -> Verdict {
+    pub(crate) fn judge(&mut self, candidate: &Agent, random: &mut Random) -> Verdict {
         let Experiment { incumbent, spent, recorded, rule } = self;
         match rule {
             Judge::Best { trials, with_suite, best, suite, failing } => {

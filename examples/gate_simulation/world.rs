@@ -7,27 +7,27 @@ use rand_mt::Mt64;
 const TB2: &str = include_str!("../../benches/data/tb2_rates.txt");
 
 /// Random numbers, the same ones every time.
-pub struct Random(Mt64);
+pub(crate) struct Random(Mt64);
 
 impl Random {
-    pub fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(Mt64::new(seed))
     }
 
     /// Uniform in 0–1.
-    pub fn share(&mut self) -> f64 {
+    pub(crate) fn share(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// One trial of a task with this rate.
-    pub fn trial(&mut self, rate: f64) -> f64 {
+    pub(crate) fn trial(&mut self, rate: f64) -> f64 {
         f64::from(u8::from(self.share() < rate))
     }
 }
 
 /// Where the rates of a panel's tasks come from.
 #[derive(Clone, Copy)]
-pub enum Rates {
+pub(crate) enum Rates {
     /// Drawn from those of Terminal-Bench 2: most tasks are always solved or never.
     Tb2,
     /// Uniform in 0–1: most tasks are in between.
@@ -35,7 +35,7 @@ pub enum Rates {
 }
 
 impl Rates {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Rates::Tb2 => "tb2",
             Rates::Uniform => "uniform",
@@ -45,12 +45,12 @@ impl Rates {
 
 /// How many tasks.
 #[derive(Clone, Copy)]
-pub struct Panel {
-    pub train: usize,
-    pub test: usize,
+pub(crate) struct Panel {
+    pub(crate) train: usize,
+    pub(crate) test: usize,
 }
 
-pub const PANELS: [Panel; 4] = [
+pub(crate) const PANELS: [Panel; 4] = [
     Panel { train: 28, test: 12 },
     Panel { train: 62, test: 27 },
     Panel { train: 74, test: 40 },
@@ -59,13 +59,13 @@ pub const PANELS: [Panel; 4] = [
 
 /// An agent is what it solves how often.
 #[derive(Clone)]
-pub struct Agent {
-    pub train: Vec<f64>,
-    pub test: Vec<f64>,
+pub(crate) struct Agent {
+    pub(crate) train: Vec<f64>,
+    pub(crate) test: Vec<f64>,
 }
 
 impl Agent {
-    pub fn draw(panel: Panel, rates: Rates, random: &mut Random) -> Agent {
+    pub(crate) fn draw(panel: Panel, rates: Rates, random: &mut Random) -> Agent {
         let published: Vec<f64> = TB2.lines().filter_map(rate).collect();
         let mut some = |count: usize| -> Vec<f64> {
             let mut one = || match rates {
@@ -78,11 +78,11 @@ impl Agent {
     }
 
     /// Its true score on the hold-out.
-    pub fn truth(&self) -> f64 {
+    pub(crate) fn truth(&self) -> f64 {
         mean(&self.test)
     }
 
-    pub fn rates(&self, split: Split) -> &[f64] {
+    pub(crate) fn rates(&self, split: Split) -> &[f64] {
         match split {
             Split::Train => &self.train,
             Split::Test => &self.test,
@@ -91,7 +91,7 @@ impl Agent {
 
     /// The same agent with its mean rate moved by exactly `by` on both splits: a `share` of the tasks, drawn at random, goes
     /// the same part of its way to always or to never.
-    pub fn moved(&self, by: f64, share: f64, random: &mut Random) -> Agent {
+    pub(crate) fn moved(&self, by: f64, share: f64, random: &mut Random) -> Agent {
         self.moved_apart(by, by, share, random)
     }
 
@@ -101,7 +101,7 @@ impl Agent {
 
     /// What a coding agent does to it: 55 of 100 edits have no effect, 18 are good, 18 are bad, 9 are good on train and a
     /// third as bad on the hold-out. An effect is 1 to 5 points, on a third of the tasks.
-    pub fn edited(&self, random: &mut Random) -> Agent {
+    pub(crate) fn edited(&self, random: &mut Random) -> Agent {
         let (kind, size) = (random.share(), 0.01 + 0.04 * random.share());
         match kind {
             kind if kind < 0.55 => self.clone(),
@@ -126,6 +126,6 @@ fn moved(rates: &[f64], by: f64, share: f64, random: &mut Random) -> Vec<f64> {
     rates.iter().zip(&touched).map(one).collect()
 }
 
-pub fn mean(values: &[f64]) -> f64 {
+pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
