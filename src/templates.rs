@@ -7,6 +7,7 @@ use crate::benchmarks::{self, Benchmark};
 use crate::config::{Config, keys_of, schema};
 use crate::error::Result;
 use crate::files;
+use crate::model::gate::GateRule;
 
 const COMMON: &str = include_str!("config/template.yaml");
 const ENV_EXAMPLE: &str = include_str!("../.env.example");
@@ -85,11 +86,29 @@ pub fn program(experiment: &Path, config: &Config) -> Result<String> {
     let text = format!("{}\n\n{}", base.trim_end(), supplement.trim_start());
     let editable: Vec<String> = config.editable.iter().map(|path| shell_word(path)).collect();
     Ok(text
+        .replace("{{hold_out}}", hold_out(config.gate_rule))
         .replace("{{benchmark}}", config.benchmark.name())
         .replace("{{agent_file}}", &shell_word(config.agent_file()))
         .replace("{{editable}}", &editable.join(" "))
         .replace("{{gate_split}}", config.gate_split.as_str())
         .replace("{{threshold}}", &config.threshold.to_string()))
+}
+
+/// What the gate's second step asks of an edit, in words for the coding agent.
+fn hold_out(rule: GateRule) -> &'static str {
+    match rule {
+        GateRule::Best => {
+            "val_score on the `{{gate_split}}` split is at least the best recorded one. It runs whatever step 1 said."
+        }
+        GateRule::Paired => {
+            "The edit is compared with the recorded agent task by task, on train and hold-out together, in rounds;
+   what is in doubt is run again for both. It passes when it is better by more than chance explains.
+   *Not better*: what you see may be chance, or the edit does harm; revert, and try a change with more effect.
+   *Undecided*: the difference, if there is one, is too small for the trials there were; revert, write down the idea and
+   what it said, and combine it with another one later. An edit that is behind on train alone is never run on the hold-out.
+   Of an edit that is not accepted you hear no hold-out score. What passes is run afresh, and that score is recorded."
+        }
+    }
 }
 
 /// A path as it must be typed into a shell, because the program shows commands with it.

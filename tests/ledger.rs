@@ -89,10 +89,10 @@ prop_compose! {
     fn verdict()(agent in agent(), suite in rewards(), holdout in rewards(), least in rewards(), promotion in rewards(),
                  rules in 0..=RULES, best in option::of(rewards())) -> Event<'static> {
         let policy = Policy { threshold: 0.8, min_evidence: 0.9, timeout_policy: TimeoutPolicy::Agent, gate_split: Split::Test,
-                              trials: 2, leak_scan: Default::default() };
+                              trials: 2, leak_scan: Default::default(), paired: None };
         let best = best.map(|rewards| Reference { val_score: 0.5, source: "x".into(), rewards });
         let evidence = Evidence { rules, policy, guard: Vec::new(), leaks: Vec::new(), preflight: None, suite, suite_least: Rewards::default(),
-                                  holdout, holdout_least: least, best, promotion };
+                                  holdout, holdout_least: least, compared: None, best, promotion };
         let decision = decide(&evidence);
         Event::Verdict(Box::new(Verdict { agent, trial_protocol: PROTOCOL.into(), protocol: "p".into(), base: "c0ffee".into(),
                                           base_ref: None, evidence, decision }))

@@ -63,7 +63,12 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
         fresh: args.fresh,
         cancel: &cancel,
     };
-    let step = Step { purpose: Purpose::Benchmark, split: Some(args.split), tasks: tasks.clone() };
+    let step = Step {
+        purpose: Purpose::Benchmark,
+        split: Some(args.split),
+        tasks: tasks.clone(),
+        numbers: session.config.all_trials(),
+    };
     let reports = evaluate(&mut session, &measurement, &[step]).await;
     runner.close().await;
     let report = reports?.into_iter().next().unwrap_or_default();

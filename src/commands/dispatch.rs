@@ -239,7 +239,7 @@ impl<'a> Dispatcher<'a> {
             seed: config.seed + u64::from(first),
             timeout_s: config.per_task_timeout,
             // Before the split is drawn it is unknown what is hold-out: traces are kept privately then.
-            keep_traces: run.step.split != Some(Split::Test),
+            keep_traces: run.step.split != Some(Split::Test) && run.step.purpose.leaves_traces(),
             staging: copy.staging.clone(),
             agent_file: copy.file.clone(),
             scratch: scratch.clone(),
@@ -376,6 +376,7 @@ fn keep_trace(session: &Session, step: &Step, agent: &str, result: &TrialResult)
     let paths = &session.paths;
     match step.split {
         Some(Split::Test) => Ok(()),
+        _ if !step.purpose.leaves_traces() => Ok(()),
         None => {
             let directory = paths.private_traces().join(traces::directory_name(&result.task));
             traces::write(&directory, agent, result).map_err(|error| (error, true))

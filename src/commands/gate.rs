@@ -8,6 +8,7 @@ use super::agent::{self, StagedAgent};
 use super::evaluate::{evaluate, no_evidence};
 use super::experiment::Experiment;
 use super::file_guard::{FileGuard, Found};
+use super::paired::{self, PairedGate};
 use super::report::Reports;
 use super::session::{Need, Session};
 use super::step::{Measurement, Step, StepReport};
@@ -70,6 +71,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         suite_least: Rewards::default(),
         holdout: Rewards::default(),
         holdout_least: Rewards::default(),
+        compared: None,
         best: None,
         promotion: Rewards::default(),
     };
@@ -97,8 +99,25 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         let run = Run { args, runner: runner.as_ref(), cancel: &cancel, base: &base };
         let measured = async {
             terms = run.terms(&mut session).await?;
-            evidence.best = run.best(&mut session, &terms).await?;
-            run.measure(&mut session, &agent, &terms, &mut evidence).await
+            let Some(policy) = evidence.policy.paired else {
+                evidence.best = run.best(&mut session, &terms).await?;
+                return run.measure(&mut session, &agent, &terms, &mut evidence).await;
+            };
+            if args.base.is_none() {
+                evidence.best = session.state.summary.best(&terms.protocol).cloned();
+            }
+            let gate = PairedGate {
+                runner: runner.as_ref(),
+                cancel: &cancel,
+                concurrency: args.concurrency.unwrap_or(session.config.max_concurrency),
+                fresh: args.fresh,
+                policy,
+                trial_protocol: &terms.trial_protocol,
+                split: &terms.split,
+                candidate: &agent,
+                incumbent: &agent::from_tree(&session, &base)?,
+            };
+            gate.measure(&mut session, &mut evidence).await
         }
         .await;
         runner.close().await;
@@ -139,6 +158,7 @@ fn policy(session: &Session) -> Policy {
         gate_split: config.gate_split,
         trials: config.trials,
         leak_scan: config.leak_scan,
+        paired: paired::policy(session),
     }
 }
 
@@ -219,7 +239,12 @@ impl Run<'_> {
             // No split anywhere: it is drawn from the base commit's agent, as `prepare` draws it from the baseline.
             (None, _) => {
                 session.ui.status("no split yet: measuring the base commit's agent on every task");
-                let step = Step { purpose: Purpose::Base, split: None, tasks: ids.clone() };
+                let step = Step {
+                    purpose: Purpose::Base,
+                    split: None,
+                    tasks: ids.clone(),
+                    numbers: session.config.all_trials(),
+                };
                 let measurement = self.measurement(session, &base_agent, &trial_protocol, false);
                 let reports = evaluate(session, &measurement, &[step]).await?;
                 let (rewards, _) = earned(session, &base_agent, &trial_protocol, &ids);
@@ -246,7 +271,12 @@ impl Run<'_> {
         }
         let base_agent = agent::from_tree(session, self.base)?;
         let tasks = terms.split.tasks(session.config.gate_split).to_vec();
-        let step = Step { purpose: Purpose::Base, split: Some(session.config.gate_split), tasks: tasks.clone() };
+        let step = Step {
+            purpose: Purpose::Base,
+            split: Some(session.config.gate_split),
+            tasks: tasks.clone(),
+            numbers: session.config.all_trials(),
+        };
         let measurement = self.measurement(session, &base_agent, &terms.trial_protocol, false);
         let reports = evaluate(session, &measurement, &[step]).await?;
         outcomes::tell(session, "base", &base_agent.fingerprint, &terms.trial_protocol, &tasks);
@@ -272,8 +302,18 @@ impl Run<'_> {
             session.state.summary.suite_for(&agent.fingerprint).into_iter().filter(|task| in_train(&task)).collect();
         let holdout = terms.split.tasks(session.config.gate_split).to_vec();
         let steps = [
-            Step { purpose: Purpose::Suite, split: Some(Split::Train), tasks: suite.clone() },
-            Step { purpose: Purpose::HoldOut, split: Some(session.config.gate_split), tasks: holdout.clone() },
+            Step {
+                purpose: Purpose::Suite,
+                split: Some(Split::Train),
+                tasks: suite.clone(),
+                numbers: session.config.all_trials(),
+            },
+            Step {
+                purpose: Purpose::HoldOut,
+                split: Some(session.config.gate_split),
+                tasks: holdout.clone(),
+                numbers: session.config.all_trials(),
+            },
         ];
         // With `gate_split: train` the two steps share tasks; one after the other, nothing is run twice.
         let mut reports = Vec::new();
@@ -299,7 +339,12 @@ impl Run<'_> {
                 .filter(|task| in_train(&task))
                 .collect();
             if !candidates.is_empty() {
-                let step = Step { purpose: Purpose::Promotion, split: Some(Split::Train), tasks: candidates.clone() };
+                let step = Step {
+                    purpose: Purpose::Promotion,
+                    split: Some(Split::Train),
+                    tasks: candidates.clone(),
+                    numbers: session.config.all_trials(),
+                };
                 let measurement = self.measurement(session, agent, &terms.trial_protocol, self.args.fresh);
                 reports.extend(evaluate(session, &measurement, &[step]).await?);
                 (evidence.promotion, _) = earned(session, agent, protocol, &candidates);
@@ -386,6 +431,10 @@ fn conclude(decision: &Decision, evidence: &Evidence, reports: &[StepReport]) ->
             let report = reports.iter().find(|report| report.failure.is_some() || report.void).or(reports.first());
             let suite =
                 decision.steps.iter().any(|step| step.name == "regression_suite" && step.status == decision.status);
+            if let Some(compared) = evidence.compared.as_ref().filter(|_| !suite) {
+                let (evaluated, expected) = compared.evaluated();
+                return Err(no_evidence(&report.cloned().unwrap_or_default(), evaluated, expected));
+            }
             let (rewards, least) = match suite {
                 true => (&evidence.suite, &evidence.suite_least),
                 false => (&evidence.holdout, &evidence.holdout_least),

@@ -21,6 +21,7 @@ pub mod leak_scan;
 pub mod log;
 pub mod measure;
 pub mod outcomes;
+pub mod paired;
 pub mod plan;
 pub mod prepare;
 pub mod record;

@@ -1,6 +1,7 @@
 //! Which trials a step still needs, and how many of them may run at a time.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::store::trials::{Of, Trials};
 
@@ -18,8 +19,8 @@ pub struct Plan {
 pub struct Conditions<'a> {
     /// The agent, the protocol and what a timeout counts as.
     pub of: Of<'a>,
-    /// How many trials a task has.
-    pub trials: u32,
+    /// The numbers of the trials that a task needs.
+    pub numbers: Range<u32>,
     /// Nothing counts as had, except what the `current` run has done.
     pub fresh: bool,
     /// The run under way, when this plans what it has to run again.
@@ -31,7 +32,7 @@ pub struct Conditions<'a> {
 impl Plan {
     /// What `tasks` still need.
     pub fn new(tasks: &[String], conditions: &Conditions<'_>, known: &Trials) -> Plan {
-        let Conditions { of, trials, fresh, current, traced } = conditions;
+        let Conditions { of, numbers, fresh, current, traced } = conditions;
         // Longest first, so that the last trial in flight is a short one; unknown durations count as long.
         let seconds = |task: &str| known.seconds(task).unwrap_or(f64::INFINITY);
         let mut tasks: Vec<(f64, &String)> = tasks.iter().map(|task| (seconds(task), task)).collect();
@@ -45,16 +46,16 @@ impl Plan {
             };
             let lacks_trace = |trial| *traced && known.trace_lost(of, task, trial);
             let has = |trial| had(trial) && !lacks_trace(trial);
-            untraced += (0..*trials).filter(|trial| had(*trial) && lacks_trace(*trial)).count();
-            let mut trial = 0;
-            while trial < *trials {
+            untraced += numbers.clone().filter(|trial| had(*trial) && lacks_trace(*trial)).count();
+            let mut trial = numbers.start;
+            while trial < numbers.end {
                 if has(trial) {
                     reused += 1;
                     trial += 1;
                     continue;
                 }
                 let first = trial;
-                while trial < *trials && !has(trial) {
+                while trial < numbers.end && !has(trial) {
                     trial += 1;
                 }
                 groups.entry((first, trial - first)).or_default().push(task.clone());

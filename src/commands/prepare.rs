@@ -182,9 +182,19 @@ async fn establish(
     let steps: Vec<Step> = match &known {
         Some(split) => [Split::Train, Split::Test]
             .into_iter()
-            .map(|part| Step { purpose: Purpose::Baseline, split: Some(part), tasks: split.tasks(part).to_vec() })
+            .map(|part| Step {
+                purpose: Purpose::Baseline,
+                split: Some(part),
+                tasks: split.tasks(part).to_vec(),
+                numbers: session.config.all_trials(),
+            })
             .collect(),
-        None => vec![Step { purpose: Purpose::Baseline, split: None, tasks: ids.clone() }],
+        None => vec![Step {
+            purpose: Purpose::Baseline,
+            split: None,
+            tasks: ids.clone(),
+            numbers: session.config.all_trials(),
+        }],
     };
     rehearse(session, agent, cancel).await?;
     session.ui.status(format!("baseline: {expectation}"));

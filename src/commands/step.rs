@@ -1,5 +1,7 @@
 //! A step of a command: the tasks that it measures, under which conditions, and how that went.
 
+use std::ops::Range;
+
 use super::agent::StagedAgent;
 use super::plan::Conditions;
 use super::session::Session;
@@ -19,6 +21,8 @@ pub struct Step {
     pub split: Option<Split>,
     /// The tasks.
     pub tasks: Vec<String>,
+    /// The numbers of the trials that each of them needs.
+    pub numbers: Range<u32>,
 }
 
 /// How a step went.
@@ -61,6 +65,6 @@ impl Measurement<'_> {
             Of { agent: &self.agent.fingerprint, protocol: self.trial_protocol, policy: session.config.timeout_policy };
         // Traces are what `benchmark` is run for; a verdict does not need them.
         let traced = step.purpose == Purpose::Benchmark;
-        Conditions { of, trials: session.config.trials, fresh: self.fresh, current, traced }
+        Conditions { of, numbers: step.numbers.clone(), fresh: self.fresh, current, traced }
     }
 }

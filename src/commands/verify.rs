@@ -10,9 +10,11 @@ use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{Editable, Violation, agent_fingerprint, compare_trees, violations};
 use crate::model::gate::{Decision, RULES, Status, decide};
+use crate::model::paired::{Pairs, Rule};
 use crate::model::score::Rewards;
-use crate::model::split::{SPLIT_SEED, stratified};
+use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
+use crate::store::comparison::{Sides, Tried, at_best, at_worst, confirmed};
 use crate::store::event::{Event, Prepared, Recorded, Verdict};
 use crate::store::ledger::{self, Tip};
 use crate::store::lock::Lock;
@@ -129,6 +131,43 @@ fn print(ui: &Ui, findings: &Findings) {
         "records": findings.records, "problems": findings.problems.len()}));
 }
 
+/// Where the trials of a comparison are; `None` for verdicts by the rule `best`.
+fn sides<'a>(verdict: &'a Verdict, state: &State) -> Option<Sides<'a>> {
+    let policy = &verdict.evidence.policy;
+    let paired = policy.paired?;
+    let incumbent = verdict.evidence.compared.as_ref().map_or("", |compared| compared.incumbent.as_str());
+    Some(Sides {
+        candidate: &verdict.agent,
+        incumbent,
+        is_first: state.summary.first_agent.as_deref() == Some(incumbent),
+        protocol: &verdict.trial_protocol,
+        timeouts: policy.timeout_policy,
+        trials: policy.trials,
+        confirm_trials: paired.confirm_trials,
+        max_rounds: paired.max_rounds,
+    })
+}
+
+fn tasks_of(pairs: &Pairs, split: Split) -> Vec<String> {
+    pairs.iter().filter(|(_, pair)| pair.split == split).map(|(task, _)| task.clone()).collect()
+}
+
+/// Where the stored comparison says that a trial was run and gave no evidence.
+fn tried(pairs: &Pairs) -> Tried {
+    let mut tried = Tried::new();
+    for (task, pair) in pairs {
+        if pair.candidate.first == [None] {
+            tried.insert((u32::from(pair.split == Split::Test), task.clone()));
+        }
+        for (round, (candidate, incumbent)) in (2..).zip(pair.candidate.rounds.iter().zip(&pair.incumbent.rounds)) {
+            if candidate.is_none() || incumbent.is_none() {
+                tried.insert((round, task.clone()));
+            }
+        }
+    }
+    tried
+}
+
 impl Findings {
     fn wrong(&mut self, seq: u64, what: &str) {
         self.problems.push(format!("ledger line {}: {what}", seq + 1));
@@ -159,15 +198,22 @@ impl Findings {
             let tasks: Vec<String> = stored.0.keys().cloned().collect();
             let (agent, protocol, policy) = (&verdict.agent, &verdict.trial_protocol, &evidence.policy);
             let (trials, timeouts) = (policy.trials, policy.timeout_policy);
-            let rewards = state.trials.rewards(agent, protocol, &tasks, trials, timeouts);
+            let sides = sides(verdict, state);
+            let rewards = match (&sides, name) {
+                (Some(sides), "regression suite") => at_best(&state.trials, sides, &tasks),
+                (Some(sides), "hold-out") => confirmed(&state.trials, sides, &tasks),
+                (Some(sides), _) => at_worst(&state.trials, sides, &tasks),
+                (None, _) => state.trials.rewards(agent, protocol, &tasks, trials, timeouts),
+            };
             // What trials were lacking, the first rules did not ask; nor does a promotion.
-            let asked = evidence.rules > 0 && name != "promotion";
+            let asked = evidence.rules > 0 && name != "promotion" && sides.is_none();
             let least =
                 if asked { state.trials.least(agent, protocol, &tasks, trials, timeouts) } else { none.clone() };
             if !same_rewards(stored, &rewards) || !same_rewards(stored_least, &least) {
                 self.wrong(seq, &format!("the rewards of the {name} are not those of its trials"));
             }
         }
+        self.compared(seq, verdict, state);
         if verdict.base_ref.is_none() && !verdict.evidence.is_stopped() {
             let stored = evidence.best.as_ref();
             let is_best = match state.summary.best(&verdict.protocol) {
@@ -183,6 +229,34 @@ impl Findings {
                 self.wrong(seq, "the score to beat was not the best recorded");
             }
             self.tasks(seq, verdict, state);
+        }
+    }
+
+    /// What the rule `paired` compared is what the trials earned.
+    fn compared(&mut self, seq: u64, verdict: &Verdict, state: &State) {
+        let (Some(compared), Some(sides)) = (&verdict.evidence.compared, sides(verdict, state)) else { return };
+        let policy = &verdict.evidence.policy;
+        let rule = policy.paired.map(|paired| Rule::new(paired.alpha, paired.max_rounds, policy.min_evidence));
+        if rule != Some(compared.rule) {
+            self.wrong(seq, "the comparison's rule does not follow from the configuration");
+        }
+        let is_same = compared.incumbent == verdict.agent;
+        if is_same != compared.pairs.is_empty() {
+            self.wrong(seq, "an agent was compared with itself, or with none");
+        }
+        let split =
+            TaskSplit { train: tasks_of(&compared.pairs, Split::Train), test: tasks_of(&compared.pairs, Split::Test) };
+        if verdict.base_ref.is_none() && !is_same {
+            let prepared = state.summary.prepared.as_ref().map(|prepared| &prepared.split);
+            if prepared != Some(&split) {
+                self.wrong(seq, "the comparison was not made on the whole split");
+            }
+            if state.summary.recorded_agent.as_ref() != Some(&compared.incumbent) {
+                self.wrong(seq, "the agent to beat was not the one recorded last");
+            }
+        }
+        if sides.pairs(&state.trials, &split, &tried(&compared.pairs)) != compared.pairs {
+            self.wrong(seq, "the rewards of the comparison are not those of its trials");
         }
     }
 
@@ -207,7 +281,11 @@ impl Findings {
         if !is_suite {
             self.wrong(seq, "the regression suite that was run is not the suite of that time");
         }
-        if !verdict.evidence.holdout.0.keys().eq(prepared.split.tasks(verdict.evidence.policy.gate_split)) {
+        // By the rule `paired` it holds what was run afresh of an edit that was accepted.
+        let has_holdout = verdict.evidence.policy.paired.is_none() || verdict.decision.val_score.is_some();
+        if has_holdout
+            && !verdict.evidence.holdout.0.keys().eq(prepared.split.tasks(verdict.evidence.policy.gate_split))
+        {
             self.wrong(seq, "the hold-out that was run is not the whole gate split");
         }
         // Candidates are listed by name, as rewards are.
@@ -221,7 +299,14 @@ impl Findings {
         let configured = ["threshold", "min_evidence", "timeout_policy", "gate_split", "trials"];
         // An experiment of before there was a scan does not say what its findings do.
         let scan = prepared.config.get("leak_scan").is_none_or(|scan| *scan == json!(policy.leak_scan));
-        if rules != json!(configured.map(|key| &prepared.config[key])) || !scan {
+        let rule =
+            policy.paired.map(|paired| json!(["paired", paired.alpha, paired.max_rounds, paired.confirm_trials]));
+        let keys = ["gate_rule", "alpha", "max_rounds", "confirm_trials"];
+        let is_rule = match rule {
+            Some(rule) => rule == json!(keys.map(|key| &prepared.config[key])),
+            None => prepared.config.get("gate_rule").is_none_or(|rule| rule == "best"),
+        };
+        if rules != json!(configured.map(|key| &prepared.config[key])) || !scan || !is_rule {
             self.wrong(seq, "the gate's rules were not those prepared with");
         }
     }

@@ -14,7 +14,7 @@ use super::field::Field;
 use super::parse::Document;
 use super::secret::hide_values;
 use crate::error::Result;
-use crate::model::gate::LeakScan;
+use crate::model::gate::{GateRule, LeakScan};
 use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
@@ -71,6 +71,14 @@ pub struct Config {
     pub not_read: Vec<String>,
     /// What a finding of the leak scan does.
     pub leak_scan: LeakScan,
+    /// How the gate decides whether an agent is better.
+    pub gate_rule: GateRule,
+    /// Chance that the rule `paired` accepts an edit that changes nothing, over all rounds.
+    pub alpha: f64,
+    /// Most rounds of the rule `paired`.
+    pub max_rounds: u32,
+    /// How often each task is run afresh once the rule `paired` has accepted an edit.
+    pub confirm_trials: u32,
 }
 
 /// Why [`Config::own`] cannot fail: `Section::settings` has put the type there, and a benchmark is only ever asked about

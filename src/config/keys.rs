@@ -8,7 +8,7 @@ use super::key::{Config, Key, Section, Shape};
 use super::parse::{Document, Entry};
 use super::secret::is_secret_name;
 use crate::error::{Code, Error, Result};
-use crate::model::gate::LeakScan;
+use crate::model::gate::{GateRule, LeakScan};
 use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
@@ -227,6 +227,34 @@ pub const COMMON: &[Key] = &[
         },
         |config| config.leak_scan.as_str(),
     ),
+    Key::word(
+        "gate_rule",
+        "gate_rule: paired",
+        "how the gate decides: val_score reaches the best (best), or better task by task, in rounds (paired)",
+        &["best", "paired"],
+        |config, word| config.gate_rule = if word == "paired" { GateRule::Paired } else { GateRule::Best },
+        |config| config.gate_rule.as_str(),
+    ),
+    Key::own(
+        "alpha",
+        "alpha: 0.1",
+        "chance that the rule paired accepts an edit that changes nothing, over all its rounds",
+        Shape::Number { least: 0.001, most: 0.5 },
+        |config, field| {
+            config.alpha = field.number("a number from 0.001 to 0.5", |alpha| (0.001..=0.5).contains(&alpha))?;
+            Ok(())
+        },
+        |config| json!(config.alpha),
+    ),
+    Key::count("max_rounds", "max_rounds: 3", "most rounds of the rule paired", 1, 10, |config| &mut config.max_rounds),
+    Key::count(
+        "confirm_trials",
+        "confirm_trials: 3",
+        "how often each task is run afresh once the rule paired has accepted an edit",
+        1,
+        20,
+        |config| &mut config.confirm_trials,
+    ),
 ];
 
 /// Whether `path` is `directory` or below it. Case is ignored, because some file systems do.
@@ -329,6 +357,17 @@ pub(super) fn require(document: &Document, benchmark: &'static dyn Section) -> R
         }
     }
     Ok(())
+}
+
+/// The rule `paired` needs a hold-out of its own: train is what it screens on.
+pub(super) fn check_rule(document: &Document, config: &Config) -> Result<()> {
+    if config.gate_rule == GateRule::Best || config.gate_split == Split::Test {
+        return Ok(());
+    }
+    let place = document.entry("gate_rule").map_or_else(|| document.path.display().to_string(), |e| document.place(e));
+    Err(Error::usage(format!("{place}: `gate_rule: paired` compares on a hold-out, but `gate_split` is train"))
+        .code(Code::ConfigInvalid)
+        .hint("remove the line `gate_split: train`, or set `gate_rule: best`."))
 }
 
 /// Data that must keep its digest cannot be editable as well.

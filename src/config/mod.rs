@@ -15,6 +15,7 @@ mod schema;
 mod secret;
 mod snapshot;
 
+use std::ops::Range;
 use std::path::Path;
 
 pub use environment::{Environment, is_variable_name};
@@ -28,7 +29,7 @@ pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_insi
 
 use crate::error::{Code, Error, Result};
 use crate::files;
-use crate::model::gate::LeakScan;
+use crate::model::gate::{GateRule, LeakScan};
 use crate::model::hash::hash;
 pub use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
@@ -66,6 +67,7 @@ impl Config {
         }
         keys::require(&document, benchmark)?;
         keys::check_overlap(&document, &config)?;
+        keys::check_rule(&document, &config)?;
         benchmark.check(&document, &config)?;
         benchmark.complete(&mut config);
         config.text = text;
@@ -100,9 +102,18 @@ impl Config {
             data: Vec::new(),
             not_read: Vec::new(),
             leak_scan: LeakScan::Warn,
+            gate_rule: GateRule::Best,
+            alpha: 0.10,
+            max_rounds: 3,
+            confirm_trials: 3,
         };
         benchmark.defaults(&mut config);
         config
+    }
+
+    /// The numbers of the trials that every task has.
+    pub fn all_trials(&self) -> Range<u32> {
+        0..self.trials
     }
 
     /// The agent file: the first of `editable`, relative to the experiment.

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::compare::{Comparison, EPSILON, Reference};
+use super::paired::{self, Answer, Pairs, Rule};
 use super::score::{Rewards, Score, TimeoutPolicy, passes};
 use super::trial::{Split, show};
 
@@ -41,6 +42,27 @@ impl LeakScan {
     }
 }
 
+/// How the gate decides whether an agent is better.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GateRule {
+    /// val_score must reach the best recorded, as in the Python original.
+    #[default]
+    Best,
+    /// Candidate and incumbent are compared task by task, in rounds: [`super::paired`].
+    Paired,
+}
+
+impl GateRule {
+    /// The word used in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GateRule::Best => "best",
+            GateRule::Paired => "paired",
+        }
+    }
+}
+
 /// The rules a gate applies, as configured when it ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -57,6 +79,31 @@ pub struct Policy {
     /// What a finding of the leak scan does.
     #[serde(default, skip_serializing_if = "LeakScan::is_off")]
     pub leak_scan: LeakScan,
+    /// The rule `paired` as configured; `None`: the rule is `best`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<PairedPolicy>,
+}
+
+/// What the configuration says of the rule `paired`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PairedPolicy {
+    /// Chance that an edit which changes nothing is accepted, over all rounds.
+    pub alpha: f64,
+    /// Most rounds.
+    pub max_rounds: u32,
+    /// How often each task is run afresh once an edit is accepted.
+    pub confirm_trials: u32,
+}
+
+/// What the rule `paired` decides by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Fingerprint of the agent to beat.
+    pub incumbent: String,
+    /// The rule, with the numbers that follow from the configuration.
+    pub rule: Rule,
+    /// Both agents, task by task. Empty when they are the same agent.
+    pub pairs: Pairs,
 }
 
 /// Everything the decision depends on.
@@ -84,10 +131,22 @@ pub struct Evidence {
     /// Of the gate split's tasks that lack trials: their rewards with each lacking trial counted 0.0.
     #[serde(default, skip_serializing_if = "Rewards::is_empty")]
     pub holdout_least: Rewards,
+    /// Candidate and incumbent, where the rule is `paired` and the suite let it come to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
     /// The score to reach, when one exists under this protocol.
     pub best: Option<Reference>,
     /// Rewards of the promotion candidates; empty unless the first two steps passed.
     pub promotion: Rewards,
+}
+
+impl Compared {
+    /// How many tasks both agents have evidence for, and how many there are.
+    pub fn evaluated(&self) -> (usize, usize) {
+        let any = |arm: &paired::Arm| arm.first.iter().any(Option::is_some);
+        let both = self.pairs.values().filter(|pair| any(&pair.candidate) && any(&pair.incumbent));
+        (both.count(), self.pairs.len())
+    }
 }
 
 impl Evidence {
@@ -173,7 +232,12 @@ pub fn decide(evidence: &Evidence) -> Decision {
     }
     let suite = regression_suite(evidence);
     let score = evidence.holdout.score();
-    let holdout = hold_out(evidence, score);
+    let holdout = match evidence.policy.paired {
+        Some(_) => hold_out_paired(evidence, suite.status, score),
+        None => hold_out(evidence, score),
+    };
+    // What an edit earned that was not accepted is nobody's to know: each such number is a look at the hold-out.
+    let score = if evidence.policy.paired.is_some() && holdout.status != Status::Passed { NO_SCORE } else { score };
     let status = combine(suite.status, holdout.status);
     steps.extend([suite, holdout]);
     let mut promoted = Vec::new();
@@ -190,6 +254,53 @@ pub fn decide(evidence: &Evidence) -> Decision {
         evals_total: score.evaluated,
         promoted,
     }
+}
+
+const NO_SCORE: Score = Score { mean: None, passed: 0, evaluated: 0, expected: 0 };
+
+/// The hold-out's step by the rule `paired`. Names no task, and of an edit that is not better no number of the hold-out's.
+fn hold_out_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Step {
+    let name = "hold_out";
+    let Some(compared) = &evidence.compared else {
+        let status =
+            if suite == Status::Passed || suite == Status::Skipped { Status::Undecided } else { Status::Skipped };
+        return step(name, status, "not run".into());
+    };
+    if compared.pairs.is_empty() {
+        return step(name, Status::Skipped, "this is the recorded agent itself: there is nothing to compare".into());
+    }
+    let ruling = match paired::decide(&compared.rule, &compared.pairs) {
+        Answer::Ruled(ruling) => ruling,
+        Answer::Measure(_) => return step(name, Status::Undecided, "the comparison was not run to its end".into()),
+    };
+    match ruling.verdict {
+        paired::Verdict::NoEvidence => step(name, Status::Undecided, ruling.detail),
+        paired::Verdict::Failed => {
+            step(name, Status::Failed, format!("not better than the recorded agent: {}", ruling.detail))
+        }
+        paired::Verdict::Undecided => {
+            step(name, Status::Failed, format!("undecided, so not accepted: {}", ruling.detail))
+        }
+        paired::Verdict::Passed => match fresh.mean.filter(|_| fresh.is_enough(evidence.policy.min_evidence)) {
+            None => too_little(name, fresh, evidence.policy.min_evidence),
+            Some(mean) => step(
+                name,
+                Status::Passed,
+                format!(
+                    "better than the recorded agent: {}; run afresh: val_score {mean:.4} ({}/{} pass){}",
+                    ruling.detail,
+                    fresh.passed,
+                    fresh.evaluated,
+                    left_out(fresh)
+                ),
+            ),
+        },
+    }
+}
+
+/// What the regression suite says so far.
+pub fn suite_status(evidence: &Evidence) -> Status {
+    regression_suite(evidence).status
 }
 
 /// A failed step rejects, whatever else is missing; missing evidence then decides nothing.
@@ -286,7 +397,8 @@ fn regression_suite(evidence: &Evidence) -> Step {
         evidence.suite.0.iter().filter(|(_, r)| r.is_some() && !passes(**r)).map(|(id, _)| id.as_str()).collect();
     let mut detail = format!("{}/{} tasks pass, {share:.2} {sign} {threshold:.2}", score.passed, score.evaluated);
     if !broken.is_empty() {
-        detail.push_str(&format!("; now failing: {}", list(&broken, 10)));
+        let each = if evidence.policy.paired.is_some() { " each time" } else { "" };
+        detail.push_str(&format!("; now failing{each}: {}", list(&broken, 10)));
     }
     detail.push_str(&left_out(score));
     // Who makes the trials fail that show what broke must not pass by that.

@@ -46,12 +46,22 @@ pub enum Purpose {
     Promotion,
     /// The base commit's agent, for `gate --base`.
     Base,
+    /// A round of the rule `paired`: what is in doubt, for both agents alike.
+    Round,
+    /// Afresh, once an agent was chosen (or is where an experiment starts): what its score stands on.
+    Confirm,
 }
 
 impl Purpose {
     /// Whether other agents are compared with what this measures.
     pub fn is_baseline(self) -> bool {
         matches!(self, Purpose::Baseline | Purpose::Base)
+    }
+
+    /// Whether its trials leave traces where the coding agent reads them. Those of a comparison do not: what they tell is
+    /// told already, and they would take the place of newer ones.
+    pub fn leaves_traces(self) -> bool {
+        !matches!(self, Purpose::Round | Purpose::Confirm)
     }
 
     /// The word used in run names.
@@ -63,6 +73,8 @@ impl Purpose {
             Purpose::HoldOut => "hold-out",
             Purpose::Promotion => "promotion",
             Purpose::Base => "base",
+            Purpose::Round => "round",
+            Purpose::Confirm => "confirm",
         }
     }
 }
@@ -302,6 +314,8 @@ mod tests {
             (Purpose::HoldOut, "hold-out", false),
             (Purpose::Promotion, "promotion", false),
             (Purpose::Base, "base", true),
+            (Purpose::Round, "round", false),
+            (Purpose::Confirm, "confirm", false),
         ] {
             assert_eq!((purpose.as_str(), purpose.is_baseline()), (word, is_baseline));
         }

@@ -78,6 +78,9 @@ pub struct Summary {
     pub adopted_rows: usize,
     /// The agent recorded last, or the baseline's.
     pub recorded_agent: Option<String>,
+    /// The agent that the experiment began with: no trial of it chose it.
+    #[serde(default)]
+    pub first_agent: Option<String>,
     /// Trials in the ledger, with their cost.
     pub spent: Spent,
 }
@@ -153,7 +156,7 @@ fn stored_bytes(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// What a summary holds and how it is added up. A checkpoint of another format is made again from the ledger.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 impl State {
     /// Replays the whole ledger, checking its chain.
@@ -216,6 +219,9 @@ impl State {
         let summary = &mut self.summary;
         summary.base = Some(prepared.base.clone());
         summary.recorded_agent = Some(prepared.agent.clone());
+        if summary.prepared.is_none() {
+            summary.first_agent = Some(prepared.agent.clone());
+        }
         if let Some(adopted) = &prepared.adopted {
             summary.rows.clone_from(&adopted.rows);
             summary.adopted_rows = adopted.rows.len();
@@ -291,7 +297,11 @@ impl State {
         // A gate that stopped before the hold-out says nothing about the edit: the same one comes again, fixed. And the
         // recorded agent judged again is no edit.
         let edited = summary.recorded_agent.as_ref() != Some(&verdict.agent);
-        if edited && verdict.decision.val_score.is_some() {
+        let measured = match verdict.evidence.policy.paired {
+            Some(_) => !verdict.evidence.is_stopped(),
+            None => verdict.decision.val_score.is_some(),
+        };
+        if edited && measured {
             summary.gates_without_improvement = if improved { 0 } else { summary.gates_without_improvement + 1 };
         }
         if verdict.decision.status == Status::Passed {
@@ -320,15 +330,21 @@ impl State {
 
     fn recorded(&mut self, recorded: Recorded) {
         let summary = &mut self.summary;
-        let mut rewards = Rewards::default();
+        let (mut rewards, mut is_paired) = (Rewards::default(), false);
         if let Some(receipt) = summary.last_decided.as_ref().filter(|receipt| receipt.seq == recorded.receipt) {
             summary.accepted_results.extend(receipt.train.clone());
             let evidence = &receipt.verdict.evidence;
             rewards = evidence.holdout.overlaid(&evidence.holdout_least);
+            is_paired = evidence.policy.paired.is_some();
         }
         let Row { val_score, commit, .. } = &recorded.row;
         let reference = Reference { val_score: *val_score, source: commit.clone(), rewards };
-        summary.raise_reference(&recorded.protocol, reference);
+        if is_paired {
+            // Fresh trials of a better agent may well earn less than lucky ones of another did.
+            summary.references.insert(recorded.protocol.clone(), reference);
+        } else {
+            summary.raise_reference(&recorded.protocol, reference);
+        }
         let own = summary.pending.remove(&recorded.agent).unwrap_or_default();
         summary.kept.extend(own);
         summary.base = Some(recorded.commit);
@@ -400,6 +416,9 @@ fn gate_split(prepared: &Prepared) -> Split {
 /// Whether a passing verdict's score is above the one it had to reach.
 fn improved(verdict: &Verdict) -> bool {
     let evidence = &verdict.evidence;
+    if evidence.policy.paired.is_some() {
+        return evidence.compared.as_ref().is_some_and(|compared| !compared.pairs.is_empty());
+    }
     match (verdict.decision.val_score, &evidence.best) {
         (Some(_), Some(best)) if !best.rewards.is_empty() => {
             let least = evidence.holdout.overlaid(&evidence.holdout_least);

@@ -1,6 +1,7 @@
 //! The trials of the ledger by agent and protocol: what need not be paid for twice.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use crate::model::outcomes::Outcomes;
 use crate::model::score::{Evidence, Rewards, TimeoutPolicy, least_reward, task_reward};
@@ -55,6 +56,12 @@ pub struct Of<'a> {
     pub protocol: &'a str,
     /// What an agent timeout counts for.
     pub policy: TimeoutPolicy,
+}
+
+/// What the trials of a comparison in rounds stand under instead of the protocol alone: they say something about these two
+/// agents and nothing to any other comparison, so that nothing else may find them.
+pub fn versus(protocol: &str, other: &str) -> String {
+    format!("{protocol} versus {other}")
 }
 
 /// Every trial of the ledger.
@@ -303,6 +310,26 @@ impl Trials {
     fn stored(&self, of: &Of<'_>, task: &str, trial: u32) -> &[Stored] {
         let known = self.known(self.place_of(of.agent, of.protocol), task);
         by_number(known).find(|stored| stored[0].number == trial).unwrap_or(&[])
+    }
+
+    /// What each of these trial numbers earned, as far as it was run: one that was run more than once and counts each time
+    /// is there as often, one without evidence is `None`.
+    pub fn values(
+        &self,
+        agent: &str,
+        protocol: &str,
+        task: &str,
+        numbers: Range<u32>,
+        policy: TimeoutPolicy,
+    ) -> Vec<Option<f64>> {
+        let known = by_number(self.known(self.place_of(agent, protocol), task));
+        let run = known.filter(|stored| numbers.contains(&stored[0].number));
+        run.flat_map(|stored| {
+            let values: Vec<_> =
+                standing(stored, policy).filter_map(|stored| stored.evidence.value(policy)).map(Some).collect();
+            if values.is_empty() { vec![None] } else { values }
+        })
+        .collect()
     }
 
     /// Rewards of `tasks` as this agent has earned them so far; tasks without enough evidence map to `None`.

@@ -38,6 +38,7 @@ fn evidence() -> Evidence {
             gate_split: Split::Test,
             trials: 1,
             leak_scan: Default::default(),
+            paired: None,
         },
         guard: Vec::new(),
         leaks: Vec::new(),
@@ -46,6 +47,7 @@ fn evidence() -> Evidence {
         suite_least: Rewards::default(),
         holdout: rewards(&[Some(1.0), Some(0.0)]),
         holdout_least: Rewards::default(),
+        compared: None,
         best: plain(0.5),
         promotion: Rewards::default(),
     }

@@ -157,6 +157,7 @@ impl Story {
                 gate_split: Split::Test,
                 trials: 1,
                 leak_scan: Default::default(),
+                paired: None,
             },
             guard: Vec::new(),
             leaks: Vec::new(),
@@ -165,6 +166,7 @@ impl Story {
             suite_least: Rewards::default(),
             holdout: holdout("PPPP"),
             holdout_least: Rewards::default(),
+            compared: None,
             best: self.summary().best("p").cloned(),
             promotion: Rewards::default(),
         };

@@ -1,0 +1,208 @@
+//! The gate's measurements by the rule `paired`: the suite, then round by round what the comparison asks for, then afresh
+//! what was chosen. The comparison itself is `model::paired`; this runs what it wants to know.
+
+use std::ops::Range;
+
+use super::agent::StagedAgent;
+use super::evaluate::evaluate;
+use super::session::Session;
+use super::step::{Measurement, Step, StepReport};
+use crate::benchmarks::runner::BenchmarkRunner;
+use crate::error::Result;
+use crate::model::gate::{Compared, Evidence, PairedPolicy, Status, decide, suite_status};
+use crate::model::paired::{self, Answer, Rule, Verdict, Wanted};
+use crate::model::score::passes;
+use crate::model::split::TaskSplit;
+use crate::model::trial::Split;
+use crate::process::signals::Cancel;
+use crate::store::comparison::{
+    Sides, Tried, again_numbers, at_best, at_worst, confirm_numbers, confirmed, round_numbers,
+};
+use crate::store::event::Purpose;
+use crate::store::trials::versus;
+
+/// A gate by this rule.
+pub struct PairedGate<'a> {
+    /// The benchmark.
+    pub runner: &'a dyn BenchmarkRunner,
+    /// Fires on Ctrl-C and the like.
+    pub cancel: &'a Cancel,
+    /// Most trials in flight.
+    pub concurrency: u32,
+    /// Run again what the ledger has of the candidate, once.
+    pub fresh: bool,
+    /// The rule as configured.
+    pub policy: PairedPolicy,
+    /// Fingerprint of what one trial depends on.
+    pub trial_protocol: &'a str,
+    /// Both splits.
+    pub split: &'a TaskSplit,
+    /// The agent that is judged.
+    pub candidate: &'a StagedAgent,
+    /// The agent to beat.
+    pub incumbent: &'a StagedAgent,
+}
+
+/// The configuration's numbers, where the rule is `paired`.
+pub fn policy(session: &Session) -> Option<PairedPolicy> {
+    use crate::model::gate::GateRule;
+    let config = &session.config;
+    (config.gate_rule == GateRule::Paired).then_some(PairedPolicy {
+        alpha: config.alpha,
+        max_rounds: config.max_rounds,
+        confirm_trials: config.confirm_trials,
+    })
+}
+
+impl PairedGate<'_> {
+    /// Runs what the gate needs to know and writes it into the evidence. Returns how the runs went.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub async fn measure(&self, session: &mut Session, evidence: &mut Evidence) -> Result<Vec<StepReport>> {
+        let mut reports = Vec::new();
+        let suite = self.in_train(session.state.summary.suite_for(&self.candidate.fingerprint));
+        reports.extend(self.suite(session, evidence, &suite).await?);
+        if matches!(suite_status(evidence), Status::Failed | Status::Undecided) {
+            return Ok(reports);
+        }
+        if self.candidate.fingerprint == self.incumbent.fingerprint {
+            evidence.compared = Some(self.compared(session, &Tried::new(), true));
+        } else {
+            reports.extend(self.compare(session, evidence).await?);
+        }
+        if decide(evidence).status == Status::Passed {
+            reports.extend(self.promotion(session, evidence).await?);
+        }
+        Ok(reports)
+    }
+
+    fn in_train(&self, tasks: impl IntoIterator<Item = String>) -> Vec<String> {
+        tasks.into_iter().filter(|task| self.split.of(task) == Some(Split::Train)).collect()
+    }
+
+    fn sides(&self, session: &Session) -> Sides<'_> {
+        Sides {
+            candidate: &self.candidate.fingerprint,
+            incumbent: &self.incumbent.fingerprint,
+            is_first: session.state.summary.first_agent.as_ref() == Some(&self.incumbent.fingerprint),
+            protocol: self.trial_protocol,
+            timeouts: session.config.timeout_policy,
+            trials: session.config.trials,
+            confirm_trials: self.policy.confirm_trials,
+            max_rounds: self.policy.max_rounds,
+        }
+    }
+
+    fn compared(&self, session: &Session, tried: &Tried, same: bool) -> Compared {
+        let rule = Rule::new(self.policy.alpha, self.policy.max_rounds, session.config.min_evidence);
+        let pairs = match same {
+            true => paired::Pairs::new(),
+            false => self.sides(session).pairs(&session.state.trials, self.split, tried),
+        };
+        Compared { incumbent: self.incumbent.fingerprint.clone(), rule, pairs }
+    }
+
+    /// Measures these tasks with one of the agents, each split as a step of its own.
+    async fn run(
+        &self,
+        session: &mut Session,
+        agent: &StagedAgent,
+        protocol: &str,
+        purpose: Purpose,
+        tasks: &[String],
+        numbers: Range<u32>,
+    ) -> Result<Vec<StepReport>> {
+        let step = |part: Split| Step {
+            purpose,
+            split: Some(part),
+            tasks: tasks.iter().filter(|task| self.split.of(task) == Some(part)).cloned().collect(),
+            numbers: numbers.clone(),
+        };
+        let steps: Vec<Step> =
+            [Split::Train, Split::Test].map(step).into_iter().filter(|step| !step.tasks.is_empty()).collect();
+        if steps.is_empty() || numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Of a comparison nothing is tossed again: what is fresh in it is fresh once.
+        let fresh = self.fresh && matches!(purpose, Purpose::Suite | Purpose::HoldOut);
+        let measurement = Measurement {
+            runner: self.runner,
+            agent,
+            trial_protocol: protocol,
+            concurrency: self.concurrency,
+            fresh,
+            cancel: self.cancel,
+        };
+        evaluate(session, &measurement, &steps).await
+    }
+
+    /// The suite. What fails is run again before it counts as broken.
+    async fn suite(&self, session: &mut Session, evidence: &mut Evidence, suite: &[String]) -> Result<Vec<StepReport>> {
+        let (agent, protocol, numbers) = (self.candidate, self.trial_protocol, session.config.all_trials());
+        let mut reports = self.run(session, agent, protocol, Purpose::Suite, suite, numbers).await?;
+        let sides = self.sides(session);
+        evidence.suite = at_best(&session.state.trials, &sides, suite);
+        let failing: Vec<String> =
+            evidence.suite.0.iter().filter(|(_, reward)| !passes(**reward)).map(|(task, _)| task.clone()).collect();
+        reports.extend(self.run(session, agent, protocol, Purpose::Suite, &failing, again_numbers()).await?);
+        evidence.suite = at_best(&session.state.trials, &self.sides(session), suite);
+        Ok(reports)
+    }
+
+    /// Both agents, round by round; then the chosen one afresh.
+    async fn compare(&self, session: &mut Session, evidence: &mut Evidence) -> Result<Vec<StepReport>> {
+        let all: Vec<String> = self.split.train.iter().chain(&self.split.test).cloned().collect();
+        let fresh = confirm_numbers(self.sides(session).incumbent_fresh());
+        let mut reports = self.run(session, self.incumbent, self.trial_protocol, Purpose::Confirm, &all, fresh).await?;
+        let mut tried = Tried::new();
+        let ruling = loop {
+            let compared = self.compared(session, &tried, false);
+            let answer = paired::decide(&compared.rule, &compared.pairs);
+            evidence.compared = Some(compared);
+            match answer {
+                Answer::Measure(wanted) => {
+                    reports.extend(self.round(session, &wanted).await?);
+                    tried.extend(wanted.tasks.into_iter().map(|task| (wanted.round, task)));
+                }
+                Answer::Ruled(ruling) => break ruling,
+            }
+        };
+        if ruling.verdict == Verdict::Passed {
+            let numbers = confirm_numbers(self.policy.confirm_trials);
+            let (agent, protocol) = (self.candidate, self.trial_protocol);
+            reports.extend(self.run(session, agent, protocol, Purpose::Confirm, &all, numbers).await?);
+            evidence.holdout = confirmed(&session.state.trials, &self.sides(session), &self.split.test);
+        }
+        Ok(reports)
+    }
+
+    async fn round(&self, session: &mut Session, wanted: &Wanted) -> Result<Vec<StepReport>> {
+        if !wanted.both {
+            // Train is what `benchmark` would run for the coding agent, traces and all.
+            let purpose = if wanted.round == 0 { Purpose::Benchmark } else { Purpose::HoldOut };
+            let numbers = session.config.all_trials();
+            return self.run(session, self.candidate, self.trial_protocol, purpose, &wanted.tasks, numbers).await;
+        }
+        let mut reports = Vec::new();
+        for (agent, other) in [(self.candidate, self.incumbent), (self.incumbent, self.candidate)] {
+            let protocol = versus(self.trial_protocol, &other.fingerprint);
+            let numbers = round_numbers(wanted.round);
+            reports.extend(self.run(session, agent, &protocol, Purpose::Round, &wanted.tasks, numbers).await?);
+        }
+        Ok(reports)
+    }
+
+    /// Train tasks that failed for the recorded agent and pass now: they join the suite when they pass each time.
+    async fn promotion(&self, session: &mut Session, evidence: &mut Evidence) -> Result<Vec<StepReport>> {
+        let candidates = self.in_train(session.state.summary.promotion_candidates(&self.candidate.fingerprint));
+        let (agent, protocol, numbers) = (self.candidate, self.trial_protocol, session.config.all_trials());
+        let mut reports = self.run(session, agent, protocol, Purpose::Promotion, &candidates, numbers).await?;
+        let once = at_worst(&session.state.trials, &self.sides(session), &candidates);
+        let passing: Vec<String> =
+            once.0.iter().filter(|(_, reward)| passes(**reward)).map(|(task, _)| task.clone()).collect();
+        reports.extend(self.run(session, agent, protocol, Purpose::Promotion, &passing, again_numbers()).await?);
+        evidence.promotion = at_worst(&session.state.trials, &self.sides(session), &candidates);
+        Ok(reports)
+    }
+}

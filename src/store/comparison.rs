@@ -1,0 +1,142 @@
+//! From the ledger's trials to what the rule `paired` decides by. The gate builds it from what it just ran, `verify` from
+//! what the ledger holds: both here, so that they cannot differ.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::trials::{Trials, versus};
+use crate::model::paired::{Arm, Pair, Pairs};
+use crate::model::score::{Rewards, TimeoutPolicy};
+use crate::model::split::TaskSplit;
+use crate::model::trial::Split;
+
+/// Where the numbers of trials begin that are run afresh after an agent was chosen. A configuration asks for at most 100
+/// trials, so these, and with them their seeds, are never those that chose it.
+const CONFIRM: u32 = 1_000;
+/// The same for rounds of a comparison.
+const ROUNDS: u32 = 2_000;
+/// The same for trials that show whether a failure, or a success, was chance.
+const AGAIN: u32 = 3_000;
+/// How often a task of the suite that failed, or one that is to join it, is run again.
+const TIMES_AGAIN: u32 = 2;
+
+/// Numbers of the trials that are run afresh.
+pub fn confirm_numbers(count: u32) -> Range<u32> {
+    CONFIRM..CONFIRM + count
+}
+
+/// Number of the one trial of a round.
+pub fn round_numbers(round: u32) -> Range<u32> {
+    ROUNDS + round..ROUNDS + round + 1
+}
+
+/// Numbers of the trials that show whether it was chance.
+pub fn again_numbers() -> Range<u32> {
+    AGAIN..AGAIN + TIMES_AGAIN
+}
+
+/// Where the trials of one comparison are.
+#[derive(Debug, Clone, Copy)]
+pub struct Sides<'a> {
+    /// Fingerprint of the agent that is judged.
+    pub candidate: &'a str,
+    /// Fingerprint of the agent to beat.
+    pub incumbent: &'a str,
+    /// True when nothing chose the incumbent: the experiment began with it. Then its first trials are as good as fresh ones.
+    pub is_first: bool,
+    /// Fingerprint of what one trial depends on.
+    pub protocol: &'a str,
+    /// What an agent timeout counts for.
+    pub timeouts: TimeoutPolicy,
+    /// Trials of each task as configured.
+    pub trials: u32,
+    /// Trials afresh of each task as configured.
+    pub confirm_trials: u32,
+    /// Most rounds.
+    pub max_rounds: u32,
+}
+
+/// Rounds and tasks that this command has run already: what gave no evidence then is not run once more.
+pub type Tried = BTreeSet<(u32, String)>;
+
+impl Sides<'_> {
+    /// How many trials afresh the incumbent needs of each task.
+    pub fn incumbent_fresh(&self) -> u32 {
+        if self.is_first { self.confirm_trials.saturating_sub(self.trials) } else { self.confirm_trials }
+    }
+
+    /// Both agents on every task of the split. Trials without evidence count as not run, but where they were tried.
+    pub fn pairs(&self, known: &Trials, split: &TaskSplit, tried: &Tried) -> Pairs {
+        let both = [Split::Train, Split::Test];
+        let tasks = both.iter().flat_map(|part| split.tasks(*part).iter().map(|task| (*part, task)));
+        tasks.map(|(part, task)| (task.clone(), self.pair(known, part, task, tried))).collect()
+    }
+
+    fn pair(&self, known: &Trials, split: Split, task: &str, tried: &Tried) -> Pair {
+        let values = |agent: &str, protocol: &str, numbers| known.values(agent, protocol, task, numbers, self.timeouts);
+        let evidence = |values: Vec<Option<f64>>| values.into_iter().filter(Option::is_some).collect::<Vec<_>>();
+        let mut first = evidence(values(self.candidate, self.protocol, 0..self.trials));
+        let began = if split == Split::Train { 0 } else { 1 };
+        if first.is_empty() && tried.contains(&(began, task.to_string())) {
+            first.push(None);
+        }
+        let own = if self.is_first { values(self.incumbent, self.protocol, 0..self.trials) } else { Vec::new() };
+        let fresh = values(self.incumbent, self.protocol, confirm_numbers(self.confirm_trials));
+        let mut pair = Pair {
+            split,
+            candidate: Arm { first, rounds: Vec::new() },
+            incumbent: Arm { first: evidence([own, fresh].concat()), rounds: Vec::new() },
+        };
+        for round in 2..=self.max_rounds {
+            let of = |agent: &str, other: &str| {
+                let found = evidence(values(agent, &versus(self.protocol, other), round_numbers(round)));
+                found.first().copied().or_else(|| tried.contains(&(round, task.to_string())).then_some(None))
+            };
+            let (Some(candidate), Some(incumbent)) =
+                (of(self.candidate, self.incumbent), of(self.incumbent, self.candidate))
+            else {
+                break;
+            };
+            pair.candidate.rounds.push(candidate);
+            pair.incumbent.rounds.push(incumbent);
+        }
+        pair
+    }
+}
+
+/// What the suite's tasks earned at best: a task is broken when it fails each time.
+pub fn at_best(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
+    chance(known, sides, tasks, |values| values.into_iter().reduce(f64::max))
+}
+
+/// What tasks that are to join the suite earned at worst: they join it when they pass each time. One that was not run again
+/// earned what it earned.
+pub fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
+    chance(known, sides, tasks, |values| values.into_iter().reduce(f64::min))
+}
+
+fn chance(known: &Trials, sides: &Sides<'_>, tasks: &[String], pick: impl Fn(Vec<f64>) -> Option<f64>) -> Rewards {
+    let (agent, protocol) = (sides.candidate, sides.protocol);
+    let reward = |task: &String| {
+        let numbers = [0..sides.trials, again_numbers()];
+        let values =
+            numbers.into_iter().flat_map(|numbers| known.values(agent, protocol, task, numbers, sides.timeouts));
+        pick(values.flatten().collect())
+    };
+    Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
+}
+
+/// The means of an agent's trials afresh.
+pub fn confirmed(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
+    let reward = |task: &String| {
+        let numbers = confirm_numbers(sides.confirm_trials);
+        let values: Vec<f64> = known
+            .values(sides.candidate, sides.protocol, task, numbers, sides.timeouts)
+            .into_iter()
+            .flatten()
+            .collect();
+        let enough = values.len() * 2 >= sides.confirm_trials as usize && !values.is_empty();
+        enough.then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
+}
