@@ -51,7 +51,8 @@ fn an_edit_that_changes_nothing_is_not_better_and_hears_no_number() {
     let bed = prepared();
     bed.write("agent/agent.py", "SKILLS = {'easy'}  # said otherwise\n");
     let done = bed.run(&["gate"]).expect(1);
-    done.says("hold_out          failed    not better than the recorded agent").says("gate: failed val_score=- ");
+    done.says("hold_out          failed    not better than the recorded agent, after 1 round\n")
+        .says("gate: failed val_score=- evals_passed=0 evals_total=0\n");
     bed.run(&["status"]).expect(0);
     bed.run(&["verify"]).expect(0);
     assert!(!bed.read("workspace/gate.json").contains("easy-9"));

@@ -275,12 +275,7 @@ fn hold_out_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Step {
     };
     match ruling.verdict {
         paired::Verdict::NoEvidence => step(name, Status::Undecided, ruling.detail),
-        paired::Verdict::Failed => {
-            step(name, Status::Failed, format!("not better than the recorded agent: {}", ruling.detail))
-        }
-        paired::Verdict::Undecided => {
-            step(name, Status::Failed, format!("undecided, so not accepted: {}", ruling.detail))
-        }
+        paired::Verdict::Failed | paired::Verdict::Undecided => step(name, Status::Failed, unaccepted(&ruling)),
         paired::Verdict::Passed => match fresh.mean.filter(|_| fresh.is_enough(evidence.policy.min_evidence)) {
             None => too_little(name, fresh, evidence.policy.min_evidence),
             Some(mean) => step(
@@ -295,6 +290,20 @@ fn hold_out_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Step {
                 ),
             ),
         },
+    }
+}
+
+/// Why an edit was not accepted, without a number that the hold-out went into.
+fn unaccepted(ruling: &paired::Ruling) -> String {
+    let rounds = ruling.looks.last().map_or(0, |look| look.round);
+    let after = format!("after {rounds} {}", if rounds == 1 { "round" } else { "rounds" });
+    match (ruling.verdict, rounds) {
+        (paired::Verdict::Undecided, _) => {
+            let needed = ruling.needed.map(|needed| format!("; about {needed} more trials would have settled it"));
+            format!("undecided {after}, so not accepted{}", needed.unwrap_or_default())
+        }
+        (_, 0) => format!("not better than the recorded agent: {}", ruling.detail),
+        _ => format!("not better than the recorded agent, {after}"),
     }
 }
 
