@@ -63,12 +63,7 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
         fresh: args.fresh,
         cancel: &cancel,
     };
-    let step = Step {
-        purpose: Purpose::Benchmark,
-        split: Some(args.split),
-        tasks: tasks.clone(),
-        numbers: session.config.all_trials(),
-    };
+    let step = Step::whole(&session.config, Purpose::Benchmark, Some(args.split), tasks.clone());
     let reports = evaluate(&mut session, &measurement, &[step]).await;
     runner.close().await;
     let report = reports?.into_iter().next().unwrap_or_default();

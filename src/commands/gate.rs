@@ -8,7 +8,7 @@ use super::agent::{self, StagedAgent};
 use super::evaluate::{evaluate, no_evidence};
 use super::experiment::Experiment;
 use super::file_guard::{FileGuard, Found};
-use super::paired::{self, PairedGate};
+use super::paired::PairedGate;
 use super::report::Reports;
 use super::session::{Need, Session};
 use super::step::{Measurement, Step, StepReport};
@@ -158,7 +158,7 @@ fn policy(session: &Session) -> Policy {
         gate_split: config.gate_split,
         trials: config.trials,
         leak_scan: config.leak_scan,
-        paired: paired::policy(session),
+        paired: config.paired(),
     }
 }
 
@@ -239,12 +239,7 @@ impl Run<'_> {
             // No split anywhere: it is drawn from the base commit's agent, as `prepare` draws it from the baseline.
             (None, _) => {
                 session.ui.status("no split yet: measuring the base commit's agent on every task");
-                let step = Step {
-                    purpose: Purpose::Base,
-                    split: None,
-                    tasks: ids.clone(),
-                    numbers: session.config.all_trials(),
-                };
+                let step = Step::whole(&session.config, Purpose::Base, None, ids.clone());
                 let measurement = self.measurement(session, &base_agent, &trial_protocol, false);
                 let reports = evaluate(session, &measurement, &[step]).await?;
                 let (rewards, _) = earned(session, &base_agent, &trial_protocol, &ids);
@@ -271,12 +266,7 @@ impl Run<'_> {
         }
         let base_agent = agent::from_tree(session, self.base)?;
         let tasks = terms.split.tasks(session.config.gate_split).to_vec();
-        let step = Step {
-            purpose: Purpose::Base,
-            split: Some(session.config.gate_split),
-            tasks: tasks.clone(),
-            numbers: session.config.all_trials(),
-        };
+        let step = Step::whole(&session.config, Purpose::Base, Some(session.config.gate_split), tasks.clone());
         let measurement = self.measurement(session, &base_agent, &terms.trial_protocol, false);
         let reports = evaluate(session, &measurement, &[step]).await?;
         outcomes::tell(session, "base", &base_agent.fingerprint, &terms.trial_protocol, &tasks);
@@ -302,18 +292,8 @@ impl Run<'_> {
             session.state.summary.suite_for(&agent.fingerprint).into_iter().filter(|task| in_train(&task)).collect();
         let holdout = terms.split.tasks(session.config.gate_split).to_vec();
         let steps = [
-            Step {
-                purpose: Purpose::Suite,
-                split: Some(Split::Train),
-                tasks: suite.clone(),
-                numbers: session.config.all_trials(),
-            },
-            Step {
-                purpose: Purpose::HoldOut,
-                split: Some(session.config.gate_split),
-                tasks: holdout.clone(),
-                numbers: session.config.all_trials(),
-            },
+            Step::whole(&session.config, Purpose::Suite, Some(Split::Train), suite.clone()),
+            Step::whole(&session.config, Purpose::HoldOut, Some(session.config.gate_split), holdout.clone()),
         ];
         // With `gate_split: train` the two steps share tasks; one after the other, nothing is run twice.
         let mut reports = Vec::new();
@@ -339,12 +319,7 @@ impl Run<'_> {
                 .filter(|task| in_train(&task))
                 .collect();
             if !candidates.is_empty() {
-                let step = Step {
-                    purpose: Purpose::Promotion,
-                    split: Some(Split::Train),
-                    tasks: candidates.clone(),
-                    numbers: session.config.all_trials(),
-                };
+                let step = Step::whole(&session.config, Purpose::Promotion, Some(Split::Train), candidates.clone());
                 let measurement = self.measurement(session, agent, &terms.trial_protocol, self.args.fresh);
                 reports.extend(evaluate(session, &measurement, &[step]).await?);
                 (evidence.promotion, _) = earned(session, agent, protocol, &candidates);

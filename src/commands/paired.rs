@@ -10,8 +10,8 @@ use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::error::Result;
 use crate::model::gate::{Compared, Evidence, PairedPolicy, Status, decide, suite_status};
-use crate::model::paired::{self, Answer, Rule, Verdict, Wanted};
-use crate::model::score::passes;
+use crate::model::paired::{self, Answer, Pairs, Rule, Verdict, Wanted};
+use crate::model::score::{Rewards, passes};
 use crate::model::split::TaskSplit;
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
@@ -43,17 +43,6 @@ pub struct PairedGate<'a> {
     pub incumbent: &'a StagedAgent,
 }
 
-/// The configuration's numbers, where the rule is `paired`.
-pub fn policy(session: &Session) -> Option<PairedPolicy> {
-    use crate::model::gate::GateRule;
-    let config = &session.config;
-    (config.gate_rule == GateRule::Paired).then_some(PairedPolicy {
-        alpha: config.alpha,
-        max_rounds: config.max_rounds,
-        confirm_trials: config.confirm_trials,
-    })
-}
-
 impl PairedGate<'_> {
     /// Runs what the gate needs to know and writes it into the evidence. Returns how the runs went.
     ///
@@ -66,8 +55,8 @@ impl PairedGate<'_> {
         if matches!(suite_status(evidence), Status::Failed | Status::Undecided) {
             return Ok(reports);
         }
-        if self.candidate.fingerprint == self.incumbent.fingerprint {
-            evidence.compared = Some(self.compared(session, &Tried::new(), true));
+        if self.is_same() {
+            evidence.compared = Some(self.compared(session, &Tried::new()));
         } else {
             reports.extend(self.compare(session, evidence).await?);
         }
@@ -75,6 +64,11 @@ impl PairedGate<'_> {
             reports.extend(self.promotion(session, evidence).await?);
         }
         Ok(reports)
+    }
+
+    /// Whether there is no edit: an agent is not compared with itself.
+    fn is_same(&self) -> bool {
+        self.candidate.fingerprint == self.incumbent.fingerprint
     }
 
     fn in_train(&self, tasks: impl IntoIterator<Item = String>) -> Vec<String> {
@@ -94,10 +88,10 @@ impl PairedGate<'_> {
         }
     }
 
-    fn compared(&self, session: &Session, tried: &Tried, same: bool) -> Compared {
+    fn compared(&self, session: &Session, tried: &Tried) -> Compared {
         let rule = Rule::new(self.policy.alpha, self.policy.max_rounds, session.config.min_evidence);
-        let pairs = match same {
-            true => paired::Pairs::new(),
+        let pairs = match self.is_same() {
+            true => Pairs::new(),
             false => self.sides(session).pairs(&session.state.trials, self.split, tried),
         };
         Compared { incumbent: self.incumbent.fingerprint.clone(), rule, pairs }
@@ -141,10 +135,8 @@ impl PairedGate<'_> {
     async fn suite(&self, session: &mut Session, evidence: &mut Evidence, suite: &[String]) -> Result<Vec<StepReport>> {
         let (agent, protocol, numbers) = (self.candidate, self.trial_protocol, session.config.all_trials());
         let mut reports = self.run(session, agent, protocol, Purpose::Suite, suite, numbers).await?;
-        let sides = self.sides(session);
-        evidence.suite = at_best(&session.state.trials, &sides, suite);
-        let failing: Vec<String> =
-            evidence.suite.0.iter().filter(|(_, reward)| !passes(**reward)).map(|(task, _)| task.clone()).collect();
+        let failing =
+            tasks_that(&at_best(&session.state.trials, &self.sides(session), suite), |reward| !passes(reward));
         reports.extend(self.run(session, agent, protocol, Purpose::Suite, &failing, again_numbers()).await?);
         evidence.suite = at_best(&session.state.trials, &self.sides(session), suite);
         Ok(reports)
@@ -157,7 +149,7 @@ impl PairedGate<'_> {
         let mut reports = self.run(session, self.incumbent, self.trial_protocol, Purpose::Confirm, &all, fresh).await?;
         let mut tried = Tried::new();
         let ruling = loop {
-            let compared = self.compared(session, &tried, false);
+            let compared = self.compared(session, &tried);
             let answer = paired::decide(&compared.rule, &compared.pairs);
             evidence.compared = Some(compared);
             match answer {
@@ -198,11 +190,13 @@ impl PairedGate<'_> {
         let candidates = self.in_train(session.state.summary.promotion_candidates(&self.candidate.fingerprint));
         let (agent, protocol, numbers) = (self.candidate, self.trial_protocol, session.config.all_trials());
         let mut reports = self.run(session, agent, protocol, Purpose::Promotion, &candidates, numbers).await?;
-        let once = at_worst(&session.state.trials, &self.sides(session), &candidates);
-        let passing: Vec<String> =
-            once.0.iter().filter(|(_, reward)| passes(**reward)).map(|(task, _)| task.clone()).collect();
+        let passing = tasks_that(&at_worst(&session.state.trials, &self.sides(session), &candidates), passes);
         reports.extend(self.run(session, agent, protocol, Purpose::Promotion, &passing, again_numbers()).await?);
         evidence.promotion = at_worst(&session.state.trials, &self.sides(session), &candidates);
         Ok(reports)
     }
+}
+
+fn tasks_that(rewards: &Rewards, hold: impl Fn(Option<f64>) -> bool) -> Vec<String> {
+    rewards.0.iter().filter(|(_, reward)| hold(**reward)).map(|(task, _)| task.clone()).collect()
 }

@@ -182,19 +182,9 @@ async fn establish(
     let steps: Vec<Step> = match &known {
         Some(split) => [Split::Train, Split::Test]
             .into_iter()
-            .map(|part| Step {
-                purpose: Purpose::Baseline,
-                split: Some(part),
-                tasks: split.tasks(part).to_vec(),
-                numbers: session.config.all_trials(),
-            })
+            .map(|part| Step::whole(&session.config, Purpose::Baseline, Some(part), split.tasks(part).to_vec()))
             .collect(),
-        None => vec![Step {
-            purpose: Purpose::Baseline,
-            split: None,
-            tasks: ids.clone(),
-            numbers: session.config.all_trials(),
-        }],
+        None => vec![Step::whole(&session.config, Purpose::Baseline, None, ids.clone())],
     };
     rehearse(session, agent, cancel).await?;
     session.ui.status(format!("baseline: {expectation}"));

@@ -6,6 +6,7 @@ use super::agent::StagedAgent;
 use super::plan::Conditions;
 use super::session::Session;
 use crate::benchmarks::runner::BenchmarkRunner;
+use crate::config::Config;
 use crate::model::outcomes::Outcomes;
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
@@ -23,6 +24,13 @@ pub struct Step {
     pub tasks: Vec<String>,
     /// The numbers of the trials that each of them needs.
     pub numbers: Range<u32>,
+}
+
+impl Step {
+    /// As many trials of these tasks as are configured.
+    pub fn whole(config: &Config, purpose: Purpose, split: Option<Split>, tasks: Vec<String>) -> Step {
+        Step { purpose, split, tasks, numbers: config.all_trials() }
+    }
 }
 
 /// How a step went.

@@ -29,7 +29,7 @@ pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_insi
 
 use crate::error::{Code, Error, Result};
 use crate::files;
-use crate::model::gate::{GateRule, LeakScan};
+use crate::model::gate::{GateRule, LeakScan, PairedPolicy};
 use crate::model::hash::hash;
 pub use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
@@ -114,6 +114,12 @@ impl Config {
     /// The numbers of the trials that every task has.
     pub fn all_trials(&self) -> Range<u32> {
         0..self.trials
+    }
+
+    /// The numbers of the rule `paired`; `None` where the rule is another.
+    pub fn paired(&self) -> Option<PairedPolicy> {
+        let Config { alpha, max_rounds, confirm_trials, .. } = *self;
+        (self.gate_rule == GateRule::Paired).then_some(PairedPolicy { alpha, max_rounds, confirm_trials })
     }
 
     /// The agent file: the first of `editable`, relative to the experiment.

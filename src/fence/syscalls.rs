@@ -121,30 +121,21 @@ const MARKS: &[c_long] = &[
 const MARKS: &[c_long] = &[libc::SYS_fchmod, libc::SYS_fchmodat, 452, libc::SYS_utimensat];
 
 /// Signals to, and limits of, other processes, where others are in sight.
+const SIGNALS: &[c_long] = &[
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_setpriority,
+];
+
 #[cfg(target_arch = "x86_64")]
-const SIGNALS: &[c_long] = &[
-    libc::SYS_kill,
-    libc::SYS_tkill,
-    libc::SYS_tgkill,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_sched_setaffinity,
-    libc::SYS_sched_setscheduler,
-    libc::SYS_sched_setattr,
-    libc::SYS_setpriority,
-    libc::SYS_ioprio_set,
-];
+const SIGNALS_HERE: &[c_long] =
+    &[libc::SYS_sched_setaffinity, libc::SYS_sched_setscheduler, libc::SYS_sched_setattr, libc::SYS_ioprio_set];
 #[cfg(not(target_arch = "x86_64"))]
-const SIGNALS: &[c_long] = &[
-    libc::SYS_kill,
-    libc::SYS_tkill,
-    libc::SYS_tgkill,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_setpriority,
-];
+const SIGNALS_HERE: &[c_long] = &[];
 
 /// `CLONE_NEW*`, time and control groups included.
 const NEW_NAMESPACES: [u64; 8] =
@@ -204,7 +195,7 @@ fn rules(others: Others) -> Result<Rules, Error> {
     let mut refused: Vec<c_long> = [REFUSED, REFUSED_HERE].concat();
     refused.extend(NEWER.into_iter().flatten());
     if !others.alone {
-        refused.extend(SIGNALS);
+        refused.extend([SIGNALS, SIGNALS_HERE].concat());
     }
     if !others.sealed {
         refused.extend(MARKS);

@@ -3,7 +3,7 @@
 //!
 //! It names patterns, it proves nothing: a finding is a reason to look, or, with `leak_scan: fail`, to stop for free.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -148,7 +148,7 @@ pub fn scan(added: &[AddedLine], before: &str, tasks: &[TaskText], models: &[&st
 /// What is known of the train tasks, ready to be looked for.
 struct Known<'t> {
     before: String,
-    ids: HashMap<&'t str, &'t str>,
+    ids: HashSet<&'t str>,
     /// Runs of words, and the task that alone (or nearly) has them.
     runs: HashMap<Vec<String>, &'t str>,
     answers: HashMap<String, &'t str>,
@@ -175,7 +175,7 @@ impl<'t> Known<'t> {
             }
         }
         Known {
-            ids: tasks.iter().map(|task| (task.id.as_str(), task.id.as_str())).collect(),
+            ids: tasks.iter().map(|task| task.id.as_str()).collect(),
             runs: rare(owners),
             answers: rare(answers),
             asked: tasks
@@ -223,28 +223,20 @@ impl<'t> Known<'t> {
 
     /// Added lines, by index, in which a run of a task's words begins. Lines that follow each other are one text.
     fn runs(&self, added: &[AddedLine]) -> BTreeMap<usize, &'t str> {
-        let mut found = BTreeMap::new();
-        let mut block = Vec::<(String, usize)>::new();
-        for (index, line) in added.iter().enumerate() {
-            let follows = index.checked_sub(1).is_some_and(|before| {
-                let before = &added[before];
-                before.file == line.file && before.number + 1 == line.number
-            });
-            if !follows {
-                block.clear();
+        let follows = |one: &AddedLine, next: &AddedLine| one.file == next.file && one.number + 1 == next.number;
+        let (mut found, mut start) = (BTreeMap::new(), 0);
+        for block in added.chunk_by(follows) {
+            let (mut text, mut places) = (Vec::new(), Vec::new());
+            for (index, line) in (start..).zip(block) {
+                text.extend(words(&line.text));
+                places.resize(text.len(), index);
             }
-            for word in words(&line.text) {
-                block.push((word, index));
-                if block.len() > RUN {
-                    block.remove(0);
-                }
-                if block.len() == RUN {
-                    let run: Vec<String> = block.iter().map(|(word, _)| word.clone()).collect();
-                    if let Some(task) = self.runs.get(&run) {
-                        found.entry(block[0].1).or_insert(*task);
-                    }
+            for (run, place) in text.windows(RUN).zip(places) {
+                if let Some(task) = self.runs.get(run) {
+                    found.entry(place).or_insert(*task);
                 }
             }
+            start += block.len();
         }
         found
     }

@@ -237,7 +237,8 @@ pub fn decide(evidence: &Evidence) -> Decision {
         None => hold_out(evidence, score),
     };
     // What an edit earned that was not accepted is nobody's to know: each such number is a look at the hold-out.
-    let score = if evidence.policy.paired.is_some() && holdout.status != Status::Passed { NO_SCORE } else { score };
+    let untold = evidence.policy.paired.is_some() && holdout.status != Status::Passed;
+    let score = if untold { Rewards::default().score() } else { score };
     let status = combine(suite.status, holdout.status);
     steps.extend([suite, holdout]);
     let mut promoted = Vec::new();
@@ -255,8 +256,6 @@ pub fn decide(evidence: &Evidence) -> Decision {
         promoted,
     }
 }
-
-const NO_SCORE: Score = Score { mean: None, passed: 0, evaluated: 0, expected: 0 };
 
 /// The hold-out's step by the rule `paired`. Names no task, and of an edit that is not better no number of the hold-out's.
 fn hold_out_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Step {
@@ -326,33 +325,29 @@ fn step(name: &str, status: Status, detail: String) -> Step {
 }
 
 fn file_guard(evidence: &Evidence) -> Step {
-    match evidence.guard.as_slice() {
-        [] => step("file_guard", Status::Passed, "only editable files differ from the base commit".into()),
-        [only] => step("file_guard", Status::Failed, only.clone()),
-        [first, rest @ ..] => {
-            // The last line may stand for many.
-            let more = match rest.last().and_then(|line| left_off(line)) {
-                Some(count) => rest.len() - 1 + count,
-                None => rest.len(),
-            };
-            step("file_guard", Status::Failed, format!("{first}; and {more} more"))
-        }
+    match summed(&evidence.guard) {
+        None => step("file_guard", Status::Passed, "only editable files differ from the base commit".into()),
+        Some(found) => step("file_guard", Status::Failed, found),
     }
 }
 
 /// `None` when nothing was found: a step that never says anything is one line too many.
 fn leak_scan(evidence: &Evidence) -> Option<Step> {
-    let (status, word) = match evidence.policy.leak_scan {
-        LeakScan::Fail => (Status::Failed, ""),
-        LeakScan::Warn | LeakScan::Off => (Status::Passed, "warning: "),
-    };
-    let first = evidence.leaks.first()?;
-    let more = evidence.leaks.get(1..).map_or(0, |rest| match rest.last().and_then(|line| left_off(line)) {
+    let found = summed(&evidence.leaks)?;
+    Some(match evidence.policy.leak_scan {
+        LeakScan::Fail => step("leak_scan", Status::Failed, found),
+        LeakScan::Warn | LeakScan::Off => step("leak_scan", Status::Passed, format!("warning: {found}")),
+    })
+}
+
+/// The first of these lines, and how many more there are. The last line may stand for many.
+fn summed(lines: &[String]) -> Option<String> {
+    let (first, rest) = lines.split_first()?;
+    let more = match rest.last().and_then(|line| left_off(line)) {
         Some(count) => rest.len() - 1 + count,
         None => rest.len(),
-    });
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    Some(step("leak_scan", status, format!("{word}{first}{more}")))
+    };
+    Some(if more == 0 { first.clone() } else { format!("{first}; and {more} more") })
 }
 
 /// At most this many violations are printed and kept; a directory that is not ignored may hold tens of thousands.

@@ -239,6 +239,14 @@ fn run_all(user: Option<u32>, bench: &str, task: &str) {
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), HOSTILE.len(), complaints.join("\n----\n"));
 }
 
+/// The same as an ordinary user, where the tests run as root.
+fn run_all_as_user(bench: &str, task: &str) {
+    if !is_root() {
+        return skip::skipped("only root can become somebody else");
+    }
+    run_all(Some(USER), bench, task);
+}
+
 fn is_root() -> bool {
     Path::new("/proc/self").metadata().is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
 }
@@ -250,10 +258,7 @@ fn command_holds_hostile_agents() {
 
 #[test]
 fn command_holds_hostile_agents_of_an_ordinary_user() {
-    if !is_root() {
-        return skip::skipped("only root can become somebody else");
-    }
-    run_all(Some(USER), BENCH, "sum");
+    run_all_as_user(BENCH, "sum");
 }
 
 #[test]
@@ -263,8 +268,5 @@ fn the_demo_holds_hostile_agents() {
 
 #[test]
 fn the_demo_holds_hostile_agents_of_an_ordinary_user() {
-    if !is_root() {
-        return skip::skipped("only root can become somebody else");
-    }
-    run_all(Some(USER), DEMO, "dates-01");
+    run_all_as_user(DEMO, "dates-01");
 }
