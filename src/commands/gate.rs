@@ -406,7 +406,8 @@ fn conclude(decision: &Decision, evidence: &Evidence, reports: &[StepReport]) ->
             let report = reports.iter().find(|report| report.failure.is_some() || report.void).or(reports.first());
             let suite =
                 decision.steps.iter().any(|step| step.name == "regression_suite" && step.status == decision.status);
-            if let Some(compared) = evidence.compared.as_ref().filter(|_| !suite) {
+            // Once the comparison has passed, it is the trials afresh that are lacking.
+            if let Some(compared) = evidence.compared.as_ref().filter(|_| !suite && evidence.holdout.is_empty()) {
                 let (evaluated, expected) = compared.evaluated();
                 return Err(no_evidence(&report.cloned().unwrap_or_default(), evaluated, expected));
             }
@@ -418,6 +419,41 @@ fn conclude(decision: &Decision, evidence: &Evidence, reports: &[StepReport]) ->
             // Where no task is missing, it hangs on those that lack some of their trials.
             let evaluated = if score.missing() > 0 { score.evaluated } else { score.evaluated - least.0.len() };
             Err(no_evidence(&report.cloned().unwrap_or_default(), evaluated, score.expected))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gate::Compared;
+    use crate::model::paired::{Arm, Pair, Rule};
+
+    /// What is said to be lacking is what was lacking: the comparison's trials, or those afresh of what it chose.
+    #[test]
+    fn an_undecided_comparison_counts_the_trials_that_were_lacking() {
+        let arm = |reward| Arm { first: vec![reward], rounds: Vec::new() };
+        let pair = |reward| Pair { split: Split::Test, candidate: arm(reward), incumbent: arm(Some(0.0)) };
+        let pairs = |rewards: [Option<f64>; 3]| {
+            rewards.into_iter().enumerate().map(|(at, reward)| (format!("h{at}"), pair(reward))).collect()
+        };
+        let rule = Rule::new(0.1, 1, 0.9);
+        for (rewards, holdout, said) in [
+            ([Some(1.0), None, None], json!({}), "only 1 of 3 tasks"),
+            ([Some(1.0); 3], json!({"h0": 1.0, "h1": 1.0, "h2": null}), "only 2 of 3 tasks"),
+        ] {
+            let compared = Compared { incumbent: "i".into(), rule, pairs: pairs(rewards) };
+            let evidence: Evidence = serde_json::from_value(json!({
+                "policy": {"threshold": 0.8, "min_evidence": 0.9, "timeout_policy": "agent", "gate_split": "test", "trials": 1,
+                           "paired": {"alpha": 0.1, "max_rounds": 1, "confirm_trials": 1}},
+                "guard": [], "preflight": null, "suite": {}, "holdout": holdout, "compared": compared, "best": null,
+                "promotion": {},
+            }))
+            .unwrap();
+            let decision = decide(&evidence);
+            let decision = Decision { status: Status::Undecided, ..decision };
+            let error = conclude(&decision, &evidence, &[]).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
         }
     }
 }
