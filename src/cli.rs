@@ -77,6 +77,8 @@ pub enum Command {
     Record(Record),
     /// Show where the experiment stands
     Status,
+    /// List the regression suite, or change it: add, quarantine or retire tasks, with a reason
+    Suite(SuiteArgs),
     /// Find what is missing or wrong here, and the command that fixes it
     Doctor,
     /// Re-derive every verdict and view from the ledger
@@ -109,6 +111,38 @@ pub struct Init {
     /// What scores the agent
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(benchmarks::ALL.iter().map(|one| one.name())))]
     pub benchmark: String,
+}
+
+/// The regression suite.
+#[derive(Debug, Args)]
+pub struct SuiteArgs {
+    /// What to do [default: list]
+    #[command(subcommand)]
+    pub action: Option<SuiteAction>,
+}
+
+/// What can be done to the regression suite.
+#[derive(Debug, Subcommand)]
+pub enum SuiteAction {
+    /// Show every task: how accepted agents fared, and why it is put aside
+    List,
+    /// Train tasks that must keep passing; also takes tasks back from quarantine and retirement
+    Add(SuiteTasks),
+    /// Run and report these tasks, but count them no more
+    Quarantine(SuiteTasks),
+    /// Run these tasks no more
+    Retire(SuiteTasks),
+}
+
+/// Tasks of the suite, and why.
+#[derive(Debug, Args)]
+pub struct SuiteTasks {
+    /// Ids of train tasks
+    #[arg(required = true, value_name = "TASK")]
+    pub tasks: Vec<String>,
+    /// Why; it is kept in the ledger
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
 }
 
 /// Explain an error.

@@ -47,6 +47,12 @@ __pycache__/
 const NOT_READ: &str =
     "not_read: [README.md, LICENSE, .gitignore, .env.example, experiment_config.yaml.template, program_templates]";
 
+/// How a new experiment decides, and why.
+const GATE_RULE: &str = "\
+# Here: `paired`. Agents are noisy, and whoever tosses a coin all night records the luckiest toss. Set `best` where trials are
+# deterministic, or where scores must compare with those of the Python original.
+gate_rule: paired";
+
 /// The JSON Schema of the configuration, beside it: completion and checks in an editor.
 pub const SCHEMA_FILE: &str = "experiment_config.schema.json";
 
@@ -171,6 +177,9 @@ pub fn config_for(benchmark: &'static dyn Benchmark) -> String {
         });
         match required {
             _ if line == "#not_read: []" => text.push_str(NOT_READ),
+            _ if line == "#gate_rule: best" => text.push_str(GATE_RULE),
+            // What it is by this rule.
+            _ if line == "#holdout_disclosure: score" => text.push_str("#holdout_disclosure: ladder"),
             _ if line == "benchmark: demo" => text.push_str(&format!("benchmark: {}", benchmark.name())),
             Some(bare) => text.push_str(bare),
             None => text.push_str(line),

@@ -54,7 +54,8 @@ fn a_file_that_says_only_benchmark_gets_every_default() {
             "benchmark": "demo", "editable": ["agent/agent.py"], "file_guard": true, "gate_split": "test",
             "threshold": 0.8, "min_evidence": 0.9, "trials": 1, "infra_retries": 1, "timeout_policy": "agent",
             "seed": 42, "max_concurrency": 4, "per_task_timeout": 10.0, "agent_model": null, "user_model": null,
-            "reasoning_effort": null, "pass_env": [], "fence": "auto", "data": [], "not_read": [], "leak_scan": "warn", "gate_rule": "best", "alpha": 0.1, "max_rounds": 3, "confirm_trials": 3
+            "reasoning_effort": null, "pass_env": [], "fence": "auto", "data": [], "not_read": [], "leak_scan": "warn", "gate_rule": "best", "alpha": 0.1, "max_rounds": 3, "confirm_trials": 3,
+            "promote_after": 3, "max_suite": null, "holdout_disclosure": "score", "alpha_spending": false
         })
     );
 }
@@ -86,7 +87,7 @@ fn a_full_configuration_is_read() {
     let text = "\u{feff}---\r\n# mine\r\nbenchmark: command\r\neditable:\r\n  - ./agent//agent.py\r\n  - agent/prompt.md\r\n\
         file_guard: No\r\ngate_split: train\r\nthreshold: 1\r\nmin_evidence: .5\r\ntrials: \"4\"\r\ninfra_retries: 0\r\n\
         timeout_policy: infra\r\nseed: 1_000\r\nmax_concurrency: 0x10\r\nper_task_timeout: 1e2\r\nagent_model: gpt-5 # c\r\n\
-        user_model:\r\nreasoning_effort: off\r\npass_env: [OPENAI_API_KEY]\r\ndata: [bench_data/]\r\nnot_read: [docs/, '*.md']\r\nleak_scan: fail\r\ngate_rule: best\r\nalpha: 0.05\r\nmax_rounds: 2\r\nconfirm_trials: 1\r\n\
+        user_model:\r\nreasoning_effort: off\r\npass_env: [OPENAI_API_KEY]\r\ndata: [bench_data/]\r\nnot_read: [docs/, '*.md']\r\nleak_scan: fail\r\ngate_rule: best\r\nalpha: 0.05\r\nmax_rounds: 2\r\nconfirm_trials: 1\r\npromote_after: 5\r\nmax_suite: 12\r\nholdout_disclosure: bit\r\nalpha_spending: true\r\n\
         command: [python3, bench.py, '3']\r\noptions: {deep: [1, -2, 0.5, null, true], word: \"yes\"}\r\nagent_symbol: solve\r\n";
     let config = load(text.as_bytes()).unwrap();
     assert_eq!(config.text, text);
@@ -98,7 +99,8 @@ fn a_full_configuration_is_read() {
             "gate_split": "train", "threshold": 1.0, "min_evidence": 0.5, "trials": 4, "infra_retries": 0,
             "timeout_policy": "infra", "seed": 1000, "max_concurrency": 16, "per_task_timeout": 100.0,
             "agent_model": "gpt-5", "user_model": null, "reasoning_effort": "off", "pass_env": ["OPENAI_API_KEY"], "fence": "auto",
-            "data": ["bench_data"], "not_read": ["docs", "*.md"], "leak_scan": "fail", "gate_rule": "best", "alpha": 0.05, "max_rounds": 2, "confirm_trials": 1, "command": ["python3", "bench.py", "3"],
+            "data": ["bench_data"], "not_read": ["docs", "*.md"], "leak_scan": "fail", "gate_rule": "best", "alpha": 0.05, "max_rounds": 2, "confirm_trials": 1, "promote_after": 5, "max_suite": 12,
+            "holdout_disclosure": "bit", "alpha_spending": true, "command": ["python3", "bench.py", "3"],
             "options": {"deep": [1, -2, 0.5, null, true], "word": "yes"}, "agent_symbol": "solve",
             "import_agent": true
         })
@@ -377,7 +379,8 @@ fn the_template_lists_every_key_with_its_true_default() {
         let defaults = load(text.as_bytes()).unwrap().snapshot();
         let all = load(switched_on.as_bytes()).unwrap().snapshot();
         let changed = Config::diff(&defaults, &all);
-        let examples = ["agent_model", "user_model", "reasoning_effort", "per_task_timeout", "agent_symbol"];
+        let examples =
+            ["agent_model", "user_model", "reasoning_effort", "per_task_timeout", "agent_symbol", "max_suite"];
         for line in changed {
             assert!(examples.iter().any(|key| line.starts_with(&format!("{key}: "))), "{name}: {line}");
         }

@@ -9,9 +9,11 @@ use autoharness::model::compare::Reference;
 use autoharness::model::gate::{Evidence, Policy, RULES, decide};
 use autoharness::model::score::{self, Rewards, TimeoutPolicy, task_reward};
 use autoharness::model::split::TaskSplit;
+use autoharness::model::suite::Change as SuiteChange;
 use autoharness::model::trial::{Outcome, Split};
 use autoharness::store::event::{
-    Accepted, Baseline, Event, Prepared, Purpose, Recorded, Revealed, Row, RunFinished, Trial, Verdict,
+    Accepted, Baseline, By, Event, Prepared, Purpose, Recorded, Revealed, Row, RunFinished, SuiteChanged, Trial,
+    Verdict,
 };
 use autoharness::store::ledger::{self, Entry, Tip, VERSION, Writer};
 use autoharness::store::state::{Checkpoint, State};
@@ -88,11 +90,11 @@ prop_compose! {
 prop_compose! {
     fn verdict()(agent in agent(), suite in rewards(), holdout in rewards(), least in rewards(), promotion in rewards(),
                  rules in 0..=RULES, best in option::of(rewards())) -> Event<'static> {
-        let policy = Policy { threshold: 0.8, min_evidence: 0.9, timeout_policy: TimeoutPolicy::Agent, gate_split: Split::Test,
-                              trials: 2, leak_scan: Default::default(), paired: None };
         let best = best.map(|rewards| Reference { val_score: 0.5, source: "x".into(), rewards });
-        let evidence = Evidence { rules, policy, guard: Vec::new(), leaks: Vec::new(), preflight: None, suite, suite_least: Rewards::default(),
-                                  holdout, holdout_least: least, compared: None, best, promotion };
+        let evidence = Evidence {
+            rules, suite, holdout, holdout_least: least, best, promotion,
+            ..Evidence::new(Policy { trials: 2, ..Policy::default() })
+        };
         let decision = decide(&evidence);
         Event::Verdict(Box::new(Verdict { agent, trial_protocol: PROTOCOL.into(), protocol: "p".into(), base: "c0ffee".into(),
                                           base_ref: None, evidence, decision }))
@@ -110,6 +112,10 @@ fn event() -> impl Strategy<Value = Event<'static>> {
             commit: "cc".into(), receipt, agent: AGENTS[0].into(), protocol: "p".into(),
         })),
         1 => name().prop_map(|text| Event::Accepted(Accepted { from: "a".into(), to: text.clone(), changes: vec![text] })),
+        1 => (0..3usize, vec(name(), 1..3), any::<bool>()).prop_map(|(change, tasks, hand)| Event::SuiteChanged(SuiteChanged {
+            change: [SuiteChange::Add, SuiteChange::Quarantine, SuiteChange::Retire][change], tasks, reason: "why".into(),
+            by: if hand { By::Hand } else { By::Gate },
+        })),
         1 => Just(Event::Revealed(Revealed { command: "autoharness benchmark".into(), tasks: 3 })),
     ]
 }
@@ -300,7 +306,7 @@ proptest! {
                 writer.append(event, DateTime::UNIX_EPOCH).unwrap();
             } else {
                 let event = serde_json::value::to_raw_value(event).unwrap();
-                writer.append_with_sum(&event, DateTime::UNIX_EPOCH, &state.summary.digest().unwrap()).unwrap();
+                writer.append_with_sum(1, &event, DateTime::UNIX_EPOCH, &state.summary.digest().unwrap()).unwrap();
             }
         }
         let tip = writer.tip().clone();
@@ -422,7 +428,8 @@ fn a_newer_ledger_is_read_but_not_written_to() {
     let directory = tempfile::tempdir().unwrap();
     let (path, checkpoint) = (directory.path().join("ledger.jsonl"), directory.path().join("checkpoint.json"));
     let line = format!(
-        r#"{{"v":2,"seq":0,"prev":"{}","at":"2026-01-31T12:00:00Z","event":{{"dreamed":{{}}}}}}"#,
+        r#"{{"v":{},"seq":0,"prev":"{}","at":"2026-01-31T12:00:00Z","event":{{"dreamed":{{}}}}}}"#,
+        VERSION + 1,
         ledger::GENESIS
     );
     fs::write(&path, format!("{line}\n")).unwrap();
@@ -433,7 +440,11 @@ fn a_newer_ledger_is_read_but_not_written_to() {
     // Nor does its checkpoint make it look like one of ours.
     let state = State::default();
     Checkpoint::save(&checkpoint, &report.tip, &state.summary).unwrap();
-    let newer = fs::read_to_string(&checkpoint).unwrap().replacen("\"v\":1", "\"v\":2", 1);
+    let newer = fs::read_to_string(&checkpoint).unwrap().replacen(
+        &format!("\"v\":{VERSION}"),
+        &format!("\"v\":{}", VERSION + 1),
+        1,
+    );
     fs::write(&checkpoint, newer).unwrap();
     assert!(Checkpoint::load(&checkpoint).is_none());
 }

@@ -94,29 +94,16 @@ fn a_comparison_that_broke_off_goes_on_where_it_was() {
     assert_eq!(bed.ran(), Vec::<String>::new(), "a verdict given again costs nothing");
 }
 
-/// Changes a stored comparison the way somebody would who knows the format: chain recomputed, checkpoint gone.
+/// What `verify` says of a comparison that was changed.
 fn forged(change: impl Fn(&mut Value)) -> String {
     let bed = prepared();
     bed.agent(&["easy", "hard"]);
     bed.run(&["gate"]).expect(0);
-    let mut previous = autoharness::store::ledger::GENESIS.to_string();
-    let lines: Vec<String> = bed
-        .ledger_lines()
-        .iter()
-        .map(|line| {
-            let mut entry: Value = serde_json::from_str(line).unwrap();
-            if let Some(verdict) = entry["event"].get_mut("verdict") {
-                change(&mut verdict["evidence"]["compared"]);
-            }
-            entry["prev"] = json!(previous);
-            let line = entry.to_string();
-            previous = autoharness::model::hash::hash(line.as_bytes());
-            line
-        })
-        .collect();
-    bed.write_ledger(&lines);
-    std::fs::remove_file(bed.state().join("checkpoint.json")).unwrap();
-    bed.run(&["verify", "--restore"]);
+    bed.forge(|entries| {
+        for verdict in entries.iter_mut().filter_map(|entry| entry["event"].get_mut("verdict")) {
+            change(&mut verdict["evidence"]["compared"]);
+        }
+    });
     bed.run(&["verify"]).expect(1).stdout
 }
 

@@ -32,6 +32,7 @@ train       2/6 pass when last run, {at}; 4/6 with what gates have seen since
 suite       2 tasks; 0 pass in the last gate
 last gate   failed (val_score 0.5000); gates so far: 2
 spent       24 trials, 0 s of trial time
+hold-out    asked 2 times by gates; each answer tells a little of it
 history     iteration  val_score  commit    passed
             0          0.5000     baseline  -
             1          1.0000     {head:<8}  4/4

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use autoharness::model::compare::Reference;
-use autoharness::model::gate::{Evidence, Policy, RULES, Status, decide as decide_best};
+use autoharness::model::gate::{Evidence, Policy, Status, decide as decide_best};
 use autoharness::model::paired::{Answer, Arm, Pair, Pairs, Rule, Verdict, decide as decide_paired};
-use autoharness::model::score::{Rewards, TimeoutPolicy};
+use autoharness::model::score::Rewards;
 use autoharness::model::trial::Split;
 
 use crate::world::{Agent, Random, mean};
@@ -85,26 +85,11 @@ impl Experiment {
                     |tasks: &[usize]| Rewards(tasks.iter().map(|task| (id(*task), Some(train[*task]))).collect());
                 let waiting: Vec<usize> = failing.iter().copied().filter(|task| !suite.contains(task)).collect();
                 let evidence = Evidence {
-                    rules: RULES,
-                    policy: Policy {
-                        threshold: 0.8,
-                        min_evidence: 0.9,
-                        timeout_policy: TimeoutPolicy::Agent,
-                        gate_split: Split::Test,
-                        trials: *trials as u32,
-                        leak_scan: Default::default(),
-                        paired: None,
-                    },
-                    guard: Vec::new(),
-                    leaks: Vec::new(),
-                    compared: None,
-                    preflight: None,
                     suite: if *with_suite { some(suite) } else { Rewards::default() },
-                    suite_least: Rewards::default(),
                     holdout: named(&test),
-                    holdout_least: Rewards::default(),
                     best: Some(Reference { val_score: *recorded, source: "best".into(), rewards: best.clone() }),
                     promotion: some(&waiting),
+                    ..Evidence::new(Policy { trials: *trials as u32, ..Policy::default() })
                 };
                 let decision = decide_best(&evidence);
                 if decision.status != Status::Passed {

@@ -71,17 +71,24 @@ impl Experiment {
     /// # Errors
     /// As replaying.
     pub fn read_summary(&self) -> Result<Summary> {
+        match Checkpoint::load(&self.paths.checkpoint()) {
+            Some(checkpoint) if checkpoint.is_current(&self.paths.ledger())? => Ok(checkpoint.summary),
+            _ => Ok(self.read_state()?.summary),
+        }
+    }
+
+    /// Everything that the ledger adds up to, for commands that only look.
+    ///
+    /// # Errors
+    /// As reading the ledger.
+    pub fn read_state(&self) -> Result<State> {
         let ledger = self.paths.ledger();
-        let earlier = match Checkpoint::load(&self.paths.checkpoint()) {
-            Some(checkpoint) if checkpoint.is_current(&ledger)? => return Ok(checkpoint.summary),
-            earlier => earlier,
-        };
         // Reading names the line that is wrong, so it comes first.
         let (state, _) = State::replay(&ledger)?;
-        if let Some(checkpoint) = earlier {
+        if let Some(checkpoint) = Checkpoint::load(&self.paths.checkpoint()) {
             checkpoint.require_continued(&ledger)?;
         }
-        Ok(state.summary)
+        Ok(state)
     }
 
     /// A supervisor for child processes.

@@ -18,7 +18,9 @@ use crate::cli::{Gate, Global};
 use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::BaseTree;
 use crate::model::compare::Reference;
-use crate::model::gate::{Decision, Evidence, LEAKS_SHOWN, Policy, RULES, Status, VIOLATIONS_SHOWN, decide, shortened};
+use crate::model::gate::{
+    Decision, Evidence, LEAKS_SHOWN, PairedPolicy, Policy, Status, VIOLATIONS_SHOWN, decide, shortened,
+};
 use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
@@ -61,20 +63,8 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         Some(reference) => guard.on_a_branch(reference)?,
         None => guard.of_the_experiment()?,
     };
-    let mut evidence = Evidence {
-        rules: RULES,
-        policy: policy(&session),
-        guard: shortened(found.lines.clone(), VIOLATIONS_SHOWN),
-        leaks: Vec::new(),
-        preflight: None,
-        suite: Rewards::default(),
-        suite_least: Rewards::default(),
-        holdout: Rewards::default(),
-        holdout_least: Rewards::default(),
-        compared: None,
-        best: None,
-        promotion: Rewards::default(),
-    };
+    let mut evidence = Evidence::new(policy(&session));
+    evidence.guard = shortened(found.lines.clone(), VIOLATIONS_SHOWN);
     tracing::info!(violations = evidence.guard.len(), "file guard done");
     let agent = agent::from_disk(&session, &base)?;
     if agent.fingerprint == agent::fingerprint(&session, &base)? {
@@ -151,6 +141,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
 
 fn policy(session: &Session) -> Policy {
     let config = &session.config;
+    let candidate = config.alpha_spending.then(|| session.state.summary.candidates.saturating_add(1));
     Policy {
         threshold: config.threshold,
         min_evidence: config.min_evidence,
@@ -158,7 +149,8 @@ fn policy(session: &Session) -> Policy {
         gate_split: config.gate_split,
         trials: config.trials,
         leak_scan: config.leak_scan,
-        paired: config.paired(),
+        holdout_disclosure: config.disclosure(),
+        paired: config.paired().map(|paired| PairedPolicy { candidate, ..paired }),
     }
 }
 
@@ -309,6 +301,7 @@ impl Run<'_> {
         }
         let protocol = terms.trial_protocol.as_str();
         (evidence.suite, evidence.suite_least) = earned(session, agent, protocol, &suite);
+        evidence.quarantined = session.state.summary.quarantined_of(&suite);
         (evidence.holdout, evidence.holdout_least) = earned(session, agent, protocol, &holdout);
         if decide(evidence).status == Status::Passed {
             let candidates: Vec<String> = session
@@ -340,7 +333,7 @@ fn earned(session: &Session, agent: &StagedAgent, trial_protocol: &str, tasks: &
 }
 
 fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
-    let decision = &verdict.decision;
+    let decision = &verdict.told();
     for step in &decision.steps {
         session.ui.line(format!("{:<17} {:<9} {}", step.name, step.status.as_str(), step.detail));
         // All of them, not only the first: each has to be looked at or undone.
@@ -387,8 +380,12 @@ fn tell_outcomes(session: &Session, verdict: &Verdict) {
     let evidence = &verdict.evidence;
     let mut by_split = BTreeMap::<Split, std::collections::BTreeSet<&String>>::new();
     let gate_split = evidence.policy.gate_split;
+    // How many trials passed is a score as well.
+    let none = Rewards::default();
+    let is_told = verdict.told().val_score == verdict.decision.val_score;
+    let holdout = if is_told { &evidence.holdout } else { &none };
     for (split, rewards) in
-        [(Split::Train, &evidence.suite), (Split::Train, &evidence.promotion), (gate_split, &evidence.holdout)]
+        [(Split::Train, &evidence.suite), (Split::Train, &evidence.promotion), (gate_split, holdout)]
     {
         by_split.entry(split).or_default().extend(rewards.0.keys());
     }

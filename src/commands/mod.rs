@@ -31,6 +31,7 @@ pub mod session;
 pub mod split_file;
 pub mod status;
 pub mod step;
+pub mod suite;
 pub mod verify;
 
 use std::time::Instant;
@@ -61,6 +62,7 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Gate(args) => block_on(gate::run(&args, global, ui)),
         Command::Record(args) => record::run(&args, global, ui),
         Command::Status => status::run(global, ui),
+        Command::Suite(args) => suite::run(&args, global, ui),
         Command::Doctor => block_on(doctor::run(global, ui)),
         Command::Verify(args) => verify::run(&args, global, ui),
         Command::Demo(args) => demo::run(&args, global, ui),

@@ -13,12 +13,14 @@ use crate::model::gate::{Compared, Evidence, PairedPolicy, Status, decide, suite
 use crate::model::paired::{self, Answer, Pairs, Rule, Verdict, Wanted};
 use crate::model::score::{Rewards, passes};
 use crate::model::split::TaskSplit;
-use crate::model::trial::Split;
+use crate::model::suite::review;
+use crate::model::trial::{Split, show};
 use crate::process::signals::Cancel;
 use crate::store::comparison::{
-    Sides, Tried, again_numbers, at_best, at_worst, confirm_numbers, confirmed, round_numbers,
+    Of, Sides, Tried, again_numbers, at_best, at_worst, confirm_numbers, confirmed, histories, promotion_numbers,
+    round_numbers, suite_known,
 };
-use crate::store::event::Purpose;
+use crate::store::event::{By, Event, Purpose, SuiteChanged};
 use crate::store::trials::versus;
 
 /// A gate by this rule.
@@ -49,9 +51,34 @@ impl PairedGate<'_> {
     /// # Errors
     /// As [`evaluate`].
     pub async fn measure(&self, session: &mut Session, evidence: &mut Evidence) -> Result<Vec<StepReport>> {
-        let mut reports = Vec::new();
+        let suite = self.reviewed_suite(session)?;
+        evidence.quarantined = session.state.summary.quarantined_of(&suite);
+        let reports = self.run_steps(session, evidence, &suite).await?;
+        // With what was run of the incumbent meanwhile.
+        evidence.suite_known = Some(suite_known(&session.state, &self.sides(session), &suite));
+        Ok(reports)
+    }
+
+    /// The suite, after tasks on which accepted agents were not to be relied on have been put aside.
+    fn reviewed_suite(&self, session: &mut Session) -> Result<Vec<String>> {
         let suite = self.in_train(session.state.summary.suite_for(&self.candidate.fingerprint));
-        reports.extend(self.suite(session, evidence, &suite).await?);
+        let of = Of { protocol: self.trial_protocol, timeouts: session.config.timeout_policy };
+        let histories = histories(&session.state, &of, &suite);
+        let quarantined = session.state.summary.quarantined_of(&suite);
+        for (task, change, reason) in review(&histories, &quarantined, session.config.max_suite) {
+            session.ui.status(format!("suite: {} {}: {reason}", change.as_str(), show(&task)));
+            session.append(Event::SuiteChanged(SuiteChanged { change, tasks: vec![task], reason, by: By::Gate }))?;
+        }
+        Ok(self.in_train(session.state.summary.suite_for(&self.candidate.fingerprint)))
+    }
+
+    async fn run_steps(
+        &self,
+        session: &mut Session,
+        evidence: &mut Evidence,
+        suite: &[String],
+    ) -> Result<Vec<StepReport>> {
+        let mut reports = self.suite(session, evidence, suite).await?;
         if matches!(suite_status(evidence), Status::Failed | Status::Undecided) {
             return Ok(reports);
         }
@@ -89,7 +116,7 @@ impl PairedGate<'_> {
     }
 
     fn compared(&self, session: &Session, tried: &Tried) -> Compared {
-        let rule = Rule::new(self.policy.alpha, self.policy.max_rounds, session.config.min_evidence);
+        let rule = Rule::new(self.policy.spent(), self.policy.max_rounds, session.config.min_evidence);
         let pairs = match self.is_same() {
             true => Pairs::new(),
             false => self.sides(session).pairs(&session.state.trials, self.split, tried),
@@ -139,6 +166,7 @@ impl PairedGate<'_> {
             tasks_that(&at_best(&session.state.trials, &self.sides(session), suite), |reward| !passes(reward));
         reports.extend(self.run(session, agent, protocol, Purpose::Suite, &failing, again_numbers()).await?);
         evidence.suite = at_best(&session.state.trials, &self.sides(session), suite);
+        evidence.suite_known = Some(suite_known(&session.state, &self.sides(session), suite));
         Ok(reports)
     }
 
@@ -190,9 +218,12 @@ impl PairedGate<'_> {
         let candidates = self.in_train(session.state.summary.promotion_candidates(&self.candidate.fingerprint));
         let (agent, protocol, numbers) = (self.candidate, self.trial_protocol, session.config.all_trials());
         let mut reports = self.run(session, agent, protocol, Purpose::Promotion, &candidates, numbers).await?;
-        let passing = tasks_that(&at_worst(&session.state.trials, &self.sides(session), &candidates), passes);
-        reports.extend(self.run(session, agent, protocol, Purpose::Promotion, &passing, again_numbers()).await?);
-        evidence.promotion = at_worst(&session.state.trials, &self.sides(session), &candidates);
+        let again = promotion_numbers(&self.policy, session.config.trials);
+        let worst =
+            |session: &Session| at_worst(&session.state.trials, &self.sides(session), &candidates, again.clone());
+        let passing = tasks_that(&worst(session), passes);
+        reports.extend(self.run(session, agent, protocol, Purpose::Promotion, &passing, again.clone()).await?);
+        evidence.promotion = worst(session);
         Ok(reports)
     }
 }

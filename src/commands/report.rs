@@ -91,7 +91,7 @@ impl Reports {
 
     /// The gate has a verdict.
     pub fn verdict(&self, session: &Session, verdict: &Verdict) {
-        self.write(self.junit.as_deref(), |path| report_file::replace(path, &junit(&verdict.decision)));
+        self.write(self.junit.as_deref(), |path| report_file::replace(path, &junit(&verdict.told())));
         self.write(self.summary.as_deref(), |path| report_file::append(path, &summary(session, verdict)));
     }
 
@@ -166,7 +166,7 @@ fn cell(text: &str) -> String {
 
 /// A Markdown summary, as `$GITHUB_STEP_SUMMARY` expects.
 fn summary(session: &Session, verdict: &Verdict) -> String {
-    let decision = &verdict.decision;
+    let decision = &verdict.told();
     let mut text = format!("## autoharness gate: {}\n\n", decision.status.as_str());
     if let Some(score) = decision.val_score {
         text.push_str(&format!("val_score **{score:.4}** ({}/{} pass)", decision.evals_passed, decision.evals_total));

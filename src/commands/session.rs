@@ -250,9 +250,10 @@ pub fn append(writer: &mut Writer, state: &mut State, event: Event<'_>, at: Date
         state.apply(Entry { v: VERSION, seq, prev: "".into(), at, event });
         return Ok(seq);
     }
+    let v = event.version();
     let written = serde_json::value::to_raw_value(&event).infra(|| "cannot write an event".into())?;
     state.apply(Entry { v: VERSION, seq: writer.tip().next_seq, prev: "".into(), at, event });
-    writer.append_with_sum(&written, at, &state.summary.digest()?)
+    writer.append_with_sum(v, &written, at, &state.summary.digest()?)
 }
 
 /// Where files are replaced atomically, so that a killed command can leave a temporary one.

@@ -65,7 +65,7 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     }
     train_lines(summary, ui);
     if let Some(receipt) = &summary.last_decided {
-        let decision = &receipt.verdict.decision;
+        let decision = receipt.verdict.told();
         let score = decision.val_score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
         ui.line(format!(
             "last gate   {} (val_score {score}); gates so far: {}",
@@ -90,6 +90,10 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     }
     if summary.rerolls > 0 {
         ui.line(format!("re-measured {} times the hold-out was run again (all trials are averaged)", summary.rerolls));
+    }
+    if summary.answers > 0 {
+        let times = if summary.answers == 1 { "once".into() } else { format!("{} times", summary.answers) };
+        ui.line(format!("hold-out    asked {times} by gates; each answer tells a little of it"));
     }
     if summary.looks > 0 {
         ui.line(format!("looks       {} at per-task hold-out results", summary.looks));
@@ -132,8 +136,18 @@ fn train_lines(summary: &Summary, ui: &Ui) {
         summary.suite().iter().filter(|task| passes(summary.suite_results.get(*task).copied().flatten())).count();
     ui.line(match summary.suite().len() {
         0 => "suite       empty".to_string(),
-        size => format!("suite       {size} tasks; {held} pass in the last gate"),
+        size => format!("suite       {size} tasks; {held} pass in the last gate{}", aside(summary)),
     });
+}
+
+/// What of the suite is not counted or not run, and how often somebody had a hand in it.
+fn aside(summary: &Summary) -> String {
+    let parts = [
+        (summary.quarantined.len(), "in quarantine"),
+        (summary.retired.len(), "retired"),
+        (summary.suite_by_hand as usize, "changes by hand"),
+    ];
+    parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("; {count} {what}")).collect()
 }
 
 /// Fingerprints of the agent as it lies here; `None` where it was not needed or cannot be read.
@@ -222,6 +236,10 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
         "tokens": summary.spent.tokens,
         "cost_usd": summary.spent.cost_usd,
         "looks": summary.looks,
+        "holdout_answers": summary.answers,
+        "quarantined": summary.quarantined.len(),
+        "retired": summary.retired.len(),
+        "suite_changed_by_hand": summary.suite_by_hand,
         "accepted": summary.accepted,
         "holdout_remeasured": summary.rerolls,
         "adopted_rows": summary.adopted_rows,

@@ -14,7 +14,7 @@ use crate::model::paired::{Pairs, Rule};
 use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
-use crate::store::comparison::{Sides, Tried, at_best, at_worst, confirmed};
+use crate::store::comparison::{Sides, Tried, at_best, at_worst, confirmed, promotion_numbers, suite_known};
 use crate::store::event::{Event, Prepared, Recorded, Verdict};
 use crate::store::ledger::{self, Tip};
 use crate::store::lock::Lock;
@@ -202,7 +202,10 @@ impl Findings {
             let rewards = match (&sides, name) {
                 (Some(sides), "regression suite") => at_best(&state.trials, sides, &tasks),
                 (Some(sides), "hold-out") => confirmed(&state.trials, sides, &tasks),
-                (Some(sides), _) => at_worst(&state.trials, sides, &tasks),
+                (Some(sides), _) => {
+                    let again = policy.paired.map_or(0..0, |paired| promotion_numbers(&paired, trials));
+                    at_worst(&state.trials, sides, &tasks, again)
+                }
                 (None, _) => state.trials.rewards(agent, protocol, &tasks, trials, timeouts),
             };
             // What trials were lacking, the first rules did not ask; nor does a promotion.
@@ -214,6 +217,7 @@ impl Findings {
             }
         }
         self.compared(seq, verdict, state);
+        self.suite(seq, verdict, state);
         if verdict.base_ref.is_none() && !verdict.evidence.is_stopped() {
             let stored = evidence.best.as_ref();
             let is_best = match state.summary.best(&verdict.protocol) {
@@ -232,11 +236,32 @@ impl Findings {
         }
     }
 
+    /// What was known of the suite, and which of its tasks did not count.
+    fn suite(&mut self, seq: u64, verdict: &Verdict, state: &State) {
+        let evidence = &verdict.evidence;
+        let tasks: Vec<String> = evidence.suite.0.keys().cloned().collect();
+        if evidence.quarantined != state.summary.quarantined_of(&tasks) {
+            self.wrong(seq, "the tasks in quarantine are not those of that time");
+        }
+        let Some(known) = &evidence.suite_known else { return };
+        let incumbent = evidence.compared.as_ref().map(|compared| compared.incumbent.as_str());
+        let recorded = state.summary.recorded_agent.as_deref().filter(|_| verdict.base_ref.is_none());
+        let Some(incumbent) = incumbent.or(recorded) else { return };
+        let sides = sides(verdict, state).map(|sides| Sides {
+            incumbent,
+            is_first: state.summary.first_agent.as_deref() == Some(incumbent),
+            ..sides
+        });
+        if sides.is_none_or(|sides| suite_known(state, &sides, &tasks) != *known) {
+            self.wrong(seq, "what was known of the regression suite is not what its trials earned");
+        }
+    }
+
     /// What the rule `paired` compared is what the trials earned.
     fn compared(&mut self, seq: u64, verdict: &Verdict, state: &State) {
         let (Some(compared), Some(sides)) = (&verdict.evidence.compared, sides(verdict, state)) else { return };
         let policy = &verdict.evidence.policy;
-        let rule = policy.paired.map(|paired| Rule::new(paired.alpha, paired.max_rounds, policy.min_evidence));
+        let rule = policy.paired.map(|paired| Rule::new(paired.spent(), paired.max_rounds, policy.min_evidence));
         if rule != Some(compared.rule) {
             self.wrong(seq, "the comparison's rule does not follow from the configuration");
         }
@@ -306,6 +331,15 @@ impl Findings {
             Some(rule) => rule == json!(keys.map(|key| &prepared.config[key])),
             None => prepared.config.get("gate_rule").is_none_or(|rule| rule == "best"),
         };
+        // Keys of later versions are not in the snapshots of earlier ones, nor in their verdicts.
+        let is_as_configured =
+            |key: &str, used: serde_json::Value| prepared.config.get(key).is_none_or(|it| *it == used);
+        let spent = policy.paired.and_then(|paired| paired.candidate);
+        let is_rule = is_rule
+            && is_as_configured("holdout_disclosure", json!(policy.holdout_disclosure))
+            && policy.paired.is_none_or(|paired| is_as_configured("promote_after", json!(paired.promote_after)))
+            && policy.paired.is_none_or(|_| is_as_configured("alpha_spending", json!(spent.is_some())))
+            && spent.is_none_or(|candidate| candidate == state.summary.candidates.saturating_add(1));
         if rules != json!(configured.map(|key| &prepared.config[key])) || !scan || !is_rule {
             self.wrong(seq, "the gate's rules were not those prepared with");
         }

@@ -14,7 +14,7 @@ use super::field::Field;
 use super::parse::Document;
 use super::secret::hide_values;
 use crate::error::Result;
-use crate::model::gate::{GateRule, LeakScan};
+use crate::model::gate::{Disclosure, GateRule, LeakScan};
 use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
@@ -79,6 +79,14 @@ pub struct Config {
     pub max_rounds: u32,
     /// How often each task is run afresh once the rule `paired` has accepted an edit.
     pub confirm_trials: u32,
+    /// How often in a row a task must pass to join the suite, by the rule `paired`.
+    pub promote_after: u32,
+    /// Most tasks of the suite that the rule `paired` runs; `None`: all.
+    pub max_suite: Option<u32>,
+    /// What the gate tells of the hold-out, where that is set: [`Config::disclosure`].
+    pub holdout_disclosure: Option<Disclosure>,
+    /// Whether `alpha` is spread over all edits of the experiment.
+    pub alpha_spending: bool,
 }
 
 /// Why [`Config::own`] cannot fail: `Section::settings` has put the type there, and a benchmark is only ever asked about

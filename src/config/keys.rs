@@ -8,7 +8,7 @@ use super::key::{Config, Key, Section, Shape};
 use super::parse::{Document, Entry};
 use super::secret::is_secret_name;
 use crate::error::{Code, Error, Result};
-use crate::model::gate::{GateRule, LeakScan};
+use crate::model::gate::{Disclosure, GateRule, LeakScan};
 use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
@@ -254,6 +254,45 @@ pub const COMMON: &[Key] = &[
         1,
         20,
         |config| &mut config.confirm_trials,
+    ),
+    Key::count(
+        "promote_after",
+        "promote_after: 3",
+        "how often in a row a train task must pass to join the suite, by the rule paired",
+        1,
+        20,
+        |config| &mut config.promote_after,
+    ),
+    Key::own(
+        "max_suite",
+        "max_suite: 40",
+        "most tasks of the suite that the rule paired runs; those that have passed for longest are retired",
+        Shape::Number { least: 1.0, most: 100_000.0 },
+        |config, field| {
+            config.max_suite = Some(field.integer32(1..=100_000)?);
+            Ok(())
+        },
+        |config| json!(config.max_suite),
+    ),
+    Key::word(
+        "holdout_disclosure",
+        "holdout_disclosure: ladder",
+        "what the gate tells of the hold-out: each score (score), that of an accepted edit (ladder), accepted or not (bit)",
+        &["score", "ladder", "bit"],
+        |config, word| {
+            config.holdout_disclosure = Some(match word {
+                "ladder" => Disclosure::Ladder,
+                "bit" => Disclosure::Bit,
+                _ => Disclosure::Score,
+            });
+        },
+        |config| config.disclosure().as_str(),
+    ),
+    Key::flag(
+        "alpha_spending",
+        "alpha_spending: true",
+        "whether alpha is spread over all edits of the experiment instead of being each one's",
+        |config| &mut config.alpha_spending,
     ),
 ];
 

@@ -29,10 +29,9 @@ pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_insi
 
 use crate::error::{Code, Error, Result};
 use crate::files;
-use crate::model::gate::{GateRule, LeakScan, PairedPolicy};
+use crate::model::gate::{Disclosure, GateRule, LeakScan, PairedPolicy, Policy};
 use crate::model::hash::hash;
 pub use crate::model::score::TimeoutPolicy;
-use crate::model::trial::Split;
 
 /// Larger than any configuration, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -76,6 +75,7 @@ impl Config {
 
     /// The configuration of a file that says nothing but `benchmark:`.
     fn defaults(path: &Path, benchmark: &'static dyn Section) -> Config {
+        let Policy { threshold, min_evidence, timeout_policy, gate_split, trials, .. } = Policy::default();
         let mut config = Config {
             path: path.to_path_buf(),
             digest: String::new(),
@@ -85,12 +85,12 @@ impl Config {
             settings: benchmark.settings(),
             editable: vec!["agent/agent.py".into()],
             file_guard: true,
-            gate_split: Split::Test,
-            threshold: 0.8,
-            min_evidence: 0.9,
-            trials: 1,
+            gate_split,
+            threshold,
+            min_evidence,
+            trials,
             infra_retries: 1,
-            timeout_policy: TimeoutPolicy::Agent,
+            timeout_policy,
             seed: 42,
             max_concurrency: 4,
             per_task_timeout: None,
@@ -106,6 +106,10 @@ impl Config {
             alpha: 0.10,
             max_rounds: 3,
             confirm_trials: 3,
+            promote_after: 3,
+            max_suite: None,
+            holdout_disclosure: None,
+            alpha_spending: false,
         };
         benchmark.defaults(&mut config);
         config
@@ -118,8 +122,18 @@ impl Config {
 
     /// The numbers of the rule `paired`; `None` where the rule is another.
     pub fn paired(&self) -> Option<PairedPolicy> {
-        let Config { alpha, max_rounds, confirm_trials, .. } = *self;
-        (self.gate_rule == GateRule::Paired).then_some(PairedPolicy { alpha, max_rounds, confirm_trials })
+        let Config { alpha, max_rounds, confirm_trials, promote_after, .. } = *self;
+        let promote_after = Some(promote_after);
+        let policy = PairedPolicy { alpha, max_rounds, confirm_trials, promote_after, candidate: None };
+        (self.gate_rule == GateRule::Paired).then_some(policy)
+    }
+
+    /// What the coding agent hears of the hold-out.
+    pub fn disclosure(&self) -> Disclosure {
+        self.holdout_disclosure.unwrap_or(match self.gate_rule {
+            GateRule::Best => Disclosure::Score,
+            GateRule::Paired => Disclosure::Ladder,
+        })
     }
 
     /// The agent file: the first of `editable`, relative to the experiment.
@@ -137,6 +151,8 @@ impl Config {
     pub fn changes_since(&self, snapshot: &serde_json::Value) -> Vec<String> {
         let mut defaults = Config::defaults(&self.path, self.benchmark);
         self.benchmark.complete(&mut defaults);
+        // The default of `holdout_disclosure` follows from it.
+        defaults.gate_rule = self.gate_rule;
         let mut old = snapshot.clone();
         if let (serde_json::Value::Object(old), serde_json::Value::Object(defaults)) = (&mut old, defaults.snapshot()) {
             for (key, value) in defaults {

@@ -7,4 +7,5 @@ pub mod outcomes;
 pub mod paired;
 pub mod score;
 pub mod split;
+pub mod suite;
 pub mod trial;

@@ -1,13 +1,16 @@
 //! From the ledger's trials to what the rule `paired` decides by. The gate builds it from what it just ran, `verify` from
 //! what the ledger holds: both here, so that they cannot differ.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::state::State;
 use super::trials::{Trials, versus};
+use crate::model::gate::PairedPolicy;
 use crate::model::paired::{Arm, Pair, Pairs};
-use crate::model::score::{Rewards, TimeoutPolicy};
+use crate::model::score::{Rewards, TimeoutPolicy, passes};
 use crate::model::split::TaskSplit;
+use crate::model::suite::{History, Known};
 use crate::model::trial::Split;
 
 /// Where the numbers of trials begin that are run afresh after an agent was chosen. A configuration asks for at most 100
@@ -17,7 +20,7 @@ const CONFIRM: u32 = 1_000;
 const ROUNDS: u32 = 2_000;
 /// The same for trials that show whether a failure, or a success, was chance.
 const AGAIN: u32 = 3_000;
-/// How often a task of the suite that failed, or one that is to join it, is run again.
+/// How often a task of the suite that failed is run again.
 const TIMES_AGAIN: u32 = 2;
 
 /// Numbers of the trials that are run afresh.
@@ -30,9 +33,14 @@ pub fn round_numbers(round: u32) -> Range<u32> {
     ROUNDS + round..ROUNDS + round + 1
 }
 
-/// Numbers of the trials that show whether it was chance.
+/// Numbers of the trials that show whether a failure was chance.
 pub fn again_numbers() -> Range<u32> {
     AGAIN..AGAIN + TIMES_AGAIN
+}
+
+/// Numbers of the trials that show whether it was chance that a task passed, which is to join the suite.
+pub fn promotion_numbers(policy: &PairedPolicy, trials: u32) -> Range<u32> {
+    AGAIN..AGAIN + policy.promote_after.map_or(TIMES_AGAIN, |times| times.saturating_sub(trials))
 }
 
 /// Where the trials of one comparison are.
@@ -106,19 +114,25 @@ impl Sides<'_> {
 
 /// What the suite's tasks earned at best: a task is broken when it fails each time.
 pub fn at_best(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
-    chance(known, sides, tasks, |values| values.into_iter().reduce(f64::max))
+    chance(known, sides, tasks, again_numbers(), |values| values.into_iter().reduce(f64::max))
 }
 
 /// What tasks that are to join the suite earned at worst: they join it when they pass each time. One that was not run again
 /// earned what it earned.
-pub fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
-    chance(known, sides, tasks, |values| values.into_iter().reduce(f64::min))
+pub fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String], again: Range<u32>) -> Rewards {
+    chance(known, sides, tasks, again, |values| values.into_iter().reduce(f64::min))
 }
 
-fn chance(known: &Trials, sides: &Sides<'_>, tasks: &[String], pick: impl Fn(Vec<f64>) -> Option<f64>) -> Rewards {
+fn chance(
+    known: &Trials,
+    sides: &Sides<'_>,
+    tasks: &[String],
+    again: Range<u32>,
+    pick: impl Fn(Vec<f64>) -> Option<f64>,
+) -> Rewards {
     let (agent, protocol) = (sides.candidate, sides.protocol);
     let reward = |task: &String| {
-        let numbers = [0..sides.trials, again_numbers()];
+        let numbers = [0..sides.trials, again.clone()];
         let values =
             numbers.into_iter().flat_map(|numbers| known.values(agent, protocol, task, numbers, sides.timeouts));
         pick(values.flatten().collect())
@@ -139,4 +153,49 @@ pub fn confirmed(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards
         enough.then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
     Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
+}
+
+/// How tasks fared with accepted agents since they joined the suite, under one protocol. Of a chosen agent only what it earned
+/// afresh counts.
+pub fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMap<String, History> {
+    let history = |task: &String| {
+        let newest = state.summary.agents_since_joined(task).into_iter().flat_map(|agent| {
+            let begin = if state.summary.first_agent.as_deref() == Some(agent) { 0 } else { CONFIRM };
+            let mut values = state.trials.values(agent, of.protocol, task, begin..ROUNDS, of.timeouts);
+            values.reverse();
+            values
+        });
+        (task.clone(), History::of(newest.flatten().map(|reward| passes(Some(reward)))))
+    };
+    tasks.iter().map(history).collect()
+}
+
+/// What is known of the suite's tasks when a candidate is judged.
+pub fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) -> BTreeMap<String, Known> {
+    let of = Of { protocol: sides.protocol, timeouts: sides.timeouts };
+    let mut known: BTreeMap<String, Known> = histories(state, &of, tasks)
+        .into_iter()
+        .map(|(task, history)| (task, Known { history, ..Known::default() }))
+        .collect();
+    for (task, known) in &mut known {
+        let values = |agent: &str, numbers| {
+            let values = state.trials.values(agent, sides.protocol, task, numbers, sides.timeouts);
+            values.into_iter().flatten().collect::<Vec<f64>>()
+        };
+        known.candidate = values(sides.candidate, 0..sides.trials);
+        if sides.candidate != sides.incumbent {
+            let begin = if sides.is_first { 0 } else { CONFIRM };
+            known.incumbent = values(sides.incumbent, begin..ROUNDS);
+        }
+    }
+    known
+}
+
+/// Which trials count, and for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Of<'a> {
+    /// Fingerprint of what one trial depends on.
+    pub protocol: &'a str,
+    /// What an agent timeout counts for.
+    pub timeouts: TimeoutPolicy,
 }

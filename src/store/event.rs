@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::gate::{Decision, Evidence};
 use crate::model::split::TaskSplit;
+use crate::model::suite::Change;
 use crate::model::trial::{Outcome, Split};
 
 /// One ledger event.
@@ -28,6 +29,18 @@ pub enum Event<'a> {
     Accepted(Accepted),
     /// Per-task results of the hold-out were looked at.
     Revealed(Revealed),
+    /// Tasks of the regression suite were added, put in quarantine or retired.
+    SuiteChanged(SuiteChanged),
+}
+
+impl Event<'_> {
+    /// The first format version whose programs know this event: what its line says of itself.
+    pub fn version(&self) -> u32 {
+        match self {
+            Event::SuiteChanged(_) => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// Why a run was made.
@@ -266,6 +279,13 @@ pub struct Verdict {
     pub decision: Decision,
 }
 
+impl Verdict {
+    /// What of the decision the coding agent may hear.
+    pub fn told(&self) -> Decision {
+        self.decision.told(&self.evidence.policy)
+    }
+}
+
 /// `recorded`: the row, and the receipt it stands on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recorded {
@@ -299,6 +319,29 @@ pub struct Revealed {
     pub command: String,
     /// How many hold-out tasks were shown.
     pub tasks: usize,
+}
+
+/// `suite_changed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SuiteChanged {
+    /// What was done.
+    pub change: Change,
+    /// Train tasks.
+    pub tasks: Vec<String>,
+    /// Why.
+    pub reason: String,
+    /// Who did it.
+    pub by: By,
+}
+
+/// Who changed the suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// The gate, by the trials of accepted agents.
+    Gate,
+    /// Somebody, with the command `suite`.
+    Hand,
 }
 
 #[cfg(test)]

@@ -21,8 +21,9 @@ use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::model::hash::{hash, hash_digits};
 
-/// The format version this build writes.
-pub const VERSION: u32 = 1;
+/// The newest format version that this build understands. A line has the version of its event ([`Event::version`]), so that
+/// an older build goes on with a ledger that has nothing new in it.
+pub const VERSION: u32 = 2;
 /// `prev` of the first line.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// Longer than any line, in bytes: what never ends is no ledger.
@@ -96,8 +97,12 @@ impl<'a> Header<'a> {
         let (prev, rest) = prev.split_at_checked(GENESIS.len())?;
         rest.starts_with(b"\",\"at\":\"").then_some(())?;
         let text = |bytes| std::str::from_utf8(bytes).ok();
-        Some(Header { v: VERSION, seq: text(seq)?.parse().ok()?, prev: text(prev)?.into() })
+        Some(Header { v: 1, seq: text(seq)?.parse().ok()?, prev: text(prev)?.into() })
     }
+}
+
+fn is_known(version: u32) -> bool {
+    (1..=VERSION).contains(&version)
 }
 
 /// Where the chain ends.
@@ -138,7 +143,7 @@ pub fn read(path: &Path, from: &Tip, mut visit: impl FnMut(Entry<'_>) -> Result<
     lines(path, from, |line, chain| {
         let text = std::str::from_utf8(line).map_err(|_| chain.broken("the line is not UTF-8".into()))?;
         let entry = match serde_json::from_str::<Entry<'_>>(text) {
-            Ok(entry) if entry.v == VERSION => entry,
+            Ok(entry) if is_known(entry.v) => entry,
             result => {
                 let newer = chain.newer_header(line, result.as_ref().err())?;
                 chain.check(newer.seq, &newer.prev)?;
@@ -160,7 +165,7 @@ pub fn read_links(path: &Path, mut visit: impl FnMut(u64, &[u8])) -> Result<Read
         let header = match Header::written(line) {
             Some(header) => header,
             None => match serde_json::from_slice::<Header<'_>>(line) {
-                Ok(header) if header.v == VERSION => header,
+                Ok(header) if is_known(header.v) => header,
                 result => chain.newer_header(line, result.err().as_ref())?,
             },
         };
@@ -402,18 +407,24 @@ impl Writer {
     /// Infrastructure (a full disk, say); a half-written line is taken back. Usage when the file is no longer the one that
     /// was opened.
     pub fn append(&mut self, event: &Event<'_>, at: DateTime<Utc>) -> Result<u64> {
-        self.append_line(event, at, None)
+        self.append_line(event.version(), event, at, None)
     }
 
-    /// As [`Writer::append`], with the digest of what the ledger adds up to with this event.
+    /// As [`Writer::append`] for an event of format version `v`, with the digest of what the ledger adds up to with it.
     ///
     /// # Errors
     /// As [`Writer::append`].
-    pub fn append_with_sum(&mut self, event: &RawValue, at: DateTime<Utc>, sum: &str) -> Result<u64> {
-        self.append_line(event, at, Some(sum))
+    pub fn append_with_sum(&mut self, v: u32, event: &RawValue, at: DateTime<Utc>, sum: &str) -> Result<u64> {
+        self.append_line(v, event, at, Some(sum))
     }
 
-    fn append_line(&mut self, event: &(impl Serialize + ?Sized), at: DateTime<Utc>, sum: Option<&str>) -> Result<u64> {
+    fn append_line(
+        &mut self,
+        v: u32,
+        event: &(impl Serialize + ?Sized),
+        at: DateTime<Utc>,
+        sum: Option<&str>,
+    ) -> Result<u64> {
         #[derive(Serialize)]
         struct Line<'a, E: ?Sized> {
             v: u32,
@@ -425,14 +436,8 @@ impl Writer {
             sum: Option<&'a str>,
         }
         let seq = self.tip.next_seq;
-        let line = Line {
-            v: VERSION,
-            seq,
-            prev: &self.tip.last_hash,
-            at: at.to_rfc3339_opts(SecondsFormat::Millis, true),
-            event,
-            sum,
-        };
+        let line =
+            Line { v, seq, prev: &self.tip.last_hash, at: at.to_rfc3339_opts(SecondsFormat::Millis, true), event, sum };
         let mut bytes = serde_json::to_vec(&line)
             .map_err(|error| Error::infrastructure(format!("cannot write {}", self.path.display())).because(error))?;
         let next = Tip { next_seq: seq + 1, last_hash: hash(&bytes), length: self.tip.length + bytes.len() as u64 + 1 };

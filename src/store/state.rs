@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::atomic;
-use super::event::{Event, Prepared, Purpose, Recorded, Row, RunFinished, Verdict};
+use super::event::{By, Event, Prepared, Purpose, Recorded, Row, RunFinished, SuiteChanged, Verdict};
 use super::ledger::{self, Entry, ReadReport, Tip};
 use super::trials::Trials;
 use crate::error::{Code, Context as _, Error, Result};
@@ -17,7 +17,9 @@ use crate::files;
 use crate::model::compare::{Comparison, EPSILON, Reference};
 use crate::model::gate::Status;
 use crate::model::hash::hash;
+use crate::model::paired::Pair;
 use crate::model::score::{Rewards, TimeoutPolicy};
+use crate::model::suite::Change;
 use crate::model::trial::Split;
 
 /// Larger than any checkpoint, in bytes.
@@ -41,6 +43,15 @@ pub struct Summary {
     /// would leave a suite that no agent can pass.
     #[serde(default)]
     pub pending: BTreeMap<String, BTreeSet<String>>,
+    /// Tasks of the suite that are run and not counted, and why.
+    #[serde(default)]
+    pub quarantined: BTreeMap<String, Aside>,
+    /// Tasks that were taken out of the suite, and why.
+    #[serde(default)]
+    pub retired: BTreeMap<String, Aside>,
+    /// How often somebody changed the suite by hand.
+    #[serde(default)]
+    pub suite_by_hand: u32,
     /// Rewards of the suite's tasks when last run.
     pub suite_results: BTreeMap<String, Option<f64>>,
     /// train_results.json.
@@ -68,6 +79,12 @@ pub struct Summary {
     pub gates_without_improvement: u32,
     /// Verdicts that decided something.
     pub gates: u32,
+    /// Gates whose answer depended on the hold-out.
+    #[serde(default)]
+    pub answers: u32,
+    /// Edits that the rule `paired` compared.
+    #[serde(default)]
+    pub candidates: u32,
     /// How often per-task hold-out results were looked at.
     pub looks: u32,
     /// How often the hold-out was measured again with `--fresh`.
@@ -78,11 +95,28 @@ pub struct Summary {
     pub adopted_rows: usize,
     /// The agent recorded last, or the baseline's.
     pub recorded_agent: Option<String>,
+    /// The accepted agents, in order: that of each `prepare`, and those recorded.
+    #[serde(default)]
+    pub accepted_agents: Vec<String>,
+    /// Where in that list the agents begin that tell how reliable a task of the suite is: earlier ones did not solve it.
+    #[serde(default)]
+    pub joined: BTreeMap<String, usize>,
     /// The agent that the experiment began with: no trial of it chose it.
     #[serde(default)]
     pub first_agent: Option<String>,
     /// Trials in the ledger, with their cost.
     pub spent: Spent,
+}
+
+/// Why a task of the suite is not counted, or not run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Aside {
+    /// Since when.
+    pub at: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
+    /// Who did it.
+    pub by: By,
 }
 
 /// What the trials cost so far.
@@ -156,7 +190,7 @@ fn stored_bytes(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// What a summary holds and how it is added up. A checkpoint of another format is made again from the ledger.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 impl State {
     /// Replays the whole ledger, checking its chain.
@@ -196,6 +230,7 @@ impl State {
                 self.summary.base = Some(accepted.to);
             }
             Event::Revealed(_) => self.summary.looks += 1,
+            Event::SuiteChanged(changed) => self.summary.suite_changed(changed, at),
         }
     }
 
@@ -219,13 +254,15 @@ impl State {
         let summary = &mut self.summary;
         summary.base = Some(prepared.base.clone());
         summary.recorded_agent = Some(prepared.agent.clone());
+        summary.accept(&prepared.agent);
         if summary.prepared.is_none() {
             summary.first_agent = Some(prepared.agent.clone());
         }
         if let Some(adopted) = &prepared.adopted {
             summary.rows.clone_from(&adopted.rows);
             summary.adopted_rows = adopted.rows.len();
-            summary.kept = adopted.suite.iter().cloned().collect();
+            summary.kept.clear();
+            summary.keep(adopted.suite.iter().cloned().collect());
             summary.suite_results.clone_from(&adopted.suite_results);
         }
         (summary.last_status, summary.undecided_in_a_row) = (None, 0);
@@ -246,11 +283,14 @@ impl State {
         }
         // A human made this agent the one to start from. What other edits promised under the conditions of before is void.
         let own = summary.pending.remove(&prepared.agent).unwrap_or_default();
-        summary.kept.extend(own);
+        summary.keep(own);
         summary.pending.clear();
         // Tasks that left the split (an accepted change of the benchmark) can neither be kept nor promoted.
         let train: BTreeSet<&String> = prepared.split.train.iter().collect();
         summary.kept.retain(|task| train.contains(task));
+        summary.joined.retain(|task, _| train.contains(task));
+        summary.quarantined.retain(|task, _| train.contains(task));
+        summary.retired.retain(|task, _| train.contains(task));
         summary.suite_results.retain(|task, _| train.contains(task));
         summary.prepared = Some(prepared.clone());
         let (trials, policy) = summary.counting();
@@ -289,6 +329,8 @@ impl State {
         }
         summary.undecided_in_a_row = 0;
         summary.gates += 1;
+        summary.answers += u32::from(asked_the_holdout(&verdict));
+        summary.candidates += u32::from(verdict.evidence.compared.as_ref().is_some_and(|one| !one.pairs.is_empty()));
         if !verdict.evidence.suite.0.is_empty() {
             summary.suite_results.extend(verdict.evidence.suite.0.clone());
         }
@@ -346,7 +388,8 @@ impl State {
             summary.raise_reference(&recorded.protocol, reference);
         }
         let own = summary.pending.remove(&recorded.agent).unwrap_or_default();
-        summary.kept.extend(own);
+        summary.accept(&recorded.agent);
+        summary.keep(own);
         summary.base = Some(recorded.commit);
         summary.last_recorded_receipt = Some(recorded.receipt);
         summary.recorded_agent = Some(recorded.agent);
@@ -371,6 +414,60 @@ impl Summary {
         (trials.unwrap_or(1), policy.unwrap_or(TimeoutPolicy::Agent))
     }
 
+    /// Which of these tasks are run and not counted.
+    pub fn quarantined_of(&self, suite: &[String]) -> BTreeSet<String> {
+        suite.iter().filter(|task| self.quarantined.contains_key(*task)).cloned().collect()
+    }
+
+    fn accept(&mut self, agent: &str) {
+        self.accepted_agents.push(agent.to_string());
+    }
+
+    /// Tasks that the agent accepted last brought in.
+    fn keep(&mut self, tasks: BTreeSet<String>) {
+        let since = self.accepted_agents.len().saturating_sub(1);
+        for task in tasks {
+            self.joined.entry(task.clone()).or_insert(since);
+            self.kept.insert(task);
+        }
+    }
+
+    /// The accepted agents whose trials of this task count, newest first.
+    pub fn agents_since_joined(&self, task: &str) -> Vec<&str> {
+        let since = self.joined.get(task).copied().unwrap_or(self.accepted_agents.len());
+        let mut agents: Vec<&str> = Vec::new();
+        for agent in self.accepted_agents.iter().skip(since).rev() {
+            if !agents.contains(&agent.as_str()) {
+                agents.push(agent);
+            }
+        }
+        agents
+    }
+
+    fn suite_changed(&mut self, changed: SuiteChanged, at: DateTime<Utc>) {
+        let SuiteChanged { change, tasks, reason, by } = changed;
+        self.suite_by_hand += u32::from(by == By::Hand);
+        for task in tasks {
+            self.quarantined.remove(&task);
+            self.retired.remove(&task);
+            let aside = Aside { at, reason: reason.clone(), by };
+            match change {
+                // Whoever adds it by hand knows how it fared until now.
+                Change::Add => {
+                    self.joined.insert(task.clone(), self.accepted_agents.len());
+                    self.kept.insert(task);
+                }
+                Change::Quarantine => {
+                    self.kept.insert(task.clone());
+                    self.quarantined.insert(task, aside);
+                }
+                Change::Retire => {
+                    self.retired.insert(task, aside);
+                }
+            }
+        }
+    }
+
     fn raise_reference(&mut self, protocol: &str, reference: Reference) {
         if self.references.get(protocol).is_none_or(|known| known.gives_way_to(&reference)) {
             self.references.insert(protocol.to_string(), reference);
@@ -384,7 +481,8 @@ impl Summary {
 
     /// The suite an agent is judged by: what recorded edits brought in, and what the agent itself did when it passed.
     pub fn suite_for(&self, agent: &str) -> BTreeSet<String> {
-        self.kept.iter().chain(self.pending.get(agent).into_iter().flatten()).cloned().collect()
+        let all = self.kept.iter().chain(self.pending.get(agent).into_iter().flatten());
+        all.filter(|task| !self.retired.contains_key(*task)).cloned().collect()
     }
 
     /// The suite of the agent that was judged last, which is what suite.json shows.
@@ -402,7 +500,9 @@ impl Summary {
         let Some(prepared) = &self.prepared else { return Vec::new() };
         let train = prepared.split.train.iter();
         let waits = |task: &&String| {
-            !suite.contains(*task) && !crate::model::score::passes(self.accepted_results.get(*task).copied().flatten())
+            !suite.contains(*task)
+                && !self.retired.contains_key(*task)
+                && !crate::model::score::passes(self.accepted_results.get(*task).copied().flatten())
         };
         train.filter(waits).cloned().collect()
     }
@@ -411,6 +511,14 @@ impl Summary {
 /// The split that gives val_score, as configured.
 fn gate_split(prepared: &Prepared) -> Split {
     if prepared.config["gate_split"] == Split::Train.as_str() { Split::Train } else { Split::Test }
+}
+
+/// Whether the answer depended on the hold-out.
+fn asked_the_holdout(verdict: &Verdict) -> bool {
+    let evidence = &verdict.evidence;
+    let pairs = evidence.compared.iter().flat_map(|compared| compared.pairs.values());
+    let has_run = |pair: &Pair| pair.split == Split::Test && !pair.candidate.first.is_empty();
+    evidence.policy.gate_split == Split::Test && (!evidence.holdout.is_empty() || pairs.into_iter().any(has_run))
 }
 
 /// Whether a passing verdict's score is above the one it had to reach.
@@ -439,7 +547,7 @@ impl Checkpoint {
             FORMAT => (serde_json::from_str(stored.summary.get()).ok()?, hash(stored.summary.get().as_bytes())),
             _ => Default::default(),
         };
-        (stored.v == ledger::VERSION).then_some(Checkpoint { tip: stored.tip, summary, digest })
+        (stored.v <= ledger::VERSION).then_some(Checkpoint { tip: stored.tip, summary, digest })
     }
 
     /// False when it is of another format, of which the tip is all that is believed.

@@ -56,7 +56,7 @@ pub fn render(summary: &Summary) -> Result<Views> {
     }
     views.insert("results.tsv", results_tsv(summary)?);
     if let Some(receipt) = &summary.last_decided {
-        let decision = &receipt.verdict.decision;
+        let decision = receipt.verdict.told();
         let steps: Vec<_> = decision
             .steps
             .iter()

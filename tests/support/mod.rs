@@ -128,6 +128,25 @@ impl Bed {
         std::fs::write(self.ledger(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     }
 
+    /// Changes events the way somebody would who knows the format: chain recomputed, checkpoint gone.
+    pub fn forge(&self, change: impl FnOnce(&mut Vec<Value>)) {
+        let mut entries: Vec<Value> =
+            self.ledger_lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        change(&mut entries);
+        let mut previous = autoharness::store::ledger::GENESIS.to_string();
+        let mut lines = Vec::new();
+        for (seq, mut entry) in entries.into_iter().enumerate() {
+            entry["seq"] = json!(seq);
+            entry["prev"] = json!(previous);
+            let line = entry.to_string();
+            previous = autoharness::model::hash::hash(line.as_bytes());
+            lines.push(line);
+        }
+        self.write_ledger(&lines);
+        std::fs::remove_file(self.state().join("checkpoint.json")).unwrap();
+        self.run(&["verify", "--restore"]);
+    }
+
     /// The temporary directory that holds everything.
     pub fn outside(&self) -> &Path {
         self.directory.path()

@@ -1,7 +1,10 @@
 //! The rules of the gate, in tables.
 
+use super::step::MISSING;
 use super::*;
-use std::collections::BTreeMap;
+use crate::model::compare::Reference;
+use crate::model::suite::{History, Known};
+use std::collections::{BTreeMap, BTreeSet};
 
 fn rewards(values: &[Option<f64>]) -> Rewards {
     Rewards(values.iter().enumerate().map(|(i, value)| (format!("t{i:02}"), *value)).collect())
@@ -30,26 +33,10 @@ fn many_violations_are_a_few_lines_and_a_count() {
 
 fn evidence() -> Evidence {
     Evidence {
-        rules: RULES,
-        policy: Policy {
-            threshold: 0.8,
-            min_evidence: 0.9,
-            timeout_policy: TimeoutPolicy::Agent,
-            gate_split: Split::Test,
-            trials: 1,
-            leak_scan: Default::default(),
-            paired: None,
-        },
-        guard: Vec::new(),
-        leaks: Vec::new(),
-        preflight: None,
         suite: rewards(&[Some(1.0); 10]),
-        suite_least: Rewards::default(),
         holdout: rewards(&[Some(1.0), Some(0.0)]),
-        holdout_least: Rewards::default(),
-        compared: None,
         best: plain(0.5),
-        promotion: Rewards::default(),
+        ..Evidence::new(Policy::default())
     }
 }
 
@@ -319,4 +306,91 @@ fn what_the_leak_scan_finds_warns_or_stops() {
         assert_eq!((evidence.is_stopped(), decision.val_score.is_none()), (stopped, stopped));
         assert_eq!(decision.status, if stopped { Status::Failed } else { Status::Passed });
     }
+}
+
+/// A task of the suite by the rule `paired`: what it earned at best, how accepted agents fared, what both agents earned.
+fn suite(tasks: &[(f64, (u32, u32), &[f64], &[f64])]) -> Evidence {
+    let known = tasks.iter().enumerate().map(|(at, (_, (passed, of), candidate, incumbent))| {
+        let history = History { passed: *passed, of: *of };
+        (format!("t{at:02}"), Known { history, candidate: candidate.to_vec(), incumbent: incumbent.to_vec() })
+    });
+    let values: Vec<Option<f64>> = tasks.iter().map(|(reward, ..)| Some(*reward)).collect();
+    let paired = PairedPolicy { alpha: 0.1, max_rounds: 3, confirm_trials: 3, promote_after: Some(3), candidate: None };
+    Evidence {
+        suite: rewards(&values),
+        suite_known: Some(known.collect()),
+        ..Evidence::new(Policy { paired: Some(paired), ..Policy::default() })
+    }
+}
+
+#[test]
+fn by_the_rule_paired_a_suite_is_broken_where_it_could_be_relied_on() {
+    const ON: &[f64] = &[1.0];
+    const OFF: &[f64] = &[0.0];
+    const ALL: &[f64] = &[1.0, 1.0, 1.0];
+    let solid = (1.0, (10, 10), ON, ALL);
+    let step = |evidence: &Evidence| decide(evidence).steps[1].clone();
+    let broken = step(&suite(&[solid, (0.0, (9, 10), OFF, ALL)]));
+    assert_eq!(
+        (broken.status, broken.detail.as_str()),
+        (Status::Failed, "1/2 tasks pass, 0.50 < 0.80; now failing each time: t01")
+    );
+    // Nobody relies on it.
+    let flaky = step(&suite(&[solid, (0.0, (7, 10), OFF, ALL)]));
+    let detail = "1/1 tasks pass, 1.00 >= 0.80; failing, but accepted agents fail it too, so not counted: t01";
+    assert_eq!((flaky.status, flaky.detail.as_str()), (Status::Passed, detail));
+    let none = step(&suite(&[(0.0, (0, 3), OFF, ALL)]));
+    assert_eq!(none.status, Status::Skipped);
+    // Nothing is known of it: somebody put it there.
+    assert_eq!(step(&suite(&[(0.0, (0, 0), OFF, &[])])).status, Status::Failed);
+    // Each passes when tried again, but too many failed at first.
+    let worn = step(&suite(&[(1.0, (10, 10), OFF, ALL); 6]));
+    assert_eq!(worn.status, Status::Failed);
+    assert!(worn.detail.contains("taken together they do worse"), "{}", worn.detail);
+    assert_eq!(step(&suite(&[(1.0, (10, 10), OFF, ALL), solid, solid])).status, Status::Passed);
+}
+
+#[test]
+fn what_is_in_quarantine_is_not_counted() {
+    let aside = |tasks: &[&str], values: &[Option<f64>]| {
+        let quarantined: BTreeSet<String> = tasks.iter().map(ToString::to_string).collect();
+        decide(&Evidence { suite: rewards(values), quarantined, ..evidence() }).steps[1].clone()
+    };
+    let step = aside(&["t01"], &[Some(1.0), Some(0.0)]);
+    assert_eq!((step.status, step.detail.as_str()), (Status::Passed, "1/1 tasks pass, 1.00 >= 0.80; 1 in quarantine"));
+    assert_eq!(aside(&[], &[Some(1.0), Some(0.0)]).status, Status::Failed);
+    let none = aside(&["t00"], &[Some(0.0)]);
+    assert_eq!((none.status, none.detail.as_str()), (Status::Skipped, "no task counts; 1 in quarantine"));
+    // Evidence that is lacking there is missed by nobody.
+    assert_eq!(aside(&["t01"], &[Some(1.0), None]).status, Status::Passed);
+}
+
+#[test]
+fn what_is_told_of_the_hold_out_is_as_configured() {
+    let told = |disclosure, score: &[Option<f64>]| {
+        let policy = Policy { holdout_disclosure: disclosure, ..evidence().policy };
+        let decision = decide(&Evidence { holdout: rewards(score), policy: policy.clone(), ..evidence() });
+        let told = decision.told(&policy);
+        assert_eq!(told.status, decision.status);
+        let step = told.steps.iter().find(|step| step.name == "hold_out").unwrap();
+        (told.val_score, told.evals_total, step.detail.contains(|c: char| c.is_ascii_digit()))
+    };
+    let (up, down) = ([Some(1.0), Some(0.0)], [Some(0.0), Some(0.25)]);
+    assert_eq!(told(Disclosure::Score, &up), (Some(0.5), 2, true));
+    assert_eq!(told(Disclosure::Score, &down), (Some(0.125), 2, true));
+    assert_eq!(told(Disclosure::Ladder, &up), (Some(0.5), 2, true));
+    assert_eq!(told(Disclosure::Ladder, &down), (None, 0, false));
+    assert_eq!(told(Disclosure::Bit, &up), (None, 0, false));
+    assert_eq!(told(Disclosure::Bit, &down), (None, 0, false));
+    // Lacking evidence may be told, a score may not.
+    assert_eq!(told(Disclosure::Bit, &[None, None]), (None, 0, true));
+    let spoilt = Evidence { holdout_least: rewards(&[Some(0.0)]), ..evidence() };
+    let policy = Policy { holdout_disclosure: Disclosure::Ladder, ..evidence().policy };
+    let best = best(&[Some(1.0), Some(0.0)]);
+    let undecided = decide(&Evidence { policy: policy.clone(), best, ..spoilt });
+    assert_eq!(undecided.status, Status::Undecided);
+    assert!(!undecided.told(&policy).steps[2].detail.contains("val_score"));
+    // Of a gate on train nothing is kept back.
+    let train = Policy { gate_split: Split::Train, ..policy };
+    assert_eq!(decide(&Evidence { policy: train.clone(), ..evidence() }).told(&train).val_score, Some(0.5));
 }

@@ -251,7 +251,7 @@ fn settle(rule: &Rule, pairs: &Pairs, look: &Look) -> Option<(Verdict, String)> 
     if accepts(look) {
         // Who makes the trials fail that would count against it must not pass by that.
         let surely = accepts(&self::look(rule, pairs, look.round, true));
-        let seen = format!("{} (p {:.4} after {})", points(look.effect), look.p.unwrap_or(1.0), rounds(look.round));
+        let seen = format!("{} ({} after {})", points(look.effect), chance(look.p.unwrap_or(1.0)), rounds(look.round));
         return Some(if surely {
             (Verdict::Passed, seen)
         } else {
@@ -281,6 +281,11 @@ fn at_the_limit(rule: &Rule, looks: Vec<Look>) -> Ruling {
 }
 
 /// A difference of mean rewards in words.
+/// A p-value in words: one that rounds to nothing is still no certainty.
+fn chance(p: f64) -> String {
+    if p < 0.0001 { "p < 0.0001".into() } else { format!("p {p:.4}") }
+}
+
 fn points(effect: f64) -> String {
     format!("{:+.1} points", 100.0 * effect)
 }

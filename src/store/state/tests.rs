@@ -1,10 +1,10 @@
 //! Tables of events and what they add up to.
 
 use super::*;
-use crate::model::gate::{Evidence, Policy, RULES, decide};
+use crate::model::gate::{Evidence, Policy, decide};
 use crate::model::split::TaskSplit;
 use crate::model::trial::Outcome;
-use crate::store::event::{Accepted, Adopted, Baseline, Revealed, Trial};
+use crate::store::event::{Accepted, Adopted, Baseline, By, Revealed, SuiteChanged, Trial};
 use serde_json::json;
 
 mod checkpoint;
@@ -149,26 +149,10 @@ impl Story {
 
     fn verdict_on(&mut self, base_ref: Option<&str>, agent: &str, change: impl FnOnce(&mut Evidence)) -> &mut Story {
         let mut evidence = Evidence {
-            rules: RULES,
-            policy: Policy {
-                threshold: 0.8,
-                min_evidence: 0.75,
-                timeout_policy: TimeoutPolicy::Agent,
-                gate_split: Split::Test,
-                trials: 1,
-                leak_scan: Default::default(),
-                paired: None,
-            },
-            guard: Vec::new(),
-            leaks: Vec::new(),
-            preflight: None,
             suite: Rewards(self.summary().suite_for(agent).into_iter().map(|task| (task, Some(1.0))).collect()),
-            suite_least: Rewards::default(),
             holdout: holdout("PPPP"),
-            holdout_least: Rewards::default(),
-            compared: None,
             best: self.summary().best("p").cloned(),
-            promotion: Rewards::default(),
+            ..Evidence::new(Policy { min_evidence: 0.75, ..Policy::default() })
         };
         change(&mut evidence);
         let decision = decide(&evidence);

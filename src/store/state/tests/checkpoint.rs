@@ -11,7 +11,7 @@ fn a_checkpoint_of_another_format_is_made_again_but_still_shows_a_cut_ledger() {
     let told = story("A+1 r");
     let event = Event::Revealed(Revealed { command: "c".into(), tasks: 1 });
     let event = serde_json::value::to_raw_value(&event).unwrap();
-    writer.append_with_sum(&event, told.at(), &told.summary().digest().unwrap()).unwrap();
+    writer.append_with_sum(1, &event, told.at(), &told.summary().digest().unwrap()).unwrap();
     writer.sync().unwrap();
     Checkpoint::save(&path, writer.tip(), told.summary()).unwrap();
     let saved = Checkpoint::load(&path).unwrap();
@@ -51,7 +51,7 @@ fn ledger_with_a_verdict(ledger: &Path) -> (Checkpoint, ledger::Writer) {
     let verdict = told.summary().last_decided.clone().unwrap().verdict;
     let append = |writer: &mut ledger::Writer, event: &Event<'_>, told: &Story| {
         let event = serde_json::value::to_raw_value(event).unwrap();
-        writer.append_with_sum(&event, told.at(), &told.summary().digest().unwrap()).unwrap();
+        writer.append_with_sum(1, &event, told.at(), &told.summary().digest().unwrap()).unwrap();
     };
     append(&mut writer, &Event::Verdict(Box::new(verdict)), &told);
     told.tell(look());

@@ -45,6 +45,36 @@ fn what_an_unrecorded_edit_brought_in_binds_that_edit_alone() {
     }
 }
 
+#[test]
+fn what_was_put_aside_stays_aside_until_somebody_takes_it_back() {
+    let change = |story: &mut Story, change, tasks: &str, by| {
+        let tasks = tasks.chars().map(String::from).collect();
+        story.tell(Event::SuiteChanged(SuiteChanged { change, tasks, reason: "why".into(), by }));
+    };
+    let mut told = story("A+12 r");
+    change(&mut told, Change::Quarantine, "1", By::Gate);
+    change(&mut told, Change::Retire, "2", By::Gate);
+    let suite = |told: &Story| (told.summary().suite_for("B"), told.summary().quarantined_of(&strings(&["1", "2"])));
+    assert_eq!(suite(&told), (set("1"), set("1")));
+    assert_eq!(told.summary().retired["2"].reason, "why");
+    assert_eq!(told.summary().promotion_candidates("B"), ["3", "4"], "what is retired does not join again by itself");
+    assert_eq!(told.summary().suite_by_hand, 0);
+    // An accepted agent that brings it in again does not take it back either.
+    told.word("B+2").recorded();
+    assert_eq!(suite(&told), (set("1"), set("1")));
+    change(&mut told, Change::Add, "123", By::Hand);
+    assert_eq!(suite(&told), (set("123"), set("")));
+    change(&mut told, Change::Retire, "3", By::Hand);
+    change(&mut told, Change::Quarantine, "3", By::Hand);
+    assert_eq!(suite(&told).0, set("123"));
+    assert!(told.summary().retired.is_empty() && told.summary().quarantined.contains_key("3"));
+    assert_eq!(told.summary().suite_by_hand, 3);
+    // What left the split is nowhere.
+    told.prepared("0", |prepared| prepared.split.train = strings(&["1", "2"]));
+    assert_eq!(suite(&told), (set("12"), set("")));
+    assert!(told.summary().quarantined.is_empty());
+}
+
 proptest! {
     #[test]
     fn no_suite_holds_a_task_of_another_agents_unrecorded_edit(

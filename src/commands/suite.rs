@@ -1,0 +1,147 @@
+//! `suite`: what must keep passing, how it fared, and why some of it does not count. Changes by hand are a human's; they are
+//! in the ledger, and `status` counts them.
+
+use serde_json::json;
+
+use super::experiment::Experiment;
+use super::session::{Need, Session};
+use crate::cli::{Global, SuiteAction, SuiteArgs, SuiteTasks};
+use crate::config::nearest;
+use crate::error::{Code, EXIT_OK, Error, Result};
+use crate::model::score::passes;
+use crate::model::suite::{Change, History};
+use crate::model::trial::{Split, show};
+use crate::store::comparison::{Of, histories};
+use crate::store::event::{By, Event, SuiteChanged};
+use crate::store::state::{Aside, Summary, timestamp};
+use crate::ui::Ui;
+
+/// Runs the command.
+///
+/// # Errors
+/// Usage when the experiment is not prepared, or a task is no train task or not in the suite.
+pub fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
+    let (change, tasks) = match &args.action {
+        None | Some(SuiteAction::List) => return list(global, ui),
+        Some(SuiteAction::Add(tasks)) => (Change::Add, tasks),
+        Some(SuiteAction::Quarantine(tasks)) => (Change::Quarantine, tasks),
+        Some(SuiteAction::Retire(tasks)) => (Change::Retire, tasks),
+    };
+    let mut session = Session::open(Experiment::find(global, ui)?, Need::Summary)?;
+    session.require_views()?;
+    session.prepared()?;
+    let changed = changed(change, tasks, &session)?;
+    let results = &session.state.summary.accepted_results;
+    for task in changed.iter().filter(|_| change == Change::Add) {
+        if !passes(results.get(task).copied().flatten()) {
+            ui.warn(format!(
+                "{} did not pass with the recorded agent when last run: gates fail until it does",
+                show(task)
+            ));
+        }
+    }
+    if changed.is_empty() {
+        ui.line("suite: nothing to change");
+        return Ok(EXIT_OK);
+    }
+    session.append(Event::SuiteChanged(SuiteChanged {
+        change,
+        tasks: changed.clone(),
+        reason: tasks.reason.trim().to_string(),
+        by: By::Hand,
+    }))?;
+    session.finish()?;
+    let names: Vec<String> = changed.iter().map(|task| show(task)).collect();
+    ui.line(format!("suite: {} {}", change.as_str(), names.join(", ")));
+    ui.json(&json!({"type": "suite_changed", "change": change, "tasks": changed}));
+    Ok(EXIT_OK)
+}
+
+/// The tasks of which it is not true yet.
+fn changed(change: Change, asked: &SuiteTasks, session: &Session) -> Result<Vec<String>> {
+    if asked.reason.trim().is_empty() {
+        return Err(Error::usage("a change of the suite needs a reason").hint("say why: --reason \"flaky since …\"."));
+    }
+    let summary = &session.state.summary;
+    let train = &session.prepared()?.split.train;
+    let suite = summary.suite_for(summary.recorded_agent.as_deref().unwrap_or_default());
+    let mut tasks = Vec::new();
+    for task in &asked.tasks {
+        // A task of the hold-out is as unknown as any other word.
+        if train.binary_search(task).is_err() {
+            let error = Error::usage(format!("{} is no train task", show(task)));
+            return Err(match nearest(task, train.iter().map(String::as_str)) {
+                Some(near) => error.hint(format!("did you mean {}?", show(near))),
+                None => error.hint("workspace/train_results.json lists them."),
+            });
+        }
+        let is_in = suite.contains(task) || summary.retired.contains_key(task);
+        let is_aside = summary.quarantined.contains_key(task) || summary.retired.contains_key(task);
+        let is_new = match change {
+            Change::Add => !is_in || is_aside,
+            Change::Quarantine => !summary.quarantined.contains_key(task),
+            Change::Retire => !summary.retired.contains_key(task),
+        };
+        if change == Change::Retire && !is_in {
+            return Err(
+                Error::usage(format!("{} is not in the suite", show(task))).hint("`autoharness suite` lists it.")
+            );
+        }
+        if is_new && !tasks.contains(task) {
+            tasks.push(task.clone());
+        }
+    }
+    Ok(tasks)
+}
+
+/// Where a task of the suite stands.
+fn standing<'s>(summary: &'s Summary, task: &str) -> (&'static str, Option<&'s Aside>) {
+    match (summary.retired.get(task), summary.quarantined.get(task)) {
+        (Some(aside), _) => ("retired", Some(aside)),
+        (None, Some(aside)) => ("quarantined", Some(aside)),
+        (None, None) => ("counted", None),
+    }
+}
+
+fn list(global: &Global, ui: &Ui) -> Result<i32> {
+    let experiment = Experiment::find(global, ui)?;
+    let state = experiment.read_state()?;
+    let summary = &state.summary;
+    let prepared = summary.prepared.as_ref().ok_or_else(|| {
+        Error::usage("this experiment is not prepared").code(Code::NotPrepared).hint("run `autoharness prepare` first.")
+    })?;
+    let tasks: Vec<String> = summary
+        .suite()
+        .into_iter()
+        .chain(summary.retired.keys().cloned())
+        .filter(|task| prepared.split.of(task) == Some(Split::Train))
+        .collect();
+    let (_, timeouts) = summary.counting();
+    let histories = histories(&state, &Of { protocol: &prepared.trial_protocol, timeouts }, &tasks);
+    let aside = |kind: &str| tasks.iter().filter(|task| standing(summary, task).0 == kind).count();
+    let (quarantined, retired) = (aside("quarantined"), aside("retired"));
+    let counted = tasks.len() - quarantined - retired;
+    ui.line(format!("suite: {counted} tasks count, {quarantined} in quarantine, {retired} retired"));
+    ui.json(&json!({"type": "suite", "counted": counted, "quarantined": quarantined, "retired": retired}));
+    for task in &tasks {
+        let (kind, aside) = standing(summary, task);
+        let History { passed, of } = histories.get(task).copied().unwrap_or_default();
+        let last = summary.suite_results.get(task).copied().flatten();
+        let now = if passes(last) {
+            "passes"
+        } else if last.is_some() {
+            "fails"
+        } else {
+            "-"
+        };
+        let why = aside.map(|aside| format!("  since {}: {}", timestamp(aside.at), aside.reason)).unwrap_or_default();
+        ui.line(format!("{kind:<11}  {now:<6}  {passed:>2}/{of:<2}  {}{why}", show(task)));
+        ui.json(&json!({"type": "suite_task", "task": task, "standing": kind, "last_result": last, "passed": passed,
+            "of": of, "since": aside.map(|aside| timestamp(aside.at)), "reason": aside.map(|aside| &aside.reason),
+            "by": aside.map(|aside| aside.by)}));
+    }
+    if !tasks.is_empty() {
+        ui.hint("passes/trials: with accepted agents, the last ten.");
+    }
+    Ok(EXIT_OK)
+}

@@ -1,0 +1,103 @@
+//! Everything that the gate's decision depends on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::policy::{LeakScan, Policy};
+use crate::model::compare::Reference;
+use crate::model::paired::{self, Pairs, Rule};
+use crate::model::score::Rewards;
+use crate::model::suite::Known;
+
+/// The rules this build decides by. Evidence says by which ones it was decided, so that old verdicts are decided again as
+/// they were: 0 compared val_scores whatever they were means of, and never asked what a step left out.
+pub const RULES: u32 = 1;
+
+/// What the rule `paired` decides by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Fingerprint of the agent to beat.
+    pub incumbent: String,
+    /// The rule, with the numbers that follow from the configuration.
+    pub rule: Rule,
+    /// Both agents, task by task. Empty when they are the same agent.
+    pub pairs: Pairs,
+}
+
+/// Everything the decision depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The version of the rules, see [`RULES`].
+    #[serde(default)]
+    pub rules: u32,
+    /// The rules as configured.
+    pub policy: Policy,
+    /// What the file guard found, one line each.
+    pub guard: Vec<String>,
+    /// What the leak scan found, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaks: Vec<String>,
+    /// Why the agent file cannot be imported, when it cannot.
+    pub preflight: Option<String>,
+    /// Rewards of the suite's tasks; empty when the suite is empty.
+    pub suite: Rewards,
+    /// Of the suite's tasks that lack trials: their rewards with each lacking trial counted 0.0.
+    #[serde(default, skip_serializing_if = "Rewards::is_empty")]
+    pub suite_least: Rewards,
+    /// Tasks of the suite that are run and not counted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub quarantined: BTreeSet<String>,
+    /// By the rule `paired`: what is known of the suite's tasks. `None`: not asked, as of the first verdicts by this rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite_known: Option<BTreeMap<String, Known>>,
+    /// Rewards of the gate split; empty when an earlier step cost the edit its run.
+    pub holdout: Rewards,
+    /// Of the gate split's tasks that lack trials: their rewards with each lacking trial counted 0.0.
+    #[serde(default, skip_serializing_if = "Rewards::is_empty")]
+    pub holdout_least: Rewards,
+    /// Candidate and incumbent, where the rule is `paired` and the suite let it come to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
+    /// The score to reach, when one exists under this protocol.
+    pub best: Option<Reference>,
+    /// Rewards of the promotion candidates; empty unless the first two steps passed.
+    pub promotion: Rewards,
+}
+
+impl Compared {
+    /// How many tasks both agents have evidence for, and how many there are.
+    pub fn evaluated(&self) -> (usize, usize) {
+        let any = |arm: &paired::Arm| arm.first.iter().any(Option::is_some);
+        let both = self.pairs.values().filter(|pair| any(&pair.candidate) && any(&pair.incumbent));
+        (both.count(), self.pairs.len())
+    }
+}
+
+impl Evidence {
+    /// Nothing found and nothing measured, by the rules of today.
+    pub fn new(policy: Policy) -> Evidence {
+        Evidence {
+            rules: RULES,
+            policy,
+            guard: Vec::new(),
+            leaks: Vec::new(),
+            preflight: None,
+            suite: Rewards::default(),
+            suite_least: Rewards::default(),
+            quarantined: BTreeSet::new(),
+            suite_known: None,
+            holdout: Rewards::default(),
+            holdout_least: Rewards::default(),
+            compared: None,
+            best: None,
+            promotion: Rewards::default(),
+        }
+    }
+
+    /// Whether one of the steps that cost nothing fails the edit: then nothing is run.
+    pub fn is_stopped(&self) -> bool {
+        let leaks = self.policy.leak_scan == LeakScan::Fail && !self.leaks.is_empty();
+        !self.guard.is_empty() || leaks || self.preflight.is_some()
+    }
+}

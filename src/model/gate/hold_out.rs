@@ -1,0 +1,137 @@
+//! The hold-out's step, by either rule.
+
+use super::evidence::Evidence;
+use super::policy::Disclosure;
+use super::step::{MISSING, Status, Step, left_out, step, too_little};
+use crate::model::compare::{Comparison, EPSILON};
+use crate::model::paired::{self, Answer, Pair, Pairs};
+use crate::model::score::{Rewards, Score};
+use crate::model::trial::Split;
+
+/// The step's name.
+pub(super) const NAME: &str = "hold_out";
+
+/// The step without its numbers.
+pub(super) fn untold(told: &Step, is_accepted: bool) -> Step {
+    let detail = match told.status {
+        Status::Passed if is_accepted => "accepted",
+        Status::Passed => "not told: the edit is not accepted",
+        Status::Failed => "not better than the recorded agent",
+        Status::Undecided if told.detail.contains("val_score") => "nothing is decided, for lack of evidence",
+        Status::Undecided | Status::Skipped => &told.detail,
+    };
+    step(NAME, told.status, detail.into())
+}
+
+/// The hold-out's step by the rule `paired`. Names no task, and of an edit that is not better no number of the hold-out's.
+pub(super) fn by_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Step {
+    let Some(compared) = &evidence.compared else {
+        let status =
+            if suite == Status::Passed || suite == Status::Skipped { Status::Undecided } else { Status::Skipped };
+        return step(NAME, status, "not run".into());
+    };
+    if compared.pairs.is_empty() {
+        return step(NAME, Status::Skipped, "this is the recorded agent itself: there is nothing to compare".into());
+    }
+    let ruling = match paired::decide(&compared.rule, &compared.pairs) {
+        Answer::Ruled(ruling) => ruling,
+        Answer::Measure(_) => return step(NAME, Status::Undecided, "the comparison was not run to its end".into()),
+    };
+    match ruling.verdict {
+        paired::Verdict::NoEvidence => step(NAME, Status::Undecided, ruling.detail),
+        paired::Verdict::Failed | paired::Verdict::Undecided => {
+            let detail = unaccepted(&ruling) + &first_trials(evidence, &compared.pairs);
+            step(NAME, Status::Failed, detail)
+        }
+        paired::Verdict::Passed => match fresh.mean.filter(|_| fresh.is_enough(evidence.policy.min_evidence)) {
+            None => too_little(NAME, fresh, evidence.policy.min_evidence),
+            Some(mean) => step(
+                NAME,
+                Status::Passed,
+                format!(
+                    "better than the recorded agent: {}; run afresh: val_score {mean:.4} ({}/{} pass){}",
+                    ruling.detail,
+                    fresh.passed,
+                    fresh.evaluated,
+                    left_out(fresh)
+                ),
+            ),
+        },
+    }
+}
+
+/// What it earned on the hold-out before anything was run again, where that is to be told.
+fn first_trials(evidence: &Evidence, pairs: &Pairs) -> String {
+    if evidence.policy.holdout_disclosure != Disclosure::Score {
+        return String::new();
+    }
+    let of_task = |pair: &Pair| {
+        let rewards: Vec<f64> = pair.candidate.first.iter().flatten().copied().collect();
+        (!rewards.is_empty()).then(|| rewards.iter().sum::<f64>() / rewards.len() as f64)
+    };
+    let held_out = pairs.iter().filter(|(_, pair)| pair.split == Split::Test);
+    let rewards = Rewards(held_out.map(|(task, pair)| (task.clone(), of_task(pair))).collect());
+    rewards.score().mean.map(|mean| format!("; its first trials on the hold-out earned {mean:.4}")).unwrap_or_default()
+}
+
+/// Why an edit was not accepted, without a number that the hold-out went into.
+fn unaccepted(ruling: &paired::Ruling) -> String {
+    let rounds = ruling.looks.last().map_or(0, |look| look.round);
+    let after = format!("after {rounds} {}", if rounds == 1 { "round" } else { "rounds" });
+    match (ruling.verdict, rounds) {
+        (paired::Verdict::Undecided, _) => {
+            let needed = ruling.needed.map(|needed| format!("; about {needed} more trials would have settled it"));
+            format!("undecided {after}, so not accepted{}", needed.unwrap_or_default())
+        }
+        (_, 0) => format!("not better than the recorded agent: {}", ruling.detail),
+        _ => format!("not better than the recorded agent, {after}"),
+    }
+}
+
+pub(super) fn by_best(evidence: &Evidence, score: Score) -> Step {
+    let Some(mean) = score.mean.filter(|_| score.is_enough(evidence.policy.min_evidence)) else {
+        return too_little(NAME, score, evidence.policy.min_evidence);
+    };
+    let counts = format!("val_score {mean:.4} ({}/{} pass)", score.passed, score.evaluated);
+    let left_out = left_out(score);
+    let Some(best) = &evidence.best else {
+        return step(NAME, Status::Passed, format!("{counts} no record under this protocol yet{left_out}"));
+    };
+    let plainly = mean + EPSILON >= best.val_score;
+    let sign = if plainly { ">=" } else { "<" };
+    let detail = format!("{counts} {sign} best {:.4} ({}){left_out}", best.val_score, best.source);
+    if evidence.rules == 0 || best.rewards.is_empty() {
+        return step(NAME, if plainly { Status::Passed } else { Status::Failed }, detail);
+    }
+    let least = evidence.holdout.overlaid(&evidence.holdout_least);
+    compare(&Comparison::new(&evidence.holdout, &least, &best.rewards), evidence, detail)
+}
+
+/// The hold-out's step where it is known which tasks the best score is made of.
+fn compare(compared: &Comparison, evidence: &Evidence, mut detail: String) -> Step {
+    let (common, known) = (compared.common, compared.known);
+    if !compared.is_enough(evidence.policy.min_evidence) {
+        let needed = evidence.policy.min_evidence;
+        let detail = format!(
+            "{common} of the {known} tasks of the best score gave evidence, {needed:.2} of them is needed; nothing is decided"
+        );
+        return step(NAME, Status::Undecided, detail);
+    }
+    let reaches = compared.reaches();
+    if common < evidence.holdout.0.len() {
+        let sign = if reaches { ">=" } else { "<" };
+        let (own, best) = (compared.candidate_mean(), compared.reference_mean());
+        detail.push_str(&format!(
+            "; compared on the {common} tasks that both gave evidence for: {own:.4} {sign} {best:.4}"
+        ));
+    }
+    let status = match (reaches, compared.surely_reaches()) {
+        (false, _) => Status::Failed,
+        (true, true) => Status::Passed,
+        (true, false) => {
+            detail.push_str(MISSING);
+            Status::Undecided
+        }
+    };
+    step(NAME, status, detail)
+}
