@@ -262,6 +262,9 @@ pub struct Verify {
 pub struct Demo {
     /// Where; must be empty or not exist yet [default: a fresh temporary directory]
     pub dir: Option<PathBuf>,
+    /// Show noise instead: edits that change nothing, judged by both rules of the gate
+    #[arg(long)]
+    pub noise: bool,
 }
 
 /// Print the documentation.

@@ -41,7 +41,6 @@ fn read(key: &str, value: &str) -> Result<Value, Error> {
 fn a_file_that_says_only_benchmark_gets_every_default() {
     let config = load(b"benchmark: demo\n").unwrap();
     assert_eq!(config.benchmark.name(), "demo");
-    assert_eq!(config.own::<()>(), &());
     assert_eq!(config.agent_file(), "agent/agent.py");
     assert_eq!(config.gate_split, Split::Test);
     assert_eq!(config.timeout_policy, TimeoutPolicy::Agent);
@@ -55,7 +54,7 @@ fn a_file_that_says_only_benchmark_gets_every_default() {
             "threshold": 0.8, "min_evidence": 0.9, "trials": 1, "infra_retries": 1, "timeout_policy": "agent",
             "seed": 42, "max_concurrency": 4, "per_task_timeout": 10.0, "agent_model": null, "user_model": null,
             "reasoning_effort": null, "pass_env": [], "fence": "auto", "data": [], "not_read": [], "leak_scan": "warn", "gate_rule": "best", "alpha": 0.1, "max_rounds": 3, "confirm_trials": 3,
-            "promote_after": 3, "max_suite": null, "holdout_disclosure": "score", "alpha_spending": false
+            "promote_after": 3, "max_suite": null, "holdout_disclosure": "score", "alpha_spending": false, "noise": 0.0
         })
     );
 }

@@ -36,6 +36,20 @@ fn the_demo_plays_the_loop_in_its_own_directory() {
 }
 
 #[test]
+fn noise_fools_the_rule_best_and_not_the_rule_paired() {
+    let bed = Bed::empty();
+    let told = bed.run(&["demo", "--noise", "play"]).expect(0);
+    told.says("The 3 edits below add a comment to the agent and change nothing.").says(
+        "\n`best` accepted 1 of 3 edits that change nothing.\n`paired` accepted 0 of 3 edits that change nothing.\n",
+    );
+    for rule in ["best", "paired"] {
+        bed.run(&["-C", &format!("play/{rule}"), "verify"]).expect(0);
+    }
+    let scores = |rule: &str| bed.read(&format!("play/{rule}/workspace/results.tsv")).lines().count();
+    assert_eq!((scores("best"), scores("paired")), (3, 2), "header, baseline, and what was accepted");
+}
+
+#[test]
 fn a_demo_needs_an_empty_directory() {
     let bed = Bed::empty();
     bed.write("play/notes.txt", "x");

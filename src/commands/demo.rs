@@ -1,7 +1,7 @@
 //! `demo`: the whole loop on the embedded benchmark. A scripted session stands in for the coding agent; every number is
 //! measured.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -39,15 +39,7 @@ struct Edit {
 /// # Errors
 /// Whatever one of the commands it plays cannot do.
 pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
-    let directory = match &args.dir {
-        Some(directory) => global.here().join(directory),
-        None => tempfile::Builder::new()
-            .prefix("autoharness-demo-")
-            .tempdir()
-            .infra(|| "cannot make a temporary directory".into())?
-            .keep(),
-    };
-    let stage = Stage { directory: prepare_directory(&directory)?, global: global.clone(), ui };
+    let stage = Stage { directory: directory(args, global)?, global: global.clone(), ui };
     ui.line(format!("A demonstration in {}", stage.directory.display()));
     ui.line("The edits below are scripted: they stand in for a coding agent. Everything else is real, every number is measured.");
     stage.play(Command::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
@@ -69,26 +61,43 @@ pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     Ok(EXIT_OK)
 }
 
-/// A repository of its own, so that a demo inside another repository touches nothing outside its directory.
-fn prepare_directory(directory: &Path) -> Result<PathBuf> {
-    fs_err::create_dir_all(directory)?;
-    if fs_err::read_dir(directory)?.next().is_some() {
+/// Where it plays. Its repositories are its own, so that a demo inside another repository touches nothing outside.
+///
+/// # Errors
+/// Usage when the directory holds something.
+pub fn directory(args: &Demo, global: &Global) -> Result<PathBuf> {
+    let directory = match &args.dir {
+        Some(directory) => global.here().join(directory),
+        None => tempfile::Builder::new()
+            .prefix("autoharness-demo-")
+            .tempdir()
+            .infra(|| "cannot make a temporary directory".into())?
+            .keep(),
+    };
+    fs_err::create_dir_all(&directory)?;
+    if fs_err::read_dir(&directory)?.next().is_some() {
         return Err(Error::usage(format!("{} is not empty", directory.display()))
             .hint("name a new directory, or none: then a temporary one is used."));
     }
     Ok(fs_err::canonicalize(directory)?)
 }
 
-struct Stage<'a> {
-    directory: PathBuf,
-    global: Global,
-    ui: &'a Ui,
+/// An experiment in which commands are played as a coding agent would type them.
+pub struct Stage<'a> {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// The options that were given.
+    pub global: Global,
+    /// Where it is shown.
+    pub ui: &'a Ui,
 }
 
 impl Stage<'_> {
-    /// Runs one of our commands in the demo's directory and returns its exit code; 0 and 1 go on, anything else ends the
-    /// demo.
-    fn play(&self, command: Command) -> Result<i32> {
+    /// Runs one of our commands in the demo's directory and returns its exit code; 0 and 1 go on.
+    ///
+    /// # Errors
+    /// Anything else ends the demo.
+    pub fn play(&self, command: Command) -> Result<i32> {
         let typed = match &command {
             Command::Init(_) => {
                 self.git(&["init", "--quiet"])?;
@@ -126,14 +135,22 @@ impl Stage<'_> {
             fresh: false,
             reveal_held_out: false,
         }))?;
+        self.judge(&edit.title)
+    }
+
+    /// Gate, then commit and record, or revert. True when the edit was accepted.
+    ///
+    /// # Errors
+    /// As [`Stage::play`].
+    pub fn judge(&self, title: &str) -> Result<bool> {
         let gate = Gate { base: None, concurrency: None, fresh: false, junit: None, summary: None };
         if self.play(Command::Gate(gate))? == EXIT_REJECTED {
             self.ui.line("\n$ git checkout -- agent/agent.py");
             self.git(&["checkout", "--", "agent/agent.py"])?;
             return Ok(false);
         }
-        self.ui.line(format!("\n$ git commit -m {:?} agent/agent.py", edit.title));
-        self.git_commit(&edit.title)?;
+        self.ui.line(format!("\n$ git commit -m {title:?} agent/agent.py"));
+        self.git_commit(title)?;
         self.play(Command::Record(Record { val_score: None, evals_passed: None, evals_total: None }))?;
         Ok(true)
     }

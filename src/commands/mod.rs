@@ -6,6 +6,7 @@ pub mod benchmark;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod demo_noise;
 mod dispatch;
 pub mod docs;
 pub mod doctor;
@@ -65,6 +66,7 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Suite(args) => suite::run(&args, global, ui),
         Command::Doctor => block_on(doctor::run(global, ui)),
         Command::Verify(args) => verify::run(&args, global, ui),
+        Command::Demo(args) if args.noise => demo_noise::run(&args, global, ui),
         Command::Demo(args) => demo::run(&args, global, ui),
         Command::Docs(args) => docs::run(&args, ui),
         Command::Explain(args) => explain::run(&args, ui),

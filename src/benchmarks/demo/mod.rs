@@ -18,6 +18,20 @@ use crate::provision::Finding;
 /// The demo's benchmark program.
 const HELPER: Helper = helper!("demo": "bench.py");
 
+/// What only the demo has.
+#[derive(Debug, Clone, Default)]
+struct DemoSettings {
+    /// Chance that an answer is spoilt, 0–1.
+    noise: f64,
+}
+
+const KEYS: &[Key] = &[Key::fraction(
+    "noise",
+    "noise: 0.3",
+    "chance that the answer of a trial is spoilt: the demo's agents are steady, those that call models are not",
+    |config| &mut config.own_mut::<DemoSettings>().noise,
+)];
+
 /// Embedded in the binary; needs no keys.
 #[derive(Debug)]
 pub struct Demo;
@@ -28,11 +42,11 @@ impl Section for Demo {
     }
 
     fn keys(&self) -> &'static [Key] {
-        &[]
+        KEYS
     }
 
     fn settings(&self) -> Box<dyn Settings> {
-        Box::new(())
+        Box::new(DemoSettings::default())
     }
 
     fn defaults(&self, config: &mut Config) {
@@ -67,6 +81,11 @@ impl Benchmark for Demo {
             runner.symbol = Some("HarnessAgent".into());
             runner.agent_python = Some(agent_python(&runner));
             runner.protocol = json!({"program": HELPER.fingerprint()});
+            let DemoSettings { noise } = *ground.config.own();
+            if noise > 0.0 {
+                runner.options.insert("noise".into(), json!(noise));
+                runner.protocol["noise"] = json!(noise);
+            }
             Ok(Box::new(runner) as Box<dyn BenchmarkRunner>)
         })
     }

@@ -309,7 +309,9 @@ fn what_the_leak_scan_finds_warns_or_stops() {
 }
 
 /// A task of the suite by the rule `paired`: what it earned at best, how accepted agents fared, what both agents earned.
-fn suite(tasks: &[(f64, (u32, u32), &[f64], &[f64])]) -> Evidence {
+type SuiteTask<'a> = (f64, (u32, u32), &'a [f64], &'a [f64]);
+
+fn suite(tasks: &[SuiteTask<'_>]) -> Evidence {
     let known = tasks.iter().enumerate().map(|(at, (_, (passed, of), candidate, incumbent))| {
         let history = History { passed: *passed, of: *of };
         (format!("t{at:02}"), Known { history, candidate: candidate.to_vec(), incumbent: incumbent.to_vec() })

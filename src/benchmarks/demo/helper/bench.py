@@ -21,6 +21,7 @@ Exit status: 0 when every trial was reported, 1 when the run broke off, 2 when t
 
 import collections
 import datetime
+import hashlib
 import json
 import os
 import random
@@ -583,11 +584,19 @@ class Run:
         self.fence = request["fence"]
         self.limit = request["timeout_s"]
         self.seed = request["seed"]
+        self.noise = request["noise"]
+        with open(self.agent_path, "rb") as file:
+            self.agent = file.read()
         self.keep_traces = request["keep_traces"]
         self.load_error = None
         self.failures = []
         threads = min(request["concurrency"], len(self.queue))
         self.threads = [threading.Thread(target=self.work, daemon=True) for _ in range(threads)]
+
+    def is_spoilt(self, task, number):
+        """Whether chance spoils the answer of this trial: the same for the same agent, drawn anew for any other."""
+        drawn = hashlib.sha256(b"%d %s " % (self.seed + number, task.id.encode()) + self.agent).digest()
+        return int.from_bytes(drawn[:8], "big") < self.noise * 2**64
 
     def finish(self):
         """Runs every trial; returns what broke the run off, if anything."""
@@ -616,7 +625,7 @@ class Run:
 
     def trial(self, worker, task, number):
         """Runs one trial and returns the worker for the next one, if it is still of use."""
-        answer, output, outcome, reward, error = None, "", "agent_error", 0.0, None
+        answer, output, outcome, reward, error, spoilt = None, "", "agent_error", 0.0, None, False
         start = time.monotonic()
         try:
             if worker is None and self.load_error is None:
@@ -640,7 +649,8 @@ class Run:
         except OSError as failure:
             outcome, reward, error = "infra_error", None, f"could not start a worker process: {failure}"
         if answer is not None:
-            reward = 1.0 if answer.strip() == task.expected else 0.0
+            spoilt = self.is_spoilt(task, number)
+            reward = 1.0 if answer.strip() == task.expected and not spoilt else 0.0
             outcome = "passed" if reward else "failed"
         # Whatever is asked for, nothing of a hold-out conversation leaves this program, and an error message could
         # quote it. A file that does not even load has not been sent any instruction yet.
@@ -662,6 +672,7 @@ class Run:
                 "family": task.family,
                 "expected": task.expected,
                 "answer": None if answer is None else sound(answer),
+                **({"spoilt": "by chance, as the key noise asks for"} if spoilt else {}),
             }
         emit("trial", task=task.id, trial=number, **event)
         return worker
@@ -729,6 +740,9 @@ def checked(request):
     def seconds(value):
         return isinstance(value, (int, float)) and 0 < value <= 1e6
 
+    def share(value):
+        return isinstance(value, (int, float)) and 0 <= value <= 1
+
     result = {
         "action": request["action"],
         "tasks": field(request, "tasks", None, lambda ids: isinstance(ids, list), "a list of task ids"),
@@ -739,6 +753,7 @@ def checked(request):
         "timeout_s": field(request, "timeout_s", 10.0, seconds, "a number above 0, at most 1000000"),
         "keep_traces": field(request, "keep_traces", False, lambda _: True, "true or false"),
         "fence": field(request, "fence", [], lambda words: isinstance(words, list), "a list of words"),
+        "noise": field(request.get("options") or {}, "noise", 0.0, share, "a number from 0 to 1"),
         "agent": field(request, "agent", {}, lambda agent: isinstance(agent, dict), "an object"),
     }
     if result["action"] == "run":
@@ -770,8 +785,9 @@ def main():
     except RequestError as error:
         print(f"demo benchmark: {error}", file=sys.stderr)
         return 2
-    if raw.get("options"):
-        emit("log", level="warning", message="the demo benchmark has no options; those given are ignored")
+    unknown = sorted(set(raw.get("options") or {}) - {"noise"})
+    if unknown:
+        emit("log", level="warning", message=f"the demo benchmark has no option {', '.join(unknown)}; it is ignored")
     if request["action"] == "list":
         for task in tasks:
             emit("task", task=task.id, split=task.split)
