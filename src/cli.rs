@@ -6,6 +6,7 @@ use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, Ty
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::benchmarks;
+use crate::model::claim;
 use crate::model::trial::Split;
 use crate::ui::{Color, Format};
 
@@ -75,6 +76,8 @@ pub enum Command {
     Gate(Gate),
     /// Write the score of a committed, passing edit into the history
     Record(Record),
+    /// Run baseline and best afresh, and say what may be claimed
+    Confirm(Confirm),
     /// Show where the experiment stands
     Status,
     /// List the regression suite, or change it: add, quarantine or retire tasks, with a reason
@@ -247,6 +250,23 @@ pub struct Record {
     /// Tasks of the gate split that were evaluated
     #[arg(long, value_name = "M")]
     pub evals_total: Option<usize>,
+}
+
+/// Run two agents afresh on the hold-out. Exits with 0 whatever may be claimed.
+#[derive(Debug, Args)]
+pub struct Confirm {
+    /// Compare with the agent of this commit instead of the one that the experiment began with
+    #[arg(long, value_name = "REF")]
+    pub against: Option<String>,
+    /// Trials of each task and agent; more than last time adds to what was run then
+    #[arg(long, value_name = "K", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=i64::from(claim::MOST)))]
+    pub trials: u32,
+    /// Trials in flight at once [default: max_concurrency]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub concurrency: Option<u32>,
+    /// Run again what was run for this; old and new trials count
+    #[arg(long)]
+    pub fresh: bool,
 }
 
 /// Re-derive everything from the ledger.

@@ -108,6 +108,16 @@ pub fn from_tree(session: &Session, tree: &BaseTree) -> Result<StagedAgent> {
     stage(session, tree, &editable, &files)
 }
 
+/// Stages the agent as one commit has it, among the other files of another: so two agents run in the same surroundings.
+///
+/// # Errors
+/// Usage when the commit has no agent file.
+pub fn among(session: &Session, base: &BaseTree, tree: &BaseTree) -> Result<StagedAgent> {
+    let editable = Editable::new(&session.config.editable)?;
+    let files = read_editable_from_tree(tree, &editable)?;
+    stage(session, base, &editable, &files)
+}
+
 /// Fingerprint of the agent as a commit has it.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod benchmark;
 pub mod completions;
 pub mod config;
+pub mod confirm;
 pub mod demo;
 pub mod demo_noise;
 mod dispatch;
@@ -26,6 +27,7 @@ pub mod paired;
 pub mod plan;
 pub mod prepare;
 pub mod record;
+mod rederive;
 pub mod report;
 mod report_file;
 pub mod session;
@@ -62,6 +64,7 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Benchmark(args) => block_on(benchmark::run(&args, global, ui)),
         Command::Gate(args) => block_on(gate::run(&args, global, ui)),
         Command::Record(args) => record::run(&args, global, ui),
+        Command::Confirm(args) => block_on(confirm::run(&args, global, ui)),
         Command::Status => status::run(global, ui),
         Command::Suite(args) => suite::run(&args, global, ui),
         Command::Doctor => block_on(doctor::run(global, ui)),

@@ -12,6 +12,7 @@ use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{Editable, agent_fingerprint};
 use crate::model::gate::Status;
 use crate::model::score::passes;
+use crate::store::claims::LastClaim;
 use crate::store::lock::Lock;
 use crate::store::state::{Summary, timestamp};
 use crate::store::views;
@@ -63,6 +64,7 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
         let baseline = prepared.baseline.val_score;
         ui.line(format!("best        val_score {:.4} ({}), baseline {baseline:.4}", best.val_score, best.source));
     }
+    claim_line(summary, ui);
     train_lines(summary, ui);
     if let Some(receipt) = &summary.last_decided {
         let decision = receipt.verdict.told();
@@ -119,6 +121,19 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     }
     ui.line(format!("next        {next}"));
     Ok(EXIT_OK)
+}
+
+/// What the last `confirm` said, and of which agent.
+fn claim_line(summary: &Summary, ui: &Ui) {
+    let Some(last) = &summary.claims.last else { return };
+    let other = if is_of_best(summary, last) { "" } else { " (of an earlier best)" };
+    let words = last.claim.words(last.against.as_deref().unwrap_or("the baseline"));
+    ui.line(format!("confirmed   {words}{other}; {}", timestamp(last.at)));
+}
+
+/// Whether the claim is about the agent that is the best now.
+fn is_of_best(summary: &Summary, last: &LastClaim) -> bool {
+    summary.base.as_ref() == Some(&last.best.commit)
 }
 
 /// Train and suite are counted at different times and of different agents: `benchmark` runs train with whatever lies there,
@@ -243,6 +258,19 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
         "accepted": summary.accepted,
         "holdout_remeasured": summary.rerolls,
         "adopted_rows": summary.adopted_rows,
+        "confirmed": summary.claims.last.as_ref().map(|last| json!({
+            "at": timestamp(last.at),
+            "finding": last.claim.finding,
+            "lift": last.claim.lift,
+            "interval": last.claim.interval,
+            "p": last.claim.p,
+            "baseline_commit": last.baseline.commit,
+            "best_commit": last.best.commit,
+            "of_best": is_of_best(summary, last),
+            "trials": last.trials,
+            "look": last.look,
+        })),
+        "confirmations": summary.claims.count,
         "running": running,
         "changed": changed,
         "next": next,

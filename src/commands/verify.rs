@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::experiment::Experiment;
+use super::rederive;
 use crate::cli::{Global, Verify};
 use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::staging::read_editable_from_tree;
@@ -60,6 +61,11 @@ pub fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
             Event::Verdict(verdict) => findings.verdict(seq, verdict, &state),
             Event::Prepared(prepared) => findings.prepared(seq, prepared, &state),
             Event::Recorded(recorded) => findings.recorded(seq, recorded, &state, &experiment),
+            Event::Confirmed(confirmed) => {
+                for what in rederive::confirmed(confirmed, &state, &experiment) {
+                    findings.wrong(seq, &what);
+                }
+            }
             Event::Trial(_) => findings.trials += 1,
             _ => {}
         }

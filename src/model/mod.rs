@@ -1,5 +1,6 @@
 //! The pure heart: words of the field and decisions over evidence. No I/O, no clock, no randomness.
 
+pub mod claim;
 pub mod compare;
 pub mod gate;
 pub mod hash;

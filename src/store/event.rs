@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::claim::{Claim, Measured};
 use crate::model::gate::{Decision, Evidence};
 use crate::model::split::TaskSplit;
 use crate::model::suite::Change;
@@ -31,13 +32,15 @@ pub enum Event<'a> {
     Revealed(Revealed),
     /// Tasks of the regression suite were added, put in quarantine or retired.
     SuiteChanged(SuiteChanged),
+    /// Baseline and best were run afresh, and this is what may be claimed.
+    Confirmed(Box<Confirmed>),
 }
 
 impl Event<'_> {
     /// The first format version whose programs know this event: what its line says of itself.
     pub fn version(&self) -> u32 {
         match self {
-            Event::SuiteChanged(_) => 2,
+            Event::SuiteChanged(_) | Event::Confirmed(_) => 2,
             _ => 1,
         }
     }
@@ -63,6 +66,8 @@ pub enum Purpose {
     Round,
     /// Afresh, once an agent was chosen (or is where an experiment starts): what its score stands on.
     Confirm,
+    /// `autoharness confirm`: what is claimed stands on it, and nothing else does.
+    Claim,
 }
 
 impl Purpose {
@@ -74,7 +79,12 @@ impl Purpose {
     /// Whether its trials leave traces where the coding agent reads them. Those of a comparison do not: what they tell is
     /// told already, and they would take the place of newer ones.
     pub fn leaves_traces(self) -> bool {
-        !matches!(self, Purpose::Round | Purpose::Confirm)
+        !self.is_aside() && !matches!(self, Purpose::Round | Purpose::Confirm)
+    }
+
+    /// Whether it is beside the search: no gate, score or view knows of its trials.
+    pub fn is_aside(self) -> bool {
+        matches!(self, Purpose::Claim)
     }
 
     /// The word used in run names.
@@ -88,6 +98,7 @@ impl Purpose {
             Purpose::Base => "base",
             Purpose::Round => "round",
             Purpose::Confirm => "confirm",
+            Purpose::Claim => "claim",
         }
     }
 }
@@ -344,6 +355,37 @@ pub enum By {
     Hand,
 }
 
+/// An agent as a commit has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Committed {
+    /// Its fingerprint.
+    pub agent: String,
+    /// The commit that holds it.
+    pub commit: String,
+}
+
+/// `confirmed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The agent to compare with.
+    pub baseline: Committed,
+    /// The ref given with `--against`, when one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+    /// The best recorded agent.
+    pub best: Committed,
+    /// Fingerprint of what one trial depends on.
+    pub trial_protocol: String,
+    /// Trials of each task that were asked for.
+    pub trials: u32,
+    /// How often these two agents were looked at like this, each time with more trials than before; 1 for the first.
+    pub look: u32,
+    /// Everything the claim depends on.
+    pub measured: Measured,
+    /// The claim.
+    pub claim: Claim,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,6 +401,7 @@ mod tests {
             (Purpose::Base, "base", true),
             (Purpose::Round, "round", false),
             (Purpose::Confirm, "confirm", false),
+            (Purpose::Claim, "claim", false),
         ] {
             assert_eq!((purpose.as_str(), purpose.is_baseline()), (word, is_baseline));
         }

@@ -2,6 +2,7 @@
 
 pub mod atomic;
 mod beneath;
+pub mod claims;
 pub mod comparison;
 pub mod event;
 pub mod ledger;

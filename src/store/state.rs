@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::atomic;
+use super::claims::Claims;
 use super::event::{By, Event, Prepared, Purpose, Recorded, Row, RunFinished, SuiteChanged, Verdict};
 use super::ledger::{self, Entry, ReadReport, Tip};
 use super::trials::Trials;
@@ -104,6 +105,9 @@ pub struct Summary {
     /// The agent that the experiment began with: no trial of it chose it.
     #[serde(default)]
     pub first_agent: Option<String>,
+    /// What was measured beside the search, and where the experiment began.
+    #[serde(default)]
+    pub claims: Claims,
     /// Trials in the ledger, with their cost.
     pub spent: Spent,
 }
@@ -231,6 +235,7 @@ impl State {
             }
             Event::Revealed(_) => self.summary.looks += 1,
             Event::SuiteChanged(changed) => self.summary.suite_changed(changed, at),
+            Event::Confirmed(confirmed) => self.summary.claims.confirmed(&confirmed, at),
         }
     }
 
@@ -239,7 +244,7 @@ impl State {
         if run.tokenless {
             self.trials.forget(&run.agent, &run.protocol, &run.tasks);
         }
-        if run.fresh && run.split == Some(Split::Test) {
+        if run.fresh && run.split == Some(Split::Test) && !run.purpose.is_aside() {
             self.summary.rerolls += 1;
         }
         if run.purpose == Purpose::Benchmark && run.split == Some(Split::Train) {
@@ -257,6 +262,7 @@ impl State {
         summary.accept(&prepared.agent);
         if summary.prepared.is_none() {
             summary.first_agent = Some(prepared.agent.clone());
+            summary.claims.first_base = Some(prepared.base.clone());
         }
         if let Some(adopted) = &prepared.adopted {
             summary.rows.clone_from(&adopted.rows);

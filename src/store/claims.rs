@@ -1,0 +1,102 @@
+//! What is measured beside the search: where its trials are, and what the ledger adds up to of it. No gate, score or view
+//! may find these trials, so they stand under a protocol and under numbers of their own.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::event::{Committed, Confirmed};
+use super::trials::Trials;
+use crate::model::claim::{Arms, Claim, MOST};
+use crate::model::score::TimeoutPolicy;
+
+/// Where the numbers of these trials begin: their seeds are those of no gate.
+const ASIDE: u32 = 4_000;
+/// Numbers of the trials `range`, counted from 0.
+pub fn numbers(range: Range<u32>) -> Range<u32> {
+    ASIDE + range.start..ASIDE + range.end
+}
+
+/// What the trials of an agent stand under that is run afresh against `other`.
+pub fn against(protocol: &str, other: &str) -> String {
+    format!("{protocol} confirmed against {other}")
+}
+
+/// Both agents on each of these tasks, with all trials that were ever run of them like this: to choose among them would be
+/// to choose the result.
+pub fn arms(
+    known: &Trials,
+    baseline: &str,
+    best: &str,
+    protocol: &str,
+    tasks: &[String],
+    policy: TimeoutPolicy,
+) -> BTreeMap<String, Arms> {
+    let of = |agent: &str, other: &str, task: &str| {
+        known.values(agent, &against(protocol, other), task, numbers(0..MOST), policy)
+    };
+    let both = |task: &String| Arms { baseline: of(baseline, best, task), best: of(best, baseline, task) };
+    tasks.iter().map(|task| (task.clone(), both(task))).collect()
+}
+
+/// What the ledger adds up to of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Claims {
+    /// The commit that the experiment began with.
+    pub first_base: Option<String>,
+    /// The last `confirmed`.
+    pub last: Option<LastClaim>,
+    /// How many there are.
+    pub count: u32,
+    /// How often each two agents were looked at, and with how many trials the last time.
+    looks: BTreeMap<String, Looks>,
+}
+
+/// The last `confirmed`, without its trials.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastClaim {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The agent to compare with.
+    pub baseline: Committed,
+    /// The ref given for it, when one was.
+    pub against: Option<String>,
+    /// The agent that was the best recorded then.
+    pub best: Committed,
+    /// Trials of each task that were asked for.
+    pub trials: u32,
+    /// How often these two were looked at.
+    pub look: u32,
+    /// The claim.
+    pub claim: Claim,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Looks {
+    count: u32,
+    trials: usize,
+}
+
+impl Claims {
+    /// Which look it is at these two agents, with so many trials. The same trials printed again are the same look.
+    pub fn look(&self, baseline: &str, best: &str, protocol: &str, trials: usize) -> u32 {
+        let looks = self.looks.get(&key(baseline, best, protocol)).copied().unwrap_or_default();
+        if looks.count > 0 && looks.trials == trials { looks.count } else { looks.count + 1 }
+    }
+
+    pub(super) fn confirmed(&mut self, confirmed: &Confirmed, at: DateTime<Utc>) {
+        let Confirmed { baseline, against, best, trial_protocol, trials, look, measured, claim } = confirmed;
+        self.count += 1;
+        let looks = Looks { count: *look, trials: measured.trials() };
+        self.looks.insert(key(&baseline.agent, &best.agent, trial_protocol), looks);
+        let (baseline, against, best) = (baseline.clone(), against.clone(), best.clone());
+        self.last = Some(LastClaim { at, baseline, against, best, trials: *trials, look: *look, claim: *claim });
+    }
+}
+
+fn key(baseline: &str, best: &str, protocol: &str) -> String {
+    format!("{baseline} {best} {protocol}")
+}
