@@ -258,6 +258,9 @@ pub struct Confirm {
     /// Compare with the agent of this commit instead of the one that the experiment began with
     #[arg(long, value_name = "REF")]
     pub against: Option<String>,
+    /// Measure on the sealed split instead of the hold-out; each opening is written to the ledger and counted
+    #[arg(long)]
+    pub sealed: bool,
     /// Trials of each task and agent; more than last time adds to what was run then
     #[arg(long, value_name = "K", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=i64::from(claim::MOST)))]
     pub trials: u32,

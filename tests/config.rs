@@ -50,7 +50,7 @@ fn a_file_that_says_only_benchmark_gets_every_default() {
     assert_eq!(
         config.snapshot(),
         json!({
-            "benchmark": "demo", "editable": ["agent/agent.py"], "file_guard": true, "gate_split": "test",
+            "benchmark": "demo", "editable": ["agent/agent.py"], "file_guard": true, "gate_split": "test", "sealed": 0.0,
             "threshold": 0.8, "min_evidence": 0.9, "trials": 1, "infra_retries": 1, "timeout_policy": "agent",
             "seed": 42, "max_concurrency": 4, "per_task_timeout": 10.0, "agent_model": null, "user_model": null,
             "reasoning_effort": null, "pass_env": [], "fence": "auto", "data": [], "not_read": [], "leak_scan": "warn", "gate_rule": "best", "alpha": 0.1, "max_rounds": 3, "confirm_trials": 3,
@@ -84,7 +84,7 @@ fn tau_bench_fills_in_what_follows() {
 #[test]
 fn a_full_configuration_is_read() {
     let text = "\u{feff}---\r\n# mine\r\nbenchmark: command\r\neditable:\r\n  - ./agent//agent.py\r\n  - agent/prompt.md\r\n\
-        file_guard: No\r\ngate_split: train\r\nthreshold: 1\r\nmin_evidence: .5\r\ntrials: \"4\"\r\ninfra_retries: 0\r\n\
+        file_guard: No\r\ngate_split: train\r\nsealed: .25\r\nthreshold: 1\r\nmin_evidence: .5\r\ntrials: \"4\"\r\ninfra_retries: 0\r\n\
         timeout_policy: infra\r\nseed: 1_000\r\nmax_concurrency: 0x10\r\nper_task_timeout: 1e2\r\nagent_model: gpt-5 # c\r\n\
         user_model:\r\nreasoning_effort: off\r\npass_env: [OPENAI_API_KEY]\r\ndata: [bench_data/]\r\nnot_read: [docs/, '*.md']\r\nleak_scan: fail\r\ngate_rule: best\r\nalpha: 0.05\r\nmax_rounds: 2\r\nconfirm_trials: 1\r\npromote_after: 5\r\nmax_suite: 12\r\nholdout_disclosure: bit\r\nalpha_spending: true\r\n\
         command: [python3, bench.py, '3']\r\noptions: {deep: [1, -2, 0.5, null, true], word: \"yes\"}\r\nagent_symbol: solve\r\n";
@@ -95,7 +95,7 @@ fn a_full_configuration_is_read() {
         config.snapshot(),
         json!({
             "benchmark": "command", "editable": ["agent/agent.py", "agent/prompt.md"], "file_guard": false,
-            "gate_split": "train", "threshold": 1.0, "min_evidence": 0.5, "trials": 4, "infra_retries": 0,
+            "gate_split": "train", "sealed": 0.25, "threshold": 1.0, "min_evidence": 0.5, "trials": 4, "infra_retries": 0,
             "timeout_policy": "infra", "seed": 1000, "max_concurrency": 16, "per_task_timeout": 100.0,
             "agent_model": "gpt-5", "user_model": null, "reasoning_effort": "off", "pass_env": ["OPENAI_API_KEY"], "fence": "auto",
             "data": ["bench_data"], "not_read": ["docs", "*.md"], "leak_scan": "fail", "gate_rule": "best", "alpha": 0.05, "max_rounds": 2, "confirm_trials": 1, "promote_after": 5, "max_suite": 12,

@@ -81,7 +81,7 @@ prop_compose! {
         Event::Prepared(Box::new(Prepared {
             config: json!({"trials": 2, "timeout_policy": "agent", "threshold": 0.8}), config_digest: "d".into(), protocol_version: 1,
             base: "c0ffee".into(), agent, trial_protocol: PROTOCOL.into(), protocol: "p".into(),
-            split: TaskSplit { train, test }, split_drawn: true, data: BTreeMap::new(),
+            split: TaskSplit { train, test, sealed: Vec::new() }, split_drawn: true, data: BTreeMap::new(),
             baseline: Baseline { val_score: score, evals_passed: 1, evals_total: 2 }, untried: None, adopted: None,
         }))
     }

@@ -73,7 +73,7 @@ impl Found {
             self.suite.into_iter().partition(|id| split.of(id) == Some(Split::Train));
         // Which of them are held out must not show.
         let (held_out, unknown): (Vec<String>, Vec<String>) =
-            others.into_iter().partition(|id| split.of(id) == Some(Split::Test));
+            others.into_iter().partition(|id| split.of(id).is_some() || split.sealed.contains(id));
         if !unknown.is_empty() {
             ui.warn(format!("left out of the suite, because they are no tasks here: {}", unknown.join(", ")));
         }

@@ -16,7 +16,7 @@ use crate::model::claim::{Measured, p_words, points};
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::store::claims;
-use crate::store::event::{Committed, Confirmed, Event, Purpose};
+use crate::store::event::{Committed, Confirmed, Event, Prepared, Purpose};
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -42,9 +42,13 @@ pub async fn run(args: &Confirm, global: &Global, ui: &Ui) -> Result<i32> {
     let runner = measure::runner(&session, &base, &cancel).await?;
     let data = measure::data_digests(&session)?;
     let trial_protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &data)?;
-    let tasks = prepared.split.test.clone();
-    if tasks.is_empty() {
-        return Err(Error::usage("the split has no hold-out task to measure on").code(Code::SplitInvalid));
+    let tasks = tasks(args, &prepared)?;
+    if args.sealed {
+        let nth = session.state.summary.claims.openings + 1;
+        session.ui.warn(format!(
+            "this opens the sealed split (opening {nth}): it is written to the ledger, and what is decided by what it says is \
+             no longer sealed"
+        ));
     }
     let turns =
         Turns { args, runner: runner.as_ref(), cancel: &cancel, trial_protocol: &trial_protocol, tasks: &tasks };
@@ -74,22 +78,36 @@ pub async fn run(args: &Confirm, global: &Global, ui: &Ui) -> Result<i32> {
         session.finish()?;
         return Err(no_evidence(&StepReport::default(), measured.evaluated(), measured.tasks.len()));
     };
-    let look =
-        session.state.summary.claims.look(&baseline.fingerprint, &best.fingerprint, &trial_protocol, measured.trials());
-    let confirmed = Confirmed {
+    let mut confirmed = Confirmed {
         baseline: Committed { agent: baseline.fingerprint, commit: baseline_commit },
         against: args.against.clone(),
         best: Committed { agent: best.fingerprint, commit },
         trial_protocol,
+        sealed: args.sealed,
         trials: args.trials,
-        look,
+        look: 1,
         measured,
         claim,
     };
+    confirmed.look = session.state.summary.claims.look(&confirmed);
     session.append(Event::Confirmed(Box::new(confirmed.clone())))?;
     session.finish()?;
     print(&session, &confirmed);
     Ok(EXIT_OK)
+}
+
+/// The tasks to measure on.
+fn tasks(args: &Confirm, prepared: &Prepared) -> Result<Vec<String>> {
+    let tasks = claims::tasks(&prepared.split, args.sealed);
+    if !tasks.is_empty() {
+        return Ok(tasks.clone());
+    }
+    Err(match args.sealed {
+        true => Error::usage("no split is sealed in this experiment").hint(
+            "`sealed: 0.2` in the configuration sets one aside when an experiment is prepared for the first time.",
+        ),
+        false => Error::usage("the split has no hold-out task to measure on").code(Code::SplitInvalid),
+    })
 }
 
 /// The agent to compare with, among the files of the base commit, and the commit that has it.
@@ -196,7 +214,7 @@ fn went_well(report: &StepReport) -> Result<()> {
 }
 
 fn print(session: &Session, confirmed: &Confirmed) {
-    let Confirmed { baseline, against, best, trials, look, measured, claim, .. } = confirmed;
+    let Confirmed { baseline, against, best, sealed, trials, look, measured, claim, .. } = confirmed;
     let short = |commit: &str| session.repo.short_id(commit).unwrap_or_else(|_| commit.to_string());
     let ui = &session.ui;
     let name = against.as_deref().unwrap_or("the baseline");
@@ -209,9 +227,10 @@ fn print(session: &Session, confirmed: &Confirmed) {
         p_words(claim.p)
     ));
     ui.line(format!(
-        "measured   {} of {} hold-out tasks, {} trials in all, run for nothing else; {} tasks show a difference",
+        "measured   {} of {} {} tasks, {} trials in all, run for nothing else; {} tasks show a difference",
         claim.tasks,
         measured.tasks.len(),
+        if *sealed { "sealed" } else { "hold-out" },
         measured.trials(),
         claim.informative
     ));
@@ -247,6 +266,7 @@ fn print(session: &Session, confirmed: &Confirmed) {
         "tasks": claim.tasks,
         "expected": measured.tasks.len(),
         "informative": claim.informative,
+        "sealed": sealed,
         "trials": trials,
         "look": look,
     }));

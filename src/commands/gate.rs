@@ -10,6 +10,7 @@ use super::experiment::Experiment;
 use super::file_guard::{FileGuard, Found};
 use super::paired::PairedGate;
 use super::report::Reports;
+use super::sealing::{Open, set_aside};
 use super::session::{Need, Session};
 use super::step::{Measurement, Step, StepReport};
 use super::{hints, leak_scan, measure, outcomes};
@@ -225,6 +226,8 @@ impl Run<'_> {
         let given = measure::given_split(session.config.benchmark, &tasks, session.config.gate_split)?;
         let mut ids: Vec<String> = tasks.into_iter().map(|task| task.id).collect();
         ids.sort();
+        let before = prepared.as_ref().map(|prepared| &prepared.split);
+        let Open { given, ids, sealed } = set_aside(session.config.sealed, ids, given, before)?;
         let split = match (given, prepared) {
             (Some(split), _) => split,
             (None, Some(prepared)) if prepared.split_drawn => prepared.split,
@@ -244,7 +247,7 @@ impl Run<'_> {
                         score.expected,
                     ));
                 }
-                stratified(&rewards.0, SPLIT_SEED)
+                TaskSplit { sealed, ..stratified(&rewards.0, SPLIT_SEED) }
             }
         };
         Ok(Terms { protocol: measure::protocol(session, &trial_protocol, &split), trial_protocol, split, data })

@@ -30,6 +30,7 @@ pub mod record;
 mod rederive;
 pub mod report;
 mod report_file;
+mod sealing;
 pub mod session;
 pub mod split_file;
 pub mod status;

@@ -8,6 +8,7 @@ use super::evaluate::{evaluate, no_evidence};
 use super::experiment::Experiment;
 use super::measure;
 use super::outcomes;
+use super::sealing::{self, Open, set_aside};
 use super::session::{Need, Session};
 use super::split_file;
 use super::step::{Measurement, Step};
@@ -171,14 +172,21 @@ async fn establish(
     let tasks = runner.tasks(&agent.staging, &session.paths.logs().join("list.log"), cancel).await?;
     let given = measure::given_split(session.config.benchmark, &tasks, session.config.gate_split)?;
     let drawn = given.is_none();
-    let expectation = expectation(session, &tasks);
-    let mut ids: Vec<String> = tasks.into_iter().map(|task| task.id).collect();
+    let mut ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
     ids.sort();
-    // A drawn split stays as long as the tasks do: redrawing would mix hold-out and train.
-    let kept = earlier.filter(|earlier| drawn && earlier.split_drawn && same_tasks(&earlier.split, &ids));
     let taken_over = if drawn && earlier.is_none() { split_file::adopt(session, &ids)? } else { None };
     let is_taken_over = taken_over.is_some();
-    let known = given.or_else(|| kept.map(|earlier| earlier.split.clone())).or(taken_over);
+    // A drawn split stays as long as the tasks do: redrawing would mix hold-out and train.
+    let kept = earlier.filter(|earlier| drawn && earlier.split_drawn && earlier.split.all() == ids);
+    let before = earlier.map(|earlier| &earlier.split);
+    let Open { given, ids, sealed } = set_aside(session.config.sealed, ids, given.or(taken_over), before)?;
+    if !sealed.is_empty() {
+        session
+            .ui
+            .status(format!("sealed: {} tasks are set aside; `confirm --sealed` alone ever runs them", sealed.len()));
+    }
+    let expectation = expectation(session, tasks.iter().filter(|task| sealed.binary_search(&task.id).is_err()));
+    let known = given.or_else(|| kept.map(|earlier| earlier.split.clone()));
     let steps: Vec<Step> = match &known {
         Some(split) => [Split::Train, Split::Test]
             .into_iter()
@@ -215,7 +223,7 @@ async fn establish(
         tell();
         return Err(no_evidence(&report, all.evaluated, all.expected));
     }
-    let split = known.unwrap_or_else(|| stratified(&rewards.0, SPLIT_SEED));
+    let split = known.unwrap_or_else(|| TaskSplit { sealed, ..stratified(&rewards.0, SPLIT_SEED) });
     if drawn {
         let private = session.paths.private_traces();
         traces::publish(&private, &session.paths.workspace(), &split.train)?;
@@ -274,25 +282,20 @@ async fn rehearse(session: &Session, agent: &StagedAgent, cancel: &Cancel) -> Re
 }
 
 /// What the baseline may take, in one line.
-fn expectation(session: &Session, tasks: &[TaskInfo]) -> String {
+fn expectation<'t>(session: &Session, tasks: impl Iterator<Item = &'t TaskInfo>) -> String {
     let (config, spent) = (&session.config, &session.state.summary.spent);
     let cost = match &config.agent_model {
         None => Cost::Free,
         Some(_) if spent.cost_usd > 0.0 => Cost::PerTrial(spent.cost_usd / spent.trials.max(1) as f64),
         Some(_) => Cost::Unknown,
     };
-    let limits: Vec<Option<f64>> = tasks.iter().map(|task| config.per_task_timeout.or(task.limit_s)).collect();
+    let limits: Vec<Option<f64>> = tasks.map(|task| config.per_task_timeout.or(task.limit_s)).collect();
     provision::estimate(config.trials, config.max_concurrency, &limits, cost)
-}
-
-fn same_tasks(split: &TaskSplit, sorted: &[String]) -> bool {
-    let mut all: Vec<&String> = split.train.iter().chain(&split.test).collect();
-    all.sort();
-    all.into_iter().eq(sorted)
 }
 
 /// A human accepts what changed: HEAD becomes the base commit, and its agent is measured where the protocol changed.
 async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str, prepared: &Prepared) -> Result<()> {
+    sealing::require_same(session.config.sealed, &prepared.config)?;
     let base = session.repo.tree(head)?;
     require_committed(session, &base)?;
     let from = session.state.summary.base.clone().unwrap_or_else(|| prepared.base.clone());
@@ -371,6 +374,7 @@ fn print(session: &Session, head: &str) {
     values.insert("benchmark", serde_json::json!(session.config.benchmark.name()));
     values.insert("train", serde_json::json!(prepared.split.train.len()));
     values.insert("test", serde_json::json!(prepared.split.test.len()));
+    values.insert("sealed", serde_json::json!(prepared.split.sealed.len()));
     values.insert("val_score", serde_json::json!(baseline.val_score));
     values.insert("evals_passed", serde_json::json!(baseline.evals_passed));
     values.insert("evals_total", serde_json::json!(baseline.evals_total));
@@ -379,7 +383,12 @@ fn print(session: &Session, head: &str) {
     let (passing, total) = (train.clone().filter(|r| crate::model::score::passes(**r)).count(), train.count());
     session.ui.line(format!("benchmark  {}", session.config.benchmark));
     session.ui.line(format!("base       {short}"));
-    session.ui.line(format!("split      {} train, {} test", prepared.split.train.len(), prepared.split.test.len()));
+    let sealed = match prepared.split.sealed.len() {
+        0 => String::new(),
+        tasks => format!(", {tasks} sealed"),
+    };
+    let (train, test) = (prepared.split.train.len(), prepared.split.test.len());
+    session.ui.line(format!("split      {train} train, {test} test{sealed}"));
     session.ui.line(format!(
         "baseline   val_score {:.4} ({}/{} pass); train {passing}/{total} pass",
         baseline.val_score, baseline.evals_passed, baseline.evals_total

@@ -4,22 +4,23 @@ use super::experiment::Experiment;
 use crate::error::Result;
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{Editable, agent_fingerprint};
-use crate::store::claims::arms;
-use crate::store::event::{Committed, Confirmed};
+use crate::model::split::{SPLIT_SEED, TaskSplit, sealed, sealed_count};
+use crate::store::claims::{self, arms};
+use crate::store::event::{Committed, Confirmed, Prepared};
 use crate::store::state::State;
 
 /// What is wrong with a claim, one line each: it is decided again from what was measured, which is compared with the trials
 /// and the commits.
 pub(super) fn confirmed(confirmed: &Confirmed, state: &State, experiment: &Experiment) -> Vec<String> {
-    let Confirmed { baseline, best, trial_protocol, look, measured, claim, .. } = confirmed;
+    let Confirmed { baseline, best, trial_protocol, sealed, look, measured, claim, .. } = confirmed;
     let Some(prepared) = &state.summary.prepared else { return vec!["`confirmed` before `prepared`".into()] };
     let mut wrong = Vec::new();
     if measured.claim().as_ref() != Some(claim) {
         wrong.push("what was measured gives another claim".into());
     }
     let tasks: Vec<String> = measured.tasks.keys().cloned().collect();
-    if tasks != prepared.split.test {
-        wrong.push("the claim was not made on the whole hold-out".into());
+    if tasks != *claims::tasks(&prepared.split, *sealed) {
+        wrong.push("the claim was not made on the whole hold-out, or on all that is sealed".into());
     }
     let (_, policy) = state.summary.counting();
     if arms(&state.trials, &baseline.agent, &best.agent, trial_protocol, &tasks, policy) != measured.tasks {
@@ -28,7 +29,7 @@ pub(super) fn confirmed(confirmed: &Confirmed, state: &State, experiment: &Exper
     if prepared.trial_protocol != *trial_protocol || prepared.config["min_evidence"] != measured.min_evidence {
         wrong.push("the claim was not made under the conditions prepared with".into());
     }
-    if state.summary.claims.look(&baseline.agent, &best.agent, trial_protocol, measured.trials()) != *look {
+    if state.summary.claims.look(confirmed) != *look {
         wrong.push("the claim counts other looks than the ledger has".into());
     }
     if state.summary.base.as_ref() != Some(&best.commit) {
@@ -40,6 +41,19 @@ pub(super) fn confirmed(confirmed: &Confirmed, state: &State, experiment: &Exper
     let editable: Vec<String> = serde_json::from_value(prepared.config["editable"].clone()).unwrap_or_default();
     wrong.extend([baseline, best].into_iter().filter_map(|side| holds(side, &editable, experiment)));
     wrong
+}
+
+/// Whether the first sealed split is what is drawn from the tasks: of all where the split was drawn here, of the hold-out where
+/// somebody else brought it.
+pub(super) fn is_sealed_by_chance(prepared: &Prepared) -> bool {
+    let split = &prepared.split;
+    let is_taken_over = prepared.adopted.as_ref().is_some_and(|adopted| adopted.split);
+    let pool = match prepared.split_drawn && !is_taken_over {
+        true => split.all(),
+        false => TaskSplit { train: Vec::new(), ..split.clone() }.all(),
+    };
+    let share = prepared.config["sealed"].as_f64().unwrap_or(0.0);
+    sealed(&pool, sealed_count(share, pool.len()), SPLIT_SEED) == split.sealed
 }
 
 /// Why a commit does not hold the agent that was measured, when it does not.

@@ -39,7 +39,7 @@ struct Metadata {
 impl SplitFile {
     /// The split, if it is one of exactly these tasks (sorted ids).
     fn fitting(self, ids: &[String]) -> Option<TaskSplit> {
-        let mut split = TaskSplit { train: self.train, test: self.test };
+        let mut split = TaskSplit { train: self.train, test: self.test, ..TaskSplit::default() };
         split.train.sort();
         split.test.sort();
         let mut all: Vec<&String> = split.train.iter().chain(&split.test).collect();
@@ -127,7 +127,7 @@ pub fn write(session: &Session, base: &BaseTree) -> Result<()> {
 
 fn render(split: &TaskSplit, created: String) -> Result<Vec<u8>> {
     let failed = || format!("cannot render {NAME}");
-    let TaskSplit { train, test } = split.clone();
+    let TaskSplit { train, test, .. } = split.clone();
     let metadata = Metadata { created, total_tasks: train.len() + test.len(), seed: SPLIT_SEED };
     let metadata = serde_json::to_value(metadata).infra(failed)?;
     let mut bytes = serde_json::to_vec_pretty(&SplitFile { train, test, metadata }).infra(failed)?;
@@ -145,10 +145,11 @@ mod tests {
 
     #[test]
     fn it_has_the_originals_format_and_order() {
-        let split = TaskSplit { train: ids("a c"), test: ids("b") };
+        let split = TaskSplit { train: ids("a c"), test: ids("b"), sealed: ids("z") };
         let text = String::from_utf8(render(&split, "2026-01-31T12:00:00+00:00".into()).unwrap()).unwrap();
         let squeezed: String = text.split_whitespace().collect();
         let metadata = r#""metadata":{"created":"2026-01-31T12:00:00+00:00","total_tasks":3,"seed":42}"#;
+        // Nor does it name what is sealed.
         assert_eq!(squeezed, format!(r#"{{"train":["a","c"],"test":["b"],{metadata}}}"#));
         let again: SplitFile = serde_json::from_str(&text).unwrap();
         assert!(again.holds(&split));
@@ -158,7 +159,10 @@ mod tests {
     fn one_of_the_original_is_taken_over_where_it_is_about_these_tasks() {
         let found = |text: &str| serde_json::from_str::<SplitFile>(text).unwrap();
         let original = r#"{"train": ["c", "a"], "test": ["b"], "metadata": {"created": "x", "total_tasks": 3, "seed": 42, "more": 1}}"#;
-        assert_eq!(found(original).fitting(&ids("a b c")), Some(TaskSplit { train: ids("a c"), test: ids("b") }));
+        assert_eq!(
+            found(original).fitting(&ids("a b c")),
+            Some(TaskSplit { train: ids("a c"), test: ids("b"), ..TaskSplit::default() })
+        );
         for (text, tasks) in [
             (original, "a b c d"),
             (original, "a b"),

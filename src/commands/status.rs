@@ -59,12 +59,18 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     let benchmark = prepared.config["benchmark"].as_str().unwrap_or("?");
     ui.line(format!("experiment  {}", experiment.paths.root.display()));
     let (train, test) = (prepared.split.train.len(), prepared.split.test.len());
-    ui.line(format!("benchmark   {benchmark}, {train} train and {test} test tasks"));
+    let sealed = match (prepared.split.sealed.len(), summary.claims.openings) {
+        (0, _) => String::new(),
+        (tasks, 0) => format!("; {tasks} are sealed"),
+        (tasks, 1) => format!("; {tasks} were sealed, and opened once"),
+        (tasks, times) => format!("; {tasks} were sealed, and opened {times} times"),
+    };
+    ui.line(format!("benchmark   {benchmark}, {train} train and {test} test tasks{sealed}"));
     if let Some(best) = summary.best(&prepared.protocol) {
         let baseline = prepared.baseline.val_score;
         ui.line(format!("best        val_score {:.4} ({}), baseline {baseline:.4}", best.val_score, best.source));
     }
-    claim_line(summary, ui);
+    claim_lines(summary, ui);
     train_lines(summary, ui);
     if let Some(receipt) = &summary.last_decided {
         let decision = receipt.verdict.told();
@@ -123,12 +129,29 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     Ok(EXIT_OK)
 }
 
-/// What the last `confirm` said, and of which agent.
-fn claim_line(summary: &Summary, ui: &Ui) {
-    let Some(last) = &summary.claims.last else { return };
-    let other = if is_of_best(summary, last) { "" } else { " (of an earlier best)" };
-    let words = last.claim.words(last.against.as_deref().unwrap_or("the baseline"));
-    ui.line(format!("confirmed   {words}{other}; {}", timestamp(last.at)));
+/// What the last `confirm` said, of the hold-out and of the sealed split, and of which agent.
+fn claim_lines(summary: &Summary, ui: &Ui) {
+    for (word, last) in [("confirmed", &summary.claims.last), ("sealed", &summary.claims.last_sealed)] {
+        let Some(last) = last else { continue };
+        let other = if is_of_best(summary, last) { "" } else { " (of an earlier best)" };
+        let words = last.claim.words(last.against.as_deref().unwrap_or("the baseline"));
+        ui.line(format!("{word:<10}  {words}{other}; {}", timestamp(last.at)));
+    }
+}
+
+fn claim_json(summary: &Summary, last: Option<&LastClaim>) -> serde_json::Value {
+    json!(last.map(|last| json!({
+        "at": timestamp(last.at),
+        "finding": last.claim.finding,
+        "lift": last.claim.lift,
+        "interval": last.claim.interval,
+        "p": last.claim.p,
+        "baseline_commit": last.baseline.commit,
+        "best_commit": last.best.commit,
+        "of_best": is_of_best(summary, last),
+        "trials": last.trials,
+        "look": last.look,
+    })))
 }
 
 /// Whether the claim is about the agent that is the best now.
@@ -258,18 +281,10 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
         "accepted": summary.accepted,
         "holdout_remeasured": summary.rerolls,
         "adopted_rows": summary.adopted_rows,
-        "confirmed": summary.claims.last.as_ref().map(|last| json!({
-            "at": timestamp(last.at),
-            "finding": last.claim.finding,
-            "lift": last.claim.lift,
-            "interval": last.claim.interval,
-            "p": last.claim.p,
-            "baseline_commit": last.baseline.commit,
-            "best_commit": last.best.commit,
-            "of_best": is_of_best(summary, last),
-            "trials": last.trials,
-            "look": last.look,
-        })),
+        "confirmed": claim_json(summary, summary.claims.last.as_ref()),
+        "confirmed_sealed": claim_json(summary, summary.claims.last_sealed.as_ref()),
+        "sealed_tasks": prepared.map(|prepared| prepared.split.sealed.len()),
+        "sealed_openings": summary.claims.openings,
         "confirmations": summary.claims.count,
         "running": running,
         "changed": changed,

@@ -275,8 +275,9 @@ impl Findings {
         if is_same != compared.pairs.is_empty() {
             self.wrong(seq, "an agent was compared with itself, or with none");
         }
-        let split =
-            TaskSplit { train: tasks_of(&compared.pairs, Split::Train), test: tasks_of(&compared.pairs, Split::Test) };
+        let (train, test) = (tasks_of(&compared.pairs, Split::Train), tasks_of(&compared.pairs, Split::Test));
+        let sealed = state.summary.prepared.as_ref().map(|prepared| prepared.split.sealed.clone()).unwrap_or_default();
+        let split = TaskSplit { train, test, sealed };
         if verdict.base_ref.is_none() && !is_same {
             let prepared = state.summary.prepared.as_ref().map(|prepared| &prepared.split);
             if prepared != Some(&split) {
@@ -364,9 +365,13 @@ impl Findings {
         let is_taken_over = prepared.adopted.as_ref().is_some_and(|adopted| adopted.split);
         if prepared.split_drawn && !is_taken_over && state.summary.prepared.is_none() {
             let all: Vec<String> = prepared.split.train.iter().chain(&prepared.split.test).cloned().collect();
-            if stratified(&rewards(&all).0, SPLIT_SEED) != prepared.split {
+            let drawn = stratified(&rewards(&all).0, SPLIT_SEED);
+            if (&drawn.train, &drawn.test) != (&prepared.split.train, &prepared.split.test) {
                 self.wrong(seq, "the split is not the one the baseline's results give");
             }
+        }
+        if state.summary.prepared.is_none() && !rederive::is_sealed_by_chance(prepared) {
+            self.wrong(seq, "the sealed split is not the one that the tasks give");
         }
     }
 

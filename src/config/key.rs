@@ -39,6 +39,8 @@ pub struct Config {
     pub file_guard: bool,
     /// The split that val_score is measured on.
     pub gate_split: Split,
+    /// Share of the tasks that `prepare` sets aside, 0 to 0.49.
+    pub sealed: f64,
     /// Share of the suite's tasks that must pass, 0 to 1.
     pub threshold: f64,
     /// Share of the expected tasks that must have been evaluated for a step to decide anything, 0 to 1.

@@ -105,6 +105,17 @@ pub const COMMON: &[Key] = &[
         |config, word| config.gate_split = if word == "train" { Split::Train } else { Split::Test },
         |config| config.gate_split.as_str(),
     ),
+    Key::own(
+        "sealed",
+        "sealed: 0.2",
+        "share of the tasks that prepare sets aside for `confirm --sealed`; nothing else ever runs them",
+        Shape::Number { least: 0.0, most: 0.49 },
+        |config, field| {
+            config.sealed = field.number("a number from 0 to 0.49", |share| (0.0..=0.49).contains(&share))?;
+            Ok(())
+        },
+        |config| json!(config.sealed),
+    ),
     Key::fraction("threshold", "threshold: 0.8", "share of the suite's tasks that must pass", |config| {
         &mut config.threshold
     }),

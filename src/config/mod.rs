@@ -86,6 +86,7 @@ impl Config {
             editable: vec!["agent/agent.py".into()],
             file_guard: true,
             gate_split,
+            sealed: 0.0,
             threshold,
             min_evidence,
             trials,

@@ -12,13 +12,19 @@ pub const SPLIT_SEED: u32 = 42;
 /// Share of each stratum that goes to train.
 pub const TRAIN_SHARE: f64 = 0.7;
 
-/// Task ids of both splits, each sorted by code point.
+/// What the sealed split is drawn with beside the seed, so that it does not follow from the other draw.
+const SEALED_STREAM: u32 = 0x5EA1;
+
+/// Task ids of the splits, each sorted by code point.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct TaskSplit {
     /// Evidence for the coding agent.
     pub train: Vec<String>,
     /// The hold-out.
     pub test: Vec<String>,
+    /// What no gate, benchmark or promotion ever runs: `confirm --sealed` alone does. Empty in ledgers of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<String>,
 }
 
 impl TaskSplit {
@@ -30,7 +36,14 @@ impl TaskSplit {
         }
     }
 
-    /// The split a task belongs to.
+    /// Every task, sorted.
+    pub fn all(&self) -> Vec<String> {
+        let mut all = [&*self.train, &*self.test, &*self.sealed].concat();
+        all.sort();
+        all
+    }
+
+    /// The split a task belongs to; none for a sealed one.
     pub fn of(&self, task: &str) -> Option<super::trial::Split> {
         let has = |tasks: &[String]| tasks.binary_search_by(|id| id.as_str().cmp(task)).is_ok();
         if has(&self.train) {
@@ -41,6 +54,21 @@ impl TaskSplit {
             None
         }
     }
+}
+
+/// How many tasks of so many are set aside.
+pub fn sealed_count(share: f64, of: usize) -> usize {
+    // A product that is whole but for rounding is whole.
+    (share * of as f64 + 1e-9) as usize
+}
+
+/// Draws the tasks to be set aside. `tasks` are sorted; nothing has been run, so that nothing but chance chooses.
+pub fn sealed(tasks: &[String], count: usize, seed: u32) -> Vec<String> {
+    let mut drawn: Vec<&String> = tasks.iter().collect();
+    shuffle(&mut Mt::new_with_key([seed, SEALED_STREAM]), &mut drawn);
+    let mut drawn: Vec<String> = drawn.into_iter().take(count).cloned().collect();
+    drawn.sort();
+    drawn
 }
 
 /// Draws the split from what the baseline passed. Tasks without evidence count as failed, so that none is lost.
@@ -113,7 +141,7 @@ print(json.dumps([sorted(passed[:a] + failed[:b]), sorted(passed[a:] + failed[b:
         child.stdin.take().unwrap().write_all(&input).unwrap();
         let output = child.wait_with_output().unwrap();
         let (train, test) = serde_json::from_slice(&output.stdout).unwrap();
-        TaskSplit { train, test }
+        TaskSplit { train, test, sealed: Vec::new() }
     }
 
     #[test]
@@ -126,6 +154,31 @@ print(json.dumps([sorted(passed[:a] + failed[:b]), sorted(passed[a:] + failed[b:
             baseline.extend(failed.iter().enumerate().map(|(i, task)| (task.clone(), (i % 2 == 0).then_some(0.0))));
             assert_eq!(stratified(&baseline, SPLIT_SEED), python(&passed, &failed), "{n_passed}+{n_failed}");
         }
+    }
+
+    #[test]
+    fn what_is_sealed_hangs_on_the_tasks_alone() {
+        let tasks: Vec<String> = (10..99).map(|at| format!("t{at}")).collect();
+        let drawn = sealed(&tasks, sealed_count(0.2, tasks.len()), SPLIT_SEED);
+        assert_eq!(drawn.len(), 17);
+        assert!(drawn.is_sorted() && drawn.iter().all(|task| tasks.contains(task)));
+        assert_eq!(drawn, sealed(&tasks, 17, SPLIT_SEED));
+        assert_ne!(drawn, sealed(&tasks, 17, SPLIT_SEED + 1));
+        // Of what was set aside, all is set aside again, whatever lies beside it.
+        assert_eq!(sealed(&drawn, 17, SPLIT_SEED), drawn);
+        for (share, of, count) in [(0.2, 10, 2), (0.2, 4, 0), (0.3, 10, 3), (0.29, 100, 29), (0.49, 3, 1), (0.0, 9, 0)]
+        {
+            assert_eq!(sealed_count(share, of), count, "{share} of {of}");
+        }
+        let split = TaskSplit { train: vec!["b".into()], test: vec!["c".into()], sealed: vec!["a".into()] };
+        assert_eq!((split.all(), split.of("a")), (vec!["a".to_string(), "b".into(), "c".into()], None));
+    }
+
+    #[test]
+    fn a_split_without_a_sealed_part_is_written_as_ever() {
+        let old = r#"{"train":["a"],"test":["b"]}"#;
+        let read: TaskSplit = serde_json::from_str(old).unwrap();
+        assert_eq!((read.sealed.len(), serde_json::to_string(&read).unwrap().as_str()), (0, old));
     }
 
     #[test]

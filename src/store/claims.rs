@@ -11,6 +11,7 @@ use super::event::{Committed, Confirmed};
 use super::trials::Trials;
 use crate::model::claim::{Arms, Claim, MOST};
 use crate::model::score::TimeoutPolicy;
+use crate::model::split::TaskSplit;
 
 /// Where the numbers of these trials begin: their seeds are those of no gate.
 const ASIDE: u32 = 4_000;
@@ -41,16 +42,25 @@ pub fn arms(
     tasks.iter().map(|task| (task.clone(), both(task))).collect()
 }
 
+/// The tasks that are measured on.
+pub fn tasks(split: &TaskSplit, sealed: bool) -> &Vec<String> {
+    if sealed { &split.sealed } else { &split.test }
+}
+
 /// What the ledger adds up to of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Claims {
     /// The commit that the experiment began with.
     pub first_base: Option<String>,
-    /// The last `confirmed`.
+    /// The last `confirmed` on the hold-out.
     pub last: Option<LastClaim>,
-    /// How many there are.
+    /// The last one on the sealed split.
+    pub last_sealed: Option<LastClaim>,
+    /// How many there are, of both.
     pub count: u32,
+    /// How often the sealed split was opened.
+    pub openings: u32,
     /// How often each two agents were looked at, and with how many trials the last time.
     looks: BTreeMap<String, Looks>,
 }
@@ -82,21 +92,24 @@ struct Looks {
 
 impl Claims {
     /// Which look it is at these two agents, with so many trials. The same trials printed again are the same look.
-    pub fn look(&self, baseline: &str, best: &str, protocol: &str, trials: usize) -> u32 {
-        let looks = self.looks.get(&key(baseline, best, protocol)).copied().unwrap_or_default();
-        if looks.count > 0 && looks.trials == trials { looks.count } else { looks.count + 1 }
+    pub fn look(&self, confirmed: &Confirmed) -> u32 {
+        let looks = self.looks.get(&key(confirmed)).copied().unwrap_or_default();
+        let is_same = looks.count > 0 && looks.trials == confirmed.measured.trials();
+        if is_same { looks.count } else { looks.count + 1 }
     }
 
-    pub(super) fn confirmed(&mut self, confirmed: &Confirmed, at: DateTime<Utc>) {
-        let Confirmed { baseline, against, best, trial_protocol, trials, look, measured, claim } = confirmed;
+    pub(super) fn confirmed(&mut self, confirmed: Confirmed, at: DateTime<Utc>) {
+        let looks = Looks { count: confirmed.look, trials: confirmed.measured.trials() };
+        self.looks.insert(key(&confirmed), looks);
         self.count += 1;
-        let looks = Looks { count: *look, trials: measured.trials() };
-        self.looks.insert(key(&baseline.agent, &best.agent, trial_protocol), looks);
-        let (baseline, against, best) = (baseline.clone(), against.clone(), best.clone());
-        self.last = Some(LastClaim { at, baseline, against, best, trials: *trials, look: *look, claim: *claim });
+        self.openings += u32::from(confirmed.sealed);
+        let place = if confirmed.sealed { &mut self.last_sealed } else { &mut self.last };
+        let Confirmed { baseline, against, best, trials, look, claim, .. } = confirmed;
+        *place = Some(LastClaim { at, baseline, against, best, trials, look, claim });
     }
 }
 
-fn key(baseline: &str, best: &str, protocol: &str) -> String {
-    format!("{baseline} {best} {protocol}")
+fn key(of: &Confirmed) -> String {
+    let tasks = if of.sealed { "sealed" } else { "hold-out" };
+    format!("{} {} {} {tasks}", of.baseline.agent, of.best.agent, of.trial_protocol)
 }

@@ -376,6 +376,9 @@ pub struct Confirmed {
     pub best: Committed,
     /// Fingerprint of what one trial depends on.
     pub trial_protocol: String,
+    /// True when it was made on the sealed split, which it opened.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
     /// Trials of each task that were asked for.
     pub trials: u32,
     /// How often these two agents were looked at like this, each time with more trials than before; 1 for the first.

@@ -235,7 +235,7 @@ impl State {
             }
             Event::Revealed(_) => self.summary.looks += 1,
             Event::SuiteChanged(changed) => self.summary.suite_changed(changed, at),
-            Event::Confirmed(confirmed) => self.summary.claims.confirmed(&confirmed, at),
+            Event::Confirmed(confirmed) => self.summary.claims.confirmed(*confirmed, at),
         }
     }
 

@@ -72,7 +72,7 @@ impl Story {
             agent: agent.into(),
             trial_protocol: "tp".into(),
             protocol: "p".into(),
-            split: TaskSplit { train: strings(&TRAIN), test: strings(&TEST) },
+            split: TaskSplit { train: strings(&TRAIN), test: strings(&TEST), ..Default::default() },
             split_drawn: false,
             data: BTreeMap::new(),
             baseline: Baseline { val_score: 0.25, evals_passed: 1, evals_total: 4 },

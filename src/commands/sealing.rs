@@ -1,0 +1,114 @@
+//! What is set aside before anything is run: the sealed split, which no gate, benchmark or promotion ever sees.
+//!
+//! Where the split is drawn here, the sealed tasks are drawn from all of them, before the baseline and without it: to know
+//! which of them it passes, they would have to be run. Where the benchmark or a workspace of the original brings a split, they
+//! are taken out of its hold-out. What was run once is never sealed afterwards.
+
+use serde_json::Value;
+
+use crate::error::{Code, Error, Result};
+use crate::model::split::{SPLIT_SEED, TaskSplit, sealed, sealed_count};
+
+/// The tasks of a benchmark without what is sealed.
+pub(super) struct Open {
+    /// The split that somebody brought, when somebody did.
+    pub(super) given: Option<TaskSplit>,
+    /// All of them, sorted.
+    pub(super) ids: Vec<String>,
+    /// What is sealed, sorted.
+    pub(super) sealed: Vec<String>,
+}
+
+/// Sets a share of the tasks aside. `ids` are all of them, sorted; `earlier` is the split that was in force so far.
+///
+/// # Errors
+/// Usage when there are so few tasks that none would be sealed.
+pub(super) fn set_aside(
+    share: f64,
+    mut ids: Vec<String>,
+    mut given: Option<TaskSplit>,
+    earlier: Option<&TaskSplit>,
+) -> Result<Open> {
+    if share == 0.0 {
+        return Ok(Open { given, ids, sealed: Vec::new() });
+    }
+    let pool = given.as_ref().map_or(&ids, |split| &split.test);
+    let count = sealed_count(share, pool.len());
+    let is_seen = |task: &&String| earlier.is_some_and(|split| split.of(task).is_some());
+    let unseen: Vec<String> = pool.iter().filter(|task| !is_seen(task)).cloned().collect();
+    let drawn = sealed(&unseen, count, SPLIT_SEED);
+    if drawn.is_empty() {
+        let (of, tasks) = (if given.is_some() { "hold-out tasks" } else { "tasks" }, pool.len());
+        return Err(Error::usage(format!("`sealed: {share}` of {tasks} {of} is not a single one that was never run"))
+            .code(Code::SplitInvalid)
+            .hint("raise it, or take the line out of the configuration."));
+    }
+    let is_open = |task: &String| drawn.binary_search(task).is_err();
+    ids.retain(is_open);
+    if let Some(split) = &mut given {
+        split.test.retain(is_open);
+        split.sealed.clone_from(&drawn);
+    }
+    Ok(Open { given, ids, sealed: drawn })
+}
+
+/// Refuses to accept another share than the one prepared with.
+///
+/// # Errors
+/// Usage: what was run cannot be sealed, and what is sealed has been promised.
+pub(super) fn require_same(share: f64, prepared: &Value) -> Result<()> {
+    let before = prepared["sealed"].as_f64().unwrap_or(0.0);
+    if before == share {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "`sealed` was {before} when this experiment was prepared, and stays so: what was run once cannot be sealed"
+    ))
+    .code(Code::ConfigChanged)
+    .hint(format!("set `sealed: {before}` again; another share needs a new experiment.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(range: std::ops::Range<u32>) -> Vec<String> {
+        range.map(|at| format!("t{at:02}")).collect()
+    }
+
+    #[test]
+    fn the_same_tasks_are_sealed_again_and_none_that_was_run() {
+        let first = set_aside(0.2, ids(0..20), None, None).unwrap();
+        assert_eq!((first.sealed.len(), first.ids.len()), (4, 16));
+        let split = TaskSplit { train: first.ids[..11].to_vec(), test: first.ids[11..].to_vec(), sealed: first.sealed };
+        let again = set_aside(0.2, ids(0..20), None, Some(&split)).unwrap();
+        assert_eq!(again.sealed, split.sealed);
+        // The benchmark grows: sealed is only what nothing has run.
+        let more = set_aside(0.2, ids(0..40), None, Some(&split)).unwrap();
+        assert_eq!(more.sealed.len(), 8);
+        assert!(more.sealed.iter().all(|task| split.of(task).is_none()));
+        // It shrinks to what was run.
+        assert!(set_aside(0.2, split.train.clone(), None, Some(&split)).is_err());
+        // Nothing is asked for.
+        let none = set_aside(0.0, ids(0..20), None, Some(&split)).unwrap();
+        assert_eq!((none.sealed.len(), none.ids.len()), (0, 20));
+        assert!(set_aside(0.2, ids(0..4), None, None).is_err());
+    }
+
+    #[test]
+    fn of_a_split_that_is_given_the_hold_out_alone_is_sealed() {
+        let given = TaskSplit { train: ids(0..10), test: ids(10..20), sealed: Vec::new() };
+        let open = set_aside(0.3, ids(0..20), Some(given), None).unwrap();
+        let split = open.given.unwrap();
+        assert_eq!((split.train, split.test.len(), split.sealed.len()), (ids(0..10), 7, 3));
+        assert_eq!((open.ids.len(), open.sealed), (17, split.sealed));
+    }
+
+    #[test]
+    fn the_share_stays_as_it_was() {
+        assert!(require_same(0.2, &serde_json::json!({"sealed": 0.2})).is_ok());
+        assert!(require_same(0.0, &serde_json::json!({})).is_ok());
+        assert!(require_same(0.2, &serde_json::json!({})).is_err());
+        assert!(require_same(0.0, &serde_json::json!({"sealed": 0.2})).is_err());
+    }
+}
