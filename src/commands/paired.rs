@@ -205,7 +205,12 @@ impl PairedGate<'_> {
             return self.run(session, self.candidate, self.trial_protocol, purpose, &wanted.tasks, numbers).await;
         }
         let mut reports = Vec::new();
-        for (agent, other) in [(self.candidate, self.incumbent), (self.incumbent, self.candidate)] {
+        let mut sides = [(self.candidate, self.incumbent), (self.incumbent, self.candidate)];
+        // They take turns at being first, so that a service which drifts hits both.
+        if wanted.round % 2 == 1 {
+            sides.reverse();
+        }
+        for (agent, other) in sides {
             let protocol = versus(self.trial_protocol, &other.fingerprint);
             let numbers = round_numbers(wanted.round);
             reports.extend(self.run(session, agent, &protocol, Purpose::Round, &wanted.tasks, numbers).await?);
