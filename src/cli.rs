@@ -78,6 +78,8 @@ pub enum Command {
     Record(Record),
     /// Run baseline and best afresh, and say what may be claimed
     Confirm(Confirm),
+    /// Run the recorded agent again, unchanged: how noisy its score is, and how often the gate is wrong
+    Calibrate(Calibrate),
     /// Show where the experiment stands
     Status,
     /// List the regression suite, or change it: add, quarantine or retire tasks, with a reason
@@ -268,6 +270,20 @@ pub struct Confirm {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub concurrency: Option<u32>,
     /// Run again what was run for this; old and new trials count
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+/// Measure the noise.
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    /// Trials of each task; more than last time adds to what was run then
+    #[arg(long, value_name = "K", default_value = "2", value_parser = clap::value_parser!(u32).range(2..=i64::from(claim::MOST)))]
+    pub trials: u32,
+    /// Trials in flight at once [default: max_concurrency]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub concurrency: Option<u32>,
+    /// Run again what was run for this; on the hold-out old and new trials count, on train the new ones
     #[arg(long)]
     pub fresh: bool,
 }

@@ -170,7 +170,7 @@ fn a_forged_claim_is_found() {
     });
     assert!(part.contains("not made on the whole hold-out"), "{part}");
     let other = forged(&|confirmed| confirmed["baseline"]["agent"] = json!("somebody"));
-    assert!(other.contains("does not hold the agent that the claim is about"), "{other}");
+    assert!(other.contains("does not hold the agent that it is about"), "{other}");
     let look = forged(&|confirmed| confirmed["look"] = json!(7));
     assert!(look.contains("counts other looks"), "{look}");
 }

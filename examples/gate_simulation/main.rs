@@ -17,16 +17,12 @@
 
 #![allow(clippy::print_stdout, clippy::exit, reason = "a measurement, run by hand")]
 
-mod rules;
 mod world;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use autoharness::model::paired::{Rule, Verdict};
+use autoharness::model::simulate::{Experiment, Kind, Random, all, mean};
 
-use rules::{Experiment, Kind};
-use world::{Agent, PANELS, Panel, Random, Rates, mean};
+use world::{PANELS, Panel, Rates, draw, edited};
 
 /// Candidates in a row that change nothing.
 const IN_A_ROW: usize = 20;
@@ -38,10 +34,10 @@ const ALPHA: f64 = 0.10;
 /// The rules compared: the first is `best` as it is, the last is `paired` as it is.
 fn rules() -> [Kind; 4] {
     [
-        Kind::Best { trials: 1, with_suite: true },
-        Kind::Best { trials: 3, with_suite: true },
-        Kind::Best { trials: 1, with_suite: false },
-        Kind::Paired { rule: Rule::new(ALPHA, 3, 0.9), confirm: 3 },
+        Kind::Best { trials: 1, suite_threshold: Some(0.8) },
+        Kind::Best { trials: 3, suite_threshold: Some(0.8) },
+        Kind::Best { trials: 1, suite_threshold: None },
+        Kind::Paired { rule: Rule::new(ALPHA, 3, 0.9), trials: 1, confirm: 3 },
     ]
 }
 
@@ -63,7 +59,7 @@ fn errors(kind: Kind, panel: Panel, rates: Rates) -> Errors {
     let one = 1.0 / runs as f64;
     for run in 0..runs {
         let random = &mut Random::new(run as u64);
-        let baseline = Agent::draw(panel, rates, random);
+        let baseline = draw(panel, rates, random);
         let mut experiment = Experiment::begin(kind, &baseline, random);
         let before = experiment.spent;
         for candidate in 1..=IN_A_ROW {
@@ -99,10 +95,10 @@ fn searches(kind: Kind, panel: Panel, rates: Rates, budget: usize) -> Searches {
     let (mut gains, mut inflation, mut accepted, mut candidates) = (Vec::new(), Vec::new(), 0, 0);
     for run in 0..SEARCHES {
         let random = &mut Random::new(run as u64);
-        let baseline = Agent::draw(panel, rates, random);
+        let baseline = draw(panel, rates, random);
         let mut experiment = Experiment::begin(kind, &baseline, random);
         while experiment.spent < budget {
-            let candidate = experiment.incumbent.edited(random);
+            let candidate = edited(&experiment.incumbent, random);
             candidates += 1;
             accepted += usize::from(experiment.judge(&candidate, random) == Verdict::Passed);
         }
@@ -118,27 +114,6 @@ fn searches(kind: Kind, panel: Panel, rates: Rates, budget: usize) -> Searches {
         accepted: accepted as f64 / SEARCHES as f64,
         candidates: candidates as f64 / SEARCHES as f64,
     }
-}
-
-/// Does all jobs, as many at a time as there are cores, and returns what they found in their order.
-fn all<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let worker = || {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(job) = jobs.get(at) else { break };
-            let result = work(job);
-            found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, result));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(worker);
-        }
-    });
-    let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    found.sort_by_key(|(at, _)| *at);
-    found.into_iter().map(|(_, result)| result).collect()
 }
 
 fn main() {

@@ -199,7 +199,7 @@ impl Turns<'_> {
 }
 
 /// What broke off is not gone on with: the other agent would be run in other weather.
-fn went_well(report: &StepReport) -> Result<()> {
+pub(super) fn went_well(report: &StepReport) -> Result<()> {
     if report.failure.is_none() && !report.void && !report.untrusted {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod agent;
 pub mod benchmark;
+pub mod calibrate;
 pub mod completions;
 pub mod config;
 pub mod confirm;
@@ -65,6 +66,7 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Benchmark(args) => block_on(benchmark::run(&args, global, ui)),
         Command::Gate(args) => block_on(gate::run(&args, global, ui)),
         Command::Record(args) => record::run(&args, global, ui),
+        Command::Calibrate(args) => block_on(calibrate::run(&args, global, ui)),
         Command::Confirm(args) => block_on(confirm::run(&args, global, ui)),
         Command::Status => status::run(global, ui),
         Command::Suite(args) => suite::run(&args, global, ui),

@@ -5,8 +5,9 @@ use crate::error::Result;
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{Editable, agent_fingerprint};
 use crate::model::split::{SPLIT_SEED, TaskSplit, sealed, sealed_count};
-use crate::store::claims::{self, arms};
-use crate::store::event::{Committed, Confirmed, Prepared};
+use crate::model::trial::Split;
+use crate::store::claims::{self, arms, repeated};
+use crate::store::event::{Calibrated, Committed, Confirmed, Prepared};
 use crate::store::state::State;
 
 /// What is wrong with a claim, one line each: it is decided again from what was measured, which is compared with the trials
@@ -38,9 +39,38 @@ pub(super) fn confirmed(confirmed: &Confirmed, state: &State, experiment: &Exper
     if confirmed.against.is_none() && state.summary.claims.first_base.as_ref() != Some(&baseline.commit) {
         wrong.push("the baseline of the claim is not what the experiment began with".into());
     }
-    let editable: Vec<String> = serde_json::from_value(prepared.config["editable"].clone()).unwrap_or_default();
+    let editable = editable(prepared);
     wrong.extend([baseline, best].into_iter().filter_map(|side| holds(side, &editable, experiment)));
     wrong
+}
+
+/// What is wrong with a calibration: its noise is counted again from the trials. What was simulated with it is not simulated
+/// again.
+pub(super) fn calibrated(calibrated: &Calibrated, state: &State, experiment: &Experiment) -> Vec<String> {
+    let Calibrated { agent, trial_protocol, measured, noise, shrunk, .. } = calibrated;
+    let Some(prepared) = &state.summary.prepared else { return vec!["`calibrated` before `prepared`".into()] };
+    let mut wrong = Vec::new();
+    let (trials, policy) = state.summary.counting();
+    let gate_split = if prepared.config["gate_split"] == "train" { Split::Train } else { Split::Test };
+    let earned = repeated(&state.trials, &agent.agent, trial_protocol, &prepared.split, policy, measured.min_evidence);
+    if earned != *measured {
+        wrong.push("the rewards of the calibration are not those of its trials".into());
+    }
+    if measured.noise(gate_split, trials).as_ref() != Some(noise) || measured.rates().shrunk != *shrunk {
+        wrong.push("what was measured gives another noise".into());
+    }
+    if prepared.trial_protocol != *trial_protocol || prepared.config["min_evidence"] != measured.min_evidence {
+        wrong.push("the calibration was not made under the conditions prepared with".into());
+    }
+    if state.summary.base.as_ref() != Some(&agent.commit) {
+        wrong.push("the agent of the calibration was not the one recorded last".into());
+    }
+    wrong.extend(holds(agent, &editable(prepared), experiment));
+    wrong
+}
+
+fn editable(prepared: &Prepared) -> Vec<String> {
+    serde_json::from_value(prepared.config["editable"].clone()).unwrap_or_default()
 }
 
 /// Whether the first sealed split is what is drawn from the tasks: of all where the split was drawn here, of the hold-out where
@@ -65,7 +95,7 @@ fn holds(side: &Committed, editable: &[String], experiment: &Experiment) -> Opti
     let short: String = side.commit.chars().take(12).collect();
     match fingerprint() {
         Ok(found) if found == side.agent => None,
-        Ok(_) => Some(format!("commit {short} does not hold the agent that the claim is about")),
+        Ok(_) => Some(format!("commit {short} does not hold the agent that it is about")),
         Err(error) => Some(format!("commit {short} cannot be read: {error}")),
     }
 }

@@ -68,7 +68,11 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     ui.line(format!("benchmark   {benchmark}, {train} train and {test} test tasks{sealed}"));
     if let Some(best) = summary.best(&prepared.protocol) {
         let baseline = prepared.baseline.val_score;
-        ui.line(format!("best        val_score {:.4} ({}), baseline {baseline:.4}", best.val_score, best.source));
+        let noise = noise_words(summary);
+        ui.line(format!(
+            "best        val_score {:.4} ({}), baseline {baseline:.4}{noise}",
+            best.val_score, best.source
+        ));
     }
     claim_lines(summary, ui);
     train_lines(summary, ui);
@@ -127,6 +131,13 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     }
     ui.line(format!("next        {next}"));
     Ok(EXIT_OK)
+}
+
+/// How far a score strays by chance, where `calibrate` measured that.
+fn noise_words(summary: &Summary) -> String {
+    let Some(last) = &summary.claims.noise else { return String::new() };
+    let of = if summary.base.as_ref() == Some(&last.agent.commit) { "" } else { ", of an earlier agent" };
+    format!("; noise floor ±{:.1} points (9 of 10 measurements{of})", 100.0 * last.noise.band)
 }
 
 /// What the last `confirm` said, of the hold-out and of the sealed split, and of which agent.
@@ -285,6 +296,13 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
         "confirmed_sealed": claim_json(summary, summary.claims.last_sealed.as_ref()),
         "sealed_tasks": prepared.map(|prepared| prepared.split.sealed.len()),
         "sealed_openings": summary.claims.openings,
+        "noise": summary.claims.noise.as_ref().map(|last| json!({
+            "at": timestamp(last.at),
+            "sd": last.noise.sd,
+            "band": last.noise.band,
+            "agent_commit": last.agent.commit,
+            "of_best": summary.base.as_ref() == Some(&last.agent.commit),
+        })),
         "confirmations": summary.claims.count,
         "running": running,
         "changed": changed,

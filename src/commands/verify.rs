@@ -66,6 +66,11 @@ pub fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
                     findings.wrong(seq, &what);
                 }
             }
+            Event::Calibrated(calibrated) => {
+                for what in rederive::calibrated(calibrated, &state, &experiment) {
+                    findings.wrong(seq, &what);
+                }
+            }
             Event::Trial(_) => findings.trials += 1,
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! The pure heart: words of the field and decisions over evidence. No I/O, no clock, no randomness.
 
+pub mod calibrate;
 pub mod claim;
 pub mod compare;
 pub mod gate;
@@ -7,6 +8,7 @@ pub mod hash;
 pub mod outcomes;
 pub mod paired;
 pub mod score;
+pub mod simulate;
 pub mod split;
 pub mod suite;
 pub mod trial;

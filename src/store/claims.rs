@@ -7,8 +7,9 @@ use std::ops::Range;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Committed, Confirmed};
+use super::event::{Calibrated, Committed, Confirmed};
 use super::trials::Trials;
+use crate::model::calibrate::{Earned, Noise, Repeated};
 use crate::model::claim::{Arms, Claim, MOST};
 use crate::model::score::TimeoutPolicy;
 use crate::model::split::TaskSplit;
@@ -42,6 +43,28 @@ pub fn arms(
     tasks.iter().map(|task| (task.clone(), both(task))).collect()
 }
 
+/// What the trials of an agent stand under that is run again, unchanged, to see how noisy it is.
+pub fn again(protocol: &str) -> String {
+    format!("{protocol} again")
+}
+
+/// Both splits as the agent earned them then, with all such trials.
+pub fn repeated(
+    known: &Trials,
+    agent: &str,
+    protocol: &str,
+    split: &TaskSplit,
+    policy: TimeoutPolicy,
+    min_evidence: f64,
+) -> Repeated {
+    let protocol = again(protocol);
+    let earned = |tasks: &[String]| -> Earned {
+        let values = |task: &String| known.values(agent, &protocol, task, numbers(0..MOST), policy);
+        tasks.iter().map(|task| (task.clone(), values(task))).collect()
+    };
+    Repeated { min_evidence, train: earned(&split.train), test: earned(&split.test) }
+}
+
 /// The tasks that are measured on.
 pub fn tasks(split: &TaskSplit, sealed: bool) -> &Vec<String> {
     if sealed { &split.sealed } else { &split.test }
@@ -61,6 +84,8 @@ pub struct Claims {
     pub count: u32,
     /// How often the sealed split was opened.
     pub openings: u32,
+    /// The last `calibrated`.
+    pub noise: Option<LastNoise>,
     /// How often each two agents were looked at, and with how many trials the last time.
     looks: BTreeMap<String, Looks>,
 }
@@ -84,6 +109,17 @@ pub struct LastClaim {
     pub claim: Claim,
 }
 
+/// The last `calibrated`, without its trials.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastNoise {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The agent.
+    pub agent: Committed,
+    /// How noisy it is.
+    pub noise: Noise,
+}
+
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Looks {
     count: u32,
@@ -96,6 +132,10 @@ impl Claims {
         let looks = self.looks.get(&key(confirmed)).copied().unwrap_or_default();
         let is_same = looks.count > 0 && looks.trials == confirmed.measured.trials();
         if is_same { looks.count } else { looks.count + 1 }
+    }
+
+    pub(super) fn calibrated(&mut self, calibrated: Calibrated, at: DateTime<Utc>) {
+        self.noise = Some(LastNoise { at, agent: calibrated.agent, noise: calibrated.noise });
     }
 
     pub(super) fn confirmed(&mut self, confirmed: Confirmed, at: DateTime<Utc>) {

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::calibrate::{Noise, Repeated};
 use crate::model::claim::{Claim, Measured};
 use crate::model::gate::{Decision, Evidence};
+use crate::model::simulate::Forecast;
 use crate::model::split::TaskSplit;
 use crate::model::suite::Change;
 use crate::model::trial::{Outcome, Split};
@@ -34,13 +36,15 @@ pub enum Event<'a> {
     SuiteChanged(SuiteChanged),
     /// Baseline and best were run afresh, and this is what may be claimed.
     Confirmed(Box<Confirmed>),
+    /// The recorded agent was run again, unchanged.
+    Calibrated(Box<Calibrated>),
 }
 
 impl Event<'_> {
     /// The first format version whose programs know this event: what its line says of itself.
     pub fn version(&self) -> u32 {
         match self {
-            Event::SuiteChanged(_) | Event::Confirmed(_) => 2,
+            Event::SuiteChanged(_) | Event::Confirmed(_) | Event::Calibrated(_) => 2,
             _ => 1,
         }
     }
@@ -68,6 +72,8 @@ pub enum Purpose {
     Confirm,
     /// `autoharness confirm`: what is claimed stands on it, and nothing else does.
     Claim,
+    /// `autoharness calibrate`: how noisy an agent is.
+    Calibrate,
 }
 
 impl Purpose {
@@ -84,7 +90,7 @@ impl Purpose {
 
     /// Whether it is beside the search: no gate, score or view knows of its trials.
     pub fn is_aside(self) -> bool {
-        matches!(self, Purpose::Claim)
+        matches!(self, Purpose::Claim | Purpose::Calibrate)
     }
 
     /// The word used in run names.
@@ -99,6 +105,7 @@ impl Purpose {
             Purpose::Round => "round",
             Purpose::Confirm => "confirm",
             Purpose::Claim => "claim",
+            Purpose::Calibrate => "calibrate",
         }
     }
 }
@@ -389,6 +396,25 @@ pub struct Confirmed {
     pub claim: Claim,
 }
 
+/// `calibrated`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Calibrated {
+    /// The agent, which was the recorded one.
+    pub agent: Committed,
+    /// Fingerprint of what one trial depends on.
+    pub trial_protocol: String,
+    /// Trials of each task that were asked for.
+    pub trials: u32,
+    /// What it earned.
+    pub measured: Repeated,
+    /// How noisy that is.
+    pub noise: Noise,
+    /// By which part the rates were drawn to their mean before the gate was simulated with them.
+    pub shrunk: f64,
+    /// What the simulation came to.
+    pub forecast: Forecast,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,6 +431,7 @@ mod tests {
             (Purpose::Round, "round", false),
             (Purpose::Confirm, "confirm", false),
             (Purpose::Claim, "claim", false),
+            (Purpose::Calibrate, "calibrate", false),
         ] {
             assert_eq!((purpose.as_str(), purpose.is_baseline()), (word, is_baseline));
         }

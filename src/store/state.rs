@@ -235,6 +235,7 @@ impl State {
             }
             Event::Revealed(_) => self.summary.looks += 1,
             Event::SuiteChanged(changed) => self.summary.suite_changed(changed, at),
+            Event::Calibrated(calibrated) => self.summary.claims.calibrated(*calibrated, at),
             Event::Confirmed(confirmed) => self.summary.claims.confirmed(*confirmed, at),
         }
     }

@@ -2,45 +2,60 @@
 
 use std::collections::BTreeMap;
 
-use autoharness::model::compare::Reference;
-use autoharness::model::gate::{Evidence, Policy, Status, decide as decide_best};
-use autoharness::model::paired::{Answer, Arm, Pair, Pairs, Rule, Verdict, decide as decide_paired};
-use autoharness::model::score::Rewards;
-use autoharness::model::trial::Split;
+use crate::model::compare::Reference;
+use crate::model::gate::{Evidence, Policy, Status, decide as decide_best};
+use crate::model::paired::{Answer, Arm, Pair, Pairs, Rule, Verdict, decide as decide_paired};
+use crate::model::score::Rewards;
+use crate::model::trial::Split;
 
-use crate::world::{Agent, Random, mean};
+use super::world::{Agent, Random, mean};
 
 const SPLITS: [Split; 2] = [Split::Train, Split::Test];
 
 /// What an experiment with one rule has come to.
-pub(crate) struct Experiment {
-    pub(crate) incumbent: Agent,
+pub struct Experiment {
+    /// The agent that was accepted last.
+    pub incumbent: Agent,
     /// Trials paid for.
-    pub(crate) spent: usize,
+    pub spent: usize,
     /// The val_score recorded for the incumbent.
-    pub(crate) recorded: f64,
+    pub recorded: f64,
     rule: Judge,
 }
 
 /// A rule and what it remembers.
 enum Judge {
-    Best { trials: usize, with_suite: bool, best: Rewards, suite: Vec<usize>, failing: Vec<usize> },
-    Paired { rule: Rule, confirm: usize, known: BTreeMap<String, Vec<Option<f64>>> },
+    Best { trials: usize, suite_threshold: Option<f64>, best: Rewards, suite: Vec<usize>, failing: Vec<usize> },
+    Paired { rule: Rule, trials: usize, confirm: usize, known: BTreeMap<String, Vec<Option<f64>>> },
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Kind {
-    /// `gate_rule: best` as it is, and the same without its regression suite.
-    Best { trials: usize, with_suite: bool },
+/// A rule as it is configured.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// `gate_rule: best`.
+    Best {
+        /// Trials of each task.
+        trials: usize,
+        /// Share of the suite that must pass; `None`: there is no suite.
+        suite_threshold: Option<f64>,
+    },
     /// `gate_rule: paired`.
-    Paired { rule: Rule, confirm: usize },
+    Paired {
+        /// The rule.
+        rule: Rule,
+        /// First trials of the candidate on each task.
+        trials: usize,
+        /// Trials afresh of each task once an agent is accepted.
+        confirm: usize,
+    },
 }
 
 impl Kind {
-    pub(crate) fn name(self) -> String {
+    /// The rule in a few words.
+    pub fn name(self) -> String {
         match self {
-            Kind::Best { trials, with_suite: true } => format!("best, trials {trials}"),
-            Kind::Best { trials, with_suite: false } => format!("best, trials {trials}, no suite"),
+            Kind::Best { trials, suite_threshold: Some(_) } => format!("best, trials {trials}"),
+            Kind::Best { trials, suite_threshold: None } => format!("best, trials {trials}, no suite"),
             Kind::Paired { .. } => "paired".into(),
         }
     }
@@ -48,16 +63,16 @@ impl Kind {
 
 impl Experiment {
     /// Measures the baseline.
-    pub(crate) fn begin(kind: Kind, baseline: &Agent, random: &mut Random) -> Experiment {
+    pub fn begin(kind: Kind, baseline: &Agent, random: &mut Random) -> Experiment {
         let rule = match kind {
-            Kind::Best { trials, with_suite } => Judge::Best {
+            Kind::Best { trials, suite_threshold } => Judge::Best {
                 trials,
-                with_suite,
+                suite_threshold,
                 best: Rewards::default(),
                 suite: Vec::new(),
                 failing: (0..baseline.train.len()).collect(),
             },
-            Kind::Paired { rule, confirm } => Judge::Paired { rule, confirm, known: BTreeMap::new() },
+            Kind::Paired { rule, trials, confirm } => Judge::Paired { rule, trials, confirm, known: BTreeMap::new() },
         };
         let mut begun = Experiment { incumbent: baseline.clone(), spent: 0, recorded: 0.0, rule };
         match &mut begun.rule {
@@ -74,10 +89,10 @@ impl Experiment {
     }
 
     /// Judges a candidate; it is the incumbent afterwards when it passed.
-    pub(crate) fn judge(&mut self, candidate: &Agent, random: &mut Random) -> Verdict {
+    pub fn judge(&mut self, candidate: &Agent, random: &mut Random) -> Verdict {
         let Experiment { incumbent, spent, recorded, rule } = self;
         match rule {
-            Judge::Best { trials, with_suite, best, suite, failing } => {
+            Judge::Best { trials, suite_threshold, best, suite, failing } => {
                 let train = rewards(candidate, Split::Train, *trials, random);
                 let test = rewards(candidate, Split::Test, *trials, random);
                 *spent += *trials * (train.len() + test.len());
@@ -85,11 +100,15 @@ impl Experiment {
                     |tasks: &[usize]| Rewards(tasks.iter().map(|task| (id(*task), Some(train[*task]))).collect());
                 let waiting: Vec<usize> = failing.iter().copied().filter(|task| !suite.contains(task)).collect();
                 let evidence = Evidence {
-                    suite: if *with_suite { some(suite) } else { Rewards::default() },
+                    suite: if suite_threshold.is_some() { some(suite) } else { Rewards::default() },
                     holdout: named(&test),
                     best: Some(Reference { val_score: *recorded, source: "best".into(), rewards: best.clone() }),
                     promotion: some(&waiting),
-                    ..Evidence::new(Policy { trials: *trials as u32, ..Policy::default() })
+                    ..Evidence::new(Policy {
+                        threshold: suite_threshold.unwrap_or(0.0),
+                        trials: *trials as u32,
+                        ..Policy::default()
+                    })
                 };
                 let decision = decide_best(&evidence);
                 if decision.status != Status::Passed {
@@ -100,8 +119,8 @@ impl Experiment {
                 (*recorded, *best, *incumbent) = (mean(&test), evidence.holdout, candidate.clone());
                 Verdict::Passed
             }
-            Judge::Paired { rule, known, .. } => {
-                let verdict = in_rounds(rule, known, incumbent, candidate, spent, random);
+            Judge::Paired { rule, trials, known, .. } => {
+                let verdict = in_rounds(rule, *trials, known, incumbent, candidate, spent, random);
                 if verdict == Verdict::Passed {
                     self.incumbent = candidate.clone();
                     self.confirm(random);
@@ -117,7 +136,8 @@ impl Experiment {
         known.clear();
         for split in SPLITS {
             for (task, rate) in self.incumbent.rates(split).iter().enumerate() {
-                known.insert(named_task(split, task), (0..*confirm).map(|_| Some(random.trial(*rate))).collect());
+                let mut fresh = || Some(random.trial(*rate, self.incumbent.noise));
+                known.insert(named_task(split, task), (0..*confirm).map(|_| fresh()).collect());
                 self.spent += *confirm;
             }
         }
@@ -129,6 +149,7 @@ impl Experiment {
 /// Runs what the rule asks for until it rules.
 fn in_rounds(
     rule: &Rule,
+    trials: usize,
     known: &BTreeMap<String, Vec<Option<f64>>>,
     incumbent: &Agent,
     candidate: &Agent,
@@ -147,14 +168,15 @@ fn in_rounds(
             Answer::Measure(wanted) => wanted,
         };
         for (task, pair) in pairs.iter_mut().filter(|(task, _)| wanted.tasks.binary_search(task).is_ok()) {
-            let rate = |agent: &Agent| agent.rates(split_of(task))[index(task)];
-            let own = Some(random.trial(rate(candidate)));
-            *spent += 1 + usize::from(wanted.both);
+            let mut trial = |agent: &Agent| {
+                *spent += 1;
+                Some(random.trial(agent.rates(split_of(task))[index(task)], agent.noise))
+            };
             if wanted.both {
-                pair.candidate.rounds.push(own);
-                pair.incumbent.rounds.push(Some(random.trial(rate(incumbent))));
+                pair.candidate.rounds.push(trial(candidate));
+                pair.incumbent.rounds.push(trial(incumbent));
             } else {
-                pair.candidate.first.push(own);
+                pair.candidate.first.extend((0..trials).map(|_| trial(candidate)));
             }
         }
     }
@@ -162,7 +184,7 @@ fn in_rounds(
 
 /// Mean rewards of every task of a split.
 fn rewards(agent: &Agent, split: Split, trials: usize, random: &mut Random) -> Vec<f64> {
-    let mut of = |rate: f64| (0..trials).map(|_| random.trial(rate)).sum::<f64>() / trials as f64;
+    let mut of = |rate: f64| (0..trials).map(|_| random.trial(rate, agent.noise)).sum::<f64>() / trials as f64;
     agent.rates(split).iter().map(|rate| of(*rate)).collect()
 }
 

@@ -1,0 +1,14 @@
+//! Gates played with agents of known rates, deciding with the gate's own functions. `calibrate` plays with the rates that it
+//! measured, `examples/gate_simulation` with published ones.
+//!
+//! Not played: the suite under the rule `paired`, which fails an unchanged agent seldom, and trials without evidence.
+
+mod odds;
+mod parallel;
+mod rules;
+mod world;
+
+pub use odds::{Configured, Forecast, Odds, forecast};
+pub use parallel::all;
+pub use rules::{Experiment, Kind};
+pub use world::{Agent, Random, mean};
