@@ -21,7 +21,8 @@ use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{BaseTree, Editable, agent_fingerprint, causes, compare_trees, scan, violations};
 use crate::model::gate::{VIOLATIONS_SHOWN, shortened};
 use crate::model::score::Score;
-use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
+use crate::model::simulate::passes_by_chance;
+use crate::model::split::{SPLIT_SEED, TRAIN_SHARE, TaskSplit, stratified};
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::provision::{self, Cost, Finding, Level};
@@ -194,6 +195,11 @@ async fn establish(
             .collect(),
         None => vec![Step::whole(&session.config, Purpose::Baseline, None, ids.clone())],
     };
+    let gated = match &known {
+        Some(split) => split.tasks(session.config.gate_split).len(),
+        None => ids.len() - (TRAIN_SHARE * ids.len() as f64) as usize,
+    };
+    session.ui.status(forecast(session, gated));
     rehearse(session, agent, cancel).await?;
     session.ui.status(format!("baseline: {expectation}"));
     let measurement = Measurement {
@@ -279,6 +285,21 @@ async fn rehearse(session: &Session, agent: &StagedAgent, cancel: &Cancel) -> Re
         None => {}
     }
     Ok(())
+}
+
+/// How much a gate with so many tasks can be believed, in one line, before any money is spent.
+fn forecast(session: &Session, tasks: usize) -> String {
+    let (trials, alpha) = (session.config.trials, session.config.alpha);
+    let tenths = (10.0 * passes_by_chance(tasks, trials)).round();
+    let often =
+        if (1.0 / alpha).fract() < 1e-9 { format!("1 in {:.0}", 1.0 / alpha) } else { format!("{alpha} of all") };
+    let split = if session.config.gate_split == Split::Train { "train" } else { "hold-out" };
+    let (s, each) =
+        (if tasks == 1 { "" } else { "s" }, if trials == 1 { "1 trial".into() } else { format!("{trials} trials") });
+    format!(
+        "forecast: with {tasks} {split} task{s} and {each}, an edit that changes nothing passes about {tenths:.0} times in 10 \
+         under `best`, unless trials are never noisy; under `paired` at most {often}. `autoharness calibrate` measures it"
+    )
 }
 
 /// What the baseline may take, in one line.

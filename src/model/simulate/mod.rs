@@ -3,11 +3,13 @@
 //!
 //! Not played: the suite under the rule `paired`, which fails an unchanged agent seldom, and trials without evidence.
 
+mod beforehand;
 mod odds;
 mod parallel;
 mod rules;
 mod world;
 
+pub use beforehand::passes_by_chance;
 pub use odds::{Configured, Forecast, Odds, forecast};
 pub use parallel::all;
 pub use rules::{Experiment, Kind};
