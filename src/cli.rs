@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::benchmarks;
 use crate::model::claim;
 use crate::model::trial::Split;
+use crate::report::export::Form;
 use crate::ui::{Color, Format};
 
 /// Lets a coding agent improve another agent, and shows whether it really got better
@@ -90,6 +91,14 @@ pub enum Command {
     Verify(Verify),
     /// Play the whole loop on the embedded benchmark: no keys, seconds
     Demo(Demo),
+    /// Show the trace of a train task, or the table of those that fail
+    Show(Show),
+    /// Compare two agents by the trials that the ledger has: what the second fixed and broke, and whether that is noise
+    Compare(Compare),
+    /// Write the whole history as one HTML file: scores, train tasks with their traces, edits, cost
+    Report(ReportArgs),
+    /// Write the ledger's trials, verdicts and iterations as tables
+    Export(Export),
     /// Print the documentation: the list of its pages, one of them, or all
     Docs(Docs),
     /// Print what an error means and what to do, by its code; without a code, list them
@@ -304,6 +313,61 @@ pub struct Demo {
     /// Show noise instead: edits that change nothing, judged by both rules of the gate
     #[arg(long)]
     pub noise: bool,
+}
+
+/// Show what train tasks left behind.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["task", "failing"])))]
+pub struct Show {
+    /// The train task whose trace is shown
+    pub task: Option<String>,
+    /// Show a table of the failing train tasks, those that fail alike together
+    #[arg(long)]
+    pub failing: bool,
+    /// Show the first trace ever seen of the task, not the newest
+    #[arg(long, conflicts_with = "failing")]
+    pub baseline: bool,
+    /// The trial to show, where a task has several
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "failing")]
+    pub trial: u32,
+    /// Show all of it, however long
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// Compare two agents.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// A commit (or branch, tag, HEAD), `baseline`, or `best`
+    #[arg(value_name = "A")]
+    pub first: String,
+    /// The same, for the agent that is compared with it
+    #[arg(value_name = "B")]
+    pub second: String,
+}
+
+/// Write the report.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Where [default: workspace/report.html]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Open it when it is written
+    #[arg(long)]
+    pub open: bool,
+}
+
+/// Write tables.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// How the tables are written
+    #[arg(long, value_enum, default_value = "csv")]
+    pub to: Form,
+    /// Where; it is made when it is missing
+    pub dir: PathBuf,
+    /// Name the tasks of the hold-out instead of giving them aliases; for humans only, and written to the ledger
+    #[arg(long)]
+    pub reveal_held_out: bool,
 }
 
 /// Print the documentation.

@@ -14,6 +14,7 @@ pub mod model;
 pub mod paths;
 pub mod process;
 pub mod provision;
+pub mod report;
 pub mod store;
 pub mod templates;
 pub mod ui;

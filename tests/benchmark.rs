@@ -28,6 +28,7 @@ fn failing_tasks_are_listed_with_their_traces() {
     let expected = "\
 failed  0.00  hard-1  workspace/traces/latest/hard-1
 failed  0.00  hard-2  workspace/traces/latest/hard-2
+flips             train     2 fixed (odd-1, odd-2), 0 broken, of 6 compared with the recorded agent; p 0.500: could be noise
 benchmark: train train_score=0.6667 passed=4 evaluated=6 expected=6
 ";
     assert_eq!(bed.run(&["benchmark"]).expect(0).stdout, expected);

@@ -17,6 +17,9 @@ fn the_demo_plays_the_loop_in_its_own_directory() {
     let played = done(command.stdin(Stdio::null()).output().unwrap()).expect(0);
     let played =
         played.says("The edits below are scripted").says("3 of 5 edits survived the gate; the others were reverted.");
+    let page = bed.root.join("play/workspace/report.html");
+    let played = played.says(&format!("See it: open {} in a browser.\n", page.display()));
+    assert!(std::fs::read_to_string(page).unwrap().contains("The agent recorded as "));
     played.says("Read PROGRAM.md and start the optimization loop.");
 
     let rows = bed.read("play/workspace/results.tsv");

@@ -43,6 +43,7 @@ file_guard        passed    only editable files differ from the base commit
 regression_suite  skipped   the suite is empty
 hold_out          passed    val_score 1.0000 (4/4 pass) >= best 0.5000 (baseline)
 promotion         passed    2 of 4 failing train tasks pass now and join the suite: hard-1, hard-2
+flips             train     2 fixed (hard-1, hard-2), 0 broken, of 4 compared with the recorded agent; too few were run for both to tell noise
 gate: passed val_score=1.0000 evals_passed=4 evals_total=4
 ";
     assert_eq!(done.stdout, expected);
@@ -69,7 +70,10 @@ fn json_is_one_object_a_step_and_the_verdict() {
         [(&step, &guard, &passed), (&step, &suite, &skipped), (&step, &held, &passed), (&step, &promotion, &passed)];
     assert_eq!(kinds[..4], expected);
     let verdict = json!({"type": "verdict", "status": "passed", "val_score": 1.0, "evals_passed": 4, "evals_total": 4,
-        "best": 0.5, "violations": [], "promoted": ["hard-1", "hard-2"], "agent": bed.events("verdict")[0]["agent"]});
+        "best": 0.5, "violations": [], "promoted": ["hard-1", "hard-2"], "agent": bed.events("verdict")[0]["agent"],
+        // Only what failed before was run: whether that is noise cannot be told.
+        "flips": {"compared": 4, "fixed": ["hard-1", "hard-2"], "broken": [], "means": [0.0, 0.5], "passed": [0, 2],
+            "effect": 0.5, "p": null, "noise": null}});
     assert_eq!(lines[4..], [verdict]);
 }
 

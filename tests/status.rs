@@ -33,6 +33,8 @@ suite       2 tasks; 0 pass in the last gate
 last gate   failed (val_score 0.5000); gates so far: 2
 spent       24 trials, 0 s of trial time
 hold-out    asked 2 times by gates; each answer tells a little of it
+scores      ▁█ 0.5000 to 1.0000
+stop rule   after 5 gates without improvement; 1 so far
 history     iteration  val_score  commit    passed
             0          0.5000     baseline  -
             1          1.0000     {head:<8}  4/4

@@ -6,7 +6,9 @@ use super::agent;
 use super::domain;
 use super::evaluate::{evaluate, no_evidence};
 use super::experiment::Experiment;
+use super::flips;
 use super::measure;
+use super::missing::unknown_task;
 use super::outcomes;
 use super::session::{Need, Session, command_line};
 use super::step::{Measurement, Step};
@@ -17,6 +19,7 @@ use crate::guard::{BaseTree, Editable, scan, violations};
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Split, show};
 use crate::process::signals::Cancel;
+use crate::report::flips::Flips;
 use crate::store::event::{Event, Purpose, Revealed};
 use crate::store::traces;
 use crate::ui::Ui;
@@ -80,7 +83,10 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
     if args.split == Split::Train && report.reused > 0 {
         warn_of_other_traces(&session, &agent.fingerprint, &rewards);
     }
-    print(&session, args, &agent.fingerprint, &rewards, &|| {
+    let incumbent = agent::fingerprint(&session, &base)?;
+    let known = flips::known(&session, &incumbent, &agent.fingerprint, &trial_protocol, &prepared.split.train);
+    let flips = known.filter(|_| args.split == Split::Train);
+    print(&session, args, &agent.fingerprint, &rewards, flips.as_ref(), &|| {
         outcomes::tell(&session, args.split.as_str(), &agent.fingerprint, &trial_protocol, &tasks);
     });
     let score = rewards.score();
@@ -147,20 +153,19 @@ fn select(args: &BenchmarkArgs, split: &crate::model::split::TaskSplit) -> Resul
     tasks.dedup();
     let known = split.tasks(args.split);
     if let Some(unknown) = tasks.iter().find(|task| known.binary_search(task).is_err()) {
-        let near = known
-            .iter()
-            .map(|id| (strsim::damerau_levenshtein(id, unknown), id))
-            .filter(|(distance, _)| *distance <= 3)
-            .min()
-            .map(|(_, id)| format!("did you mean `{id}`? "));
-        return Err(Error::usage(format!("there is no {} task `{}`", args.split, show(unknown)))
-            .code(Code::UnknownTask)
-            .hint(format!("{}workspace/train_results.json lists the train tasks.", near.unwrap_or_default())));
+        return Err(unknown_task(unknown, args.split, known));
     }
     Ok(tasks)
 }
 
-fn print(session: &Session, args: &BenchmarkArgs, agent: &str, rewards: &Rewards, tell_outcomes: &dyn Fn()) {
+fn print(
+    session: &Session,
+    args: &BenchmarkArgs,
+    agent: &str,
+    rewards: &Rewards,
+    flips: Option<&Flips>,
+    tell_outcomes: &dyn Fn(),
+) {
     let (ui, workspace) = (&session.ui, session.paths.workspace());
     let score = rewards.score();
     let per_task = args.split == Split::Train || args.reveal_held_out;
@@ -184,6 +189,7 @@ fn print(session: &Session, args: &BenchmarkArgs, agent: &str, rewards: &Rewards
             ui.line(format!("and {} more failing tasks (workspace/train_results.json)", failing.len() - SHOWN));
         }
     }
+    flips::tell(ui, flips);
     tell_outcomes();
     let mean = score.mean.map_or_else(|| "-".into(), |mean| format!("{mean:.4}"));
     let name = if args.split == session.config.gate_split { "val_score" } else { "train_score" };
@@ -191,12 +197,16 @@ fn print(session: &Session, args: &BenchmarkArgs, agent: &str, rewards: &Rewards
         "benchmark: {} {name}={mean} passed={} evaluated={} expected={}",
         args.split, score.passed, score.evaluated, score.expected
     ));
-    ui.json(&json!({
+    let mut words = json!({
         "type": "benchmark",
         "split": args.split,
         name: score.mean,
         "passed": score.passed,
         "evaluated": score.evaluated,
         "expected": score.expected,
-    }));
+    });
+    if let Some(flips) = flips {
+        words["flips"] = flips.as_json();
+    }
+    ui.json(&words);
 }

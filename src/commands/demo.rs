@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::block_on;
-use crate::cli::{Cli, Command, Demo, Gate, Global, Init, Prepare, Record};
+use crate::cli::{Cli, Command, Demo, Gate, Global, Init, Prepare, Record, ReportArgs};
 use crate::config::Environment;
 use crate::error::{Context, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::model::trial::Split;
@@ -50,8 +50,10 @@ pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
         accepted += usize::from(stage.edit(number + 1, edits.len(), edit)?);
     }
     stage.play(Command::Status)?;
+    stage.play(Command::Report(ReportArgs { out: None, open: false }))?;
     ui.line("");
     ui.line(format!("{accepted} of {} edits survived the gate; the others were reverted.", edits.len()));
+    ui.line(format!("See it: open {} in a browser.", stage.directory.join("workspace/report.html").display()));
     ui.line(format!("Look around: cd {} && autoharness verify", stage.directory.display()));
     if let Some(fix) = super::doctor::not_on_path(&Environment::load(&stage.directory)?) {
         ui.line(format!("`autoharness` is not on your PATH yet: {fix}"));
@@ -107,6 +109,7 @@ impl Stage<'_> {
             Command::Benchmark(_) => "benchmark",
             Command::Gate(_) => "gate",
             Command::Record(_) => "record",
+            Command::Report(_) => "report",
             _ => "status",
         };
         self.ui.line(format!("\n$ autoharness {typed}"));

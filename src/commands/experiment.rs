@@ -9,6 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::guard::Repo;
 use crate::paths::{Paths, STATE_VARIABLE};
 use crate::process::Supervisor;
+use crate::report::history::History;
 use crate::store::state::{Checkpoint, State, Summary};
 use crate::ui::Ui;
 
@@ -89,6 +90,19 @@ impl Experiment {
             checkpoint.require_continued(&ledger)?;
         }
         Ok(state)
+    }
+
+    /// The ledger with its single trials, for those who show it. Takes no lock and writes nothing.
+    ///
+    /// # Errors
+    /// As replaying.
+    pub fn read_history(&self) -> Result<History> {
+        let ledger = self.paths.ledger();
+        let history = History::read(&ledger)?;
+        if let Some(checkpoint) = Checkpoint::load(&self.paths.checkpoint()) {
+            checkpoint.require_continued(&ledger)?;
+        }
+        Ok(history)
     }
 
     /// A supervisor for child processes.

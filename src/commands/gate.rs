@@ -13,7 +13,7 @@ use super::report::Reports;
 use super::sealing::{Open, set_aside};
 use super::session::{Need, Session};
 use super::step::{Measurement, Step, StepReport};
-use super::{hints, leak_scan, measure, outcomes};
+use super::{flips, hints, leak_scan, measure, outcomes};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Gate, Global};
 use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
@@ -350,6 +350,8 @@ fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
         }
         session.ui.json(&json!({"type": "step", "step": step.name, "status": step.status, "detail": step.detail}));
     }
+    let flips = flips::of_verdict(session, verdict, base);
+    flips::tell(&session.ui, flips.as_ref());
     tell_outcomes(session, verdict);
     let score = decision.val_score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
     session.ui.line(format!(
@@ -369,6 +371,9 @@ fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
         "promoted": decision.promoted,
         "agent": verdict.agent,
     });
+    if let Some(flips) = &flips {
+        words["flips"] = flips.as_json();
+    }
     if !verdict.evidence.leaks.is_empty() {
         words["leaks"] = json!(verdict.evidence.leaks);
     }

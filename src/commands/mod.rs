@@ -4,6 +4,7 @@ pub mod adopt;
 pub mod agent;
 pub mod benchmark;
 pub mod calibrate;
+pub mod compare;
 pub mod completions;
 pub mod config;
 pub mod confirm;
@@ -16,13 +17,16 @@ pub mod domain;
 pub mod evaluate;
 pub mod experiment;
 pub mod explain;
+pub mod export;
 pub mod file_guard;
+mod flips;
 pub mod gate;
 pub mod hints;
 pub mod init;
 pub mod leak_scan;
 pub mod log;
 pub mod measure;
+mod missing;
 pub mod outcomes;
 pub mod paired;
 pub mod plan;
@@ -31,8 +35,10 @@ pub mod record;
 mod rederive;
 pub mod report;
 mod report_file;
+pub mod report_page;
 mod sealing;
 pub mod session;
+pub mod show;
 pub mod split_file;
 pub mod status;
 pub mod step;
@@ -74,6 +80,10 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Verify(args) => verify::run(&args, global, ui),
         Command::Demo(args) if args.noise => demo_noise::run(&args, global, ui),
         Command::Demo(args) => demo::run(&args, global, ui),
+        Command::Show(args) => show::run(&args, global, ui),
+        Command::Compare(args) => compare::run(&args, global, ui),
+        Command::Report(args) => report_page::run(&args, global, ui),
+        Command::Export(args) => export::run(&args, global, ui),
         Command::Docs(args) => docs::run(&args, ui),
         Command::Explain(args) => explain::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),

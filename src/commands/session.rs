@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::experiment::Experiment;
 use super::log;
+use super::missing::not_prepared;
 use crate::benchmarks::{self, Ground};
 use crate::config::{Config, Environment};
 use crate::error::{Code, Context as _, Error, Result};
@@ -140,11 +141,7 @@ impl Session {
     /// # Errors
     /// Usage when the experiment is not prepared.
     pub fn prepared(&self) -> Result<&Prepared> {
-        self.state.summary.prepared.as_ref().ok_or_else(|| {
-            Error::usage("this experiment is not prepared")
-                .code(Code::NotPrepared)
-                .hint("run `autoharness prepare` first.")
-        })
+        self.state.summary.prepared.as_ref().ok_or_else(not_prepared)
     }
 
     /// Refuses to start without what can be seen to be missing.

@@ -12,6 +12,7 @@ use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{Editable, agent_fingerprint};
 use crate::model::gate::Status;
 use crate::model::score::passes;
+use crate::report::spark::spark;
 use crate::store::claims::LastClaim;
 use crate::store::lock::Lock;
 use crate::store::state::{Summary, timestamp};
@@ -22,6 +23,8 @@ use crate::ui::{Ui, duration};
 pub const PATIENCE: u32 = 5;
 /// Rows of the history shown.
 const ROWS: usize = 8;
+/// Scores in the line of blocks.
+const LINE: usize = 60;
 /// Gates in a row without a decision after which PROGRAM.md has the coding agent turn to the human.
 const UNDECIDED: u32 = 3;
 const OTHER_RULES: &str = "            -- other rules from here on: scores above are not comparable --";
@@ -110,6 +113,9 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     if summary.looks > 0 {
         ui.line(format!("looks       {} at per-task hold-out results", summary.looks));
     }
+    ui.line(format!("scores      {}", scores(summary)));
+    let without = summary.gates_without_improvement;
+    ui.line(format!("stop rule   after {PATIENCE} gates without improvement; {without} so far"));
     ui.line("history     iteration  val_score  commit    passed");
     let skipped = summary.rows.len().saturating_sub(ROWS);
     for (number, row) in summary.rows.iter().enumerate().skip(skipped) {
@@ -168,6 +174,22 @@ fn claim_json(summary: &Summary, last: Option<&LastClaim>) -> serde_json::Value 
 /// Whether the claim is about the agent that is the best now.
 fn is_of_best(summary: &Summary, last: &LastClaim) -> bool {
     summary.base.as_ref() == Some(&last.best.commit)
+}
+
+/// The recorded scores as a line of blocks; a bar where the rules changed, for scores on both sides are not comparable.
+fn scores(summary: &Summary) -> String {
+    let all: Vec<f64> = summary.rows.iter().map(|row| row.val_score).collect();
+    let from = all.len().saturating_sub(LINE);
+    let blocks = spark(&all[from..]);
+    let mut line = String::new();
+    for (place, block) in (from..).zip(blocks.chars()) {
+        if place > from && summary.protocol_changes.contains(&place) {
+            line.push('|');
+        }
+        line.push(block);
+    }
+    let end = |score: Option<&f64>| score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
+    format!("{line} {} to {}", end(all.get(from)), end(all.last()))
 }
 
 /// Train and suite are counted at different times and of different agents: `benchmark` runs train with whatever lies there,
@@ -280,6 +302,8 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
         "protocol_changes": summary.protocol_changes,
         "gates": summary.gates,
         "gates_without_improvement": summary.gates_without_improvement,
+        "stop_after": PATIENCE,
+        "scores": summary.rows.iter().map(|row| row.val_score).collect::<Vec<_>>(),
         "last_gate": summary.last_decided.as_ref().map(|receipt| receipt.verdict.decision.status),
         "trials": summary.spent.trials,
         "tokens": summary.spent.tokens,

@@ -103,6 +103,8 @@ codes! {
     // benchmark and gate.
     UnknownTask "unknown_task": "the split has no task of this name",
         "Take a name from workspace/train_results.json.";
+    NothingToShow "nothing_to_show": "the ledger or the work space has nothing of what was to be shown or compared",
+        "Run the command that the hint names; it makes the evidence.";
     HoldOutSubset "hold_out_subset": "the hold-out can only be run as a whole",
         "Leave out `--task-ids`: single results of the hold-out are for humans.";
     NoEvidence "no_evidence": "too few trials gave evidence, so nothing was decided",

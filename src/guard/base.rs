@@ -152,6 +152,15 @@ impl Repo {
         })
     }
 
+    /// The first line of a commit's message; `None` when it has none, or none that is text.
+    ///
+    /// # Errors
+    /// When the commit is not in this repository.
+    pub fn subject(&self, commit: &str) -> Result<Option<String>> {
+        let commit = self.read_commit(self.commit_id(commit)?)?;
+        Ok(commit.summary().ok().flatten().map(str::to_string))
+    }
+
     /// The shortest unambiguous form of a commit id, seven digits or more.
     ///
     /// # Errors

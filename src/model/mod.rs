@@ -5,6 +5,7 @@ pub mod claim;
 pub mod compare;
 pub mod gate;
 pub mod hash;
+pub mod interval;
 pub mod outcomes;
 pub mod paired;
 pub mod score;

@@ -62,14 +62,18 @@ impl Tally {
     }
 }
 
-/// The kind of an error: the first word that looks like an exception's class, else how the text begins.
-fn reason(error: &str) -> String {
+/// The first word of an error that looks like an exception's class.
+pub fn exception_class(error: &str) -> Option<&str> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let class = error.split(|c| !is_word(c)).find(|word| {
+    error.split(|c| !is_word(c)).find(|word| {
         let named = ["Error", "Exception", "Exit", "Interrupt", "Timeout"].iter().any(|end| word.ends_with(end));
         named && word.starts_with(char::is_uppercase)
-    });
-    if let Some(class) = class {
+    })
+}
+
+/// The kind of an error: the first word that looks like an exception's class, else how the text begins.
+fn reason(error: &str) -> String {
+    if let Some(class) = exception_class(error) {
         return class.chars().take(LONGEST_REASON).collect();
     }
     let line = error.lines().next().unwrap_or_default();

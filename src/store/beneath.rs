@@ -239,6 +239,11 @@ impl Dir {
 
     /// The bytes of a regular file; `None` when there is none.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.read_within(name, LARGEST)?.and_then(std::result::Result::ok))
+    }
+
+    /// The bytes of a regular file of at most `limit` bytes, or how many it has; `None` when there is none.
+    pub(super) fn read_within(&self, name: &str, limit: u64) -> Result<Option<std::result::Result<Vec<u8>, u64>>> {
         // Without NONBLOCK, opening a pipe waits for a writer that may never come.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {
@@ -247,13 +252,16 @@ impl Dir {
             Err(error) => return Err(self.failed("cannot read", name.as_ref(), error.into())),
         };
         let metadata = file.metadata().map_err(|error| self.failed("cannot read", name.as_ref(), error))?;
-        if !metadata.is_file() || metadata.len() > LARGEST {
+        if !metadata.is_file() {
             return Ok(None);
+        }
+        if metadata.len() > limit {
+            return Ok(Some(Err(metadata.len())));
         }
         let mut bytes = Vec::new();
         let read = file.take(metadata.len()).read_to_end(&mut bytes);
         read.map_err(|error| self.failed("cannot read", name.as_ref(), error))?;
-        Ok(Some(bytes))
+        Ok(Some(Ok(bytes)))
     }
 }
 

@@ -144,6 +144,20 @@ fn trials(directory: &Dir) -> Result<Vec<u32>> {
     Ok(directory.names()?.into_iter().filter_map(trial).collect())
 }
 
+/// The numbers of the trials of a task that are kept in a place, sorted.
+///
+/// # Errors
+/// As [`kept`].
+pub fn trial_numbers(workspace: &Path, place: Place, task: &str) -> Result<Vec<u32>> {
+    if !workspace.exists() {
+        return Ok(Vec::new());
+    }
+    let found = Dir::open(workspace)?.below(&Path::new(place.path()).join(directory_name(task)))?;
+    let mut numbers = found.as_ref().map_or(Ok(Vec::new()), trials)?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// Whose trial a result is of; `None` when there is none, or it does not say.
 fn agent_of(directory: &Dir, trial: u32) -> Result<Option<String>> {
     #[derive(Deserialize)]
@@ -189,6 +203,82 @@ pub fn documents(workspace: &Path, task: &str, limit: usize) -> Vec<Vec<u8>> {
         }
     }
     documents
+}
+
+/// Which of a task's kept trials is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The newest.
+    Latest,
+    /// The first ever seen.
+    Baseline,
+    /// The newest of an agent that was recorded.
+    Best,
+}
+
+impl Place {
+    /// The word used in paths.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Place::Latest => "latest",
+            Place::Baseline => "baseline",
+            Place::Best => "best",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Place::Latest => LATEST,
+            Place::Baseline => BASELINE,
+            Place::Best => BEST,
+        }
+    }
+}
+
+/// A file of a trial as it lies in the work space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// There is none, or something that is no file.
+    Missing,
+    /// It has this many bytes, more than were asked for.
+    TooLarge(u64),
+    /// Its content.
+    Bytes(Vec<u8>),
+}
+
+/// A trial as it lies in the work space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its directory, relative to the work space.
+    pub directory: PathBuf,
+    /// The name of its trace in there, whether it is there or not.
+    pub trace_name: String,
+    /// `result.json`.
+    pub result: Document,
+    /// `trace.json`.
+    pub trace: Document,
+}
+
+/// The files of a task's trial, each of at most `limit` bytes; `None` when none of both is there.
+///
+/// # Errors
+/// Usage when a link leads to them; infrastructure when the disk refuses.
+pub fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Kept>> {
+    if !workspace.exists() {
+        return Ok(None);
+    }
+    let directory = Path::new(place.path()).join(directory_name(task));
+    let Some(found) = Dir::open(workspace)?.below(&directory)? else { return Ok(None) };
+    let read = |stem: &str| {
+        Ok::<_, crate::error::Error>(match found.read_within(&file_name(stem, trial), limit)? {
+            None => Document::Missing,
+            Some(Err(bytes)) => Document::TooLarge(bytes),
+            Some(Ok(bytes)) => Document::Bytes(bytes),
+        })
+    };
+    let (result, trace) = (read("result")?, read("trace")?);
+    let is_there = result != Document::Missing || trace != Document::Missing;
+    Ok(is_there.then(|| Kept { directory, trace_name: file_name("trace", trial), result, trace }))
 }
 
 /// Where the newest trace of a task is, whichever agent it is of.

@@ -205,7 +205,8 @@ def run(options, scope, task, trial):
     trace = {"messages": [{"role": "user", "content": f"do {task}"}], "marker": f"SECRET-OF-{task}"}
     if task in options.get("trace_size", {}):
         trace["filler"] = "x" * options["trace_size"][task]
-    say(event="trial", task=task, trial=trial, reward=reward, seconds=0.01, trace=trace, detail={"task": task}, **extra)
+    fields = {"seconds": 0.01, "trace": trace, "detail": {"task": task}, **extra}
+    say(event="trial", task=task, trial=trial, reward=reward, **fields)
 
 
 def wait(options, split, done):

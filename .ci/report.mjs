@@ -1,0 +1,78 @@
+// Opens a report in Chromium and uses it: node report.mjs CHROMIUM DIR, with DIR/report.html; screenshots go to DIR.
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+
+const [program, directory] = process.argv.slice(2);
+const url = pathToFileURL(join(directory, "report.html")).href;
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const browser = await chromium.launch({ executablePath: program, args: ["--no-sandbox", "--disable-gpu"] });
+const troubles = [];
+
+// A fresh page; whatever it complains about or asks the network for is trouble.
+async function open(options, bypassCSP = false) {
+  const context = await browser.newContext({ bypassCSP, ...options });
+  const page = await context.newPage();
+  page.on("console", (message) => message.type() === "error" && troubles.push(message.text()));
+  page.on("pageerror", (error) => troubles.push(String(error)));
+  page.on("request", (request) => request.url().split("#")[0] !== url && troubles.push(`asked for ${request.url()}`));
+  await page.goto(url);
+  return page;
+}
+
+for (const [width, scheme] of [[1600, "light"], [1280, "dark"], [320, "light"]]) {
+  const page = await open({ viewport: { width, height: 900 }, colorScheme: scheme });
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.ok(wide <= 0, `at ${width} px the page is ${wide} px too wide`);
+  const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  assert.equal(ground === "rgb(255, 255, 255)", scheme === "light", `${scheme}: ${ground}`);
+  await page.getByRole("button", { name: "light / dark" }).click();
+  assert.notEqual(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), ground);
+  await page.getByRole("button", { name: "light / dark" }).click();
+  for (const section of await page.locator("section").all()) {
+    const name = await section.getAttribute("id");
+    await section.screenshot({ path: join(directory, `${name}-${width}-${scheme}.png`) });
+  }
+  // The cells of a row open its task, as its name does.
+  const row = page.locator(".matrix tbody tr").first();
+  const task = await row.locator("th").innerText();
+  await row.locator("svg").click();
+  assert.equal(await page.locator("#reader-title").innerText(), task);
+  assert.ok(await page.locator("#reader .turn").count() > 0, "the reader shows no turn");
+  await page.screenshot({ path: join(directory, `reader-${width}-${scheme}.png`) });
+  await page.getByRole("button", { name: /Close/ }).click();
+  assert.ok(!(await page.locator("#reader").isVisible()));
+  await page.close();
+}
+
+// By keyboard alone: to the first task, open it, close it; then search.
+const page = await open({ viewport: { width: 1280, height: 900 } });
+await page.locator(".matrix a").first().focus();
+await page.keyboard.press("Enter");
+await page.locator("#reader[open]").waitFor();
+const word = (await page.locator("#reader .turn pre").first().innerText()).split(/\s+/).find((part) => part.length > 3);
+await page.keyboard.press("Escape");
+assert.ok(!(await page.locator("#reader").isVisible()));
+await page.locator("#search").focus();
+await page.keyboard.type(word);
+await page.locator("#found a").first().waitFor();
+await page.locator("#found a").first().focus();
+await page.keyboard.press("Enter");
+assert.ok(await page.locator("#reader mark").count() > 0, `nothing is marked for ${word}`);
+await page.emulateMedia({ media: "print" });
+await page.pdf({ path: join(directory, "report.pdf") });
+
+// Our policy lets no other script run, axe's neither: it is tried on a page without the policy.
+for (const colorScheme of ["light", "dark"]) {
+  const free = await open({ viewport: { width: 1280, height: 900 }, colorScheme }, true);
+  await free.evaluate(axe);
+  const found = await free.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  const serious = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
+  for (const one of serious) troubles.push(`${colorScheme}: axe ${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+}
+await browser.close();
+assert.deepEqual(troubles, []);
+console.log(`the report works in a browser; screenshots are in ${directory}`);

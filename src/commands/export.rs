@@ -1,0 +1,45 @@
+//! `export`: the ledger as tables.
+
+use serde_json::json;
+
+use super::experiment::Experiment;
+use super::missing::not_prepared;
+use super::session::{Need, Session, command_line};
+use crate::cli::{Export, Global};
+use crate::error::{Code, EXIT_OK, Error, Result};
+use crate::report::export::tables;
+use crate::store::atomic;
+use crate::store::event::{Event, Revealed};
+use crate::ui::Ui;
+
+/// Runs the command.
+///
+/// # Errors
+/// Usage before the experiment is prepared, and where the directory is none; infrastructure when the disk refuses.
+pub fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
+    let experiment = Experiment::find(global, ui)?;
+    let history = experiment.read_history()?;
+    let prepared = history.summary().prepared.as_ref().ok_or_else(not_prepared)?;
+    if args.dir.exists() && !args.dir.is_dir() {
+        return Err(Error::usage(format!("{} is not a directory", args.dir.display()))
+            .code(Code::ReportUnwritable)
+            .hint("name a directory; it is made when it is missing."));
+    }
+    let (ledger, tasks) = (experiment.paths.ledger(), prepared.split.test.len());
+    if args.reveal_held_out {
+        ui.warn(
+            "writing per-task results of the hold-out under their names. This is for humans: what a coding agent learns from \
+             them is no longer held out. The look is written to the ledger.",
+        );
+        let mut session = Session::open(experiment, Need::Summary)?;
+        session.append(Event::Revealed(Revealed { command: command_line(), tasks }))?;
+        session.finish()?;
+    }
+    for table in tables(&history, &ledger, args.to, args.reveal_held_out)? {
+        let path = args.dir.join(format!("{}.{}", table.name, args.to.extension()));
+        atomic::replace(&path, &table.content)?;
+        ui.line(format!("wrote {} ({} rows)", path.display(), table.rows));
+        ui.json(&json!({"type": "table", "table": table.name, "file": path, "rows": table.rows}));
+    }
+    Ok(EXIT_OK)
+}

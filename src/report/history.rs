@@ -1,0 +1,305 @@
+//! The ledger as a history: which agents there were, in order, and what each earned on train.
+//!
+//! Of the hold-out it keeps what verdicts say and sums of cost. What a task of the hold-out earned stays in the trials.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+
+use crate::error::Result;
+use crate::model::gate::{GateRule, Status};
+use crate::model::outcomes::exception_class;
+use crate::model::paired::Pairs;
+use crate::model::score::{Rewards, passes};
+use crate::model::trial::{Outcome, Split};
+use crate::store::event::{Event, Trial, Verdict};
+use crate::store::ledger::{self, Tip};
+use crate::store::state::{Spent, State, Summary};
+
+/// The ledger, read for people.
+#[derive(Debug, Default)]
+pub struct History {
+    /// What it adds up to, single trials included.
+    pub state: State,
+    /// The agents that were measured or judged, in the order they appeared.
+    pub versions: Vec<Version>,
+    /// How the newest trial of each train task ended, and its exception's class; graded or not.
+    newest: HashMap<String, (Outcome, Option<String>)>,
+    places: HashMap<(String, String), usize>,
+    took: HashMap<String, Took>,
+}
+
+/// How long the trials of a task took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Took {
+    /// Trials that say how long they took.
+    pub trials: u32,
+    /// Their seconds, added up.
+    pub seconds: f64,
+    /// The longest of them.
+    pub longest: f64,
+}
+
+/// An agent under one set of conditions.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// Agent fingerprint.
+    pub agent: String,
+    /// Fingerprint of what one trial depends on.
+    pub protocol: String,
+    /// When its first trial ended, or its verdict was given.
+    pub first: DateTime<Utc>,
+    /// The same of the last.
+    pub last: DateTime<Utc>,
+    /// The last verdict of the experiment itself about it.
+    pub verdict: Option<Judged>,
+    /// The row and the commit that it was recorded as.
+    pub recorded: Option<Recorded>,
+    /// Whether it was measured as a baseline.
+    pub is_baseline: bool,
+    /// What its trials cost, by the word of their purpose.
+    pub spent: BTreeMap<&'static str, Spent>,
+}
+
+/// A record.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Its number in results.tsv.
+    pub iteration: u32,
+    /// The full commit.
+    pub commit: String,
+    /// The short one.
+    pub short: String,
+}
+
+/// A verdict without what it says of single hold-out tasks.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// When it was given.
+    pub at: DateTime<Utc>,
+    /// How it ended.
+    pub status: Status,
+    /// The score that it told, if any.
+    pub val_score: Option<f64>,
+    /// Hold-out tasks that pass, and those with evidence.
+    pub evals: (usize, usize),
+    /// Under the rule `paired`, what an accepted edit's first trials earned on the hold-out: they chose it, and `val_score`
+    /// was measured afresh.
+    pub selected: Option<f64>,
+    /// The commit that it was compared with.
+    pub base: String,
+    /// The agent recorded last at that time.
+    pub incumbent: Option<String>,
+    /// The steps: name, status, why.
+    pub steps: Vec<(String, Status, String)>,
+    /// Whether it was judged by the rule `paired`.
+    pub is_paired: bool,
+}
+
+impl Judged {
+    fn of(verdict: &Verdict, at: DateTime<Utc>, incumbent: Option<String>) -> Judged {
+        let (evidence, decision) = (&verdict.evidence, &verdict.decision);
+        Judged {
+            at,
+            status: decision.status,
+            val_score: decision.val_score,
+            evals: (decision.evals_passed, decision.evals_total),
+            selected: chosen_at(verdict),
+            base: verdict.base.clone(),
+            incumbent,
+            steps: decision.steps.iter().map(|step| (step.name.clone(), step.status, step.detail.clone())).collect(),
+            is_paired: evidence.policy.paired.is_some(),
+        }
+    }
+}
+
+/// What an accepted edit's first trials earned on the hold-out under the rule `paired`: they chose it.
+pub fn chosen_at(verdict: &Verdict) -> Option<f64> {
+    let compared = verdict.evidence.compared.as_ref().filter(|_| verdict.decision.status == Status::Passed)?;
+    selected(&compared.pairs)
+}
+
+/// The mean that the candidate's first trials earned on the hold-out.
+fn selected(pairs: &Pairs) -> Option<f64> {
+    let means = pairs.values().filter(|pair| pair.split == Split::Test).filter_map(|pair| {
+        let earned: Vec<f64> = pair.candidate.first.iter().flatten().copied().collect();
+        (!earned.is_empty()).then(|| earned.iter().sum::<f64>() / earned.len() as f64)
+    });
+    let means: Vec<f64> = means.collect();
+    (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
+}
+
+impl History {
+    /// Reads the ledger, checking its chain. Takes no lock: a line that is being written is not counted.
+    ///
+    /// # Errors
+    /// As [`ledger::read`].
+    pub fn read(path: &Path) -> Result<History> {
+        let mut history = History::default();
+        ledger::read(path, &Tip::genesis(), |entry| {
+            history.take(&entry.event, entry.at);
+            history.state.apply(entry);
+            Ok(())
+        })?;
+        Ok(history)
+    }
+
+    fn take(&mut self, event: &Event<'_>, at: DateTime<Utc>) {
+        match event {
+            Event::Trial(trial) => {
+                self.version(&trial.agent, &trial.protocol, at).pay(trial);
+                if trial.purpose.is_baseline() {
+                    self.version(&trial.agent, &trial.protocol, at).is_baseline = true;
+                }
+                if trial.split != Some(Split::Test) {
+                    let class = trial.error.as_deref().and_then(exception_class).map(str::to_string);
+                    if let Some(seconds) = trial.seconds {
+                        let took = self.took.entry(trial.task.to_string()).or_default();
+                        took.trials += 1;
+                        took.seconds = (took.seconds + seconds).min(f64::MAX);
+                        took.longest = took.longest.max(seconds);
+                    }
+                    self.newest.insert(trial.task.to_string(), (trial.outcome, class));
+                }
+            }
+            Event::Prepared(prepared) => self.version(&prepared.agent, &prepared.trial_protocol, at).is_baseline = true,
+            Event::Verdict(verdict) if verdict.base_ref.is_none() => {
+                // A gate that stopped early had no protocol yet: it belongs to what is known of the agent, or to the present.
+                let protocol = match (verdict.trial_protocol.as_str(), &self.state.summary.prepared) {
+                    ("", Some(prepared)) => prepared.trial_protocol.clone(),
+                    (protocol, _) => protocol.to_string(),
+                };
+                let incumbent = self.state.summary.recorded_agent.clone();
+                self.version(&verdict.agent, &protocol, at).verdict = Some(Judged::of(verdict, at, incumbent));
+            }
+            Event::Recorded(recorded) => {
+                let protocol = self.state.summary.prepared.as_ref().map(|prepared| prepared.trial_protocol.clone());
+                let recorded_as = Recorded {
+                    iteration: recorded.row.iteration,
+                    commit: recorded.commit.clone(),
+                    short: recorded.row.commit.clone(),
+                };
+                self.version(&recorded.agent, &protocol.unwrap_or_default(), at).recorded = Some(recorded_as);
+            }
+            _ => {}
+        }
+    }
+
+    /// The version of an agent. Trials of a comparison in rounds stand under a protocol of their own, and belong to it as well.
+    fn version(&mut self, agent: &str, protocol: &str, at: DateTime<Utc>) -> &mut Version {
+        let protocol = protocol.split(" versus ").next().unwrap_or(protocol);
+        let next = self.versions.len();
+        let place = *self.places.entry((agent.to_string(), protocol.to_string())).or_insert(next);
+        if place == next {
+            self.versions.push(Version {
+                agent: agent.to_string(),
+                protocol: protocol.to_string(),
+                first: at,
+                last: at,
+                verdict: None,
+                recorded: None,
+                is_baseline: false,
+                spent: BTreeMap::new(),
+            });
+        }
+        let version = &mut self.versions[place];
+        version.last = at;
+        version
+    }
+
+    /// The summary.
+    pub fn summary(&self) -> &Summary {
+        &self.state.summary
+    }
+
+    /// The train tasks, sorted; none before the experiment is prepared.
+    pub fn train(&self) -> &[String] {
+        self.summary().prepared.as_ref().map_or(&[], |prepared| &prepared.split.train)
+    }
+
+    /// Whether this is a train task. A task of the hold-out is none, like one that does not exist.
+    pub fn is_train(&self, task: &str) -> bool {
+        self.train().binary_search_by(|known| known.as_str().cmp(task)).is_ok()
+    }
+
+    /// What a version earned on the train tasks that it was run on.
+    pub fn train_rewards(&self, version: &Version) -> Rewards {
+        let (trials, policy) = self.summary().counting();
+        let known = &self.state.trials;
+        let ran = |task: &&String| !known.values(&version.agent, &version.protocol, task, 0..trials, policy).is_empty();
+        let tasks: Vec<&String> = self.train().iter().filter(ran).collect();
+        known.rewards(&version.agent, &version.protocol, tasks, trials, policy)
+    }
+
+    /// The train rewards of every version that has any, or was judged, with its place in `versions`.
+    pub fn columns(&self) -> Vec<(usize, Rewards)> {
+        let all = self.versions.iter().enumerate().map(|(at, version)| (at, self.train_rewards(version)));
+        all.filter(|(at, rewards)| !rewards.is_empty() || self.versions[*at].verdict.is_some()).collect()
+    }
+
+    /// How the newest trial of a train task ended, and the class of its exception.
+    pub fn newest(&self, task: &str) -> Option<(Outcome, Option<&str>)> {
+        let (outcome, class) = self.newest.get(task).filter(|_| self.is_train(task))?;
+        Some((*outcome, class.as_deref()))
+    }
+
+    /// Whether what this agent earned on the hold-out may be told. The rule `paired` tells no number of an edit that it did not
+    /// accept: each would be a look at the hold-out.
+    pub fn is_told(&self, agent: &str) -> bool {
+        let config = self.summary().prepared.as_ref().map(|prepared| &prepared.config);
+        let is_paired = config.is_some_and(|config| config["gate_rule"] == GateRule::Paired.as_str());
+        let own = || self.versions.iter().filter(|version| version.agent == agent);
+        let accepted = own().any(|version| version.recorded.is_some() || version.is_baseline);
+        let judged = own().any(|version| version.verdict.as_ref().is_some_and(|verdict| verdict.is_paired));
+        accepted || !(is_paired || judged)
+    }
+
+    /// How long a train task took, over all its trials.
+    pub fn took(&self, task: &str) -> Option<Took> {
+        self.took.get(task).filter(|_| self.is_train(task)).copied()
+    }
+
+    /// The places of the versions that the experiment's gate judged, in the order of their verdicts.
+    pub fn judged(&self) -> Vec<usize> {
+        let mut judged: Vec<usize> =
+            (0..self.versions.len()).filter(|at| self.versions[*at].verdict.is_some()).collect();
+        judged.sort_by_key(|at| self.versions[*at].verdict.as_ref().map(|verdict| verdict.at));
+        judged
+    }
+
+    /// What to call a version: by its record, or by its number among the edits.
+    pub fn label(&self, place: usize) -> String {
+        let version = &self.versions[place];
+        match &version.recorded {
+            Some(recorded) => format!("#{} {}", recorded.iteration, recorded.short),
+            None if self.summary().first_agent.as_ref() == Some(&version.agent) => "baseline".into(),
+            None if version.is_baseline && version.verdict.is_none() => "prepared".into(),
+            None => format!("edit {}", version.agent.chars().take(7).collect::<String>()),
+        }
+    }
+}
+
+impl Version {
+    fn pay(&mut self, trial: &Trial<'_>) {
+        let spent = self.spent.entry(trial.purpose.as_str()).or_default();
+        spent.trials += 1;
+        spent.seconds = (spent.seconds + trial.seconds.unwrap_or(0.0)).min(f64::MAX);
+        for tokens in [trial.tokens_in, trial.tokens_out] {
+            spent.tokens = spent.tokens.saturating_add(tokens.unwrap_or(0));
+        }
+        spent.cost_usd = (spent.cost_usd + trial.cost_usd.unwrap_or(0.0)).min(f64::MAX);
+    }
+}
+
+/// The history of a task as a line: a mark for each version, in order. `.` passes, `x` fails, `?` gave no evidence, `-` was not
+/// run.
+pub fn marks(columns: &[(usize, Rewards)], task: &str) -> String {
+    let mark = |rewards: &Rewards| match rewards.0.get(task) {
+        None => '-',
+        Some(None) => '?',
+        Some(reward) if passes(*reward) => '.',
+        Some(_) => 'x',
+    };
+    columns.iter().map(|(_, rewards)| mark(rewards)).collect()
+}

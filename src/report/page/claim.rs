@@ -1,0 +1,98 @@
+//! What may be claimed: the best agent against the baseline, and how far that may be believed.
+
+use maud::{Markup, html};
+
+use super::inputs::percent;
+use crate::model::gate::GateRule;
+use crate::model::interval::wilson;
+use crate::report::flips::{Counting, Flips};
+use crate::report::history::History;
+use crate::store::event::Prepared;
+
+pub(super) fn section(history: &History) -> Markup {
+    let Some(prepared) = &history.summary().prepared else {
+        return html! { p { "Nothing is measured yet: run " code { "autoharness prepare" } "." } };
+    };
+    html! {
+        p class="claim" { (sentence(history, prepared)) }
+        (doubts(history, prepared))
+    }
+}
+
+/// One sentence that cannot be misread.
+fn sentence(history: &History, prepared: &Prepared) -> String {
+    let summary = history.summary();
+    let baseline = &prepared.baseline;
+    let of = |score: f64, count: usize| {
+        let (low, high) = wilson(score, count);
+        format!("{} (95 % interval {} to {}, {count} tasks)", percent(score), percent(low), percent(high))
+    };
+    let split = if prepared.config["gate_split"] == "train" {
+        "on the train tasks themselves, for nothing is held out,"
+    } else {
+        "on the held-out tasks"
+    };
+    let start =
+        format!("the agent that the experiment started from scores {}", of(baseline.val_score, baseline.evals_total));
+    let best = summary.best(&prepared.protocol).filter(|best| !matches!(best.source.as_str(), "baseline" | "prepare"));
+    let Some(best) = best else {
+        return format!("No edit has been recorded under the present rules: {split} {start}.");
+    };
+    let count = best.rewards.score().evaluated;
+    let count = if count > 0 { count } else { prepared.split.tasks(gate_split(prepared)).len() };
+    let compared = compare(history, prepared, &best.source).map(|flips| {
+        let points = 100.0 * (flips.means.1 - flips.means.0);
+        format!(" Task by task on {} of them the difference is {points:+.1} points; {}.", flips.compared, flips.noise())
+    });
+    format!(
+        "The agent recorded as {} scores {} {split} and {start}.{}",
+        best.source,
+        of(best.val_score, count),
+        compared.unwrap_or_default()
+    )
+}
+
+fn gate_split(prepared: &Prepared) -> crate::model::trial::Split {
+    if prepared.config["gate_split"] == "train" {
+        crate::model::trial::Split::Train
+    } else {
+        crate::model::trial::Split::Test
+    }
+}
+
+/// The recorded agent against the one started from, as a sum over the gate split.
+fn compare(history: &History, prepared: &Prepared, source: &str) -> Option<Flips> {
+    let best =
+        history.versions.iter().rfind(|version| version.recorded.as_ref().is_some_and(|it| it.short == source))?;
+    let (each, policy) = history.summary().counting();
+    let first = history.summary().first_agent.as_deref();
+    let counting = Counting { trials: &history.state.trials, protocol: &prepared.trial_protocol, first, each, policy };
+    let flips = Flips::of(&counting, first?, &best.agent, prepared.split.tasks(gate_split(prepared)));
+    (flips.compared > 0).then_some(flips)
+}
+
+/// What takes from it, or adds to it.
+fn doubts(history: &History, prepared: &Prepared) -> Markup {
+    let summary = history.summary();
+    let is_paired = prepared.config["gate_rule"] == GateRule::Paired.as_str();
+    let times = |count: u32, once: &str, often: &str| match count {
+        0 => None,
+        1 => Some(once.to_string()),
+        many => Some(format!("{often} {many} times")),
+    };
+    let notes = [
+        Some(match is_paired {
+            true => "The score was measured afresh after the edit was chosen (gate_rule: paired), so choosing did not raise it.".to_string(),
+            false => format!(
+                "The score is the best of {} gates on the same tasks (gate_rule: best): choosing it raised it by itself, so expect less of a fresh measurement.",
+                summary.gates
+            ),
+        }),
+        Some(times(summary.looks, "Somebody looked at single results of the hold-out once", "Somebody looked at single results of the hold-out").map_or_else(|| "Nobody looked at single results of the hold-out.".into(), |note| format!("{note}; each look is in the ledger."))),
+        times(summary.rerolls, "The hold-out was run again on purpose once", "The hold-out was run again on purpose").map(|note| format!("{note}; all trials are averaged.")),
+        times(summary.accepted, "A human accepted changed files or rules once", "A human accepted changed files or rules").map(|note| format!("{note}; scores on both sides are not comparable.")),
+        (summary.adopted_rows > 0).then(|| format!("{} rows come from an earlier workspace and cannot be verified.", summary.adopted_rows)),
+        // What `confirmed` and `calibrated` events say of the claim and of the noise belongs here, a line each.
+    ];
+    html! { ul { @for note in notes.iter().flatten() { li { (note) } } } }
+}

@@ -1,0 +1,83 @@
+//! The edits: what changed, what the gate said, what was learned.
+
+use maud::{Markup, html};
+
+use super::diff::Edit;
+use super::inputs::Inputs;
+use crate::report::history::Judged;
+use crate::report::learnings::about;
+use crate::report::text::{cut, harmless, one_line};
+
+/// Longest learnings of one edit, in bytes.
+const LEARNED: usize = 6000;
+/// Edits that are shown, the newest ones.
+const SHOWN: usize = 200;
+
+pub(super) fn section(inputs: &Inputs<'_>) -> Markup {
+    let history = inputs.history;
+    let mut used = Vec::new();
+    let mut shown = Vec::new();
+    for at in history.judged() {
+        let Some(verdict) = &history.versions[at].verdict else { continue };
+        let learned = about(&inputs.learnings, &used, &last_line(verdict));
+        used.extend(learned);
+        let commit = history.versions[at].recorded.as_ref().map(|recorded| recorded.commit.as_str());
+        shown.push((at, verdict, learned, inputs.edits.iter().find(|edit| Some(edit.commit.as_str()) == commit)));
+    }
+    let rest: Vec<usize> = (0..inputs.learnings.len()).filter(|at| !used.contains(at)).collect();
+    html! {
+        @if shown.is_empty() { p { "No edit was judged yet." } }
+        @for (at, verdict, learned, edit) in shown.iter().rev().take(SHOWN) {
+            details class="edit" {
+                summary {
+                    b { (history.label(*at)) } " " (verdict.status.as_str())
+                    @if let Some(score) = verdict.val_score { (format!(", val_score {score:.4}")) }
+                    @if let Some(edit) = edit { " – " (one_line(&edit.subject, 120)) }
+                }
+                ul { @for (name, status, detail) in &verdict.steps { li { code { (name) } " " (status.as_str()) ": " (harmless(detail)) } } }
+                @if let Some(section) = learned.and_then(|at| inputs.learnings.get(at)) { (learnings(section)) }
+                @match edit {
+                    Some(edit) => (diff(edit)),
+                    None => { p class="meta" { "An edit that was not recorded is in no commit: its text is not kept." } }
+                }
+            }
+        }
+        @if !rest.is_empty() {
+            details { summary { "Learnings that quote no verdict (" (rest.len()) ")" }
+                @for at in rest.iter().rev().take(SHOWN) { (learnings(&inputs.learnings[*at])) }
+            }
+        }
+    }
+}
+
+fn learnings(section: &crate::report::learnings::Section) -> Markup {
+    let (text, is_cut) = cut(&section.text, LEARNED);
+    html! {
+        h3 { (section.title) }
+        pre class="said" { (text) }
+        @if is_cut { p class="meta" { "The whole is in workspace/learnings.md." } }
+    }
+}
+
+fn diff(edit: &Edit) -> Markup {
+    html! {
+        pre class="diff" tabindex="0" {
+            @for (mark, line) in &edit.lines {
+                @let class = match mark { '+' => "add", '-' => "del", '@' => "at", _ => "same" };
+                span class=(class) { (mark) (line) "\n" }
+            }
+        }
+        @if edit.left_out > 0 { p class="meta" { (edit.left_out) " more lines: git show " (edit.commit) } }
+    }
+}
+
+/// How `gate` put the verdict, as PROGRAM.md has the coding agent copy it.
+fn last_line(verdict: &Judged) -> String {
+    let score = verdict.val_score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
+    format!(
+        "gate: {} val_score={score} evals_passed={} evals_total={}",
+        verdict.status.as_str(),
+        verdict.evals.0,
+        verdict.evals.1
+    )
+}

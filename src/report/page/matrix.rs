@@ -1,0 +1,62 @@
+//! The train tasks and the agents: who passes what.
+
+use std::collections::BTreeSet;
+
+use maud::{Markup, html};
+
+use super::plots::{Cell, cells};
+use crate::model::score::Rewards;
+use crate::report::history::{History, marks};
+use crate::report::text::one_line;
+
+/// The train tasks in the order of the table: what always fails first, then by history.
+pub(super) fn order(history: &History, columns: &[(usize, Rewards)]) -> Vec<String> {
+    let mut rows: Vec<(usize, String, String)> = Vec::new();
+    for task in history.train() {
+        let marks = marks(columns, task);
+        let passes = marks.matches('.').count();
+        rows.push((passes, marks, task.clone()));
+    }
+    rows.sort();
+    rows.into_iter().map(|(_, _, task)| task).collect()
+}
+
+pub(super) fn section(history: &History, columns: &[(usize, Rewards)], rows: &[String]) -> Markup {
+    let suite: BTreeSet<String> = history.summary().suite();
+    let holdout = history.summary().prepared.as_ref().map_or(0, |prepared| prepared.split.test.len());
+    html! {
+        p { "A row is a train task, a column an agent in the order they appeared: " (columns.len()) " of them. A task opens its traces. The " (holdout) " held-out tasks are not here: nobody is told of single ones." }
+        p class="key" {
+            span class="dot c0" { "fails" } span class="dot c2" { "passes at times" } span class="dot c4" { "passes" }
+            span class="dot c-lost" { "no evidence" } span class="dot c-none" { "not run" }
+        }
+        div class="wide" { table class="matrix" {
+            thead { tr { th { "task" } th { "agents, the oldest first" } th { "passes" } th { "suite" } } }
+            tbody { @for (number, task) in rows.iter().enumerate() {
+                @let all: Vec<Cell> = columns.iter().map(|(_, rewards)| cell(rewards, task)).collect();
+                @let ran = all.iter().filter(|cell| matches!(cell, Cell::Earned(_))).count();
+                @let passed = all.iter().filter(|cell| matches!(cell, Cell::Earned(reward) if crate::model::score::passes(Some(*reward)))).count();
+                tr {
+                    th scope="row" { a href=(format!("#task={number}")) { (one_line(task, 120)) } }
+                    td { a class="open" tabindex="-1" aria-hidden="true" href=(format!("#task={number}")) { (cells(&all)) } }
+                    td { (passed) "/" (ran) }
+                    td { @if suite.contains(task) { "suite" } }
+                }
+            } }
+        } }
+        details { summary { "the columns" } ol {
+            @for (at, _) in columns {
+                @let version = &history.versions[*at];
+                li { (history.label(*at)) ", " (version.first.format("%Y-%m-%d %H:%M")) @if let Some(verdict) = &version.verdict { ", " (verdict.status.as_str()) } }
+            }
+        } }
+    }
+}
+
+fn cell(rewards: &Rewards, task: &str) -> Cell {
+    match rewards.0.get(task) {
+        None => Cell::NotRun,
+        Some(None) => Cell::NoEvidence,
+        Some(Some(reward)) => Cell::Earned(*reward),
+    }
+}

@@ -1,0 +1,147 @@
+//! The report: one HTML file that needs nothing else. It is built from what the ledger says, what lies in the work space and
+//! what git has; the commands gather that.
+//!
+//! Of the hold-out it has sums alone, and under the rule `paired` none of an edit that was not accepted. Texts of others are
+//! escaped by maud, or stand as JSON in an element that nothing runs; the page's policy lets only its own script run, told by
+//! its digest, and lets nothing be fetched.
+
+mod claim;
+mod diff;
+mod edits;
+mod failures;
+mod inputs;
+mod matrix;
+mod plots;
+mod progress;
+mod reader;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest, Sha256};
+
+pub use diff::Edit;
+pub use inputs::{Inputs, TaskTraces};
+pub use reader::{all, document, share};
+
+use super::text::harmless;
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// The whole page.
+pub fn render(inputs: &Inputs<'_>) -> String {
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
+        digest(SCRIPT),
+        digest(STYLE)
+    );
+    let columns = inputs.history.columns();
+    let rows = matrix::order(inputs.history, &columns);
+    let sections: [(&str, &str, Markup); 8] = [
+        ("claim", "What may be claimed", claim::section(inputs.history)),
+        ("scores", "val_score over the verdicts", progress::scores(inputs.history)),
+        ("matrix", "Train tasks", matrix::section(inputs.history, &columns, &rows)),
+        ("flips", "Fixed and broken on train", progress::flips(inputs.history)),
+        ("cost", "Money and time", progress::cost(inputs.history)),
+        ("outcomes", "How train trials ended", progress::outcomes(inputs.history, &columns)),
+        ("edits", "The edits", edits::section(inputs)),
+        ("failures", "What fails now", failures::section(inputs, &columns, &rows)),
+    ];
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(policy);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="referrer" content="no-referrer";
+                title { (harmless(&inputs.name)) " – autoharness report" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { (harmless(&inputs.name)) }
+                    p class="meta" { "autoharness " (env!("CARGO_PKG_VERSION")) ", made " (inputs.made) ". Nothing here is fetched, and nothing leaves this file." }
+                    nav aria-label="Sections" {
+                        @for (id, title, _) in &sections { a href=(format!("#{id}")) { (title) } }
+                        button id="theme" type="button" { "light / dark" }
+                    }
+                    div class="search" {
+                        label for="search" { "Search all traces" }
+                        input id="search" type="search" autocomplete="off" spellcheck="false";
+                        p id="found" aria-live="polite" {}
+                    }
+                    noscript { p { "Without JavaScript everything is here but the traces; they lie in workspace/traces/." } }
+                }
+                main {
+                    @for (number, (id, title, body)) in sections.iter().enumerate() {
+                        section id=(id) aria-labelledby=(format!("{id}-title")) {
+                            h2 id=(format!("{id}-title")) { (number + 1) ". " (title) }
+                            (body)
+                        }
+                    }
+                }
+                dialog id="reader" aria-labelledby="reader-title" {
+                    div class="bar-top" {
+                        h2 id="reader-title" {}
+                        button id="close" type="button" { "Close (Esc)" }
+                    }
+                    p id="reader-about" {}
+                    div id="sides" {}
+                }
+                // The script runs nothing of it: it is read as JSON, and shown as text.
+                script type="application/json" id="data" { (PreEscaped(reader::data(inputs, &rows))) }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// SHA-256 of a text, in base64 as a policy wants it.
+fn digest(text: &str) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for part in Sha256::digest(text.as_bytes()).chunks(3) {
+        let bytes = [part[0], *part.get(1).unwrap_or(&0), *part.get(2).unwrap_or(&0)];
+        let number = bytes.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte));
+        for place in 0..4 {
+            let letter = LETTERS[(number >> (18 - 6 * place) & 63) as usize];
+            out.push(if place > part.len() { '=' } else { char::from(letter) });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_those_that_browsers_know() {
+        // The digest of nothing, and an example of the specification (CSP level 2).
+        assert_eq!(digest(""), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+        assert_eq!(digest("alert('Hello, world.');"), "qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng=");
+    }
+
+    #[test]
+    fn the_script_writes_no_markup_and_the_style_fetches_nothing() {
+        for word in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "fetch(",
+            "XMLHttp",
+            "http:",
+            "https:",
+        ] {
+            assert!(!SCRIPT.contains(word), "{word}");
+        }
+        for word in ["url(", "@import"] {
+            assert!(!STYLE.contains(word), "{word}");
+        }
+        assert!(!SCRIPT.contains("</script") && !STYLE.contains("</style"));
+    }
+}

@@ -1,0 +1,228 @@
+//! How it went, verdict by verdict: scores, flips, cost, outcomes.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+
+use super::plots::{self, Kind, Point};
+use crate::model::gate::Status;
+use crate::model::interval::wilson;
+use crate::model::score::Rewards;
+use crate::report::flips::{Counting, Flips};
+use crate::report::history::{History, Version};
+use crate::report::text::one_line;
+use crate::store::state::Spent;
+use crate::ui::duration;
+
+/// Rows of tables of edits; the newest are shown.
+const ROWS: usize = 200;
+/// Tasks named in a cell.
+const NAMED: usize = 12;
+/// Tasks in the table of the slowest.
+const SLOWEST: usize = 15;
+/// Outcomes in the order of a bar, with their classes.
+const OUTCOMES: [(&str, &str); 6] = [
+    ("passed", "c4"),
+    ("failed", "c0"),
+    ("agent_error", "o-error"),
+    ("agent_timeout", "o-time"),
+    ("infra_error", "c-lost"),
+    ("verifier_error", "o-ver"),
+];
+
+fn kind(version: &Version, status: Status) -> Kind {
+    match (status, &version.recorded) {
+        (_, Some(_)) => Kind::Recorded,
+        (Status::Passed | Status::Skipped, None) => Kind::Passed,
+        (Status::Failed, None) => Kind::Rejected,
+        (Status::Undecided, None) => Kind::Undecided,
+    }
+}
+
+fn points(history: &History) -> Vec<Point> {
+    let baseline = history.summary().prepared.as_ref().map(|prepared| {
+        let first = history.summary().rows.first();
+        // Of the first baseline only the score is known once the rules have changed.
+        let score = first.map_or(prepared.baseline.val_score, |row| row.val_score);
+        let same = (score - prepared.baseline.val_score).abs() < 1e-12;
+        Point {
+            label: "0".into(),
+            kind: Kind::Baseline,
+            score: Some(score),
+            interval: same.then(|| wilson(score, prepared.baseline.evals_total)),
+            selected: None,
+        }
+    });
+    let judged = history.judged().into_iter().filter_map(|at| {
+        let version = &history.versions[at];
+        let verdict = version.verdict.as_ref()?;
+        let differs = |selected: &f64| verdict.val_score.is_some_and(|score| (score - selected).abs() > 1e-9);
+        Some(Point {
+            label: history.label(at),
+            kind: kind(version, verdict.status),
+            score: verdict.val_score,
+            interval: verdict.val_score.map(|score| wilson(score, verdict.evals.1)),
+            selected: verdict.selected.filter(differs),
+        })
+    });
+    baseline.into_iter().chain(judged).collect()
+}
+
+pub(super) fn scores(history: &History) -> Markup {
+    let points = points(history);
+    html! {
+        @if points.len() < 2 { p { "No edit was judged yet." } }
+        (plots::scores(&points))
+        p class="key" {
+            @for kind in [Kind::Baseline, Kind::Recorded, Kind::Passed, Kind::Rejected, Kind::Undecided] {
+                span class=(format!("dot {}", kind.class())) { (kind.word()) }
+            }
+            span { "Lines up and down are 95 % intervals, the stepped line is the recorded score, a small square the score that an edit was chosen by where it was measured afresh; – is a verdict that told no score." }
+        }
+        details {
+            summary { "as a table" }
+            table {
+                thead { tr { th { "no." } th { "agent" } th { "verdict" } th { "val_score" } th { "95 % interval" } th { "chosen at" } } }
+                tbody {
+                    @for (at, point) in points.iter().enumerate() {
+                        tr {
+                            td { (at) } td { (point.label) } td { (point.kind.word()) }
+                            td { (point.score.map_or_else(|| "–".into(), |score| format!("{score:.4}"))) }
+                            td { @if let Some((low, high)) = point.interval { (format!("{low:.2}–{high:.2}")) } }
+                            td { @if let Some(selected) = point.selected { (format!("{selected:.4}")) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn flips(history: &History) -> Markup {
+    let (each, policy) = history.summary().counting();
+    let compared = |at: &usize| {
+        let version = &history.versions[*at];
+        let verdict = version.verdict.as_ref()?;
+        let incumbent = verdict.incumbent.as_ref().filter(|incumbent| **incumbent != version.agent)?;
+        let first = history.summary().first_agent.as_deref();
+        let counting = Counting { trials: &history.state.trials, protocol: &version.protocol, first, each, policy };
+        let flips = Flips::of(&counting, incumbent, &version.agent, history.train());
+        (flips.compared > 0).then(|| (*at, verdict.status, flips))
+    };
+    let all: Vec<(usize, Status, Flips)> = history.judged().iter().filter_map(compared).collect();
+    let names = |tasks: &[String]| {
+        let shown: Vec<String> = tasks.iter().take(NAMED).map(|task| one_line(task, 60)).collect();
+        let more = tasks.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        format!("{}: {}{more}", tasks.len(), shown.join(", "))
+    };
+    html! {
+        @if all.is_empty() { p { "No edit has train tasks in common with the agent that it was to replace." } }
+        @else {
+            p { "Each edit against the agent that was recorded at that time. The chance is that two equally good agents would differ as much." }
+            div class="wide" { table {
+                thead { tr { th { "agent" } th { "verdict" } th { "fixed" } th { "broken" } th { "compared" } th { "difference" } th { "chance" } } }
+                tbody {
+                    @for (at, status, flips) in all.iter().rev().take(ROWS) {
+                        tr {
+                            td { (history.label(*at)) } td { (status.as_str()) }
+                            td { @if !flips.fixed.is_empty() { (names(&flips.fixed)) } }
+                            td { @if !flips.broken.is_empty() { (names(&flips.broken)) } }
+                            td { (flips.compared) }
+                            td { (format!("{:+.1} points", 100.0 * (flips.means.1 - flips.means.0))) }
+                            td { (flips.noise()) }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}
+
+/// Seconds of one trial, which may be few.
+fn short(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{seconds:.2} s") } else { duration(seconds) }
+}
+
+fn total<'s>(parts: impl IntoIterator<Item = &'s Spent>) -> Spent {
+    parts.into_iter().fold(Spent::default(), |sum, part| Spent {
+        trials: sum.trials + part.trials,
+        seconds: sum.seconds + part.seconds,
+        tokens: sum.tokens.saturating_add(part.tokens),
+        cost_usd: sum.cost_usd + part.cost_usd,
+    })
+}
+
+pub(super) fn cost(history: &History) -> Markup {
+    let mut by_step: BTreeMap<&str, Vec<Spent>> = BTreeMap::new();
+    for (step, spent) in history.versions.iter().flat_map(|version| &version.spent) {
+        by_step.entry(*step).or_default().push(*spent);
+    }
+    let all = total(&by_step.values().flatten().copied().collect::<Vec<_>>());
+    let in_dollars = all.cost_usd > 0.0;
+    let unit = if in_dollars { "dollars" } else { "trials" };
+    let worth = |spent: &Spent| if in_dollars { spent.cost_usd } else { spent.trials as f64 };
+    let (mut sum, mut line) = (0.0, Vec::new());
+    let baseline = history.summary().rows.first().map(|row| row.val_score);
+    let mut order: Vec<usize> = (0..history.versions.len()).collect();
+    order.sort_by_key(|at| history.versions[*at].last);
+    for at in order {
+        let version = &history.versions[at];
+        sum += worth(&total(version.spent.values()));
+        let score =
+            version.verdict.as_ref().filter(|_| version.recorded.is_some()).and_then(|verdict| verdict.val_score);
+        line.extend(score.or(baseline.filter(|_| line.is_empty() && version.is_baseline)).map(|score| (sum, score)));
+    }
+    let row = |name: &str, spent: &Spent| {
+        html! { tr { td { (name) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (spent.tokens) } td { (format!("${:.2}", spent.cost_usd)) } } }
+    };
+    let head = |first: &str| html! { thead { tr { th { (first) } th { "trials" } th { "trial time" } th { "tokens" } th { "dollars" } } } };
+    html! {
+        p { "What the trials cost, as the benchmark reports it. The coding agent's own bill is not in the ledger." }
+        @if line.len() > 1 { (plots::spending(&line, unit)) p class="key" { span { "The recorded score over " (unit) " spent." } } }
+        div class="wide" { table { (head("step")) tbody {
+            @for (step, parts) in &by_step { (row(step, &total(parts))) }
+            (row("all", &all))
+        } } }
+        details { summary { "by agent" } div class="wide" { table { (head("agent")) tbody {
+            @for (at, version) in history.versions.iter().enumerate().rev().take(ROWS) {
+                (row(&history.label(at), &total(version.spent.values())))
+            }
+        } } } }
+    }
+}
+
+pub(super) fn outcomes(history: &History, columns: &[(usize, Rewards)]) -> Markup {
+    let (each, _) = history.summary().counting();
+    let of = |at: usize, rewards: &Rewards| {
+        let version = &history.versions[at];
+        let tasks: Vec<String> = rewards.0.keys().cloned().collect();
+        history.state.trials.outcomes(&version.agent, &version.protocol, &tasks, each).counts()
+    };
+    let rows: Vec<(usize, BTreeMap<&'static str, usize>)> =
+        columns.iter().rev().take(ROWS).map(|(at, rewards)| (*at, of(*at, rewards))).collect();
+    let mut slow: Vec<(&String, crate::report::history::Took)> =
+        history.train().iter().filter_map(|task| Some((task, history.took(task)?))).collect();
+    let mean = |took: &crate::report::history::Took| took.seconds / f64::from(took.trials.max(1));
+    slow.sort_by(|one, other| mean(&other.1).total_cmp(&mean(&one.1)).then_with(|| one.0.cmp(other.0)));
+    html! {
+        p class="key" { @for (word, class) in OUTCOMES { span class=(format!("dot {class}")) { (word) } } }
+        div class="wide" { table {
+            thead { tr { th { "agent" } th { "trials" } @for (word, _) in OUTCOMES { th { (word) } } } }
+            tbody { @for (at, counts) in &rows { tr {
+                td { (history.label(*at)) }
+                td { (plots::bar(&OUTCOMES.map(|(word, class)| (class, counts.get(word).copied().unwrap_or(0), word)))) }
+                @for (word, _) in OUTCOMES { td { (counts.get(word).copied().unwrap_or(0)) } }
+            } } }
+        } }
+        @if !slow.is_empty() {
+            h3 { "Where the time goes" }
+            div class="wide" { table {
+                thead { tr { th { "train task" } th { "mean" } th { "longest" } th { "trials" } } }
+                tbody { @for (task, took) in slow.iter().take(SLOWEST) { tr {
+                    td { (one_line(task, 120)) } td { (short(mean(took))) } td { (short(took.longest)) } td { (took.trials) }
+                } } }
+            } }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The data of the trace reader: the newest and the first trace of every train task, as JSON in the page.
+
+use serde_json::{Value, json};
+
+use super::inputs::Inputs;
+use crate::report::evidence::Left;
+use crate::report::history::marks;
+use crate::report::text::{cut, one_line};
+use crate::report::trace::Turn;
+
+/// Bytes that all traces together may take in the page.
+const ALL: usize = 3_000_000;
+/// Bytes that any trace gets, if need be.
+const LEAST: usize = 700;
+/// Bytes that no trace gets more than.
+const MOST: usize = 120_000;
+/// Bytes of one text.
+const TEXT: usize = 6_000;
+
+/// How many bytes each trace gets when `left` bytes are there for `count` more of them; failing tasks come first and get more.
+pub fn share(left: usize, count: usize, fails: bool) -> usize {
+    let even = left / count.max(1);
+    (if fails { even * 3 } else { even }).min(left / 2).clamp(LEAST, MOST)
+}
+
+/// The bytes for all of them.
+pub const fn all() -> usize {
+    ALL
+}
+
+/// A trial as the page's script reads it, in about `room` bytes.
+pub fn document(left: &Left, whose: &str, room: usize) -> Value {
+    let result = &left.result;
+    let facts: Vec<(String, String)> =
+        result.facts().into_iter().chain(left.trace.iter().flat_map(|trace| trace.facts.clone())).collect();
+    let mut document = json!({
+        "place": left.place.as_str(), "trial": left.trial, "whose": whose, "file": left.trace_file, "outcome": result.outcome,
+        "reward": result.reward, "seconds": result.seconds, "tokens": result.tokens, "cost": result.cost_usd,
+        "error": result.error.as_ref().map(|error| one_line(error, 600)), "failed": result.failed,
+        "facts": facts.into_iter().take(20).map(|(name, value)| (name, one_line(&value, 240))).collect::<Vec<_>>(),
+        "without": left.without,
+    });
+    let turns = left.trace.as_ref().map_or(&[][..], |trace| &trace.turns);
+    let (mut spent, mut shown) = (document.to_string().len(), Vec::new());
+    // The end tells most: how it failed. So the room goes to the last turns, and the first one.
+    let text = (room / 4).clamp(200, TEXT);
+    for (at, turn) in turns.iter().enumerate().rev() {
+        let value = spoken(at, turn, text);
+        let size = value.to_string().len();
+        if spent + size > room && !shown.is_empty() {
+            break;
+        }
+        spent += size;
+        shown.push(value);
+    }
+    shown.reverse();
+    document["skipped"] = json!(turns.len() - shown.len());
+    document["turns"] = json!(shown);
+    document
+}
+
+fn spoken(at: usize, turn: &Turn, limit: usize) -> Value {
+    let (text, is_cut) = cut(&turn.text, limit);
+    let calls: Vec<(String, String)> = turn
+        .calls
+        .iter()
+        .take(20)
+        .map(|call| (one_line(&call.name, 80), cut(&call.arguments, limit).0.into_owned()))
+        .collect();
+    let mut value = json!({"n": at + 1, "r": one_line(&turn.role, 40), "x": text});
+    if is_cut {
+        value["cut"] = json!(true);
+    }
+    if !calls.is_empty() {
+        value["c"] = json!(calls);
+    }
+    if let Some(tool) = &turn.tool {
+        value["t"] = json!(one_line(tool, 80));
+    }
+    if turn.failed {
+        value["f"] = json!(true);
+    }
+    if let Some(seconds) = turn.seconds {
+        value["s"] = json!(seconds);
+    }
+    if let Some(tokens) = turn.tokens {
+        value["k"] = json!(tokens);
+    }
+    value
+}
+
+/// The JSON in the page. Nothing in it can end the element that it stands in.
+pub(super) fn data(inputs: &Inputs<'_>, rows: &[String]) -> String {
+    let columns = inputs.history.columns();
+    let suite = inputs.history.summary().suite();
+    let row = |task: &String| {
+        let traces = inputs.traces.iter().find(|traces| traces.task == *task);
+        json!({
+            "task": one_line(task, 300),
+            "marks": marks(&columns, task),
+            "suite": suite.contains(task),
+            "latest": traces.and_then(|traces| traces.latest.clone()),
+            "baseline": traces.and_then(|traces| traces.baseline.clone()),
+        })
+    };
+    let tasks: Vec<Value> = rows.iter().map(row).collect();
+    json!({ "tasks": tasks }).to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::breakdown::Breakdown;
+    use crate::report::trace::Trace;
+    use crate::store::traces::Place;
+
+    #[test]
+    fn a_trace_takes_no_more_room_than_it_is_given_and_keeps_its_end() {
+        let messages: Vec<Value> =
+            (0..500).map(|at| json!({"role": "user", "content": format!("said {at} {}", "x".repeat(9000))})).collect();
+        let left = Left {
+            place: Place::Latest,
+            trial: 0,
+            directory: "d".into(),
+            trace_file: "d/trace.json".into(),
+            result: Breakdown::default(),
+            trace: Some(Trace::of(&json!(messages))),
+            without: None,
+        };
+        for room in [LEAST, 5_000, MOST] {
+            let document = document(&left, "baseline", room);
+            assert!(document.to_string().len() < room + 600, "{room}: {}", document.to_string().len());
+            let last = document["turns"].as_array().unwrap().last().unwrap();
+            assert!(last["n"] == 500 && last["cut"] == true && last["x"].as_str().unwrap().starts_with("said 499"));
+            assert_eq!(
+                document["skipped"].as_u64().unwrap() as usize + document["turns"].as_array().unwrap().len(),
+                500
+            );
+        }
+    }
+
+    #[test]
+    fn failing_tasks_get_more_room_and_all_together_no_more_than_there_is() {
+        assert!(share(ALL, 400, true) > 2 * share(ALL, 400, false));
+        assert_eq!((share(ALL, 1, true), share(0, 5, false)), (MOST, LEAST));
+    }
+}
