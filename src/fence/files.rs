@@ -41,6 +41,9 @@ pub(super) const DEVICES: [(&str, bool); 5] =
 /// Where the fenced program may write: a file system of its own, where there is one.
 pub(super) const PRIVATE: &str = "/tmp";
 
+/// Where processes are seen.
+pub(super) const PROC: &str = "/proc";
+
 /// What is readable whoever is fenced in, as far as it is there.
 pub(super) fn system() -> Vec<PathBuf> {
     SYSTEM.iter().chain(&SETTINGS).map(PathBuf::from).filter(|path| path.exists()).collect()
@@ -50,14 +53,19 @@ pub(super) fn system() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When the kernel has no Landlock, or it is switched off.
-pub(super) fn keep_to(readable: &[PathBuf], private: bool, network: bool) -> Result<(), String> {
-    restrict(readable, private, network).map_err(|error| error.to_string()).and_then(|status| match status {
+pub(super) fn keep_to(readable: &[PathBuf], writable: &[PathBuf], private: bool, network: bool) -> Result<(), String> {
+    restrict(readable, writable, private, network).map_err(|error| error.to_string()).and_then(|status| match status {
         RulesetStatus::NotEnforced => Err("this kernel has none, or it is switched off".into()),
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
     })
 }
 
-fn restrict(readable: &[PathBuf], private: bool, network: bool) -> Result<RulesetStatus, RulesetError> {
+fn restrict(
+    readable: &[PathBuf],
+    writable: &[PathBuf],
+    private: bool,
+    network: bool,
+) -> Result<RulesetStatus, RulesetError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(KNOWN))?
@@ -73,8 +81,9 @@ fn restrict(readable: &[PathBuf], private: bool, network: bool) -> Result<Rulese
     for (path, rights) in DEVICES.map(device) {
         ruleset = ruleset.add_rules(path_beneath_rules([path], rights))?;
     }
+    let nodes = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
+    ruleset = ruleset.add_rules(path_beneath_rules(writable, AccessFs::from_all(KNOWN) & !nodes))?;
     if private {
-        let nodes = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
         ruleset = ruleset.add_rules(path_beneath_rules([Path::new(PRIVATE)], AccessFs::from_all(KNOWN) & !nodes))?;
     }
     Ok(ruleset.restrict_self()?.ruleset)

@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, Signal, WaitOptions, setrlimit, wait};
 use super::files;
 use super::layers::{EXIT_NO_FENCE, Layers, complain, report};
 use super::policy::Policy;
+use super::root;
 use super::syscalls::{Others, refuse};
 use crate::process::watcher::{EXIT_CANNOT_START, EXIT_NOT_FOUND};
 
@@ -30,10 +31,19 @@ pub(super) fn run(policy: &Policy) -> u8 {
     // Out of the caller's process group, which signals to group 0 would reach whatever namespace they come from.
     let _ = rustix::process::setsid();
     let rooted = layers.has("root");
+    let mut readable = policy.read.clone();
+    if policy.proc && rooted {
+        match root::mount_proc() {
+            Ok(()) => readable.push(files::PROC.into()),
+            Err(error) => {
+                complain(&format!("there is no /proc behind this fence: {error}"));
+            }
+        }
+    }
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
         return complain(&format!("cannot give up new privileges: {error}"));
     }
-    layers.note("landlock", files::keep_to(&policy.read, rooted, policy.network));
+    layers.note("landlock", files::keep_to(&readable, &policy.write, rooted, policy.network));
     let others = Others { alone: layers.has("namespaces"), sealed: rooted, network: policy.network };
     layers.note("seccomp", refuse(others));
     layers.note("limits", limits());
@@ -82,6 +92,9 @@ fn start(policy: &Policy, rooted: bool) -> u8 {
     let home = if rooted { files::PRIVATE } else { "/nonexistent" };
     for (name, value) in [("HOME", home), ("TMPDIR", home), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONNOUSERSITE", "1")]
     {
+        if policy.env.iter().any(|named| named == name) {
+            continue;
+        }
         command.env(OsStr::new(name), OsStr::new(value));
     }
     let child = match command.spawn() {

@@ -36,13 +36,13 @@ fn fence_in(policy: &Policy) -> Result<u8, String> {
     // Who runs out of memory first should be the agent, and not those who judge it.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let here = std::env::current_dir();
-    let mut policy = Policy { read: readable(policy, &own), ..policy.clone() };
+    let mut policy = Policy { read: readable(policy, &own), write: writable(policy), ..policy.clone() };
     let mut layers = Layers::default();
     let namespaces = layers.note("namespaces", namespaces(policy.network));
     if namespaces.is_some() {
         let workshop = root::workshop();
         if layers.note("root", workshop).is_some() {
-            root::enter(&policy.read)
+            root::enter(&policy.read, &policy.write, policy.proc)
                 .map_err(|error| format!("cannot make a root directory for the agent: {error}"))?;
         }
     } else {
@@ -80,6 +80,21 @@ fn readable(policy: &Policy, own: &Path) -> Vec<PathBuf> {
     }
     // The root of all would be no fence.
     all.retain(|path| path.parent().is_some());
+    all.dedup();
+    all
+}
+
+/// Everything the program may change, as it was named and as it is really called.
+fn writable(policy: &Policy) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for path in &policy.write {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        all.extend(fs::canonicalize(&path));
+        all.push(path);
+    }
+    // The root of all would be no fence, and what is not there cannot be let through.
+    all.retain(|path| path.parent().is_some() && path.exists());
+    all.sort();
     all.dedup();
     all
 }

@@ -12,6 +12,10 @@ const HARMLESS: [&str; 6] = ["PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"
 pub struct Policy {
     /// Files and directories it may read, beside the system's programs and libraries.
     pub read: Vec<PathBuf>,
+    /// Files and directories it may change, beside an empty `/tmp`; they must exist.
+    pub write: Vec<PathBuf>,
+    /// Whether it sees its own processes in `/proc`: some programs find themselves by it.
+    pub proc: bool,
     /// Names of variables it gets.
     pub env: Vec<OsString>,
     /// Whether it may speak TCP and UDP with the world.
@@ -42,7 +46,9 @@ impl Policy {
             let mut value = || words.next().ok_or_else(|| format!("{} needs a value", word.to_string_lossy()));
             match word.to_str() {
                 Some("--read") => policy.read.push(value()?.into()),
+                Some("--write") => policy.write.push(value()?.into()),
                 Some("--env") => policy.env.push(value()?),
+                Some("--proc") => policy.proc = true,
                 Some("--built") => policy.built = Some(value()?.to_string_lossy().into_owned()),
                 Some("--network") => policy.network = true,
                 Some("--output") => policy.output = true,
@@ -68,6 +74,7 @@ impl Policy {
         let flags = [
             (self.network, "--network"),
             (self.output, "--output"),
+            (self.proc, "--proc"),
             (self.required, "--required"),
             (self.report, "--report"),
             (self.filter, "--filter"),
@@ -75,6 +82,9 @@ impl Policy {
         words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, word)| OsString::from(word)));
         for path in &self.read {
             words.extend([OsString::from("--read"), path.into()]);
+        }
+        for path in &self.write {
+            words.extend([OsString::from("--write"), path.into()]);
         }
         for name in &self.env {
             words.extend([OsString::from("--env"), name.clone()]);
@@ -112,6 +122,8 @@ mod tests {
     fn words_are_read_as_they_are_written() {
         let policy = Policy {
             read: vec!["/a b".into(), "/c".into()],
+            write: vec!["/d".into()],
+            proc: true,
             env: vec!["KEY".into()],
             network: true,
             output: true,

@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 use rustix::process::pivot_root;
 
-use super::files::{DEVICES, PRIVATE};
+use super::files::{DEVICES, PRIVATE, PROC};
 
 /// Where the old and the new root lie while one is made from the other. A file system of ours covers it meanwhile.
 const WORKSHOP: &str = "/tmp";
@@ -40,11 +40,12 @@ pub(super) fn workshop() -> io::Result<()> {
     made
 }
 
-/// Moves this process from the workshop into a new root that has `readable` in it.
+/// Moves this process from the workshop into a new root that has `readable` in it, and `writable` to be changed. `proc`: with an
+/// empty `/proc` to mount one on.
 ///
 /// # Errors
 /// When a step of it is refused. Then nothing may be started any more: half of the way has been gone.
-pub(super) fn enter(readable: &[PathBuf]) -> io::Result<()> {
+pub(super) fn enter(readable: &[PathBuf], writable: &[PathBuf], proc: bool) -> io::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let old = |path: &Path| Path::new(OLD).join(path.strip_prefix("/").unwrap_or(path));
     let new = |path: &Path| Path::new(NEW).join(path.strip_prefix("/").unwrap_or(path));
@@ -55,7 +56,13 @@ pub(super) fn enter(readable: &[PathBuf]) -> io::Result<()> {
     fs::create_dir(new(Path::new(PRIVATE)))?;
     mount("fence", new(Path::new(PRIVATE)), "tmpfs", quiet, c"mode=1777,size=256m,nr_inodes=16k")?;
     for path in outermost(readable) {
-        show(&old(&path), &new(&path))?;
+        show(&old(&path), &new(&path), MountFlags::RDONLY)?;
+    }
+    for path in outermost(writable) {
+        show(&old(&path), &new(&path), MountFlags::empty())?;
+    }
+    if proc {
+        fs::create_dir_all(new(Path::new("/proc")))?;
     }
     fs::create_dir_all(new(Path::new("/dev")))?;
     for (device, _) in DEVICES {
@@ -74,8 +81,8 @@ pub(super) fn enter(readable: &[PathBuf]) -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// Lets one file or directory be seen, read-only.
-fn show(from: &Path, to: &Path) -> io::Result<()> {
+/// Lets one file or directory be seen: read-only, or to be changed.
+fn show(from: &Path, to: &Path, access: MountFlags) -> io::Result<()> {
     let metadata = match fs::symlink_metadata(from) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -85,23 +92,36 @@ fn show(from: &Path, to: &Path) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     if metadata.is_symlink() {
+        // It is there when what holds it can be seen.
+        if to.is_symlink() {
+            return Ok(());
+        }
         return std::os::unix::fs::symlink(fs::read_link(from)?, to);
     }
     if metadata.is_dir() {
         fs::create_dir_all(to)?;
-    } else {
+    } else if !to.exists() {
         fs::write(to, "")?;
     }
     mount_bind_recursive(from, to)?;
     // What the machine's own mount forbids must stay forbidden, or the kernel refuses.
     let had = statvfs(to)?.f_flag;
-    let mut flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    let mut flags = access | MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
     flags.set(MountFlags::NOEXEC, had.contains(StatVfsMountFlags::NOEXEC));
     flags.set(MountFlags::NOATIME, had.contains(StatVfsMountFlags::NOATIME));
     flags.set(MountFlags::NODIRATIME, had.contains(StatVfsMountFlags::NODIRATIME));
     flags.set(MountFlags::RELATIME, had.contains(StatVfsMountFlags::RELATIME));
     mount_remount(to, flags, c"")?;
     Ok(())
+}
+
+/// Mounts the processes of this process's own namespace, of which it must be the first one.
+///
+/// # Errors
+/// When the kernel refuses, as it does where the machine's own `/proc` is partly hidden.
+pub(super) fn mount_proc() -> io::Result<()> {
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    Ok(mount("proc", PROC, "proc", quiet, c"")?)
 }
 
 /// These paths without those that lie inside another, in an order in which each can be made.
