@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::benchmarks;
 use crate::model::claim;
+use crate::model::proposal::Surface;
 use crate::model::trial::Split;
 use crate::report::export::Form;
 use crate::ui::{Color, Format};
@@ -81,10 +82,14 @@ pub enum Command {
     Confirm(Confirm),
     /// Run the recorded agent again, unchanged: how noisy its score is, and how often the gate is wrong
     Calibrate(Calibrate),
+    /// Drive a coding agent: it proposes, the gate judges, iteration after iteration
+    Loop(LoopArgs),
     /// Show where the experiment stands
     Status,
     /// List the regression suite, or change it: add, quarantine or retire tasks, with a reason
     Suite(SuiteArgs),
+    /// List, filter and check what was learned: workspace/learnings.md
+    Learnings(LearningsArgs),
     /// Find what is missing or wrong here, and the command that fixes it
     Doctor,
     /// Re-derive every verdict and view from the ledger
@@ -297,6 +302,61 @@ pub struct Calibrate {
     pub fresh: bool,
 }
 
+/// Drive a coding agent within a budget. The same command goes on where a killed one stopped.
+#[derive(Debug, Args)]
+pub struct LoopArgs {
+    /// The coding agent: claude, codex, gemini, opencode, or one of `coding_agents` in the configuration
+    #[arg(long, value_name = "NAME", default_value = "claude")]
+    pub with: String,
+    /// End after so many iterations
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub iterations: Option<u32>,
+    /// End after so many hours
+    #[arg(long, value_name = "H", value_parser = positive)]
+    pub hours: Option<f64>,
+    /// End before more US dollars are spent, on trials and coding agent together
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub budget_usd: Option<f64>,
+    /// End after so many iterations in a row without an accepted edit
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    pub patience: u32,
+    /// End once val_score is this high
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub target: Option<f64>,
+    /// The coding agent's model, as it names it
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Run this command after each iteration, with the path of a JSON file that says what came of it
+    #[arg(long, value_name = "COMMAND")]
+    pub on_iteration: Option<String>,
+    /// Run this command at the end, with the path of a JSON file that says how it ended
+    #[arg(long, value_name = "COMMAND")]
+    pub on_complete: Option<String>,
+    /// Print plan and estimate, and begin nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expects a number above 0".into())
+}
+
+/// List what was tried and what became of it.
+#[derive(Debug, Args)]
+pub struct LearningsArgs {
+    /// Only what the gate passed
+    #[arg(long, conflicts_with = "rejected")]
+    pub kept: bool,
+    /// Only what the gate rejected
+    #[arg(long)]
+    pub rejected: bool,
+    /// Only edits of this part of the agent
+    #[arg(long, value_name = "SURFACE", value_enum)]
+    pub surface: Option<Surface>,
+}
+
 /// Re-derive everything from the ledger.
 #[derive(Debug, Args)]
 pub struct Verify {
@@ -378,6 +438,19 @@ pub struct Docs {
     /// Print every page, in reading order
     #[arg(long, conflicts_with = "page")]
     pub all: bool,
+}
+
+impl ValueEnum for Surface {
+    fn value_variants<'a>() -> &'a [Surface] {
+        &Surface::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        // A shell takes a space for the end of a word.
+        let names = ["prompt", "tool", "tool-description", "control-loop", "limits", "memory", "other"];
+        let index = Surface::ALL.iter().position(|surface| surface == self)?;
+        Some(PossibleValue::new(names[index]))
+    }
 }
 
 impl ValueEnum for Split {

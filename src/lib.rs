@@ -6,6 +6,7 @@ pub mod benchmarks;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod drive;
 pub mod error;
 pub mod fence;
 pub mod files;

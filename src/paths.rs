@@ -123,6 +123,21 @@ impl Paths {
         self.state.join("processes")
     }
 
+    /// How far the loop has come.
+    pub fn loop_state(&self) -> PathBuf {
+        self.state.join("loop.json")
+    }
+
+    /// Held by the loop that is at work: one at a time, and not while single commands hold the experiment.
+    pub fn loop_lock(&self) -> PathBuf {
+        self.state.join("loop.lock")
+    }
+
+    /// As [`Paths::processes`], of the loop: its children are commands that end what those list.
+    pub fn loop_processes(&self) -> PathBuf {
+        self.state.join("loop-processes")
+    }
+
     /// Staged copies of the experiment, one per content.
     pub fn staging(&self) -> PathBuf {
         self.state.join("staging")

@@ -13,6 +13,7 @@ const COMMON: &str = include_str!("config/template.yaml");
 const ENV_EXAMPLE: &str = include_str!("../.env.example");
 const PLACEHOLDER: &str = include_str!("../agent/agent.py");
 const PROGRAM: &str = include_str!("../program_templates/base.md");
+const LOOP_PROGRAM: &str = include_str!("../program_templates/loop.md");
 
 /// What git ignores in an experiment. The configuration is among it: it differs between machines and is guarded by its
 /// digest instead.
@@ -71,6 +72,7 @@ fn find(experiment: &Path, path: &str, embedded: &str) -> Result<String> {
 }
 
 const PROGRAM_PATH: &str = "program_templates/base.md";
+const LOOP_PATH: &str = "program_templates/loop.md";
 
 fn agent_path(benchmark: &dyn Benchmark) -> String {
     format!("agent/templates/{}.py", benchmark.file_stem())
@@ -89,15 +91,31 @@ pub fn program(experiment: &Path, config: &Config) -> Result<String> {
     let benchmark = benchmarks::of(config);
     let base = find(experiment, PROGRAM_PATH, PROGRAM)?;
     let supplement = find(experiment, &supplement_path(benchmark), benchmark.scaffold().program)?;
+    Ok(filled(&format!("{}\n\n{}", base.trim_end(), supplement.trim_start()), config))
+}
+
+/// PROGRAM.md for a coding agent that the loop drives: one edit, one proposal in this `form`. Copies under
+/// `program_templates/` of the experiment win.
+///
+/// # Errors
+/// As [`program`].
+pub fn loop_program(experiment: &Path, config: &Config, form: &str) -> Result<String> {
+    let benchmark = benchmarks::of(config);
+    let base = find(experiment, LOOP_PATH, LOOP_PROGRAM)?;
+    let supplement = find(experiment, &supplement_path(benchmark), benchmark.scaffold().program)?;
+    let form: Vec<String> = form.lines().map(|line| format!("    {line}").trim_end().to_string()).collect();
     let text = format!("{}\n\n{}", base.trim_end(), supplement.trim_start());
+    Ok(filled(&text.replace("{{form}}", &form.join("\n")), config))
+}
+
+fn filled(text: &str, config: &Config) -> String {
     let editable: Vec<String> = config.editable.iter().map(|path| shell_word(path)).collect();
-    Ok(text
-        .replace("{{hold_out}}", hold_out(config.gate_rule))
+    text.replace("{{hold_out}}", hold_out(config.gate_rule))
         .replace("{{benchmark}}", config.benchmark.name())
         .replace("{{agent_file}}", &shell_word(config.agent_file()))
         .replace("{{editable}}", &editable.join(" "))
         .replace("{{gate_split}}", config.gate_split.as_str())
-        .replace("{{threshold}}", &config.threshold.to_string()))
+        .replace("{{threshold}}", &config.threshold.to_string())
 }
 
 /// What the gate's second step asks of an edit, in words for the coding agent.

@@ -12,8 +12,8 @@ use autoharness::model::split::TaskSplit;
 use autoharness::model::suite::Change as SuiteChange;
 use autoharness::model::trial::{Outcome, Split};
 use autoharness::store::event::{
-    Accepted, Baseline, By, Event, Prepared, Purpose, Recorded, Revealed, Row, RunFinished, SuiteChanged, Trial,
-    Verdict,
+    Accepted, Baseline, By, End, Event, Prepared, Proposed, Purpose, Recorded, Revealed, Row, RunFinished,
+    SuiteChanged, Trial, Usage, Verdict,
 };
 use autoharness::store::ledger::{self, Entry, Tip, VERSION, Writer};
 use autoharness::store::state::{Checkpoint, State};
@@ -116,6 +116,10 @@ fn event() -> impl Strategy<Value = Event<'static>> {
             change: [SuiteChange::Add, SuiteChange::Quarantine, SuiteChange::Retire][change], tasks, reason: "why".into(),
             by: if hand { By::Hand } else { By::Gate },
         })),
+        1 => name().prop_map(|reason| Event::Proposed(Box::new(Proposed {
+            iteration: 1, by: "claude".into(), base: "b".into(), agent: None, receipt: None, end: End::Unusable,
+            reason: Some(reason), proposal: None, predicted: None, usage: Usage { unpriced: 1, ..Usage::default() },
+        }))),
         1 => Just(Event::Revealed(Revealed { command: "autoharness benchmark".into(), tasks: 3 })),
     ]
 }

@@ -246,7 +246,11 @@ async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunn
     })
 }
 
-fn stage(session: &Session, base: &BaseTree, editable: &Editable, files: &EditableFiles) -> Result<StagedAgent> {
+/// Stages these files on the base commit.
+///
+/// # Errors
+/// As [`guard::stage`].
+pub fn stage(session: &Session, base: &BaseTree, editable: &Editable, files: &EditableFiles) -> Result<StagedAgent> {
     let fingerprint = agent_fingerprint(files);
     let short = |text: &str| text.chars().take(16).collect::<String>();
     let name = format!("{}-{}", short(base.commit()), short(&fingerprint));

@@ -24,7 +24,9 @@ pub mod gate;
 pub mod hints;
 pub mod init;
 pub mod leak_scan;
+pub mod learnings;
 pub mod log;
+pub mod loop_;
 pub mod measure;
 mod missing;
 pub mod outcomes;
@@ -76,6 +78,8 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Confirm(args) => block_on(confirm::run(&args, global, ui)),
         Command::Status => status::run(global, ui),
         Command::Suite(args) => suite::run(&args, global, ui),
+        Command::Loop(args) => block_on(loop_::run(&args, global, ui)),
+        Command::Learnings(args) => learnings::run(&args, global, ui),
         Command::Doctor => block_on(doctor::run(global, ui)),
         Command::Verify(args) => verify::run(&args, global, ui),
         Command::Demo(args) if args.noise => demo_noise::run(&args, global, ui),

@@ -19,7 +19,7 @@ use crate::process::{Redactor, Supervisor};
 use crate::provision;
 use crate::store::atomic;
 use crate::store::event::{Event, Prepared};
-use crate::store::ledger::{Entry, VERSION, Writer};
+use crate::store::ledger::{Entry, Writer};
 use crate::store::lock::Lock;
 use crate::store::scratch;
 use crate::store::state::{Checkpoint, State, timestamp};
@@ -244,12 +244,12 @@ pub fn append(writer: &mut Writer, state: &mut State, event: Event<'_>, at: Date
     // Trials are many, and no command ends with one.
     if matches!(event, Event::Trial(_)) {
         let seq = writer.append(&event, at)?;
-        state.apply(Entry { v: VERSION, seq, prev: "".into(), at, event });
+        state.apply(Entry { v: event.version(), seq, prev: "".into(), at, event });
         return Ok(seq);
     }
     let v = event.version();
     let written = serde_json::value::to_raw_value(&event).infra(|| "cannot write an event".into())?;
-    state.apply(Entry { v: VERSION, seq: writer.tip().next_seq, prev: "".into(), at, event });
+    state.apply(Entry { v, seq: writer.tip().next_seq, prev: "".into(), at, event });
     writer.append_with_sum(v, &written, at, &state.summary.digest()?)
 }
 

@@ -15,6 +15,7 @@ use crate::model::score::passes;
 use crate::report::spark::spark;
 use crate::store::claims::LastClaim;
 use crate::store::lock::Lock;
+use crate::store::proposals::Proposals;
 use crate::store::state::{Summary, timestamp};
 use crate::store::views;
 use crate::ui::{Ui, duration};
@@ -97,6 +98,7 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
         cost.push_str(&format!(", ${:.2}", spent.cost_usd));
     }
     ui.line(format!("spent       {cost}"));
+    proposal_lines(&summary.proposals, ui);
     if summary.adopted_rows > 0 {
         ui.line(format!("adopted     {} rows from an earlier workspace, not verified", summary.adopted_rows));
     }
@@ -190,6 +192,40 @@ fn scores(summary: &Summary) -> String {
     }
     let end = |score: Option<&f64>| score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
     format!("{line} {} to {}", end(all.get(from)), end(all.last()))
+}
+
+/// What the loop had proposed, what it cost, and how far the proposers' predictions can be trusted.
+fn proposal_lines(proposals: &Proposals, ui: &Ui) {
+    if proposals.count() == 0 {
+        return;
+    }
+    let Proposals { accepted, rejected, unusable, usage, predictions, came_true, unpredicted, .. } = proposals;
+    ui.line(format!(
+        "proposals   {}: {accepted} accepted, {rejected} rejected, {unusable} unusable",
+        proposals.count()
+    ));
+    let unpriced =
+        if usage.unpriced > 0 { format!(" ({} reported no dollars)", usage.unpriced) } else { String::new() };
+    let dollars = if usage.unpriced < usage.sessions { format!(", ${:.2}", usage.cost_usd) } else { String::new() };
+    ui.line(format!(
+        "            {} sessions, {}, {} tokens{dollars}{unpriced}",
+        usage.sessions,
+        duration(usage.seconds),
+        usage.tokens
+    ));
+    if *predictions > 0 {
+        ui.line(format!(
+            "            {came_true} of {predictions} predicted fixes came true; {unpredicted} fixes were not predicted"
+        ));
+    }
+    let won: Vec<String> = proposals
+        .surfaces
+        .iter()
+        .map(|(surface, (tried, won))| format!("{} {won}/{tried}", surface.as_str()))
+        .collect();
+    if !won.is_empty() {
+        ui.line(format!("            accepted by surface: {}", won.join(", ")));
+    }
 }
 
 /// Train and suite are counted at different times and of different agents: `benchmark` runs train with whatever lies there,
@@ -328,6 +364,7 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
             "of_best": summary.base.as_ref() == Some(&last.agent.commit),
         })),
         "confirmations": summary.claims.count,
+        "proposals": (summary.proposals.count() > 0).then_some(&summary.proposals),
         "running": running,
         "changed": changed,
         "next": next,

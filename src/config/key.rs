@@ -89,6 +89,14 @@ pub struct Config {
     pub holdout_disclosure: Option<Disclosure>,
     /// Whether `alpha` is spread over all edits of the experiment.
     pub alpha_spending: bool,
+    /// Coding agents that the loop can drive beside those it knows, by name.
+    pub coding_agents: Map<String, Value>,
+    /// Names of the environment variables that a coding agent may see although they look like secrets.
+    pub loop_env: Vec<String>,
+    /// Limit of one session of a coding agent, in seconds.
+    pub loop_timeout: u32,
+    /// US dollars for a million tokens read and written, for coding agents that report no dollars.
+    pub loop_prices: Option<(f64, f64)>,
 }
 
 /// Why [`Config::own`] cannot fail: `Section::settings` has put the type there, and a benchmark is only ever asked about

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::coding_agent::CodingAgent;
 use super::environment::is_variable_name;
 use super::fence_mode::FenceMode;
 use super::key::{Config, Key, Section, Shape};
@@ -305,6 +306,55 @@ pub const COMMON: &[Key] = &[
         "whether alpha is spread over all edits of the experiment instead of being each one's",
         |config| &mut config.alpha_spending,
     ),
+    Key::mapping(
+        "coding_agents",
+        "coding_agents: {mine: {command: [./propose], prompt: stdin}}",
+        "programs of your own that `autoharness loop --with NAME` drives",
+        |config| &mut config.coding_agents,
+    ),
+    Key::own(
+        "loop_env",
+        "loop_env: [ANTHROPIC_API_KEY]",
+        "names of environment variables that the coding agent driven by the loop may see; values belong in .env",
+        Shape::Texts,
+        |config, field| {
+            let names = field.texts()?;
+            if let Some(index) = names.iter().position(|name| !is_variable_name(name)) {
+                return Err(field.error(format!("expects variable names, item {} is not one", index + 1)));
+            }
+            config.loop_env = names;
+            Ok(())
+        },
+        |config| json!(config.loop_env),
+    ),
+    Key::count(
+        "loop_timeout",
+        "loop_timeout: 3600",
+        "limit of one session of the coding agent in seconds",
+        1,
+        86_400,
+        |config| &mut config.loop_timeout,
+    ),
+    Key::own(
+        "loop_prices",
+        "loop_prices: {input: 1.25, output: 10.0}",
+        "US dollars for a million tokens of the coding agent's model, where it reports no dollars itself",
+        Shape::Mapping,
+        |config, field| {
+            let (prices, _) = field.mapping()?;
+            let price = |name: &str| prices.get(name)?.as_f64().filter(|price| (0.0..=1e6).contains(price));
+            match (price("input"), price("output"), prices.len()) {
+                (Some(input), Some(output), 2) => config.loop_prices = Some((input, output)),
+                _ => return Err(field.error("expects `input` and `output`, two numbers from 0 on")),
+            }
+            Ok(())
+        },
+        |config| {
+            config
+                .loop_prices
+                .map_or(serde_json::Value::Null, |(input, output)| json!({"input": input, "output": output}))
+        },
+    ),
 ];
 
 /// Whether `path` is `directory` or below it. Case is ignored, because some file systems do.
@@ -418,6 +468,21 @@ pub(super) fn check_rule(document: &Document, config: &Config) -> Result<()> {
     Err(Error::usage(format!("{place}: `gate_rule: paired` compares on a hold-out, but `gate_split` is train"))
         .code(Code::ConfigInvalid)
         .hint("remove the line `gate_split: train`, or set `gate_rule: best`."))
+}
+
+/// Coding agents of the user's own can be started.
+pub(super) fn check_coding_agents(document: &Document, config: &Config) -> Result<()> {
+    for (name, value) in &config.coding_agents {
+        if let Err(why) = CodingAgent::read(value) {
+            let place = document
+                .entry("coding_agents")
+                .map_or_else(|| document.path.display().to_string(), |entry| document.place(entry));
+            return Err(Error::usage(format!("{place}: `coding_agents` cannot use `{name}`: {why}"))
+                .code(Code::ConfigInvalid)
+                .hint("one is `NAME: {command: [program, argument], prompt: stdin or argument, usage: file, reads: [paths], writes: [paths]}`; all but `command` may be left out."));
+        }
+    }
+    Ok(())
 }
 
 /// Data that must keep its digest cannot be editable as well.

@@ -4,6 +4,7 @@
 //! [`Section`]. Parsing, error messages, the snapshot in the ledger, the JSON Schema and the tests of the template
 //! follow from the rows.
 
+mod coding_agent;
 mod dotenv;
 mod environment;
 mod fence_mode;
@@ -18,6 +19,7 @@ mod snapshot;
 use std::ops::Range;
 use std::path::Path;
 
+pub use coding_agent::{CodingAgent, PromptBy};
 pub use environment::{Environment, is_variable_name};
 pub use fence_mode::FenceMode;
 pub use field::Field;
@@ -67,6 +69,7 @@ impl Config {
         keys::require(&document, benchmark)?;
         keys::check_overlap(&document, &config)?;
         keys::check_rule(&document, &config)?;
+        keys::check_coding_agents(&document, &config)?;
         benchmark.check(&document, &config)?;
         benchmark.complete(&mut config);
         config.text = text;
@@ -111,6 +114,10 @@ impl Config {
             max_suite: None,
             holdout_disclosure: None,
             alpha_spending: false,
+            coding_agents: serde_json::Map::new(),
+            loop_env: Vec::new(),
+            loop_timeout: 3600,
+            loop_prices: None,
         };
         benchmark.defaults(&mut config);
         config

@@ -9,6 +9,7 @@
 mod attributes;
 pub mod base;
 mod caches;
+mod candidate;
 pub mod cause;
 pub mod change;
 pub mod convert;

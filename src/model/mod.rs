@@ -8,6 +8,7 @@ pub mod hash;
 pub mod interval;
 pub mod outcomes;
 pub mod paired;
+pub mod proposal;
 pub mod score;
 pub mod simulate;
 pub mod split;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::error::{Context, Error, Result, signal_name};
 
 const HANGUP: i32 = 1;
+const INTERRUPT: i32 = 2;
 
 /// Whether our parent had a signal ignored. Known on Linux only.
 fn is_ignored(signal: i32) -> bool {
@@ -38,35 +39,29 @@ impl Cancel {
     /// # Errors
     /// When the operating system refuses a handler or a thread.
     pub fn on_signals() -> Result<Cancel> {
-        let failed = || "cannot install signal handlers".to_string();
-        let (sender, receiver) = watch::channel(None);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().infra(failed)?;
-        let streams = {
-            let _inside = runtime.enter();
-            // Under `nohup` a closing terminal is to be ignored.
-            let heard = |(_, number): &(SignalKind, i32)| *number != HANGUP || !is_ignored(*number);
-            let open = |(kind, number)| Ok((signal(kind)?, number));
-            [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15), (SignalKind::hangup(), HANGUP)]
-                .into_iter()
-                .filter(heard)
-                .map(open)
-                .collect::<std::io::Result<Vec<_>>>()
-                .infra(failed)?
-        };
-        let listen = move || {
-            runtime.block_on(futures_util::future::join_all(streams.into_iter().map(|(mut stream, number)| {
-                let sender = sender.clone();
-                async move {
-                    while stream.recv().await.is_some() {
-                        tracing::warn!(signal = signal_name(number), "signal received");
-                        let _ = ARRIVED.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
-                        sender.send_modify(|current| *current = current.or(Some(number)));
-                    }
-                }
-            })));
-        };
-        std::thread::Builder::new().name("signals".into()).spawn(listen).infra(failed)?;
-        Ok(Cancel { receiver, parent: None })
+        let (trigger, cancel) = Cancel::manual();
+        listen(move |number| {
+            let _ = ARRIVED.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
+            trigger.fire(number);
+        })?;
+        Ok(cancel)
+    }
+
+    /// As [`Cancel::on_signals`], for work that can be ended after a step: the first Ctrl-C asks for that and fires the first
+    /// of the two, the second one, and any other signal, fires both.
+    ///
+    /// # Errors
+    /// As [`Cancel::on_signals`].
+    pub fn in_two_steps() -> Result<(Cancel, Cancel)> {
+        let ((soft, after_step), (hard, now)) = (Cancel::manual(), Cancel::manual());
+        listen(move |number| {
+            if number != INTERRUPT || after_step_fired(&soft) {
+                let _ = ARRIVED.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
+                hard.fire(number);
+            }
+            soft.fire(number);
+        })?;
+        Ok((after_step, now))
     }
 
     /// The signal that arrived, if one did.
@@ -97,6 +92,40 @@ impl Cancel {
     }
 }
 
+fn after_step_fired(trigger: &Trigger) -> bool {
+    trigger.0.borrow().is_some()
+}
+
+/// Hands every signal that asks this process to stop to `heard`.
+fn listen(heard: impl Fn(i32) + Clone + Send + 'static) -> Result<()> {
+    let failed = || "cannot install signal handlers".to_string();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().infra(failed)?;
+    let streams = {
+        let _inside = runtime.enter();
+        // Under `nohup` a closing terminal is to be ignored.
+        let wanted = |(_, number): &(SignalKind, i32)| *number != HANGUP || !is_ignored(*number);
+        let open = |(kind, number)| Ok((signal(kind)?, number));
+        [(SignalKind::interrupt(), INTERRUPT), (SignalKind::terminate(), 15), (SignalKind::hangup(), HANGUP)]
+            .into_iter()
+            .filter(wanted)
+            .map(open)
+            .collect::<std::io::Result<Vec<_>>>()
+            .infra(failed)?
+    };
+    let run = move || {
+        runtime.block_on(futures_util::future::join_all(streams.into_iter().map(|(mut stream, number)| {
+            let heard = heard.clone();
+            async move {
+                while stream.recv().await.is_some() {
+                    tracing::warn!(signal = signal_name(number), "signal received");
+                    heard(number);
+                }
+            }
+        })));
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(run).map(drop).infra(failed)
+}
+
 async fn fired(mut receiver: watch::Receiver<Option<i32>>) -> i32 {
     loop {
         if let Some(signal) = *receiver.borrow_and_update() {
@@ -109,7 +138,7 @@ async fn fired(mut receiver: watch::Receiver<Option<i32>>) -> i32 {
 }
 
 /// Cancels by hand what holds the [`Cancel`] it came with; dropping it cancels nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Trigger(watch::Sender<Option<i32>>);
 
 impl Trigger {

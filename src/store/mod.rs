@@ -8,6 +8,7 @@ pub mod event;
 pub mod ledger;
 pub mod lock;
 pub mod log;
+pub mod proposals;
 pub mod scratch;
 pub mod state;
 pub mod traces;

@@ -12,6 +12,7 @@ use super::atomic;
 use super::claims::Claims;
 use super::event::{By, Event, Prepared, Purpose, Recorded, Row, RunFinished, SuiteChanged, Verdict};
 use super::ledger::{self, Entry, ReadReport, Tip};
+use super::proposals::Proposals;
 use super::trials::Trials;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::files;
@@ -110,6 +111,9 @@ pub struct Summary {
     pub claims: Claims,
     /// Trials in the ledger, with their cost.
     pub spent: Spent,
+    /// What the loop had proposed.
+    #[serde(default)]
+    pub proposals: Proposals,
 }
 
 /// Why a task of the suite is not counted, or not run.
@@ -237,6 +241,7 @@ impl State {
             Event::SuiteChanged(changed) => self.summary.suite_changed(changed, at),
             Event::Calibrated(calibrated) => self.summary.claims.calibrated(*calibrated, at),
             Event::Confirmed(confirmed) => self.summary.claims.confirmed(*confirmed, at),
+            Event::Proposed(proposed) => self.summary.proposals.add(&proposed),
         }
     }
 

@@ -1,0 +1,173 @@
+//! Whether a proposal can come before the gate: all that costs nothing.
+
+use std::collections::BTreeSet;
+
+use super::Loop;
+use super::iteration::{base_of, is_infrastructure};
+use crate::commands::session::{Need, Session};
+use crate::commands::{agent, leak_scan, measure};
+use crate::drive::proposal;
+use crate::drive::state::{Current, Stage};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
+use crate::guard::{BaseTree, Difference, Editable, Repo, scan, violations};
+use crate::model::proposal::Proposal;
+use crate::store::event::End;
+
+/// Problems that are told; more help nobody.
+const SHOWN: usize = 10;
+/// Directories that coding agents make for themselves where they work.
+const OWN: [&[u8]; 4] = [b".claude/", b".codex/", b".gemini/", b".opencode/"];
+
+/// A proposal that can be judged.
+struct Judgeable {
+    proposal: Proposal,
+    candidate: String,
+    agent: String,
+    receipt_before: Option<u64>,
+}
+
+impl Loop<'_> {
+    /// Looks at what was proposed. What cannot be judged is sent back once.
+    pub(super) async fn check(&mut self) -> Result<()> {
+        let Some(mut current) = self.state.current.clone() else { return Ok(()) };
+        let found = match self.look(&current).await {
+            Err(error) if is_infrastructure(&error) => return self.failed(&error.to_string()),
+            found => found?,
+        };
+        match found {
+            Ok(judgeable) => {
+                current.proposal = Some(judgeable.proposal);
+                current.candidate = Some(judgeable.candidate);
+                current.agent = Some(judgeable.agent);
+                current.receipt_before = judgeable.receipt_before;
+                current.stage = Stage::Gating;
+            }
+            Err(problems) => {
+                let text = told(&problems);
+                if current.sent_back.is_none() {
+                    self.ui.status(format!("iteration {}: sent back: {}", current.iteration, problems[0]));
+                    current.sent_back = Some(text);
+                    current.stage = Stage::Proposing;
+                } else {
+                    current.reason = Some(problems[0].clone());
+                    current.end = Some(End::Unusable);
+                    current.stage = Stage::Ended;
+                }
+            }
+        }
+        self.state.current = Some(current);
+        self.save()
+    }
+
+    /// The proposal kept as a candidate, or every reason why it cannot be judged.
+    async fn look(&self, current: &Current) -> Result<Result<Judgeable, Vec<String>>> {
+        let session = self.open(Need::Summary)?;
+        let base = base_of(&session)?;
+        if base.commit() != current.base {
+            return Err(Error::usage(format!(
+                "the base commit is another one than when iteration {} began: somebody recorded or accepted something",
+                current.iteration
+            ))
+            .hint(format!(
+                "remove {} to give that iteration up, then run the loop again.",
+                self.paths.loop_state().display()
+            )));
+        }
+        let mut problems = Vec::new();
+        let proposal = read_proposal(&session, current, &mut problems)?;
+        let editable = Editable::new(&session.config.editable)?;
+        if !current.worktree.join(".git").is_dir() {
+            return Ok(Err(vec!["the directory `.git` of your work tree is gone: make your edit anew".into()]));
+        }
+        let repo = match Repo::open(&current.worktree) {
+            Ok(repo) => repo,
+            Err(error) => return Ok(Err(vec![format!("your work tree is no git repository any more: {error}")])),
+        };
+        problems.extend(other_files(&repo, &base, &editable)?);
+        let files = match read_editable_from_disk(&repo, &base, &editable) {
+            Ok(files) => files,
+            Err(error) if is_infrastructure(&error) => return Err(error),
+            Err(error) => {
+                problems.push(error.to_string());
+                return Ok(Err(problems));
+            }
+        };
+        if files == read_editable_from_tree(&base, &editable)? {
+            problems.push(format!("no editable file was changed ({})", session.config.editable.join(", ")));
+        }
+        let Some(proposal) = proposal.filter(|_| problems.is_empty()) else { return Ok(Err(problems)) };
+        let staged = agent::stage(&session, &base, &editable, &files)?;
+        if session.config.leak_scan == crate::model::gate::LeakScan::Fail {
+            problems.extend(leak_scan::findings(&session, &base, &staged)?);
+        }
+        let runner = measure::runner(&session, &base, &self.now).await?;
+        let failure = agent::preflight(&session, &staged, runner.as_ref(), Some(&base), &self.now).await;
+        runner.close().await;
+        problems.extend(failure?.map(|failure| format!("the agent cannot be imported: {failure}")));
+        if !problems.is_empty() {
+            return Ok(Err(problems));
+        }
+        let name = name(current.iteration);
+        let message = format!("{}\n\n{}\n", title(&proposal), proposal.change);
+        let candidate = session.repo.keep_candidate(&name, &base, &editable, &files, &message)?;
+        let receipt_before = session.state.summary.last_decided.as_ref().map(|receipt| receipt.seq);
+        Ok(Ok(Judgeable { proposal, candidate, agent: staged.fingerprint, receipt_before }))
+    }
+}
+
+/// What a candidate is called below `refs/autoharness/candidates`.
+pub(super) fn name(iteration: u32) -> String {
+    format!("{iteration}-1")
+}
+
+/// The first line of a commit.
+pub(super) fn title(proposal: &Proposal) -> String {
+    const LONGEST: usize = 72;
+    match proposal.hypothesis.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}...", &proposal.hypothesis[..at]),
+        None => proposal.hypothesis.clone(),
+    }
+}
+
+fn read_proposal(session: &Session, current: &Current, problems: &mut Vec<String>) -> Result<Option<Proposal>> {
+    let path = current.worktree.join(proposal::FILE);
+    let text = match files::read_text_if_there(&path, proposal::LARGEST) {
+        Ok(Some(text)) => text,
+        Ok(None) => {
+            problems.push(format!("{} is missing", proposal::FILE));
+            return Ok(None);
+        }
+        Err(error) => {
+            problems.push(error.to_string());
+            return Ok(None);
+        }
+    };
+    let train: BTreeSet<&str> = session.prepared()?.split.train.iter().map(String::as_str).collect();
+    match proposal::parse(&text, &train) {
+        Ok(proposal) => Ok(Some(proposal)),
+        Err(why) => {
+            problems.extend(why);
+            Ok(None)
+        }
+    }
+}
+
+/// Other files than the editable ones that were changed.
+fn other_files(repo: &Repo, base: &BaseTree, editable: &Editable) -> Result<Vec<String>> {
+    let found = violations(&scan(repo, base)?, editable);
+    let fresh = |difference| matches!(difference, Difference::Added | Difference::AddedSpecial);
+    let ours = |path: &[u8]| path == proposal::FILE.as_bytes() || OWN.iter().any(|own| path.starts_with(own));
+    let others = found.iter().filter(|found| !(fresh(found.difference) && ours(&found.path)));
+    Ok(others.map(|found| format!("only editable files may be changed: {found}")).collect())
+}
+
+/// Problems in words for the coding agent.
+fn told(problems: &[String]) -> String {
+    let mut lines: Vec<String> = problems.iter().take(SHOWN).map(|problem| format!("- {problem}")).collect();
+    if problems.len() > SHOWN {
+        lines.push(format!("- and {} more", problems.len() - SHOWN));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,67 @@
+//! This very program as a child, and commands of the user's.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Loop;
+use crate::error::{Error, Result};
+use crate::process::{Ask, Command, Limits, run_captured};
+
+/// Longer than any gate.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+/// How long a gate may take to tidy up: it ends sandboxes and services.
+const GRACE: Duration = Duration::from_secs(60);
+/// How long a command of the user's may take.
+const HOOK: Duration = Duration::from_secs(300);
+
+/// What a command of ours said.
+pub(super) struct Said {
+    /// Its exit code.
+    pub(super) code: i32,
+    /// Its error's message, when it had one.
+    pub(super) message: String,
+}
+
+impl Loop<'_> {
+    /// Runs one of our commands on the experiment, outside of any fence.
+    pub(super) async fn own(&self, words: &[&str]) -> Result<Said> {
+        let program = self.supervisor.program().ok_or_else(|| {
+            Error::infrastructure("the file of this program is gone; was it updated?").hint("run the loop again.")
+        })?;
+        let mut command = Command::new(program, &self.paths.root).args(["--format", "json"]);
+        command.args.extend(["--directory".into(), self.paths.root.clone().into()]);
+        command.args.extend(["--config".into(), self.paths.config.clone().into()]);
+        // All of it: the command chooses itself what its own children see.
+        let mut command = command.args(words).env(self.environment.select(|_| true));
+        command.grace = GRACE;
+        command.ask = Ask::Leader;
+        let limits = Limits { time: LONGEST, ..Limits::SMALL };
+        let done = run_captured(&self.supervisor, command, limits, &self.now).await?;
+        let text = String::from_utf8_lossy(&done.stdout);
+        let errors = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let error = errors.filter(|said| said["type"] == "error").last();
+        let message = error.and_then(|error| error["message"].as_str().map(str::to_string));
+        for line in String::from_utf8_lossy(&done.stderr).lines() {
+            self.ui.detail(format!("{}: {line}", words[0]));
+        }
+        Ok(Said { code: done.exit.code, message: message.unwrap_or_else(|| done.exit.describe()) })
+    }
+
+    /// Runs a command of the user's with a file that says what happened. That it fails changes nothing.
+    pub(super) async fn hook(&self, command: Option<&str>, name: &str, said: &Value) {
+        let Some(line) = command else { return };
+        let file = self.paths.state.join(format!("on-{name}.json"));
+        let run = async {
+            crate::store::atomic::replace(&file, format!("{said}\n").as_bytes())?;
+            let words = ["-c".to_string(), format!("{line} \"$1\""), "sh".into(), file.display().to_string()];
+            let env = self.environment.for_child(&self.config.loop_env, &[]);
+            let command = Command::new("sh", &self.paths.root).args(words).env(env);
+            let limits = Limits { time: HOOK, ..Limits::SMALL };
+            run_captured(&self.supervisor, command, limits, &self.now).await?.check(&format!("run `{line}`"))
+        };
+        if let Err(error) = run.await {
+            self.ui.warn(format!("--on-{name}: {error}"));
+        }
+    }
+}

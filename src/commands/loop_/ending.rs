@@ -1,0 +1,179 @@
+//! The end of an iteration: the base commit's agent back in place, what came of it in the ledger and in learnings.md, and
+//! nothing left over.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Loop;
+use super::check::{name, title};
+use super::judging::restore;
+use crate::commands::learnings::LARGEST;
+use crate::commands::session::{Need, Session};
+use crate::drive::learnings::{Learnings, Section};
+use crate::drive::state::Current;
+use crate::error::Result;
+use crate::files;
+use crate::model::proposal::Outcome;
+use crate::model::score::Rewards;
+use crate::model::trial::Split;
+use crate::store::atomic;
+use crate::store::event::{End, Event, Proposed};
+use crate::store::views;
+
+impl Loop<'_> {
+    /// Writes down what became of the iteration and tidies up.
+    pub(super) async fn conclude(&mut self) -> Result<()> {
+        let Some(mut current) = self.state.current.clone() else { return Ok(()) };
+        let end = current.end.unwrap_or(End::Unusable);
+        let mut session = self.open(Need::Trials)?;
+        if end == End::Rejected {
+            restore(&session, &current)?;
+        }
+        let (verdict, predicted) = if end == End::Unusable { (None, None) } else { judgement(&session, &current)? };
+        if session.state.summary.proposals.last < current.iteration {
+            let receipt = session.state.summary.last_decided.as_ref().filter(|_| end != End::Unusable);
+            let receipt = receipt.map(|receipt| receipt.seq);
+            session.append(Event::Proposed(Box::new(Proposed {
+                iteration: current.iteration,
+                by: self.driver.name().to_string(),
+                base: current.base.clone(),
+                agent: current.agent.clone(),
+                receipt,
+                end,
+                reason: current.reason.clone(),
+                proposal: current.proposal.clone(),
+                predicted: predicted.clone(),
+                usage: current.usage,
+            })))?;
+            session.finish()?;
+        }
+        let trials = session.config.trials;
+        if end == End::Accepted {
+            session.repo.forget_candidate(&name(current.iteration))?;
+        }
+        drop(session);
+        self.learn(&mut current, verdict.as_ref(), predicted.as_ref(), trials)?;
+        self.remove_worktree(&current)?;
+        if let Some(night) = &mut self.state.night {
+            night.done += 1;
+            night.without += 1;
+            if end == End::Accepted {
+                night.accepted += 1;
+                night.without = 0;
+            }
+        }
+        self.state.current = None;
+        self.save()?;
+        self.say(&current, end, verdict.as_ref(), predicted.as_ref()).await;
+        Ok(())
+    }
+
+    /// Appends the section of this iteration to learnings.md, once.
+    fn learn(
+        &mut self,
+        current: &mut Current,
+        verdict: Option<&Value>,
+        predicted: Option<&Outcome>,
+        trials: u32,
+    ) -> Result<()> {
+        let path = self.paths.learnings();
+        let mut text = files::read_text_if_there(&path, LARGEST)?.unwrap_or_else(|| "# Learnings\n".into());
+        let read = Learnings::parse(&text);
+        let number = current.section.unwrap_or_else(|| read.next_number());
+        if read.sections.iter().any(|section| section.number == number) {
+            return Ok(());
+        }
+        current.section = Some(number);
+        self.state.current = Some(current.clone());
+        self.save()?;
+        let proposal = current.proposal.as_ref();
+        let reason = current.reason.clone().unwrap_or_default();
+        let section = Section {
+            number,
+            title: proposal.map_or_else(|| "no usable proposal".into(), title),
+            hypothesis: proposal.map_or_else(
+                || "none that could be read".into(),
+                |one| format!("{} ({})", one.hypothesis, one.failure_pattern),
+            ),
+            change: proposal.map_or_else(|| "none that was judged".into(), |one| one.change.clone()),
+            surface: proposal.map(|one| one.surface),
+            result: verdict.map_or_else(|| format!("not judged: {reason}"), line),
+            learned: predicted.map_or_else(|| "an iteration was lost".into(), |outcome| outcome.sentence(trials)),
+        };
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&section.render());
+        atomic::replace(&path, text.as_bytes())
+    }
+
+    async fn say(&self, current: &Current, end: End, verdict: Option<&Value>, predicted: Option<&Outcome>) {
+        let told = match (verdict, &current.reason) {
+            (Some(verdict), _) => line(verdict),
+            (None, Some(reason)) => reason.clone(),
+            (None, None) => String::new(),
+        };
+        let usage = current.usage;
+        let cost = match usage.unpriced {
+            0 => format!("${:.2}", usage.cost_usd),
+            _ => "dollars not reported".into(),
+        };
+        let about = current
+            .proposal
+            .as_ref()
+            .map_or(String::new(), |one| format!(" [{}] {}", one.surface.as_str(), title(one)));
+        self.ui.line(format!("iteration {}: {}{about}; {told}; {cost}", current.iteration, end.as_str()));
+        let said = json!({
+            "type": "iteration", "iteration": current.iteration, "end": end, "reason": current.reason,
+            "proposal": current.proposal, "predicted": predicted, "verdict": verdict, "usage": usage,
+            "by": self.driver.name(),
+        });
+        self.ui.json(&said);
+        self.hook(self.args.on_iteration.as_deref(), "iteration", &said).await;
+    }
+}
+
+/// What gate.json says of the verdict, and what became of the predictions.
+fn judgement(session: &Session, current: &Current) -> Result<(Option<Value>, Option<Outcome>)> {
+    let summary = &session.state.summary;
+    let (Some(receipt), Some(proposal)) = (&summary.last_decided, &current.proposal) else { return Ok((None, None)) };
+    let views = views::render(summary)?;
+    let verdict = views.get("gate.json").and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+    let evidence = &receipt.verdict.evidence;
+    // Train alone: what is said here is read by whoever proposes next.
+    let train = &session.prepared()?.split.train;
+    let (trials, policy) = summary.counting();
+    let known =
+        session.state.trials.rewards(&receipt.verdict.agent, &receipt.verdict.trial_protocol, train, trials, policy);
+    let mut after: BTreeMap<String, Option<f64>> = known.0;
+    if let Some(compared) = &evidence.compared {
+        for (task, pair) in compared.pairs.iter().filter(|(_, pair)| pair.split == Split::Train) {
+            let values: Vec<f64> =
+                pair.candidate.first.iter().chain(&pair.candidate.rounds).flatten().copied().collect();
+            if !values.is_empty() {
+                after.insert(task.clone(), Some(values.iter().sum::<f64>() / values.len() as f64));
+            }
+        }
+    }
+    for (task, reward) in measured(&evidence.suite).chain(measured(&evidence.promotion)) {
+        after.insert(task.clone(), reward);
+    }
+    after.retain(|task, _| train.binary_search(task).is_ok());
+    Ok((verdict, Some(Outcome::new(proposal, &summary.train_results, &after))))
+}
+
+fn measured(rewards: &Rewards) -> impl Iterator<Item = (&String, Option<f64>)> {
+    rewards.0.iter().filter(|(_, reward)| reward.is_some()).map(|(task, reward)| (task, *reward))
+}
+
+/// The gate's verdict line.
+fn line(verdict: &Value) -> String {
+    let score = verdict["val_score"].as_f64().map_or_else(|| "-".into(), |score| format!("{score:.4}"));
+    format!(
+        "gate: {} val_score={score} evals_passed={} evals_total={}",
+        verdict["status"].as_str().unwrap_or("?"),
+        verdict["evals_passed"],
+        verdict["evals_total"]
+    )
+}

@@ -1,0 +1,137 @@
+//! The beginning of an iteration: everything clean, evidence current, a work tree for the coding agent.
+
+use super::Loop;
+use crate::commands::session::{Need, Session};
+use crate::drive::budget::Reason;
+use crate::drive::learnings::Learnings;
+use crate::drive::proposal::FORM;
+use crate::drive::state::{Current, Stage};
+use crate::drive::worktree::{self, Maker};
+use crate::error::{Code, EXIT_OK, Error, Kind, Result};
+use crate::files;
+use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
+use crate::guard::{BaseTree, Editable, scan, show_path, violations};
+use crate::store::event::Usage;
+use crate::templates;
+
+/// Characters of earlier learnings that a proposer is given.
+const ALLOWANCE: usize = 6000;
+
+impl Loop<'_> {
+    /// Begins an iteration. Says why when none may begin.
+    pub(super) async fn begin(&mut self) -> Result<Option<Reason>> {
+        let (number, base) = {
+            let session = self.open(Need::Summary)?;
+            let base = base_of(&session)?;
+            require_clean(&session, &base)?;
+            (session.state.summary.proposals.last + 1, base.commit().to_string())
+        };
+        if let Some(reason) = self.over(|_| 0.0)? {
+            return Ok(Some(reason));
+        }
+        self.ui.status(format!("iteration {number}: evidence of the committed agent"));
+        let said = self.own(&["benchmark"]).await?;
+        match said.code {
+            EXIT_OK => {}
+            // Nothing has begun that could be lost.
+            3 => return self.failed(&format!("benchmark: {}", said.message)).map(|()| None),
+            code => return Err(ended(code, "benchmark", &said.message)),
+        }
+        let current = Current {
+            iteration: number,
+            base,
+            worktree: self.place.join(number.to_string()),
+            stage: Stage::Proposing,
+            begun: false,
+            usage: Usage::default(),
+            sent_back: None,
+            session: None,
+            records: None,
+            proposal: None,
+            candidate: None,
+            agent: None,
+            receipt_before: None,
+            end: None,
+            reason: None,
+            section: None,
+        };
+        self.make_worktree(&current).await?;
+        self.state.current = Some(current);
+        self.save()?;
+        Ok(None)
+    }
+
+    /// Makes the work tree of an iteration anew.
+    pub(super) async fn make_worktree(&self, current: &Current) -> Result<()> {
+        let base = {
+            let experiment = crate::commands::experiment::Experiment::find(&self.global, self.ui)?;
+            experiment.repo.base_tree(&current.base)?
+        };
+        let mut program = templates::loop_program(&self.paths.root, &self.config, FORM)?;
+        let learnings = files::read_text_if_there(&self.paths.learnings(), crate::commands::learnings::LARGEST)?;
+        let digest = Learnings::parse(&learnings.unwrap_or_default()).digest(ALLOWANCE);
+        if !digest.is_empty() {
+            program = format!("{}\n\n## What was tried\n\nNewest first.\n\n{digest}\n", program.trim_end());
+        }
+        let maker = Maker { supervisor: &self.supervisor, environment: &self.environment, cancel: &self.now };
+        maker.make(&current.worktree, &base, &program, &self.paths.workspace()).await
+    }
+
+    /// Takes the work tree away.
+    pub(super) fn remove_worktree(&self, current: &Current) -> Result<()> {
+        worktree::remove(&current.worktree)?;
+        // The directory above, when no other is in it.
+        let _ = fs_err::remove_dir(&self.place);
+        Ok(())
+    }
+}
+
+/// What the exit code of a command of ours means for the loop.
+pub(super) fn ended(code: i32, command: &str, message: &str) -> Error {
+    let text = format!("{command}: {message}");
+    match code {
+        1 | 2 => Error::usage(text).hint("fix what it names and run `autoharness loop` again."),
+        signal @ 129..=159 => Error::interrupted(signal - 128),
+        _ => Error::infrastructure(text),
+    }
+}
+
+/// The base commit's files.
+pub(super) fn base_of(session: &Session) -> Result<BaseTree> {
+    let base = session.state.summary.base.as_deref();
+    let base = base.ok_or_else(|| Error::usage("this experiment is not prepared").code(Code::NotPrepared))?;
+    session.repo.base_tree(base)
+}
+
+/// The loop writes into the editable files and commits them: nothing of anybody else may lie there.
+fn require_clean(session: &Session, base: &BaseTree) -> Result<()> {
+    let editable = Editable::new(&session.config.editable)?;
+    let changes = scan(&session.repo, base)?;
+    let edited = changes.iter().find(|change| editable.contains(&change.path));
+    let hint =
+        "commit and record it, or take it back (`git status` and `autoharness gate` name it); then run the loop again.";
+    if let Some(change) = edited {
+        let what = format!("the work tree is not clean: {} is not the base commit's", show_path(&change.path));
+        return Err(Error::usage(what).code(Code::AgentNotCommitted).hint(hint));
+    }
+    if session.config.file_guard
+        && let Some(violation) = violations(&changes, &editable).first()
+    {
+        return Err(Error::usage(format!("the work tree is not clean: {violation}")).hint(hint));
+    }
+    let head = session.repo.tree(&session.repo.require_head()?)?;
+    let (head, on_disk) =
+        (read_editable_from_tree(&head, &editable)?, read_editable_from_disk(&session.repo, base, &editable)?);
+    if head != on_disk {
+        let what = "the agent committed at HEAD is not the one that was recorded last";
+        return Err(Error::usage(what)
+            .code(Code::AgentNotCommitted)
+            .hint("run `autoharness gate` and `autoharness record`, or revert the commit."));
+    }
+    Ok(())
+}
+
+/// Whether an error is the infrastructure's.
+pub(super) fn is_infrastructure(error: &Error) -> bool {
+    error.kind() == Kind::Infrastructure
+}

@@ -1,0 +1,304 @@
+//! `loop`: drives a coding agent, iteration after iteration. It holds no lock while a coding agent works or the gate runs: the
+//! gate, the benchmark and `record` are this very program, started as children, with their own locks, exit codes and ways to
+//! go on after a kill.
+
+mod check;
+mod children;
+mod ending;
+mod iteration;
+mod judging;
+mod plan;
+mod propose;
+
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use serde_json::json;
+
+use super::experiment::Experiment;
+use super::session::{Need, Session, command_line};
+use crate::cli::{Global, LoopArgs};
+use crate::config::{CodingAgent, Config, Environment};
+use crate::drive::budget::{Budget, Reason, Spending};
+use crate::drive::drivers::{BUILT_IN, Driver};
+use crate::drive::state::{LoopState, Night, Stage};
+use crate::drive::worktree;
+use crate::error::{Code, EXIT_OK, Error, Result};
+use crate::paths::Paths;
+use crate::process::Supervisor;
+use crate::process::signals::Cancel;
+use crate::store::lock::Lock;
+use crate::store::state::{Summary, timestamp};
+use crate::ui::Ui;
+
+/// Failures of the infrastructure in a row that end the loop.
+const FAILURES: u32 = 3;
+
+/// Runs the command.
+///
+/// # Errors
+/// Usage when the experiment is not ready or the work tree not clean; infrastructure after three failures in a row;
+/// `Interrupted`.
+pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
+    let experiment = Experiment::find(global, ui)?;
+    let config = experiment.config()?;
+    let driver = driver(&args.with, &config)?;
+    let summary = experiment.read_summary()?;
+    if summary.prepared.is_none() {
+        return Err(Error::usage("this experiment is not prepared")
+            .code(Code::NotPrepared)
+            .hint("run `autoharness prepare` first."));
+    }
+    let budget = Budget {
+        iterations: args.iterations,
+        hours: args.hours,
+        usd: args.budget_usd,
+        patience: args.patience,
+        target: args.target,
+    };
+    if args.dry_run {
+        return plan::print(ui, &config, &summary, &driver, &budget);
+    }
+    if budget.usd.is_some() && !driver.reports_dollars() && config.loop_prices.is_none() {
+        return Err(Error::usage(format!("{} reports no dollars, so --budget-usd cannot be kept", driver.name()))
+            .code(Code::ConfigInvalid)
+            .hint("set `loop_prices` in experiment_config.yaml, or use --hours and --iterations."));
+    }
+    warn_of_keys(&config, ui);
+    let Experiment { paths, environment, .. } = experiment;
+    paths.create_state()?;
+    let _alone = Lock::take(&paths.loop_lock(), &command_line(), timestamp(Utc::now()))?;
+    let (after_step, now) = Cancel::in_two_steps()?;
+    let supervisor = Supervisor::new(paths.loop_processes())?;
+    for ended in supervisor.end_leftovers()? {
+        ui.warn(format!("ended a process that an interrupted loop left running: {ended}"));
+    }
+    let place = worktree::place(&paths.root, environment.process("XDG_CACHE_HOME"), environment.process("HOME"))?;
+    let state = LoopState::load(&paths.loop_state())?;
+    let global = Global { directory: Some(paths.root.clone()), ..global.clone() };
+    let mut this = Loop {
+        args,
+        global,
+        ui,
+        paths,
+        config,
+        environment,
+        driver,
+        budget,
+        supervisor,
+        after_step,
+        now,
+        state,
+        place,
+    };
+    this.begin_night(&summary)?;
+    match this.iterate().await {
+        Ok(reason) => this.end(&reason).await,
+        Err(error) => Err(this.broken_off(error)),
+    }
+}
+
+/// The coding agent with this name.
+fn driver(name: &str, config: &Config) -> Result<Driver> {
+    Driver::find(name, |name| CodingAgent::find(&config.coding_agents, name)).ok_or_else(|| {
+        let own = config.coding_agents.keys().map(String::as_str);
+        let known: Vec<&str> = BUILT_IN.into_iter().chain(own).collect();
+        Error::usage(format!("there is no coding agent `{name}`"))
+            .hint(format!("known are {}; `coding_agents` in experiment_config.yaml names your own.", known.join(", ")))
+    })
+}
+
+fn warn_of_keys(config: &Config, ui: &Ui) {
+    let shared: Vec<&str> =
+        config.loop_env.iter().filter(|name| config.pass_env.contains(name)).map(String::as_str).collect();
+    if !shared.is_empty() {
+        ui.warn(format!(
+            "the coding agent gets keys that the benchmark uses, too: {}; a key of its own has limits of its own",
+            shared.join(", ")
+        ));
+    }
+}
+
+/// A loop under way.
+struct Loop<'a> {
+    args: &'a LoopArgs,
+    global: Global,
+    ui: &'a Ui,
+    paths: Paths,
+    config: Config,
+    environment: Environment,
+    driver: Driver,
+    budget: Budget,
+    supervisor: Supervisor,
+    /// Fires when the step under way shall be the last.
+    after_step: Cancel,
+    /// Fires when everything shall stop.
+    now: Cancel,
+    state: LoopState,
+    /// Where work trees are made.
+    place: PathBuf,
+}
+
+impl Loop<'_> {
+    /// The experiment, held; until it is dropped, no other command is at work.
+    fn open(&self, need: Need) -> Result<Session> {
+        let session = Session::open(Experiment::find(&self.global, self.ui)?, need)?;
+        session.require_views()?;
+        session.require_same_config()?;
+        Ok(session)
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.state.save(&self.paths.loop_state())
+    }
+
+    fn night(&self) -> Result<&Night> {
+        self.state.night.as_ref().ok_or_else(|| Error::infrastructure("the loop has not begun"))
+    }
+
+    /// Goes on with a loop that was killed, or begins one; removes what killed ones left.
+    fn begin_night(&mut self, summary: &Summary) -> Result<()> {
+        let kept = self.state.current.as_ref().map(|current| current.worktree.clone());
+        worktree::sweep(&self.place, kept.as_deref())?;
+        if let Some(current) = &self.state.current {
+            self.ui.status(format!("going on with iteration {}", current.iteration));
+        }
+        if self.state.night.is_none() {
+            self.state.night = Some(Night {
+                began: Utc::now(),
+                spent_before: dollars(summary),
+                unpriced_before: summary.proposals.usage.unpriced,
+                done: 0,
+                accepted: 0,
+                without: 0,
+                failures: 0,
+            });
+        }
+        self.save()
+    }
+
+    /// Iteration after iteration, until it is enough.
+    async fn iterate(&mut self) -> Result<Reason> {
+        loop {
+            self.after_step.check()?;
+            let Some(current) = &self.state.current else {
+                let best = self.best()?;
+                if let Some(reason) = self.budget.before_iteration(self.night()?, best) {
+                    return Ok(reason);
+                }
+                match self.begin().await? {
+                    Some(reason) => return Ok(reason),
+                    None => continue,
+                }
+            };
+            let stop = match current.stage {
+                Stage::Proposing => self.propose().await?,
+                Stage::Proposed => self.check().await.map(|()| None)?,
+                Stage::Gating => self.gate().await?,
+                Stage::Passed => self.commit().await.map(|()| None)?,
+                Stage::Committed => self.record().await.map(|()| None)?,
+                Stage::Ended => self.conclude().await.map(|()| None)?,
+            };
+            if let Some(reason) = stop {
+                return Ok(reason);
+            }
+        }
+    }
+
+    fn best(&self) -> Result<Option<f64>> {
+        let summary = Experiment::find(&self.global, self.ui)?.read_summary()?;
+        let prepared = summary.prepared.as_ref();
+        Ok(prepared.and_then(|prepared| summary.best(&prepared.protocol)).map(|best| best.val_score))
+    }
+
+    /// Why the next paid step may not begin. `next`: what it costs, from what is known.
+    fn over(&self, next: impl Fn(&Summary) -> f64) -> Result<Option<Reason>> {
+        let summary = Experiment::find(&self.global, self.ui)?.read_summary()?;
+        let night = self.night()?;
+        let now = self.state.current.as_ref().map(|current| current.usage).unwrap_or_default();
+        let spent = Spending {
+            usd: (dollars(&summary) + now.cost_usd - night.spent_before).max(0.0),
+            unpriced: (summary.proposals.usage.unpriced + now.unpriced).saturating_sub(night.unpriced_before),
+        };
+        Ok(self.budget.before_step(night, Utc::now(), spent, next(&summary)))
+    }
+
+    /// Takes a failure of the infrastructure down: after three in a row it is enough.
+    fn failed(&mut self, why: &str) -> Result<()> {
+        let failures = self.state.night.as_mut().map_or(FAILURES, |night| {
+            night.failures += 1;
+            night.failures
+        });
+        self.save()?;
+        if failures >= FAILURES {
+            return Err(Error::infrastructure(format!("{failures} failures in a row; the last: {why}"))
+                .hint("nothing is lost: fix what it names and run `autoharness loop` again."));
+        }
+        self.ui.warn(format!("{why} (failure {failures} of {FAILURES} in a row)"));
+        Ok(())
+    }
+
+    /// A step went well.
+    fn went_well(&mut self) {
+        if let Some(night) = &mut self.state.night {
+            night.failures = 0;
+        }
+    }
+
+    /// The loop has ended as it was asked to. An iteration that a budget has cut short stays for the next one.
+    async fn end(&mut self, reason: &Reason) -> Result<i32> {
+        let night = self.state.night.take();
+        self.save()?;
+        let night = night.ok_or_else(|| Error::infrastructure("the loop has not begun"))?;
+        let best = self.best()?;
+        let score = best.map_or_else(|| "-".into(), |best| format!("{best:.4}"));
+        self.ui.line(format!(
+            "loop: {}; iterations={} accepted={} best={score}",
+            reason.sentence(),
+            night.done,
+            night.accepted
+        ));
+        let said = json!({"type": "loop", "end": reason.word(), "iterations": night.done, "accepted": night.accepted,
+            "best": best, "unfinished": self.state.current.as_ref().map(|current| current.iteration)});
+        self.ui.json(&said);
+        if let Some(current) = &self.state.current {
+            self.ui.hint(format!(
+                "iteration {} is unfinished: the next `autoharness loop` goes on with it.",
+                current.iteration
+            ));
+        }
+        self.hook(self.args.on_complete.as_deref(), "complete", &said).await;
+        Ok(EXIT_OK)
+    }
+
+    /// The loop was broken off: killed by hand it goes on as the same loop, otherwise the next one begins anew.
+    fn broken_off(&mut self, error: Error) -> Error {
+        if error.is_interruption() {
+            return error.hint("run `autoharness loop` again: it goes on where it stopped.");
+        }
+        self.state.night = None;
+        match self.save() {
+            Ok(()) => error,
+            Err(worse) => worse,
+        }
+    }
+}
+
+/// What trials and ended sessions cost so far, in US dollars.
+fn dollars(summary: &Summary) -> f64 {
+    summary.spent.cost_usd + summary.proposals.usage.cost_usd
+}
+
+/// Where the records of the next session go.
+fn records(workspace: &Path) -> Result<PathBuf> {
+    let all = workspace.join("sessions");
+    if all.is_symlink() {
+        return Err(Error::usage(format!("{} is a link", all.display())).hint("remove it: sessions are kept there."));
+    }
+    fs_err::create_dir_all(&all)?;
+    let mut last = 0;
+    for entry in fs_err::read_dir(&all)? {
+        last = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()).unwrap_or(0).max(last);
+    }
+    Ok(all.join(format!("{:03}", last + 1)))
+}

@@ -1,0 +1,63 @@
+//! What an iteration is likely to take, from what the ledger holds: said before the first cent.
+
+use serde_json::json;
+
+use crate::config::Config;
+use crate::drive::budget::Budget;
+use crate::drive::drivers::Driver;
+use crate::error::{EXIT_OK, Result};
+use crate::store::state::Summary;
+use crate::ui::{Ui, duration};
+
+/// Trials that a gate may run: suite, hold-out and what waits for promotion.
+fn gate_trials(summary: &Summary) -> u64 {
+    let Some(prepared) = &summary.prepared else { return 0 };
+    let holdout = if prepared.config["gate_split"] == "train" { &prepared.split.train } else { &prepared.split.test };
+    let suite = summary.suite();
+    let tasks = holdout.len() + suite.len() + summary.waiting(&suite).len();
+    tasks as u64 * u64::from(summary.counting().0)
+}
+
+/// US dollars that a gate costs, by the mean of all trials so far.
+pub(super) fn gate_cost(summary: &Summary) -> f64 {
+    summary.spent.cost_usd / (summary.spent.trials.max(1) as f64) * gate_trials(summary) as f64
+}
+
+/// Prints plan and estimate, and begins nothing.
+pub(super) fn print(ui: &Ui, config: &Config, summary: &Summary, driver: &Driver, budget: &Budget) -> Result<i32> {
+    let (trials, spent, usage) = (gate_trials(summary), &summary.spent, &summary.proposals.usage);
+    let of_gate = spent.seconds / (spent.trials.max(1) as f64) * trials as f64 / f64::from(config.max_concurrency);
+    let sessions = f64::from(usage.sessions);
+    let of_session = (usage.sessions > 0).then(|| usage.seconds / sessions);
+    let priced = usage.sessions - usage.unpriced.min(usage.sessions);
+    let session_usd = (priced > 0).then(|| usage.cost_usd / f64::from(priced));
+    let gate_usd = (spent.cost_usd > 0.0).then(|| gate_cost(summary));
+    let ends: Vec<String> = [
+        budget.iterations.map(|most| format!("{most} iterations")),
+        budget.hours.map(|hours| format!("{hours} h")),
+        budget.usd.map(|usd| format!("${usd:.2}")),
+        budget.target.map(|score| format!("val_score {score}")),
+        Some(format!("{} iterations in a row without an accepted edit", budget.patience)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let dollars = |known: Option<f64>| known.map_or_else(|| "dollars unknown".into(), |usd| format!("about ${usd:.2}"));
+    ui.line(format!(
+        "agent       {}, one session of at most {}",
+        driver.name(),
+        duration(f64::from(config.loop_timeout))
+    ));
+    ui.line(format!("edits       {}", config.editable.join(", ")));
+    ui.line(format!("ends after  {}", ends.join(", or ")));
+    let time = of_session.map_or_else(|| "time unknown".into(), |seconds| format!("about {}", duration(seconds)));
+    ui.line(format!("session     {time}, {}", dollars(session_usd)));
+    ui.line(format!("gate        up to {trials} trials, about {}, {}", duration(of_gate), dollars(gate_usd)));
+    ui.json(&json!({
+        "type": "plan", "with": driver.name(), "editable": config.editable, "iterations": budget.iterations,
+        "hours": budget.hours, "budget_usd": budget.usd, "patience": budget.patience, "target": budget.target,
+        "session_seconds": of_session, "session_usd": session_usd, "gate_trials": trials, "gate_seconds": of_gate,
+        "gate_usd": gate_usd,
+    }));
+    Ok(EXIT_OK)
+}

@@ -1,0 +1,192 @@
+//! Sessions of the coding agent: as many as it takes to get one that ends well.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use chrono::Utc;
+use tracing::info;
+
+use super::{Loop, records};
+use crate::drive::budget::Reason;
+use crate::drive::drivers::{Ask, Invocation, Seen, limit};
+use crate::drive::fencing::Fencing;
+use crate::drive::proposal;
+use crate::drive::session::{self, Place};
+use crate::drive::state::{Current, Stage};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::process::Redactor;
+use crate::store::atomic;
+
+/// Larger than any transcript, in bytes.
+const LARGEST: u64 = 128 << 20;
+/// How often in a row it is waited for a provider.
+const WAITS: u32 = 24;
+
+const PROMPT: &str = "Read PROGRAM.md in this directory and do what it says: make one edit, write proposal.md, stop.";
+
+impl Loop<'_> {
+    /// Has the coding agent edit. Says why when no session may begin.
+    pub(super) async fn propose(&mut self) -> Result<Option<Reason>> {
+        let Some(mut current) = self.state.current.clone() else { return Ok(None) };
+        if current.begun {
+            self.pick_up(&mut current)?;
+            if current.stage != Stage::Proposing {
+                return self.put(current).map(|()| None);
+            }
+        }
+        if !current.worktree.join(".git").exists() {
+            self.make_worktree(&current).await?;
+            (current.session, current.begun) = (None, false);
+        }
+        let mut waits = 0;
+        loop {
+            let mean = |summary: &crate::store::state::Summary| {
+                let usage = &summary.proposals.usage;
+                usage.cost_usd / f64::from(usage.sessions.max(1))
+            };
+            if let Some(reason) = self.over(mean)? {
+                return Ok(Some(reason));
+            }
+            let directory = records(&self.paths.workspace())?;
+            current.records = Some(directory.clone());
+            let prompt = prompt(&current);
+            current.begun = true;
+            self.put(current.clone())?;
+            self.ui.status(format!(
+                "iteration {}: {} proposes (session {})",
+                current.iteration,
+                self.driver.name(),
+                directory.file_name().unwrap_or_default().display()
+            ));
+            let mut session = self.session(&current, &prompt, &directory).await?;
+            if let Some((input, output)) = self.config.loop_prices {
+                session.seen.price(input, output);
+            }
+            let usage = session.seen.usage(session.seconds);
+            info!(seconds = session.seconds, turns = usage.turns, tokens = usage.tokens, "session ended");
+            atomic::replace(&directory.join("usage.json"), &serde_json::to_vec_pretty(&usage).unwrap_or_default())?;
+            current.usage = current.usage.plus(usage);
+            (current.begun, current.records) = (false, None);
+            current.session = session.seen.session.or(current.session);
+            let Some(why) = session.failure else {
+                current.stage = Stage::Proposed;
+                self.went_well();
+                return self.put(current).map(|()| None);
+            };
+            self.put(current.clone())?;
+            match limit::wait(&why, Utc::now().timestamp(), waits).filter(|_| !session.stopped && waits < WAITS) {
+                Some(time) => {
+                    self.ui.status(format!("{}: {why}; waiting {} s", self.driver.name(), time.as_secs_f64().ceil()));
+                    self.patience(time).await?;
+                    waits += 1;
+                }
+                None => {
+                    // What a failed session left is nothing to build on.
+                    self.remove_worktree(&current)?;
+                    current.session = None;
+                    self.put(current)?;
+                    return self.failed(&format!("{}: {why}", self.driver.name())).map(|()| None);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, current: Current) -> Result<()> {
+        self.state.current = Some(current);
+        self.save()
+    }
+
+    async fn session(&self, current: &Current, prompt: &str, records: &std::path::Path) -> Result<session::Session> {
+        let left = self.budget.seconds_left(self.night()?, Utc::now()).unwrap_or(f64::MAX);
+        let time = Duration::from_secs_f64(left.clamp(1.0, f64::from(self.config.loop_timeout)));
+        let ask = Ask {
+            prompt,
+            model: self.args.model.as_deref(),
+            resume: current.session.as_deref(),
+            budget_usd: self.budget.usd,
+        };
+        let invocation = self.driver.invocation(&ask);
+        let fence = self.fence(current, &invocation).await?;
+        let place = Place {
+            supervisor: &self.supervisor,
+            environment: &self.environment,
+            names: &self.config.loop_env,
+            worktree: &current.worktree,
+            records,
+            redactor: &Redactor::new(self.environment.secret_values()),
+            time,
+            usd: self.budget.usd,
+            fence: fence.as_deref(),
+            cancel: &self.now,
+        };
+        session::run(&self.driver, invocation, &place).await
+    }
+
+    /// The words that put a session behind the fence.
+    async fn fence(&self, current: &Current, invocation: &Invocation) -> Result<Option<Vec<OsString>>> {
+        let extra: Vec<(OsString, OsString)> =
+            invocation.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+        let names: Vec<OsString> =
+            self.environment.for_child(&self.config.loop_env, &extra).into_iter().map(|(name, _)| name).collect();
+        let Some(program) = invocation.words.first() else { return Ok(None) };
+        let fencing = Fencing {
+            supervisor: &self.supervisor,
+            environment: &self.environment,
+            forbidden: &[self.paths.root.clone(), self.paths.state.clone()],
+            mode: self.config.fence,
+        };
+        let words = fencing.around(&self.driver, program, &current.worktree, &names, &self.now).await?;
+        if words.is_none() {
+            self.ui.warn("the coding agent is not fenced in: it can reach what this user can");
+        }
+        Ok(words)
+    }
+
+    /// Waits for a provider; Ctrl-C ends that at once, for nothing is under way.
+    async fn patience(&self, time: Duration) -> Result<()> {
+        let left = self.budget.seconds_left(self.night()?, Utc::now());
+        let time = left.map_or(time, |left| time.min(Duration::from_secs_f64(left.max(0.0))));
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            signal = self.after_step.cancelled() => Err(Error::interrupted(signal)),
+        }
+    }
+
+    /// A session was killed together with the loop. What it used is counted as far as its transcript tells, and what it had
+    /// finished is not asked for again.
+    fn pick_up(&self, current: &mut Current) -> Result<()> {
+        if let Some(records) = current.records.take() {
+            let text = files::read_text_if_there(&records.join("transcript.jsonl"), LARGEST).ok().flatten();
+            let mut seen = Seen::default();
+            text.unwrap_or_default().lines().for_each(|line| self.driver.read(line.as_bytes(), &mut seen));
+            let mut usage = seen.usage(0.0);
+            // It did not come to say what it cost; a budget is no reason to stop for that.
+            usage.unpriced = 0;
+            current.usage = current.usage.plus(usage);
+            current.session = seen.session.or(current.session.take());
+        }
+        current.begun = false;
+        let path = current.worktree.join(proposal::FILE);
+        if files::read_text_if_there(&path, proposal::LARGEST).ok().flatten().is_some_and(|text| whole(&text)) {
+            current.stage = Stage::Proposed;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a proposal was written to its end, as far as that can be seen.
+fn whole(text: &str) -> bool {
+    text.trim_start().strip_prefix("---").is_some_and(|rest| rest.contains("\n---"))
+}
+
+/// What the coding agent is told.
+fn prompt(current: &Current) -> String {
+    match &current.sent_back {
+        None => PROMPT.to_string(),
+        Some(why) => format!(
+            "Your proposal cannot be judged as it is:\n\n{why}\n\nPut that right in this directory (PROGRAM.md says what is \
+             asked for), then stop. There is no second time."
+        ),
+    }
+}

@@ -1,0 +1,80 @@
+//! Codex. It has no limit of turns, no budget, and says nothing of dollars.
+
+use serde_json::Value;
+
+use super::{Ask, Invocation, Seen, message, sum};
+
+pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
+    let mut invocation = Invocation::new(&["codex", "exec"]);
+    if let Some(session) = ask.resume {
+        invocation.add(&["resume", session]);
+    }
+    invocation.add(&["--json", "-s", "workspace-write"]);
+    if let Some(model) = ask.model {
+        invocation.add(&["-m", model]);
+    }
+    invocation.add(&[ask.prompt]);
+    invocation
+}
+
+pub(super) fn read(event: &Value, seen: &mut Seen) {
+    match event["type"].as_str() {
+        Some("thread.started") => seen.session = event["thread_id"].as_str().map(str::to_string),
+        // What it calls a turn is the whole session; an item is what others call one.
+        Some("item.completed") => seen.turns += 1,
+        Some("turn.completed") => {
+            let written = sum(&event["usage"], &["output_tokens"]);
+            seen.tokens_out = seen.tokens_out.saturating_add(written);
+            // Cached tokens are among those read.
+            seen.tokens = seen.tokens.saturating_add(sum(&event["usage"], &["input_tokens"])).saturating_add(written);
+            seen.error = None;
+        }
+        Some("turn.failed") => seen.error = Some(message(&event["error"])),
+        // It may recover; when it does, the turn completes.
+        Some("error") => seen.error = Some(message(event)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Driver;
+    use super::*;
+
+    fn seen(lines: &[&str]) -> Seen {
+        let mut seen = Seen::default();
+        lines.iter().for_each(|line| Driver::Codex.read(line.as_bytes(), &mut seen));
+        seen
+    }
+
+    const START: &str = r#"{"type":"thread.started","thread_id":"t-1"}"#;
+    const ITEM: &str =
+        r#"{"type":"item.completed","item":{"id":"item_0","type":"command_execution","status":"completed"}}"#;
+    const END: &str =
+        r#"{"type":"turn.completed","usage":{"input_tokens":100,"cached_input_tokens":80,"output_tokens":20}}"#;
+
+    #[test]
+    fn a_session_is_counted() {
+        let seen = seen(&[START, r#"{"type":"turn.started"}"#, ITEM, ITEM, END]);
+        assert_eq!((seen.session.as_deref(), seen.turns, seen.tokens, seen.tokens_out), (Some("t-1"), 2, 120, 20));
+        assert_eq!((seen.cost_usd, seen.error), (None, None), "it names no dollars, which is not $0.00");
+    }
+
+    #[test]
+    fn only_a_failed_turn_fails_it() {
+        let error = r#"{"type":"error","message":"Reconnecting... 1/5"}"#;
+        assert_eq!(seen(&[START, error, ITEM, END]).error, None);
+        let failed =
+            r#"{"type":"turn.failed","error":{"message":"exceeded retry limit, last status: 429 Too Many Requests"}}"#;
+        let told = seen(&[START, error, failed]).error;
+        assert_eq!(told.as_deref(), Some("exceeded retry limit, last status: 429 Too Many Requests"));
+    }
+
+    #[test]
+    fn the_command_line_is_the_tried_one() {
+        let ask = Ask { prompt: "go", model: Some("gpt"), resume: None, budget_usd: Some(1.0) };
+        assert_eq!(invocation(&ask).words, ["codex", "exec", "--json", "-s", "workspace-write", "-m", "gpt", "go"]);
+        let again = invocation(&Ask { resume: Some("t-1"), model: None, ..ask });
+        assert_eq!(again.words, ["codex", "exec", "resume", "t-1", "--json", "-s", "workspace-write", "go"]);
+    }
+}

@@ -1,0 +1,201 @@
+//! The coding agents that the loop can drive: what is typed to start a session, and what their event streams say.
+//!
+//! All of it is pure. The command lines are those that were tried with the real programs: Claude Code 2.1.197, Codex 0.171.0,
+//! Gemini CLI 0.61.0, OpenCode 1.18.33.
+
+mod claude;
+mod codex;
+mod gemini;
+pub mod limit;
+mod opencode;
+mod seen;
+
+use std::ffi::OsString;
+
+pub use seen::Seen;
+use serde_json::Value;
+
+use crate::config::{CodingAgent, PromptBy};
+
+/// The names of those that are built in.
+pub const BUILT_IN: [&str; 4] = ["claude", "codex", "gemini", "opencode"];
+
+/// A coding agent.
+#[derive(Debug, Clone)]
+pub enum Driver {
+    /// Claude Code.
+    Claude,
+    /// Codex.
+    Codex,
+    /// Gemini CLI.
+    Gemini,
+    /// OpenCode.
+    OpenCode,
+    /// A program of the user's own: its name and how it is started.
+    Own(String, CodingAgent),
+}
+
+/// What a session is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// What it is told.
+    pub prompt: &'a str,
+    /// The model, as the coding agent names it.
+    pub model: Option<&'a str>,
+    /// The session to go on with instead of a new one, as the coding agent named it.
+    pub resume: Option<&'a str>,
+    /// The most that it may spend, in US dollars.
+    pub budget_usd: Option<f64>,
+}
+
+/// How a session is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Program and arguments.
+    pub words: Vec<OsString>,
+    /// What it reads on stdin.
+    pub stdin: Vec<u8>,
+    /// Variables that it needs beside those it may see anyway.
+    pub env: Vec<(&'static str, String)>,
+}
+
+impl Invocation {
+    fn new(words: &[&str]) -> Invocation {
+        Invocation { words: words.iter().map(OsString::from).collect(), stdin: Vec::new(), env: Vec::new() }
+    }
+
+    fn add(&mut self, words: &[&str]) {
+        self.words.extend(words.iter().map(OsString::from));
+    }
+}
+
+impl Driver {
+    /// The one with this name; those of the configuration come after those built in.
+    pub fn find(name: &str, own: impl Fn(&str) -> Option<CodingAgent>) -> Option<Driver> {
+        match name {
+            "claude" => Some(Driver::Claude),
+            "codex" => Some(Driver::Codex),
+            "gemini" => Some(Driver::Gemini),
+            "opencode" => Some(Driver::OpenCode),
+            name => own(name).map(|agent| Driver::Own(name.to_string(), agent)),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Driver::Claude => "claude",
+            Driver::Codex => "codex",
+            Driver::Gemini => "gemini",
+            Driver::OpenCode => "opencode",
+            Driver::Own(name, _) => name,
+        }
+    }
+
+    /// Whether its sessions say what they cost.
+    pub fn reports_dollars(&self) -> bool {
+        match self {
+            Driver::Claude | Driver::OpenCode => true,
+            Driver::Codex | Driver::Gemini => false,
+            Driver::Own(_, agent) => agent.usage.is_some(),
+        }
+    }
+
+    /// What is typed to start a session.
+    pub fn invocation(&self, ask: &Ask<'_>) -> Invocation {
+        match self {
+            Driver::Claude => claude::invocation(ask),
+            Driver::Codex => codex::invocation(ask),
+            Driver::Gemini => gemini::invocation(ask),
+            Driver::OpenCode => opencode::invocation(ask),
+            Driver::Own(_, agent) => {
+                let mut invocation = Invocation {
+                    words: agent.command.iter().map(OsString::from).collect(),
+                    stdin: Vec::new(),
+                    env: Vec::new(),
+                };
+                match agent.prompt {
+                    PromptBy::Stdin => invocation.stdin = ask.prompt.as_bytes().to_vec(),
+                    PromptBy::Argument => invocation.add(&[ask.prompt]),
+                }
+                invocation.env.extend(ask.model.map(|model| ("CODING_AGENT_MODEL", model.to_string())));
+                invocation
+            }
+        }
+    }
+
+    /// Takes in one line of its event stream. Lines that are no JSON object say nothing.
+    pub fn read(&self, line: &[u8], seen: &mut Seen) {
+        let Ok(event @ Value::Object(_)) = serde_json::from_slice::<Value>(line) else { return };
+        match self {
+            Driver::Claude => claude::read(&event, seen),
+            Driver::Codex => codex::read(&event, seen),
+            Driver::Gemini => gemini::read(&event, seen),
+            Driver::OpenCode => opencode::read(&event, seen),
+            // What it used stands in the file that the configuration names.
+            Driver::Own(..) => {}
+        }
+    }
+}
+
+/// The sum of these members, as far as they are whole numbers.
+fn sum(value: &Value, names: &[&str]) -> u64 {
+    names.iter().filter_map(|name| value[name].as_u64()).fold(0, u64::saturating_add)
+}
+
+/// A message inside an error, wherever it is.
+fn message(error: &Value) -> String {
+    let places = [&error["data"]["message"], &error["message"], error];
+    let text = places.into_iter().find_map(Value::as_str).map(str::to_string);
+    text.unwrap_or_else(|| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> CodingAgent {
+        CodingAgent {
+            command: vec!["./propose".into(), "-x".into()],
+            prompt: PromptBy::Stdin,
+            usage: None,
+            reads: vec![],
+            writes: vec![],
+        }
+    }
+
+    #[test]
+    fn every_name_finds_its_driver() {
+        for name in BUILT_IN {
+            assert_eq!(Driver::find(name, |_| None).unwrap().name(), name);
+        }
+        assert!(Driver::find("mine", |_| None).is_none());
+        let mine = Driver::find("mine", |_| Some(own())).unwrap();
+        assert!(mine.name() == "mine" && !mine.reports_dollars());
+    }
+
+    #[test]
+    fn a_program_of_ones_own_gets_the_prompt_as_configured() {
+        let ask = Ask { prompt: "improve", model: Some("m"), resume: None, budget_usd: None };
+        let by_stdin = Driver::Own("mine".into(), own()).invocation(&ask);
+        assert_eq!(by_stdin.words, ["./propose", "-x"]);
+        assert_eq!(by_stdin.stdin, b"improve");
+        assert_eq!(by_stdin.env, [("CODING_AGENT_MODEL", "m".to_string())]);
+        let by_argument = CodingAgent { prompt: PromptBy::Argument, ..own() };
+        let by_argument = Driver::Own("mine".into(), by_argument).invocation(&ask);
+        assert_eq!(by_argument.words, ["./propose", "-x", "improve"]);
+        assert!(by_argument.stdin.is_empty());
+    }
+
+    #[test]
+    fn lines_that_are_no_events_say_nothing() {
+        for name in BUILT_IN {
+            let driver = Driver::find(name, |_| None).unwrap();
+            let mut seen = Seen::default();
+            for line in [&b"npm warn deprecated"[..], b"", b"[1]", b"\xff", b"{}", b"{\"type\":\"unheard_of\"}"] {
+                driver.read(line, &mut seen);
+            }
+            assert_eq!(seen, Seen::default(), "{name}");
+        }
+    }
+}

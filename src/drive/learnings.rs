@@ -1,0 +1,292 @@
+//! `workspace/learnings.md`: one section an iteration, in the format that PROGRAM.md asks for. Coding agents write it by hand,
+//! the loop for its proposers; both must be readable by whoever comes next.
+
+use crate::model::proposal::Surface;
+
+/// Lines that a section must have, each as `- NAME: text`.
+const REQUIRED: [&str; 4] = ["Hypothesis", "Change", "Result", "Learned"];
+/// A line that it may have.
+const SURFACE: &str = "Surface";
+
+/// What the gate said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The edit passed.
+    Kept,
+    /// It did not.
+    Rejected,
+    /// Neither: nothing was decided, or the edit never came before the gate.
+    None,
+}
+
+impl Verdict {
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Kept => "kept",
+            Verdict::Rejected => "rejected",
+            Verdict::None => "none",
+        }
+    }
+
+    /// What a copied verdict line says.
+    fn of(result: &str) -> Verdict {
+        let said = result.to_ascii_lowercase();
+        let at = |word: &str| said.find(word);
+        match (at("passed"), at("failed").into_iter().chain(at("rejected")).min()) {
+            (Some(passed), Some(failed)) if failed < passed => Verdict::Rejected,
+            (Some(_), _) => Verdict::Kept,
+            (None, Some(_)) => Verdict::Rejected,
+            (None, None) => Verdict::None,
+        }
+    }
+}
+
+/// One section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Its number.
+    pub number: u32,
+    /// Its heading after the number.
+    pub title: String,
+    /// Which failures, and the cause that was believed in.
+    pub hypothesis: String,
+    /// What was edited.
+    pub change: String,
+    /// What the edit worked on, where it says so.
+    pub surface: Option<Surface>,
+    /// The gate's verdict line.
+    pub result: String,
+    /// What the next session should know.
+    pub learned: String,
+}
+
+impl Section {
+    /// What the gate said.
+    pub fn verdict(&self) -> Verdict {
+        Verdict::of(&self.result)
+    }
+
+    /// The section as it stands in the file, an empty line before it.
+    pub fn render(&self) -> String {
+        let line = |name: &str, text: &str| format!("- {name}: {}\n", flat(text));
+        let mut text = format!("\n## Iteration {}: {}\n\n", self.number, flat(&self.title));
+        text.push_str(&line(REQUIRED[0], &self.hypothesis));
+        text.push_str(&line(REQUIRED[1], &self.change));
+        if let Some(surface) = self.surface {
+            text.push_str(&line(SURFACE, surface.as_str()));
+        }
+        text.push_str(&line(REQUIRED[2], &self.result));
+        text.push_str(&line(REQUIRED[3], &self.learned));
+        text
+    }
+}
+
+/// Text that may stand on one line of the file without ending its section.
+fn flat(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The whole file.
+#[derive(Debug, Default)]
+pub struct Learnings {
+    /// Its sections, in order.
+    pub sections: Vec<Section>,
+    /// Line and what is wrong there.
+    pub problems: Vec<(usize, String)>,
+}
+
+/// A section under way.
+struct Open {
+    line: usize,
+    section: Section,
+    seen: Vec<&'static str>,
+    last: Option<&'static str>,
+}
+
+impl Learnings {
+    /// Reads a file. What is not in the format is a problem, and no reason to stop.
+    pub fn parse(text: &str) -> Learnings {
+        let mut all = Learnings::default();
+        let mut open: Option<Open> = None;
+        for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim_end())) {
+            if let Some(heading) = line.strip_prefix("## ") {
+                all.close(open.take());
+                open = all.heading(number, heading.trim());
+            } else if let Some(open) = &mut open {
+                all.problems.extend(open.line(line).map(|what| (number, what)));
+            }
+        }
+        all.close(open);
+        all.problems.sort();
+        all
+    }
+
+    /// The number of the next section.
+    pub fn next_number(&self) -> u32 {
+        self.sections.last().map_or(1, |section| section.number + 1)
+    }
+
+    /// The newest sections as lines for a proposer: what was tried, and what became of it; at most `allowance` characters.
+    pub fn digest(&self, allowance: usize) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        let mut left = allowance;
+        for section in self.sections.iter().rev() {
+            let surface = section.surface.map_or(String::new(), |surface| format!(" [{}]", surface.as_str()));
+            let verdict = section.verdict().as_str();
+            let line = format!("- {} ({verdict}){surface} {}: {}", section.number, section.title, section.learned);
+            let Some(rest) = left.checked_sub(line.chars().count() + 1) else { break };
+            left = rest;
+            lines.push(line);
+        }
+        lines.join("\n")
+    }
+
+    fn heading(&mut self, line: usize, heading: &str) -> Option<Open> {
+        if heading == "Summary" {
+            return None;
+        }
+        let parts = heading.strip_prefix("Iteration ").and_then(|rest| rest.split_once(':'));
+        let Some((number, title)) = parts.and_then(|(number, title)| Some((number.trim().parse().ok()?, title))) else {
+            self.problems.push((line, "a heading is `## Iteration <n>: <one line>` or `## Summary`".into()));
+            return None;
+        };
+        if number != self.next_number() {
+            let expected = self.next_number();
+            self.problems.push((line, format!("section {number} comes where {expected} was expected")));
+        }
+        let section = Section {
+            number,
+            title: title.trim().to_string(),
+            hypothesis: String::new(),
+            change: String::new(),
+            surface: None,
+            result: String::new(),
+            learned: String::new(),
+        };
+        Some(Open { line, section, seen: Vec::new(), last: None })
+    }
+
+    fn close(&mut self, open: Option<Open>) {
+        let Some(open) = open else { return };
+        let missing: Vec<&str> = REQUIRED.into_iter().filter(|name| !open.seen.contains(name)).collect();
+        if !missing.is_empty() {
+            let what = format!("section {} lacks `- {}:`", open.section.number, missing.join(":`, `- "));
+            self.problems.push((open.line, what));
+        }
+        self.sections.push(open.section);
+    }
+}
+
+impl Open {
+    /// Takes a line in; says what is wrong with it.
+    fn line(&mut self, line: &str) -> Option<String> {
+        let names = REQUIRED.into_iter().chain([SURFACE]);
+        let begun =
+            names.filter_map(|name| Some((name, line.strip_prefix("- ")?.strip_prefix(name)?.strip_prefix(':')?)));
+        match begun.into_iter().next() {
+            Some((name, _)) if self.seen.contains(&name) => {
+                Some(format!("section {} has `- {name}:` twice", self.section.number))
+            }
+            Some((name, text)) => {
+                self.seen.push(name);
+                self.last = Some(name);
+                if name == SURFACE {
+                    self.section.surface = Surface::parse(text);
+                    let all = || Surface::ALL.map(Surface::as_str).join(", ");
+                    return self.section.surface.is_none().then(|| format!("`- Surface:` is one of {}", all()));
+                }
+                self.add(text);
+                None
+            }
+            None if line.trim().is_empty() => None,
+            // A text may go on in the next line.
+            None if self.last.is_some() => {
+                self.add(line);
+                None
+            }
+            None => Some(format!(
+                "a line of section {} begins with none of `- Hypothesis:` and its like",
+                self.section.number
+            )),
+        }
+    }
+
+    fn add(&mut self, text: &str) {
+        let place = match self.last {
+            Some("Hypothesis") => &mut self.section.hypothesis,
+            Some("Change") => &mut self.section.change,
+            Some("Result") => &mut self.section.result,
+            Some("Learned") => &mut self.section.learned,
+            _ => return,
+        };
+        if !place.is_empty() {
+            place.push(' ');
+        }
+        place.push_str(text.trim());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "# Learnings\n\nfree text\n\n## Iteration 1: retry\n\n- Hypothesis: it gives up\n- Change: asks\n  again\n\
+        - Result: gate: passed val_score=0.5000 evals_passed=1 evals_total=2\n- Learned: works\n\n## Iteration 2: shout\n\n\
+        - Hypothesis: h\n- Change: c\n- Surface: prompt\n- Result: gate: failed val_score=0.2000 evals_passed=1 evals_total=2\n\
+        - Learned: it does not listen\n\n## Summary\n\n- Anything\n";
+
+    #[test]
+    fn sections_are_read_and_written_alike() {
+        let read = Learnings::parse(FILE);
+        assert_eq!(read.problems, []);
+        assert_eq!(read.sections.len(), 2);
+        assert_eq!(read.sections[0].change, "asks again");
+        assert_eq!(read.sections.iter().map(Section::verdict).collect::<Vec<_>>(), [Verdict::Kept, Verdict::Rejected]);
+        assert_eq!((read.sections[1].surface, read.next_number()), (Some(Surface::Prompt), 3));
+        let text: String = read.sections.iter().map(Section::render).collect();
+        assert_eq!(Learnings::parse(&text).sections, read.sections);
+        let sly = Section {
+            learned: "x\n\n## Iteration 9: forged\n- Result: gate: passed".into(),
+            ..read.sections[1].clone()
+        };
+        assert_eq!(Learnings::parse(&sly.render().replace("Iteration 2", "Iteration 1")).sections.len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_in_the_format_is_named_with_its_line() {
+        let text = "## Iteration 1: a\n- Hypothesis: h\n- Change: c\n- Result: r\n- Result: r\n- Learned: l\n## Notes\n\
+                    ## Iteration 3: b\nwhat\n- Surface: vibes\n- Hypothesis: h\n";
+        let problems = Learnings::parse(text).problems;
+        let expected = [
+            (5, "section 1 has `- Result:` twice"),
+            (7, "a heading is `## Iteration <n>: <one line>` or `## Summary`"),
+            (8, "section 3 comes where 2 was expected"),
+            (8, "section 3 lacks `- Change:`, `- Result:`, `- Learned:`"),
+            (9, "a line of section 3 begins with none of `- Hypothesis:` and its like"),
+            (10, "`- Surface:` is one of prompt, tool, tool description, control loop, limits, memory, other"),
+        ];
+        assert_eq!(problems, expected.map(|(line, what)| (line, what.to_string())));
+    }
+
+    #[test]
+    fn the_digest_has_the_newest_and_keeps_its_allowance() {
+        let read = Learnings::parse(FILE);
+        assert_eq!(read.digest(1000), "- 2 (rejected) [prompt] shout: it does not listen\n- 1 (kept) retry: works");
+        assert_eq!(read.digest(60), "- 2 (rejected) [prompt] shout: it does not listen");
+        assert_eq!(read.digest(3), "");
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_program_md_asks_for() {
+        let base = include_str!("../../program_templates/base.md");
+        let (_, form) = base.split_once("    ## Iteration <n>").unwrap();
+        let form = form.split_once("\n\nNever").unwrap().0;
+        let names: Vec<&str> = form
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("- ")?.split_once(':'))
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(names, REQUIRED);
+    }
+}

@@ -1,0 +1,245 @@
+//! One session of a coding agent: started, heard, bounded, ended with all that it started.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::time::{Instant as Clock, sleep_until};
+
+use super::drivers::{Driver, Invocation, Seen};
+use crate::config::Environment;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::process::output::LineReader;
+use crate::process::signals::Cancel;
+use crate::process::{Command, Exit, Log, Redactor, Stderr, Supervisor};
+
+/// What a transcript may grow to, in bytes.
+const LARGEST_TRANSCRIPT: u64 = 64 << 20;
+/// What stderr may grow to, in bytes.
+const LARGEST_STDERR: u64 = 4 << 20;
+/// What is read of a usage file, in bytes.
+const LARGEST_USAGE: u64 = 4 << 20;
+/// How long a coding agent may take to end once it was asked to.
+const GRACE: Duration = Duration::from_secs(10);
+/// Of stderr and of lines that are no events, what an error quotes.
+const TAIL: usize = 600;
+
+/// Where and within which bounds a session runs.
+pub struct Place<'a> {
+    /// Starts it.
+    pub supervisor: &'a Supervisor,
+    /// What it may see is chosen from this.
+    pub environment: &'a Environment,
+    /// Names of the variables that it may see although they look like secrets.
+    pub names: &'a [String],
+    /// Where it edits.
+    pub worktree: &'a Path,
+    /// Where transcript and usage go.
+    pub records: &'a Path,
+    /// Keeps secrets out of them.
+    pub redactor: &'a Redactor,
+    /// How long it may take.
+    pub time: Duration,
+    /// What it may cost, in US dollars, as far as it says so.
+    pub usd: Option<f64>,
+    /// Words before its program that put it behind a fence; none: it has none.
+    pub fence: Option<&'a [OsString]>,
+    /// Stops it.
+    pub cancel: &'a Cancel,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub struct Session {
+    /// What its events said.
+    pub seen: Seen,
+    /// Wall seconds.
+    pub seconds: f64,
+    /// Why it did not end well, in a sentence; `None` when it did.
+    pub failure: Option<String>,
+    /// True when we stopped it for time or money.
+    pub stopped: bool,
+}
+
+/// Runs a session to its end.
+///
+/// # Errors
+/// Infrastructure when it cannot be started or its records cannot be written; `Interrupted`.
+pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> Result<Session> {
+    fs_err::create_dir_all(place.records)?;
+    let open = |name: &str, cap| Log::open(&place.records.join(name), cap, place.redactor.clone());
+    let (transcript, stderr) = (open("transcript.jsonl", LARGEST_TRANSCRIPT)?, open("stderr.log", LARGEST_STDERR)?);
+    let extra: Vec<(OsString, OsString)> =
+        invocation.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+    let mut stdin = invocation.stdin;
+    let mut words: Vec<OsString> = Vec::new();
+    if let Some(fence) = place.fence {
+        words.extend(fence.iter().cloned());
+        if !stdin.is_empty() {
+            // Behind a fence stdin is empty. Git's own directory is where no edit is looked for.
+            let file = place.worktree.join(".git/prompt");
+            fs_err::write(&file, std::mem::take(&mut stdin))?;
+            words.extend(["sh", "-c", "exec \"$@\" < \"$0\""].map(OsString::from));
+            words.push(file.into());
+        }
+    }
+    words.extend(invocation.words);
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    let mut command =
+        Command::new(program, place.worktree).args(words).env(place.environment.for_child(place.names, &extra));
+    command.stdin = stdin;
+    command.stderr = Stderr::Log(stderr.clone());
+    command.grace = GRACE;
+    let began = Instant::now();
+    let mut child = place.supervisor.spawn(command)?;
+    let mut seen = Seen::default();
+    let mut loose = String::new();
+    let (mut stop, mut interrupted) = (None, None);
+    if let Some(stdout) = child.take_stdout() {
+        let mut lines = LineReader::new(stdout);
+        let end = Clock::now() + place.time;
+        loop {
+            tokio::select! {
+                line = lines.next_line() => match line {
+                    Ok(Some(line)) => {
+                        transcript.line(&String::from_utf8_lossy(&line));
+                        driver.read(&line, &mut seen);
+                        if !line.starts_with(b"{") {
+                            keep_tail(&mut loose, &String::from_utf8_lossy(&line));
+                        }
+                        if place.usd.is_some_and(|most| seen.cost_usd.is_some_and(|cost| cost > most)) {
+                            stop = Some("it has used up the budget".to_string());
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => stop = Some(format!("its output cannot be read: {error}")),
+                },
+                () = sleep_until(end) => stop = Some(format!("it took longer than {} s", place.time.as_secs_f64().round())),
+                signal = place.cancel.cancelled() => interrupted = Some(signal),
+            }
+            if stop.is_some() || interrupted.is_some() {
+                break;
+            }
+        }
+    }
+    let exit = match (&stop, interrupted) {
+        (None, None) => wait(&mut child, place, began, &mut stop, &mut interrupted).await?,
+        _ => child.stop(GRACE).await?,
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    if let Driver::Own(_, agent) = driver
+        && let Some(path) = &agent.usage
+    {
+        add_usage(&place.worktree.join(path), &mut seen)?;
+    }
+    if let Some(signal) = interrupted {
+        return Err(Error::interrupted(signal));
+    }
+    let said = files::read_text_if_there(stderr.path(), LARGEST_STDERR * 2).ok().flatten().unwrap_or_default();
+    let said = place.redactor.redact(&tail(&format!("{loose}\n{said}"))).into_owned();
+    let failure = stop.clone().or_else(|| failure(exit, &seen, said.trim()));
+    let failure = failure.map(|text| place.redactor.redact(&text).into_owned());
+    Ok(Session { seen, seconds, failure, stopped: stop.is_some() })
+}
+
+/// Its output has ended; it may live on.
+async fn wait(
+    child: &mut crate::process::Child,
+    place: &Place<'_>,
+    began: Instant,
+    stop: &mut Option<String>,
+    interrupted: &mut Option<i32>,
+) -> Result<Exit> {
+    let left = place.time.saturating_sub(began.elapsed());
+    tokio::select! {
+        exit = child.wait() => return exit,
+        () = tokio::time::sleep(left) => *stop = Some(format!("it took longer than {} s", place.time.as_secs_f64().round())),
+        signal = place.cancel.cancelled() => *interrupted = Some(signal),
+    }
+    child.stop(GRACE).await
+}
+
+/// Why a session that ended by itself did not end well.
+fn failure(exit: Exit, seen: &Seen, said: &str) -> Option<String> {
+    if let Some(error) = &seen.error {
+        return Some(format!("it ended with an error: {error}"));
+    }
+    if !exit.success() {
+        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+        return Some(format!("it ended with {exit}{said}"));
+    }
+    (!seen.denied.is_empty()).then(|| format!("it was not allowed to use {}", seen.denied.join(", ")))
+}
+
+fn keep_tail(loose: &mut String, line: &str) {
+    loose.push('\n');
+    loose.push_str(line);
+    if loose.len() > 4 * TAIL {
+        *loose = tail(loose);
+    }
+}
+
+fn tail(text: &str) -> String {
+    let text = text.trim();
+    let skipped = text.chars().count().saturating_sub(TAIL);
+    text.chars().skip(skipped).collect()
+}
+
+/// Adds up what a program of the user's own says that it used.
+fn add_usage(path: &Path, seen: &mut Seen) -> Result<()> {
+    let text = files::read_text_if_there(path, LARGEST_USAGE)?.unwrap_or_default();
+    for line in text.lines() {
+        let Ok(said) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        let number = |name: &str| said[name].as_u64().unwrap_or(0);
+        seen.turns = seen.turns.saturating_add(number("turns"));
+        seen.tokens_out = seen.tokens_out.saturating_add(number("tokens_out"));
+        seen.tokens = seen.tokens.saturating_add(number("tokens_in")).saturating_add(number("tokens_out"));
+        seen.pay(said["cost_usd"].as_f64());
+    }
+    // The next session in this work tree begins at zero.
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_good_only_when_nothing_says_otherwise() {
+        let exit = |code| Exit { code };
+        let seen = |error: Option<&str>, denied: &[&str]| Seen {
+            error: error.map(str::to_string),
+            denied: denied.iter().map(ToString::to_string).collect(),
+            ..Seen::default()
+        };
+        assert_eq!(failure(exit(0), &seen(None, &[]), "warning: x"), None);
+        for (code, seen, expected) in [
+            (0, seen(Some("API Error: 500"), &[]), "it ended with an error: API Error: 500"),
+            (0, seen(None, &["Bash"]), "it was not allowed to use Bash"),
+            (1, seen(None, &[]), "it ended with exit status 1: boom"),
+            (137, seen(None, &[]), "it ended with killed by SIGKILL: boom"),
+        ] {
+            assert_eq!(failure(exit(code), &seen, "boom").as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn usage_is_added_up_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("usage.jsonl");
+        fs_err::write(
+            &path,
+            "{\"turns\":2,\"tokens_in\":10,\"tokens_out\":5,\"cost_usd\":0.25}\nnoise\n{\"cost_usd\":0.5}\n",
+        )
+        .unwrap();
+        let mut seen = Seen::default();
+        add_usage(&path, &mut seen).unwrap();
+        add_usage(&path, &mut seen).unwrap();
+        assert_eq!((seen.turns, seen.tokens, seen.tokens_out, seen.cost_usd), (2, 15, 5, Some(0.75)));
+    }
+}

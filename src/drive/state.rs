@@ -1,0 +1,171 @@
+//! What the loop keeps between two steps, in a file that is replaced as a whole: so that it goes on after any kill, and pays
+//! for nothing twice.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context as _, Error, Result};
+use crate::files;
+use crate::model::proposal::Proposal;
+use crate::store::atomic;
+use crate::store::event::{End, Usage};
+
+/// The format of the file.
+const VERSION: u32 = 1;
+/// Larger than any such file, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// The file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoopState {
+    v: u32,
+    /// The loop that was begun and has not ended as it was asked to.
+    pub night: Option<Night>,
+    /// The iteration under way.
+    pub current: Option<Current>,
+}
+
+/// What a loop has done since it was begun, however often it was killed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Night {
+    /// When it was begun.
+    pub began: DateTime<Utc>,
+    /// What trials and finished sessions had cost by then, in US dollars.
+    pub spent_before: f64,
+    /// Sessions without dollars by then.
+    pub unpriced_before: u32,
+    /// Iterations that have ended.
+    pub done: u32,
+    /// Of these, accepted ones.
+    pub accepted: u32,
+    /// Iterations since the last accepted one.
+    pub without: u32,
+    /// Failures of the infrastructure in a row.
+    pub failures: u32,
+}
+
+/// How far an iteration has come. Every stage may be entered again after a kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The coding agent is to edit; a session of it may have been killed.
+    Proposing,
+    /// A session has ended well; its edit waits to be looked at.
+    Proposed,
+    /// The edit is kept as a candidate, and the gate is to judge it.
+    Gating,
+    /// The gate has passed it.
+    Passed,
+    /// The edit is committed, and to be recorded.
+    Committed,
+    /// It is known what became of it: what is left is to tidy up and to write it down.
+    Ended,
+}
+
+/// The iteration under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Current {
+    /// Its number.
+    pub iteration: u32,
+    /// The commit that is edited.
+    pub base: String,
+    /// Where the coding agent edits.
+    pub worktree: PathBuf,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Whether a session was started and its end is not known.
+    pub begun: bool,
+    /// Where the records of that session are.
+    pub records: Option<PathBuf>,
+    /// What its ended sessions used.
+    pub usage: Usage,
+    /// What the proposal was sent back with, once it was.
+    pub sent_back: Option<String>,
+    /// The session to go on with, as the coding agent called it.
+    pub session: Option<String>,
+    /// What was proposed.
+    pub proposal: Option<Proposal>,
+    /// The candidate's commit.
+    pub candidate: Option<String>,
+    /// Fingerprint of the candidate.
+    pub agent: Option<String>,
+    /// `seq` of the last verdict before the gate judged this one.
+    pub receipt_before: Option<u64>,
+    /// What became of it.
+    pub end: Option<End>,
+    /// Why it did not come before the gate.
+    pub reason: Option<String>,
+    /// Number of its section in learnings.md.
+    pub section: Option<u32>,
+}
+
+impl LoopState {
+    /// Reads the file; nothing when it is not there.
+    ///
+    /// # Errors
+    /// Usage when it is not one of this program.
+    pub fn load(path: &Path) -> Result<LoopState> {
+        let Some(bytes) = files::read_if_there(path, LARGEST)? else { return Ok(LoopState::default()) };
+        let state: LoopState = serde_json::from_slice(&bytes)
+            .usage(|| format!("{} is not what the loop left there", path.display()))
+            .map_err(|error| error.hint("remove it: the iteration that was under way is then given up."))?;
+        if state.v > VERSION {
+            return Err(Error::usage(format!("{} is of a newer version of this program", path.display()))
+                .hint("let that version finish its iteration, or remove the file to give it up."));
+        }
+        Ok(state)
+    }
+
+    /// Writes the file, or removes it when there is nothing to keep.
+    ///
+    /// # Errors
+    /// Infrastructure when the disk refuses.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        self.v = VERSION;
+        if self.night.is_none() && self.current.is_none() {
+            return match fs_err::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+                _ => Ok(()),
+            };
+        }
+        let bytes = serde_json::to_vec_pretty(self).infra(|| "cannot render the loop's state".into())?;
+        atomic::replace(path, &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_loaded_and_nothing_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("loop.json");
+        assert_eq!(LoopState::load(&path).unwrap(), LoopState::default());
+        let night = Night {
+            began: DateTime::UNIX_EPOCH,
+            spent_before: 1.5,
+            unpriced_before: 0,
+            done: 1,
+            accepted: 0,
+            without: 1,
+            failures: 2,
+        };
+        let mut state = LoopState { night: Some(night), ..LoopState::default() };
+        state.save(&path).unwrap();
+        assert_eq!(LoopState::load(&path).unwrap(), state);
+        state.night = None;
+        state.save(&path).unwrap();
+        state.save(&path).unwrap();
+        assert!(!path.exists());
+        for (text, what) in
+            [("{", "not what the loop left"), (r#"{"v":2,"night":null,"current":null}"#, "newer version")]
+        {
+            fs_err::write(&path, text).unwrap();
+            let error = LoopState::load(&path).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(what), "{error}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Where a coding agent edits: a directory of its own, outside the experiment, with the base commit's files, what may be known
+//! of train, and a git repository that has nothing in it but this one commit.
+//!
+//! No linked work tree of the experiment's repository: through that, the ledger and every ref would be a `cd` away.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::config::Environment;
+use crate::error::{Error, Result};
+use crate::guard::BaseTree;
+use crate::model::hash::hash;
+use crate::process::Supervisor;
+use crate::process::git::git;
+use crate::process::signals::Cancel;
+
+/// What of `workspace/` the coding agent gets a copy of.
+const EVIDENCE: [&str; 6] = ["learnings.md", "suite.json", "train_results.json", "results.tsv", "gate.json", "traces"];
+
+/// What is needed to make one.
+pub struct Maker<'a> {
+    /// Starts git.
+    pub supervisor: &'a Supervisor,
+    /// For git.
+    pub environment: &'a Environment,
+    /// Stops git.
+    pub cancel: &'a Cancel,
+}
+
+/// The directory below which an experiment's work trees are made. `home`: of the user.
+///
+/// # Errors
+/// Usage when no home is known.
+pub fn place(root: &Path, cache: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
+    let absolute = |path: Option<&str>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute(cache).or_else(|| Some(absolute(home)?.join(".cache")));
+    let cache = cache.ok_or_else(|| {
+        Error::usage("neither HOME nor XDG_CACHE_HOME is set: there is no place for the coding agent's work tree")
+            .hint("set HOME.")
+    })?;
+    let name: String = hash(root.as_os_str().as_encoded_bytes()).chars().take(16).collect();
+    Ok(cache.join("autoharness").join("loop").join(name))
+}
+
+impl Maker<'_> {
+    /// Makes a work tree at `directory`; one that a killed loop left half made is replaced.
+    ///
+    /// # Errors
+    /// Infrastructure when the disk or git refuses.
+    pub async fn make(&self, directory: &Path, base: &BaseTree, program: &str, workspace: &Path) -> Result<()> {
+        remove(directory)?;
+        fs_err::create_dir_all(directory)?;
+        base.export_all(directory)?;
+        let run =
+            async |arguments: &[&str]| git(self.supervisor, self.environment, directory, arguments, self.cancel).await;
+        run(&["init", "--quiet", "--initial-branch=main"]).await?;
+        run(&["config", "user.name", "autoharness"]).await?;
+        run(&["config", "user.email", "autoharness@localhost"]).await?;
+        fs_err::write(directory.join("PROGRAM.md"), program)?;
+        // What the base commit ignores and holds all the same is part of it.
+        run(&["add", "--all", "--force"]).await?;
+        run(&["commit", "--quiet", "--no-gpg-sign", "--allow-empty", "-m", "the agent to improve"]).await?;
+        for name in EVIDENCE {
+            copy(&workspace.join(name), &directory.join("workspace").join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a work tree, when there is one.
+///
+/// # Errors
+/// Infrastructure when something in it cannot be removed.
+pub fn remove(directory: &Path) -> Result<()> {
+    match fs_err::remove_dir_all(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::from(error).hint("remove that directory by hand; nothing in it is needed.")),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Removes every work tree below [`place`] but one.
+///
+/// # Errors
+/// As [`remove`].
+pub fn sweep(place: &Path, but: Option<&Path>) -> Result<()> {
+    let Ok(entries) = fs_err::read_dir(place) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        if Some(path.as_path()) != but {
+            remove(&path)?;
+        }
+    }
+    // Only when it is empty.
+    let _ = fs_err::remove_dir(place);
+    Ok(())
+}
+
+/// Copies files and directories; whatever else lies there is left out.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let Ok(metadata) = fs_err::symlink_metadata(from) else { return Ok(()) };
+    if metadata.is_file() {
+        if let Some(parent) = to.parent() {
+            fs_err::create_dir_all(parent)?;
+        }
+        fs_err::copy(from, to)?;
+    } else if metadata.is_dir() {
+        fs_err::create_dir_all(to)?;
+        for entry in fs_err::read_dir(from)? {
+            let name: OsString = entry?.file_name();
+            copy(&from.join(&name), &to.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_experiment_has_a_place_of_its_own() {
+        let at = |root: &str| place(Path::new(root), None, Some("/home/me")).unwrap();
+        assert!(at("/a").starts_with("/home/me/.cache/autoharness/loop") && at("/a") != at("/b"));
+        assert!(place(Path::new("/a"), Some("/c"), None).unwrap().starts_with("/c/autoharness/loop"));
+        assert_eq!(place(Path::new("/a"), Some("relative"), None).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn what_is_left_over_goes_but_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let [kept, gone] = ["1", "2"].map(|name| directory.path().join("loop").join(name));
+        fs_err::create_dir_all(&kept).unwrap();
+        fs_err::create_dir_all(gone.join("deep")).unwrap();
+        let place = directory.path().join("loop");
+        sweep(&place, Some(&kept)).unwrap();
+        assert!(kept.exists() && !gone.exists());
+        sweep(&place, None).unwrap();
+        sweep(&place, None).unwrap();
+        assert!(!place.exists());
+    }
+}

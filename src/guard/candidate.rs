@@ -1,0 +1,97 @@
+//! Edits that are not in the work tree: exports of a commit for whoever is to edit, and candidates kept as commits that no
+//! branch names.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use fs_err as fs;
+use git2::build::TreeUpdateBuilder;
+use git2::{FileMode, ObjectType, Oid, Signature};
+
+use super::base::{BaseTree, Repo};
+use super::editable_files::EditableFiles;
+use super::entries::Mode;
+use super::files;
+use super::staging::read_editable_from_tree;
+use crate::error::{Context as _, Error, Result};
+use crate::guard::Editable;
+
+/// Where candidates are named.
+const CANDIDATES: &str = "refs/autoharness/candidates";
+
+impl BaseTree {
+    /// Writes every file of the commit below `root`, an empty directory, byte by byte. Submodules are left out.
+    ///
+    /// # Errors
+    /// When the disk refuses or an object is missing.
+    pub fn export_all(&self, root: &Path) -> Result<()> {
+        // Links come last, so that no file is ever written through one.
+        let (links, plain): (Vec<_>, Vec<_>) = self.iter().partition(|(_, entry)| entry.mode == Mode::Symlink);
+        for (path, entry) in plain.into_iter().chain(links) {
+            if entry.mode == Mode::Submodule {
+                continue;
+            }
+            let (full, bytes) = (files::join(root, path), self.content(path, entry)?);
+            if let Some(parent) = full.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            if entry.mode == Mode::Symlink {
+                fs::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(&bytes), &full)?;
+                continue;
+            }
+            fs::write(&full, bytes)?;
+            if entry.mode == Mode::Executable {
+                fs::set_permissions(&full, std::fs::Permissions::from_mode(0o755))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Repo {
+    /// Keeps an edit of `base` as a commit under `refs/autoharness/candidates/<name>`. Returns the commit.
+    ///
+    /// # Errors
+    /// Infrastructure when the repository cannot be written to.
+    pub fn keep_candidate(
+        &self,
+        name: &str,
+        base: &BaseTree,
+        editable: &Editable,
+        candidate: &EditableFiles,
+        message: &str,
+    ) -> Result<String> {
+        let git = self.git();
+        let failed = || format!("cannot keep the candidate {name}");
+        let parent = self.read_commit(Oid::from_str(base.commit())?)?;
+        let was = read_editable_from_tree(base, editable)?;
+        let mut update = TreeUpdateBuilder::new();
+        let full = |path: &[u8]| files::join_bytes(self.prefix(), path);
+        for path in was.keys().filter(|path| !candidate.contains_key(*path)) {
+            update.remove(full(path));
+        }
+        for (path, file) in candidate {
+            let blob = git.odb()?.write(ObjectType::Blob, &file.bytes).infra(failed)?;
+            let mode = if file.executable { FileMode::BlobExecutable } else { FileMode::Blob };
+            update.upsert(full(path), blob, mode);
+        }
+        let tree = update.create_updated(git, &parent.tree()?).infra(failed)?;
+        let who = Signature::now("autoharness", "autoharness@localhost")?;
+        let commit = git.commit(None, &who, &who, message, &git.find_tree(tree)?, &[&parent]).infra(failed)?;
+        git.reference(&format!("{CANDIDATES}/{name}"), commit, true, "candidate of the loop").infra(failed)?;
+        Ok(commit.to_string())
+    }
+
+    /// Takes the name of a candidate away, when it has one.
+    ///
+    /// # Errors
+    /// Infrastructure when the repository cannot be written to.
+    pub fn forget_candidate(&self, name: &str) -> Result<()> {
+        match self.git().find_reference(&format!("{CANDIDATES}/{name}")) {
+            Ok(mut reference) => reference.delete().infra(|| format!("cannot forget the candidate {name}")),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(()),
+            Err(error) => Err(Error::from(error)),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the proposals in the ledger add up to: how many came through, what they cost, and how far predictions can be trusted.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{End, Proposed, Usage};
+use crate::model::proposal::Surface;
+
+/// The sums.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Proposals {
+    /// Number of the last iteration.
+    pub last: u32,
+    /// How often each end came.
+    pub accepted: u32,
+    /// See [`End::Rejected`].
+    pub rejected: u32,
+    /// See [`End::Unusable`].
+    pub unusable: u32,
+    /// What all sessions used.
+    pub usage: Usage,
+    /// Predicted fixes that were measured, and those of them that came true.
+    pub predictions: u32,
+    /// See `predictions`.
+    pub came_true: u32,
+    /// Tasks that were fixed without being predicted.
+    pub unpredicted: u32,
+    /// Proposals before the gate and those accepted, by what they worked on.
+    pub surfaces: BTreeMap<Surface, (u32, u32)>,
+}
+
+impl Proposals {
+    /// Takes one in.
+    pub(super) fn add(&mut self, proposed: &Proposed) {
+        self.last = self.last.max(proposed.iteration);
+        match proposed.end {
+            End::Accepted => self.accepted += 1,
+            End::Rejected => self.rejected += 1,
+            End::Unusable => self.unusable += 1,
+        }
+        self.usage = self.usage.plus(proposed.usage);
+        if let Some(outcome) = &proposed.predicted {
+            self.came_true += count(&outcome.fixed);
+            self.predictions += count(&outcome.fixed) + count(&outcome.not_fixed);
+            self.unpredicted += count(&outcome.unpredicted);
+        }
+        if let Some(proposal) = proposed.proposal.as_ref().filter(|_| proposed.end != End::Unusable) {
+            let (tried, won) = self.surfaces.entry(proposal.surface).or_default();
+            *tried += 1;
+            *won += u32::from(proposed.end == End::Accepted);
+        }
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u32 {
+        self.accepted + self.rejected + self.unusable
+    }
+}
+
+fn count(tasks: &[String]) -> u32 {
+    u32::try_from(tasks.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::proposal::{Outcome, Proposal};
+
+    #[test]
+    fn proposals_are_counted_by_end_and_surface() {
+        let proposal = Proposal {
+            hypothesis: "h".into(),
+            failure_pattern: "p".into(),
+            predicted_fixes: vec!["a".into(), "b".into()],
+            risk_tasks: vec![],
+            surface: Surface::Tool,
+            expected_gain: None,
+            change: String::new(),
+        };
+        let proposed = |iteration, end, predicted| Proposed {
+            iteration,
+            by: "claude".into(),
+            base: String::new(),
+            agent: None,
+            receipt: None,
+            end,
+            reason: None,
+            proposal: Some(proposal.clone()),
+            predicted,
+            usage: Usage { sessions: 1, seconds: 2.0, turns: 3, tokens: 4, cost_usd: 0.5, unpriced: 1 },
+        };
+        let outcome = Outcome { fixed: vec!["a".into()], not_fixed: vec!["b".into()], ..Outcome::default() };
+        let mut sums = Proposals::default();
+        sums.add(&proposed(1, End::Accepted, Some(outcome)));
+        sums.add(&proposed(2, End::Rejected, None));
+        sums.add(&proposed(3, End::Unusable, None));
+        assert_eq!((sums.last, sums.count(), sums.accepted, sums.unusable), (3, 3, 1, 1));
+        assert_eq!((sums.predictions, sums.came_true), (2, 1));
+        assert_eq!(sums.surfaces, BTreeMap::from([(Surface::Tool, (2, 1))]));
+        assert_eq!((sums.usage.sessions, sums.usage.tokens, sums.usage.cost_usd), (3, 12, 1.5));
+    }
+}

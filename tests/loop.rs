@@ -1,0 +1,349 @@
+//! The loop: a coding agent proposes, the gate judges; whatever the coding agent does and whenever somebody kills the loop, it
+//! ends as it was asked to, pays for nothing twice and leaves nothing behind.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
+
+#[path = "support/running.rs"]
+mod running;
+mod support;
+
+use running::{Gate, Running, nobody_left, until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{Bed, Done};
+
+/// A prepared bed with a scripted coding agent `fake`.
+struct Night {
+    bed: Bed,
+}
+
+impl Night {
+    fn new(options: Value, config: &str) -> Night {
+        let bed = Bed::table(options, "");
+        let place = bed.outside().join("agent");
+        std::fs::create_dir(&place).unwrap();
+        std::fs::write(place.join("propose.py"), include_str!("support/propose.py")).unwrap();
+        let place = place.display().to_string();
+        let command = ["python3".to_string(), format!("{place}/propose.py"), place.clone()];
+        let agent = json!({"fake": {"command": command, "usage": "usage.jsonl", "writes": [place]}});
+        let yaml = bed.read("experiment_config.yaml");
+        bed.write(
+            "experiment_config.yaml",
+            &format!("{yaml}coding_agents: {agent}\nloop_env: [PROPOSER_KEY]\n{config}\n"),
+        );
+        bed.run(&["prepare"]).expect(0);
+        bed.ran();
+        bed.requests();
+        Night { bed }
+    }
+
+    /// A file between the test and the coding agent.
+    fn place(&self, name: &str) -> std::path::PathBuf {
+        self.bed.outside().join("agent").join(name)
+    }
+
+    /// What the sessions from now on do.
+    fn plan(&self, plan: Value) {
+        std::fs::write(self.place("plan.json"), plan.to_string()).unwrap();
+        let _ = std::fs::remove_file(self.place("sessions.jsonl"));
+    }
+
+    fn command(&self, words: &[&str]) -> std::process::Command {
+        let mut command = self.bed.command(&[&["loop", "--with", "fake"], words].concat());
+        command.env("PROPOSER_KEY", "sk-of-the-proposer").env("BENCH_API_KEY", "sk-of-the-benchmark");
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Done {
+        support::done(self.command(words).output().unwrap())
+    }
+
+    fn sessions(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.place("sessions.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Nothing is left over: no work tree, no state, no process, and the agent is the committed one.
+    #[track_caller]
+    fn tidy(&self) {
+        let cache = self.bed.outside().join("home/.cache/autoharness/loop");
+        let left: Vec<_> = walkdir::WalkDir::new(&cache).max_depth(2).into_iter().flatten().skip(1).collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(!self.bed.state().join("loop.json").exists());
+        assert_eq!(self.bed.git(&["status", "--porcelain"]), "?? PROGRAM.md", "what `prepare` wrote");
+        nobody_left(&self.bed);
+    }
+
+    /// No trial was run twice since the last look.
+    #[track_caller]
+    fn paid_once(&self) {
+        let mut ran = self.bed.ran();
+        let count = ran.len();
+        ran.sort();
+        ran.dedup();
+        assert_eq!(ran.len(), count, "{ran:?}");
+    }
+}
+
+#[test]
+fn a_good_edit_is_kept_and_a_bad_one_goes() {
+    let night = Night::new(json!({}), "");
+    let bed = &night.bed;
+    night.plan(json!([
+        {"skills": ["easy", "hard"], "usage": {"turns": 3, "tokens_in": 900, "tokens_out": 100, "cost_usd": 0.25},
+         "stdout": "{\"said\": \"sk-of-the-proposer\"}\n"},
+        {"skills": ["odd"]},
+    ]));
+    let told = bed.outside().join("told.jsonl");
+    let hook = format!("sh -c 'cat \"$0\" >> {}'", told.display());
+    let done = night.run(&["--iterations", "2", "--on-iteration", &hook, "--on-complete", "false"]).expect(0);
+    let done = done
+        .says("iteration 1: accepted [tool] the agent lacks skills that train asks for; gate: passed val_score=1.0000")
+        .says("iteration 2: rejected")
+        .says("loop: 2 iterations done; iterations=2 accepted=1 best=1.0000")
+        .warns("--on-complete: cannot run `false`");
+    assert_eq!(done.stdout.lines().count(), 3, "{}", done.stdout);
+    assert_eq!(bed.read("agent/agent.py").contains("hard"), true);
+    let message = bed.git(&["log", "-1", "--format=%B"]);
+    for part in
+        ["the agent lacks skills", "Gave it more skills.", "Autoharness-Iteration: 1", "Autoharness-Verdict: passed"]
+    {
+        assert!(message.contains(part), "{message}");
+    }
+    let refs = bed.git(&["for-each-ref", "--format=%(refname)", "refs/autoharness/candidates"]);
+    assert_eq!(refs, "refs/autoharness/candidates/2-1", "the rejected one stays");
+    assert!(bed.git(&["show", "refs/autoharness/candidates/2-1:agent/agent.py"]).contains("odd"));
+    bed.run(&["learnings", "--kept"]).expect(0).says("1    kept      tool").says("learnings: 1 of 2 sections");
+    bed.run(&["learnings", "--rejected", "--surface", "tool"]).expect(0).says("2    rejected");
+    bed.run(&["verify"]).expect(0);
+    bed.run(&["status"]).expect(0).says("proposals   2: 1 accepted, 1 rejected, 0 unusable");
+
+    let proposed = bed.events("proposed");
+    assert_eq!(proposed[0]["end"], "accepted");
+    assert_eq!(proposed[0]["predicted"]["fixed"], json!(["hard-1"]));
+    assert_eq!(proposed[0]["predicted"]["not_fixed"], json!(["odd-1"]));
+    assert_eq!(proposed[0]["usage"]["cost_usd"], 0.25);
+    assert_eq!((&proposed[1]["usage"]["cost_usd"], &proposed[1]["usage"]["unpriced"]), (&json!(0.0), &json!(1)));
+
+    let sessions = night.sessions();
+    assert_eq!(sessions[0]["env"]["PROPOSER_KEY"], "sk-of-the-proposer");
+    assert_eq!(sessions[0]["env"].get("BENCH_API_KEY"), None, "the benchmark's keys are not the coding agent's");
+    assert!(!sessions[0]["cwd"].as_str().unwrap().starts_with(bed.root.to_str().unwrap()));
+    assert!(!sessions[0]["program"].as_str().unwrap().contains("What was tried"));
+    assert!(sessions[1]["program"].as_str().unwrap().contains("- 1 (kept) [tool] the agent lacks skills"));
+    assert_eq!(
+        sessions[0]["workspace"],
+        json!(["learnings.md", "results.tsv", "suite.json", "traces", "train_results.json"])
+    );
+    let transcript = bed.read("workspace/sessions/001/transcript.jsonl");
+    assert_eq!(transcript, "{\"said\": \"***\"}\n");
+    assert_eq!(bed.read_json("workspace/sessions/001/usage.json")["tokens"], 1000);
+    let told = std::fs::read_to_string(told).unwrap();
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&told[0]["end"], &told[1]["end"]), (&json!("accepted"), &json!("rejected")));
+    night.tidy();
+
+    let hidden: Vec<_> = bed.files_with(&["easy-3", "hard-4"]);
+    assert!(hidden.is_empty(), "hold-out tasks are named in {hidden:?}");
+}
+
+#[test]
+fn what_cannot_be_judged_is_sent_back_once() {
+    let night = Night::new(json!({}), "");
+    let bed = &night.bed;
+    night.plan(json!([
+        {"skills": ["easy", "hard"], "files": {"bench.py": "cheat()"}},
+        {"skills": ["easy", "hard"], "files": {"bench.py": bed.read("bench.py")}, "proposal": null},
+        {"proposal": null},
+        {"skills": ["easy"], "proposal": "no front matter"},
+    ]));
+    night
+        .run(&["--iterations", "2"])
+        .expect(0)
+        .says("iteration 1: accepted")
+        .says("iteration 2: unusable; proposal.md must begin with front matter")
+        .warns("iteration 1: sent back: only editable files may be changed: bench.py");
+    let sessions = night.sessions();
+    assert_eq!(sessions.len(), 4);
+    assert!(sessions[1]["told"].as_str().unwrap().contains("bench.py"));
+    assert_eq!(sessions[0]["cwd"], sessions[1]["cwd"], "it goes on where it was");
+    let told = sessions[3]["told"].as_str().unwrap();
+    assert!(told.contains("proposal.md is missing") && told.contains("no editable file was changed"), "{told}");
+    assert_eq!(bed.events("verdict").len(), 1, "only what can be judged comes before the gate");
+    bed.run(&["learnings"]).expect(0).says("2    none      -");
+    night.tidy();
+
+    night.plan(json!([{"skills": ["easy", "odd"], "files": {"agent/agent.py": "SKILLS = {"}}, {"skills": ["easy", "hard", "odd"]}]));
+    night.run(&["--target", "1"]).expect(0).says("loop: val_score 1.0000 is reached; iterations=0");
+    night.run(&["--iterations", "1"]).expect(0).says("iteration 3: accepted").warns("the agent cannot be imported");
+    night.tidy();
+}
+
+#[test]
+fn failures_of_the_coding_agent_are_no_iterations_and_three_are_enough() {
+    let night = Night::new(json!({}), "loop_timeout: 1\nfence: off");
+    let bed = &night.bed;
+    night.plan(json!([
+        {"exit": 1, "stderr": "API key sk-of-the-proposer is invalid"},
+        {"hang": true},
+        {"skills": ["odd"], "exit": 7},
+        {"exit": 1, "stderr": "429 Too Many Requests; retry after 0.01 s"},
+        {"skills": ["easy", "hard"]},
+    ]));
+    night
+        .run(&["--iterations", "1"])
+        .expect(3)
+        .warns("fake: it ended with exit status 1: API key *** is invalid (failure 1 of 3 in a row)")
+        .warns("fake: it took longer than 1 s (failure 2 of 3 in a row)")
+        .warns("3 failures in a row; the last: fake: it ended with exit status 7");
+    assert_eq!(bed.events("proposed").len(), 0);
+    assert!(bed.ran().is_empty(), "nothing was judged");
+    nobody_left(bed);
+    night
+        .run(&["--iterations", "1"])
+        .expect(0)
+        .warns("going on with iteration 1")
+        .warns("waiting 1 s")
+        .says("iteration 1: accepted");
+    assert_eq!(night.sessions().len(), 5);
+    assert_eq!(bed.events("proposed")[0]["usage"]["sessions"], 5);
+    night.tidy();
+}
+
+#[test]
+fn a_budget_stops_before_the_next_paid_step_and_what_was_paid_for_counts() {
+    let night = Night::new(json!({}), "");
+    let bed = &night.bed;
+    night.plan(json!([{"skills": ["easy", "hard"], "usage": {"cost_usd": 1.0}}, {"skills": ["easy"]}]));
+    night.run(&["--budget-usd", "0.75"]).expect(0).says("loop: $1.00 of $0.75 are spent; iterations=0 accepted=0");
+    assert!(bed.ran().is_empty(), "the gate costs, too");
+    assert!(bed.state().join("loop.json").exists());
+    bed.run(&["status"]).expect(0);
+    night
+        .run(&["--budget-usd", "5", "--iterations", "1"])
+        .expect(0)
+        .warns("going on with iteration 1")
+        .says("iteration 1: accepted");
+    assert_eq!(night.sessions().len(), 1, "the session was paid for already");
+    night.tidy();
+    night
+        .run(&["--budget-usd", "0.5", "--iterations", "1"])
+        .expect(0)
+        .says("loop: $0.00 of $0.50 are spent, and the next step costs about $1.00");
+    night
+        .run(&["--budget-usd", "5", "--patience", "1"])
+        .expect(0)
+        .says("loop: a session reported no dollars, so the budget cannot be kept");
+    night.run(&["--hours", "0.0000001"]).expect(0).says("loop: 0.0000001 h are over");
+    bed.run(&["loop", "--with", "codex", "--budget-usd", "1"]).expect(2).warns("codex reports no dollars");
+}
+
+#[test]
+fn it_goes_on_after_a_kill_at_any_point() {
+    let (_directory, gate) = Gate::new();
+    gate.let_through(None);
+    let night = Night::new(json!({"gate": gate.path()}), "");
+    let bed = &night.bed;
+    let state = bed.state().join("loop.json");
+    night.plan(
+        json!([{"skills": ["easy", "hard"], "hold": true}, {"skills": ["easy"]}, {"skills": ["easy", "hard", "odd"]}]),
+    );
+
+    // While the coding agent works; what it has finished is not asked for again.
+    let held = night.place("held");
+    let running = Running::start(night.command(&["--iterations", "1"]));
+    until("the coding agent is held", || held.exists());
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().code, 137);
+    nobody_left(bed);
+
+    // While the gate measures the hold-out.
+    gate.let_through(Some(1));
+    let running = Running::start(night.command(&["--iterations", "1"]));
+    gate.held("test");
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().code, 137);
+    nobody_left(bed);
+    gate.let_through(None);
+    let at_the_gate: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    assert_eq!(at_the_gate["current"]["stage"], "gating");
+
+    let done = night.run(&["--iterations", "1"]).expect(0).warns("going on with iteration 1");
+    done.says("iteration 1: accepted").says("iterations=1 accepted=1");
+    assert_eq!(night.sessions().len(), 1, "no session is paid for twice");
+    night.paid_once();
+    night.tidy();
+
+    // Between what a step does and the note that it is done: everything is there already.
+    let head = bed.git(&["rev-parse", "HEAD"]);
+    let counts = |bed: &Bed| (bed.events("verdict").len(), bed.events("recorded").len(), bed.events("proposed").len());
+    let before = (counts(bed), bed.read("workspace/learnings.md"));
+    for (stage, end) in [("passed", None), ("committed", None), ("ended", Some("accepted"))] {
+        let mut state_then = at_the_gate.clone();
+        state_then["current"]["stage"] = json!(stage);
+        state_then["current"]["end"] = json!(end);
+        state_then["current"]["section"] = json!(1);
+        // What its name was taken from is still there, as git collects nothing that fast.
+        std::fs::write(&state, state_then.to_string()).unwrap();
+        night.run(&["--iterations", "1"]).expect(0).says("iteration 1: accepted");
+        assert_eq!((counts(bed), bed.read("workspace/learnings.md")), before, "{stage}");
+        assert_eq!(bed.git(&["rev-parse", "HEAD"]), head, "{stage}");
+        night.tidy();
+    }
+
+    // Ctrl-C once: the step under way is the last; twice: now.
+    let plan = json!([{"skills": ["easy"], "hold": true}]);
+    for (signals, expected) in [(2, 0), (1, 1)] {
+        night.plan(plan.clone());
+        std::fs::remove_file(&held).ok();
+        let release = night.place("release");
+        std::fs::remove_file(&release).ok();
+        // What killed gates have heard before is none of these.
+        std::fs::remove_file(bed.state().join("autoharness.log")).unwrap();
+        let running = Running::start(night.command(&["--iterations", "1"]));
+        until("the coding agent is held", || held.exists());
+        for number in 0..signals {
+            running.signal(Signal::INT);
+            // The second is another one only when the first has been heard.
+            until("the signal is heard", || heard(bed) > number);
+        }
+        if signals == 1 {
+            std::fs::write(&release, "").unwrap();
+        }
+        running.end().expect(130).warns("run `autoharness loop` again");
+        nobody_left(bed);
+        let stage: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+        assert_eq!(stage["current"]["stage"] == "proposed", expected == 1, "{stage}");
+        std::fs::remove_file(&state).unwrap();
+    }
+}
+
+/// How many signals the commands of this bed have heard, by their log.
+fn heard(bed: &Bed) -> usize {
+    let log = std::fs::read_to_string(bed.state().join("autoharness.log")).unwrap_or_default();
+    log.matches("signal received").count()
+}
+
+#[test]
+fn it_begins_only_where_nothing_of_anybody_else_lies() {
+    let night = Night::new(json!({}), "");
+    let bed = &night.bed;
+    night.plan(json!([{"skills": ["easy", "hard"]}]));
+    night
+        .run(&["--dry-run", "--iterations", "3"])
+        .expect(0)
+        .says("agent       fake, one session of at most 60 min")
+        .says("ends after  3 iterations, or 5 iterations in a row without an accepted edit")
+        .says("session     time unknown, dollars unknown")
+        .says("gate        up to 8 trials");
+    bed.agent(&["easy", "odd"]);
+    night.run(&["--iterations", "1"]).expect(2).warns("the work tree is not clean: agent/agent.py");
+    bed.commit_agent();
+    night.run(&["--iterations", "1"]).expect(2).warns("the work tree is not clean: agent/agent.py");
+    bed.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    bed.write("notes.txt", "mine");
+    night.run(&["--iterations", "1"]).expect(2).warns("the work tree is not clean: notes.txt");
+    std::fs::remove_file(bed.root.join("notes.txt")).unwrap();
+    bed.run(&["loop", "--with", "nobody"]).expect(2).warns("known are claude, codex, gemini, opencode, fake");
+    bed.run(&["loop", "--hours", "0"]).expect(2).warns("expects a number above 0");
+    assert!(night.sessions().is_empty() && !bed.state().join("loop.json").exists());
+}

@@ -1,0 +1,77 @@
+"""A coding agent for tests: what each of its sessions does is written in a file.
+
+propose.py PLACE: `PLACE/plan.json` has an object a session, in order; the last one goes on for ever. What a session was told
+and saw goes into `PLACE/sessions.jsonl`. An object:
+  skills: what the agent file is to say; leave it out to edit nothing
+  files: {path: text} to write beside
+  proposal: text of proposal.md, null for none; left out: a good one
+  usage: what it used; stdout, stderr: what it says; exit: its exit status
+  hold: wait until the file `PLACE/release` is there; `PLACE/held` says that it waits
+  hang: never end, and leave a process in a session of its own
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+GOOD = """---
+hypothesis: the agent lacks skills that train asks for
+failure_pattern: whole families fail
+predicted_fixes: [hard-1, odd-1]
+risk_tasks: [easy-2]
+surface: tool
+---
+
+Gave it more skills.
+"""
+
+
+def main():
+    place = sys.argv[1]
+    told = sys.stdin.read()
+    log = os.path.join(place, "sessions.jsonl")
+    count = 0
+    if os.path.exists(log):
+        with open(log, encoding="utf-8") as file:
+            count = len(file.readlines())
+    workspace = sorted(os.listdir("workspace"))
+    with open("PROGRAM.md", encoding="utf-8") as file:
+        program = file.read()
+    with open(log, "a", encoding="utf-8") as file:
+        seen = {"told": told, "cwd": os.getcwd(), "env": dict(os.environ), "workspace": workspace, "program": program}
+        file.write(json.dumps(seen) + "\n")
+    with open(os.path.join(place, "plan.json"), encoding="utf-8") as file:
+        plan = json.load(file)
+    act = plan[min(count, len(plan) - 1)]
+    if "skills" in act:
+        write("agent/agent.py", f"SKILLS = {set(act['skills'])!r}\n")
+    for path, text in act.get("files", {}).items():
+        write(path, text)
+    proposal = act.get("proposal", GOOD)
+    if proposal is not None:
+        write("proposal.md", proposal)
+    if "usage" in act:
+        write("usage.jsonl", json.dumps(act["usage"]) + "\n")
+    sys.stdout.write(act.get("stdout", ""))
+    sys.stdout.flush()
+    sys.stderr.write(act.get("stderr", ""))
+    if act.get("hang"):
+        subprocess.Popen(["sleep", "3600"], start_new_session=True, stdout=subprocess.DEVNULL)
+        time.sleep(3600)
+    if act.get("hold"):
+        write(os.path.join(place, "held"), "")
+        while not os.path.exists(os.path.join(place, "release")):
+            time.sleep(0.005)
+    return act.get("exit", 0)
+
+
+def write(path, text):
+    if os.path.dirname(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+sys.exit(main())
