@@ -324,6 +324,27 @@ fn heard(bed: &Bed) -> usize {
 }
 
 #[test]
+fn the_coding_agent_is_fenced_in() {
+    let night = Night::new(json!({}), "");
+    let bed = &night.bed;
+    let doctor = bed.run(&["doctor"]);
+    if !doctor.stdout.contains("loop's fence   a canary could not read ledger, agent or configuration (3 files tried)")
+    {
+        return support::skipped("this machine has no fence of files");
+    }
+    let parent = std::process::id();
+    night.plan(json!([{"skills": ["easy", "hard"], "reads": {
+        "ledger": bed.ledger(), "agent": bed.root.join("agent/agent.py"), "tasks": bed.outside().join("tasks.json"),
+        "keys": format!("/proc/{parent}/environ"), "itself": "/proc/self/environ", "program": "PROGRAM.md",
+    }}]));
+    night.run(&["--iterations", "1"]).expect(0).says("iteration 1: accepted");
+    let read: Value = serde_json::from_slice(&std::fs::read(night.place("read.json")).unwrap()).unwrap();
+    let expected =
+        json!({"ledger": false, "agent": false, "tasks": false, "keys": false, "itself": true, "program": true});
+    assert_eq!(read, expected);
+}
+
+#[test]
 fn it_begins_only_where_nothing_of_anybody_else_lies() {
     let night = Night::new(json!({}), "");
     let bed = &night.bed;

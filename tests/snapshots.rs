@@ -10,7 +10,10 @@ use support::{Bed, Done};
 /// What differs from run to run, and what stands in its place.
 const FILTERS: [(&str, &str); 9] = [
     // What doctor finds on this machine.
-    (r"(?m)^\S+ +(git|command|python3|fence|interpreter|autoharness|platform)  .*\n( +fix: .*\n)?", "[machine] $1\n"),
+    (
+        r"(?m)^\S+ +(git|command|python3|fence|interpreter|autoharness|platform|loop's fence)  .*\n( +fix: .*\n)?",
+        "[machine] $1\n",
+    ),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)", "[time]"),
     (r"\b[0-9a-f]{40}\b", "[commit]"),
     (r"\b[0-9a-f]{7}\b( ?)", "[head]$1"),

@@ -48,6 +48,7 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
         let benchmark = benchmarks::of(config);
         findings.extend(benchmarks::check(benchmark, &ground, Depth::Everything).await?);
         findings.extend(benchmarks::interpreter(benchmark, &ground).await?);
+        findings.push(super::canary::finding(&experiment, config, &supervisor, &cancel).await?);
     }
     findings.extend(secrets(&experiment)?);
     findings.push(state_directory(&experiment));

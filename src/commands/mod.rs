@@ -4,6 +4,7 @@ pub mod adopt;
 pub mod agent;
 pub mod benchmark;
 pub mod calibrate;
+pub mod canary;
 pub mod compare;
 pub mod completions;
 pub mod config;

@@ -32,18 +32,19 @@ pub(super) fn run(policy: &Policy) -> u8 {
     let _ = rustix::process::setsid();
     let rooted = layers.has("root");
     let mut readable = policy.read.clone();
-    if policy.proc && rooted {
-        match root::mount_proc() {
-            Ok(()) => readable.push(files::PROC.into()),
-            Err(error) => {
-                complain(&format!("there is no /proc behind this fence: {error}"));
-            }
-        }
+    // In many containers it is partly hidden, and then no other may be mounted.
+    let own_proc = policy.proc && rooted && root::mount_proc().is_ok();
+    if policy.proc {
+        readable.push(files::PROC.into());
     }
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
         return complain(&format!("cannot give up new privileges: {error}"));
     }
-    layers.note("landlock", files::keep_to(&readable, &policy.write, rooted, policy.network));
+    let kept = layers.note("landlock", files::keep_to(&readable, &policy.write, rooted, policy.network));
+    // Landlock keeps a process from looking into those outside; without it, the machine's processes would lie open.
+    if policy.proc && rooted && !own_proc && kept.is_none() && root::hide_proc().is_err() {
+        return complain("cannot hide the machine's processes");
+    }
     let others = Others { alone: layers.has("namespaces"), sealed: rooted, network: policy.network };
     layers.note("seccomp", refuse(others));
     layers.note("limits", limits());

@@ -40,8 +40,8 @@ pub(super) fn workshop() -> io::Result<()> {
     made
 }
 
-/// Moves this process from the workshop into a new root that has `readable` in it, and `writable` to be changed. `proc`: with an
-/// empty `/proc` to mount one on.
+/// Moves this process from the workshop into a new root that has `readable` in it, and `writable` to be changed. `proc`: with the
+/// machine's `/proc`, to be covered by one of its own.
 ///
 /// # Errors
 /// When a step of it is refused. Then nothing may be started any more: half of the way has been gone.
@@ -62,7 +62,8 @@ pub(super) fn enter(readable: &[PathBuf], writable: &[PathBuf], proc: bool) -> i
         show(&old(&path), &new(&path), MountFlags::empty())?;
     }
     if proc {
-        fs::create_dir_all(new(Path::new("/proc")))?;
+        // The machine's, until the inner process has mounted its own over it, where it may.
+        show(&old(Path::new(PROC)), &new(Path::new(PROC)), MountFlags::RDONLY)?;
     }
     fs::create_dir_all(new(Path::new("/dev")))?;
     for (device, _) in DEVICES {
@@ -122,6 +123,14 @@ fn show(from: &Path, to: &Path, access: MountFlags) -> io::Result<()> {
 pub(super) fn mount_proc() -> io::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     Ok(mount("proc", PROC, "proc", quiet, c"")?)
+}
+
+/// Takes the machine's `/proc` away again.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn hide_proc() -> io::Result<()> {
+    Ok(unmount(PROC, UnmountFlags::DETACH)?)
 }
 
 /// These paths without those that lie inside another, in an order in which each can be made.

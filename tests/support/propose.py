@@ -6,6 +6,7 @@ and saw goes into `PLACE/sessions.jsonl`. An object:
   files: {path: text} to write beside
   proposal: text of proposal.md, null for none; left out: a good one
   usage: what it used; stdout, stderr: what it says; exit: its exit status
+  reads: {name: path} to try to read; `PLACE/read.json` says of each whether it could
   hold: wait until the file `PLACE/release` is there; `PLACE/held` says that it waits
   hang: never end, and leave a process in a session of its own
 """
@@ -57,6 +58,8 @@ def main():
     sys.stdout.write(act.get("stdout", ""))
     sys.stdout.flush()
     sys.stderr.write(act.get("stderr", ""))
+    if "reads" in act:
+        write(os.path.join(place, "read.json"), json.dumps({name: readable(path) for name, path in act["reads"].items()}))
     if act.get("hang"):
         subprocess.Popen(["sleep", "3600"], start_new_session=True, stdout=subprocess.DEVNULL)
         time.sleep(3600)
@@ -65,6 +68,15 @@ def main():
         while not os.path.exists(os.path.join(place, "release")):
             time.sleep(0.005)
     return act.get("exit", 0)
+
+
+def readable(path):
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
 
 
 def write(path, text):

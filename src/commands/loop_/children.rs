@@ -39,8 +39,8 @@ impl Loop<'_> {
         let limits = Limits { time: LONGEST, ..Limits::SMALL };
         let done = run_captured(&self.supervisor, command, limits, &self.now).await?;
         let text = String::from_utf8_lossy(&done.stdout);
-        let errors = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let error = errors.filter(|said| said["type"] == "error").last();
+        let mut errors = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let error = errors.rfind(|said| said["type"] == "error");
         let message = error.and_then(|error| error["message"].as_str().map(str::to_string));
         for line in String::from_utf8_lossy(&done.stderr).lines() {
             self.ui.detail(format!("{}: {line}", words[0]));

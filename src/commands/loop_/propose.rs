@@ -100,14 +100,16 @@ impl Loop<'_> {
     async fn session(&self, current: &Current, prompt: &str, records: &std::path::Path) -> Result<session::Session> {
         let left = self.budget.seconds_left(self.night()?, Utc::now()).unwrap_or(f64::MAX);
         let time = Duration::from_secs_f64(left.clamp(1.0, f64::from(self.config.loop_timeout)));
-        let ask = Ask {
+        let mut ask = Ask {
             prompt,
             model: self.args.model.as_deref(),
             resume: current.session.as_deref(),
             budget_usd: self.budget.usd,
+            fenced: false,
         };
+        let fence = self.fence(current, &self.driver.invocation(&ask)).await?;
+        ask.fenced = fence.is_some();
         let invocation = self.driver.invocation(&ask);
-        let fence = self.fence(current, &invocation).await?;
         let place = Place {
             supervisor: &self.supervisor,
             environment: &self.environment,

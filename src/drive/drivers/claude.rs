@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_tried_one() {
-        let ask = Ask { prompt: "go", model: Some("opus"), resume: Some("s-1"), budget_usd: Some(1.5) };
+        let ask = Ask { prompt: "go", model: Some("opus"), resume: Some("s-1"), budget_usd: Some(1.5), fenced: false };
         let words = invocation(&ask).words;
         let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
         assert_eq!(

@@ -9,7 +9,7 @@ pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
     if let Some(session) = ask.resume {
         invocation.add(&["resume", session]);
     }
-    invocation.add(&["--json", "-s", "workspace-write"]);
+    invocation.add(&["--json", "-s", if ask.fenced { "danger-full-access" } else { "workspace-write" }]);
     if let Some(model) = ask.model {
         invocation.add(&["-m", model]);
     }
@@ -72,8 +72,10 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_tried_one() {
-        let ask = Ask { prompt: "go", model: Some("gpt"), resume: None, budget_usd: Some(1.0) };
+        let ask = Ask { prompt: "go", model: Some("gpt"), resume: None, budget_usd: Some(1.0), fenced: false };
         assert_eq!(invocation(&ask).words, ["codex", "exec", "--json", "-s", "workspace-write", "-m", "gpt", "go"]);
+        let fenced = invocation(&Ask { fenced: true, ..ask });
+        assert_eq!(fenced.words, ["codex", "exec", "--json", "-s", "danger-full-access", "-m", "gpt", "go"]);
         let again = invocation(&Ask { resume: Some("t-1"), model: None, ..ask });
         assert_eq!(again.words, ["codex", "exec", "resume", "t-1", "--json", "-s", "workspace-write", "go"]);
     }

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_tried_one() {
-        let ask = Ask { prompt: "go", model: Some("m"), resume: Some("g-1"), budget_usd: None };
+        let ask = Ask { prompt: "go", model: Some("m"), resume: Some("g-1"), budget_usd: None, fenced: false };
         let words = ["gemini", "-p", "go", "-m", "m", "--approval-mode", "yolo", "--output-format", "stream-json"];
         assert_eq!(invocation(&ask).words, [&words[..], &["--skip-trust"]].concat());
     }

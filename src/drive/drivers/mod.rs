@@ -46,6 +46,8 @@ pub struct Ask<'a> {
     pub resume: Option<&'a str>,
     /// The most that it may spend, in US dollars.
     pub budget_usd: Option<f64>,
+    /// Whether it runs behind our fence: then it needs none of its own, which could not be built inside.
+    pub fenced: bool,
 }
 
 /// How a session is started.
@@ -176,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_program_of_ones_own_gets_the_prompt_as_configured() {
-        let ask = Ask { prompt: "improve", model: Some("m"), resume: None, budget_usd: None };
+        let ask = Ask { prompt: "improve", model: Some("m"), resume: None, budget_usd: None, fenced: false };
         let by_stdin = Driver::Own("mine".into(), own()).invocation(&ask);
         assert_eq!(by_stdin.words, ["./propose", "-x"]);
         assert_eq!(by_stdin.stdin, b"improve");

@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_tried_one() {
-        let ask = Ask { prompt: "go", model: Some("p/m"), resume: None, budget_usd: None };
+        let ask = Ask { prompt: "go", model: Some("p/m"), resume: None, budget_usd: None, fenced: false };
         assert_eq!(invocation(&ask).words, ["opencode", "run", "go", "--format", "json", "--model", "p/m"]);
     }
 }
