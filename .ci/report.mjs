@@ -48,6 +48,11 @@ for (const [width, scheme] of [[1600, "light"], [1280, "dark"], [320, "light"]])
   await page.close();
 }
 
+// What README shows.
+const top = await open({ viewport: { width: 1000, height: 900 }, colorScheme: "light" });
+await top.screenshot({ path: join(directory, "top.png") });
+await top.close();
+
 // By keyboard alone: to the first task, open it, close it; then search.
 const page = await open({ viewport: { width: 1280, height: 900 } });
 await page.locator(".matrix a").first().focus();

@@ -54,7 +54,6 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
     let which = match left.place {
         Place::Latest => "the newest",
         Place::Baseline => "the first ever",
-        Place::Best => "the newest of a recorded agent",
     };
     out.push(format!("trial     {} of {which}, by {}{others}", left.trial, about.whose));
     let reward = result.reward.map_or_else(|| "no reward".into(), |reward| format!("reward {reward:.2}"));

@@ -212,8 +212,6 @@ pub enum Place {
     Latest,
     /// The first ever seen.
     Baseline,
-    /// The newest of an agent that was recorded.
-    Best,
 }
 
 impl Place {
@@ -222,7 +220,6 @@ impl Place {
         match self {
             Place::Latest => "latest",
             Place::Baseline => "baseline",
-            Place::Best => "best",
         }
     }
 
@@ -230,7 +227,6 @@ impl Place {
         match self {
             Place::Latest => LATEST,
             Place::Baseline => BASELINE,
-            Place::Best => BEST,
         }
     }
 }
