@@ -113,7 +113,7 @@ impl Flips {
     pub fn noise(&self) -> String {
         match self.p {
             None => "too few were run for both to tell noise".into(),
-            Some(p) if p <= LEVEL && p < 0.0005 => "p < 0.001: more than noise".into(),
+            Some(p) if p < 0.0005 => "p < 0.001: more than noise".into(),
             Some(p) => format!("p {p:.3}: {}", if p <= LEVEL { "more than noise" } else { "could be noise" }),
         }
     }

@@ -65,7 +65,8 @@ impl fmt::Display for Signature {
 fn telling(text: &str) -> String {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines().next().unwrap_or("");
-    let line = if text.contains("Traceback (most recent call last)") { lines().last().unwrap_or(first) } else { first };
+    let line =
+        if text.contains("Traceback (most recent call last)") { lines().next_back().unwrap_or(first) } else { first };
     // An exit status says little; what came with it says more.
     let line = match line.to_ascii_lowercase().starts_with("exit code:") {
         true => lines().find(|line| !line.ends_with(':') && *line != first).unwrap_or(first),

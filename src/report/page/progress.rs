@@ -107,7 +107,7 @@ pub(super) fn flips(history: &History) -> Markup {
         let first = history.summary().first_agent.as_deref();
         let counting = Counting { trials: &history.state.trials, protocol: &version.protocol, first, each, policy };
         let flips = Flips::of(&counting, incumbent, &version.agent, history.train());
-        (flips.compared > 0).then(|| (*at, verdict.status, flips))
+        (flips.compared > 0).then_some((*at, verdict.status, flips))
     };
     let all: Vec<(usize, Status, Flips)> = history.judged().iter().filter_map(compared).collect();
     let names = |tasks: &[String]| {
