@@ -214,13 +214,25 @@ impl Loop<'_> {
     /// Why the next paid step may not begin. `next`: what it costs, from what is known.
     fn over(&self, next: impl Fn(&Summary) -> f64) -> Result<Option<Reason>> {
         let summary = Experiment::find(&self.global, self.ui)?.read_summary()?;
+        let (night, spent) = (self.night()?, self.spent(&summary)?);
+        Ok(self.budget.before_step(night, Utc::now(), spent, next(&summary)))
+    }
+
+    /// What was spent since the loop was begun.
+    fn spent(&self, summary: &Summary) -> Result<Spending> {
         let night = self.night()?;
         let now = self.state.current.as_ref().map(|current| current.usage).unwrap_or_default();
-        let spent = Spending {
-            usd: (dollars(&summary) + now.cost_usd - night.spent_before).max(0.0),
+        Ok(Spending {
+            usd: (dollars(summary) + now.cost_usd - night.spent_before).max(0.0),
             unpriced: (summary.proposals.usage.unpriced + now.unpriced).saturating_sub(night.unpriced_before),
-        };
-        Ok(self.budget.before_step(night, Utc::now(), spent, next(&summary)))
+        })
+    }
+
+    /// What is left of the budget, in US dollars.
+    fn dollars_left(&self) -> Result<Option<f64>> {
+        let Some(budget) = self.budget.usd else { return Ok(None) };
+        let summary = Experiment::find(&self.global, self.ui)?.read_summary()?;
+        Ok(Some((budget - self.spent(&summary)?.usd).max(0.0)))
     }
 
     /// Takes a failure of the infrastructure down: after three in a row it is enough.

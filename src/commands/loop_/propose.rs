@@ -100,11 +100,12 @@ impl Loop<'_> {
     async fn session(&self, current: &Current, prompt: &str, records: &std::path::Path) -> Result<session::Session> {
         let left = self.budget.seconds_left(self.night()?, Utc::now()).unwrap_or(f64::MAX);
         let time = Duration::from_secs_f64(left.clamp(1.0, f64::from(self.config.loop_timeout)));
+        let usd = self.dollars_left()?;
         let mut ask = Ask {
             prompt,
             model: self.args.model.as_deref(),
             resume: current.session.as_deref(),
-            budget_usd: self.budget.usd,
+            budget_usd: usd,
             fenced: false,
         };
         let fence = self.fence(current, &self.driver.invocation(&ask)).await?;
@@ -118,7 +119,7 @@ impl Loop<'_> {
             records,
             redactor: &Redactor::new(self.environment.secret_values()),
             time,
-            usd: self.budget.usd,
+            usd,
             fence: fence.as_deref(),
             cancel: &self.now,
         };
