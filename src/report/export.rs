@@ -181,7 +181,7 @@ fn row(trial: &Trial<'_>, task: &str, seq: Value, at: Value, with_error: bool) -
 }
 
 fn judged(verdict: &Verdict, seq: u64, at: &str) -> Value {
-    let (evidence, decision) = (&verdict.evidence, &verdict.decision);
+    let (evidence, decision) = (&verdict.evidence, verdict.told());
     let steps: Map<String, Value> = decision.steps.iter().map(|step| (step.name.clone(), json!(step.status))).collect();
     let told = super::history::chosen_at(verdict);
     json!({"seq": seq, "at": at, "agent": verdict.agent, "status": decision.status, "val_score": decision.val_score,

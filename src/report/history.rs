@@ -99,7 +99,7 @@ pub struct Judged {
 
 impl Judged {
     fn of(verdict: &Verdict, at: DateTime<Utc>, incumbent: Option<String>) -> Judged {
-        let (evidence, decision) = (&verdict.evidence, &verdict.decision);
+        let (evidence, decision) = (&verdict.evidence, verdict.told());
         Judged {
             at,
             status: decision.status,

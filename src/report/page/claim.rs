@@ -7,6 +7,7 @@ use crate::model::gate::GateRule;
 use crate::model::interval::wilson;
 use crate::report::flips::{Counting, Flips};
 use crate::report::history::History;
+use crate::store::claims::LastClaim;
 use crate::store::event::Prepared;
 
 pub(super) fn section(history: &History) -> Markup {
@@ -71,6 +72,14 @@ fn compare(history: &History, prepared: &Prepared, source: &str) -> Option<Flips
     (flips.compared > 0).then_some(flips)
 }
 
+/// What `confirm` said last.
+fn confirmed(history: &History, last: Option<&LastClaim>, of: &str) -> Option<String> {
+    let last = last?;
+    let words = last.claim.words(last.against.as_deref().unwrap_or("the baseline"));
+    let is_of_best = history.summary().base.as_ref() == Some(&last.best.commit);
+    Some(format!("{of}: {words}{}.", if is_of_best { "" } else { " (of an earlier best)" }))
+}
+
 /// What takes from it, or adds to it.
 fn doubts(history: &History, prepared: &Prepared) -> Markup {
     let summary = history.summary();
@@ -92,7 +101,13 @@ fn doubts(history: &History, prepared: &Prepared) -> Markup {
         times(summary.rerolls, "The hold-out was run again on purpose once", "The hold-out was run again on purpose").map(|note| format!("{note}; all trials are averaged.")),
         times(summary.accepted, "A human accepted changed files or rules once", "A human accepted changed files or rules").map(|note| format!("{note}; scores on both sides are not comparable.")),
         (summary.adopted_rows > 0).then(|| format!("{} rows come from an earlier workspace and cannot be verified.", summary.adopted_rows)),
-        // What `confirmed` and `calibrated` events say of the claim and of the noise belongs here, a line each.
+        confirmed(history, summary.claims.last.as_ref(), "Run afresh for this alone (confirm)"),
+        confirmed(history, summary.claims.last_sealed.as_ref(), "On the sealed tasks, which no gate ever saw"),
+        times(summary.claims.openings, "The sealed tasks were opened once", "The sealed tasks were opened").map(|note| note + "."),
+        summary.claims.noise.as_ref().map(|last| format!(
+            "Noise floor (calibrate): 9 of 10 measurements of one agent stray by at most {:.1} points.", 100.0 * last.noise.band
+        )),
+        times(summary.answers, "A gate asked the hold-out once", "Gates asked the hold-out").map(|note| note + "; each answer tells a little of it."),
     ];
     html! { ul { @for note in notes.iter().flatten() { li { (note) } } } }
 }

@@ -21,6 +21,17 @@ pub(super) fn order(history: &History, columns: &[(usize, Rewards)]) -> Vec<Stri
     rows.into_iter().map(|(_, _, task)| task).collect()
 }
 
+/// Where a task stands with the suite.
+fn standing(history: &History, suite: &BTreeSet<String>, task: &String) -> &'static str {
+    let summary = history.summary();
+    match (summary.retired.contains_key(task), summary.quarantined.contains_key(task), suite.contains(task)) {
+        (true, ..) => "retired",
+        (_, true, true) => "quarantine",
+        (.., true) => "suite",
+        _ => "",
+    }
+}
+
 pub(super) fn section(history: &History, columns: &[(usize, Rewards)], rows: &[String]) -> Markup {
     let suite: BTreeSet<String> = history.summary().suite();
     let holdout = history.summary().prepared.as_ref().map_or(0, |prepared| prepared.split.test.len());
@@ -40,7 +51,7 @@ pub(super) fn section(history: &History, columns: &[(usize, Rewards)], rows: &[S
                     th scope="row" { a href=(format!("#task={number}")) { (one_line(task, 120)) } }
                     td { a class="open" tabindex="-1" aria-hidden="true" href=(format!("#task={number}")) { (cells(&all)) } }
                     td { (passed) "/" (ran) }
-                    td { @if suite.contains(task) { "suite" } }
+                    td { (standing(history, &suite, task)) }
                 }
             } }
         } }

@@ -75,9 +75,12 @@ fn grid() -> Markup {
     }
 }
 
-/// val_score over the verdicts, with the recorded score as a stepped line.
-pub(super) fn scores(points: &[Point]) -> Markup {
+/// val_score over the verdicts, with the recorded score as a stepped line. `band`: how far a measurement strays by chance.
+pub(super) fn scores(points: &[Point], band: Option<f64>) -> Markup {
     let count = points.len();
+    let is_recorded = |point: &&Point| matches!(point.kind, Kind::Baseline | Kind::Recorded);
+    let last = points.iter().rfind(is_recorded).and_then(|point| point.score);
+    let band = band.zip(last).map(|(band, last)| (y((last + band).min(1.0)), y((last - band).max(0.0))));
     let mut path = String::new();
     for (at, point) in
         points.iter().enumerate().filter(|(_, point)| matches!(point.kind, Kind::Baseline | Kind::Recorded))
@@ -96,6 +99,9 @@ pub(super) fn scores(points: &[Point]) -> Markup {
     html! {
         svg class="plot" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label="val_score over the verdicts" {
             (grid())
+            @if let Some((top, bottom)) = band {
+                rect class="band" x=(n(LEFT)) width=(n(WIDTH - LEFT - RIGHT)) y=(n(top)) height=(n(bottom - top)) {}
+            }
             path class="step" d=(path) {}
             @for (at, point) in points.iter().enumerate() {
                 @let place = x(at, count);

@@ -72,12 +72,12 @@ pub(super) fn scores(history: &History) -> Markup {
     let points = points(history);
     html! {
         @if points.len() < 2 { p { "No edit was judged yet." } }
-        (plots::scores(&points))
+        (plots::scores(&points, history.summary().claims.noise.as_ref().map(|last| last.noise.band)))
         p class="key" {
             @for kind in [Kind::Baseline, Kind::Recorded, Kind::Passed, Kind::Rejected, Kind::Undecided] {
                 span class=(format!("dot {}", kind.class())) { (kind.word()) }
             }
-            span { "Lines up and down are 95 % intervals, the stepped line is the recorded score, a small square the score that an edit was chosen by where it was measured afresh; – is a verdict that told no score." }
+            span { "Lines up and down are 95 % intervals, the stepped line is the recorded score, a small square the score that an edit was chosen by where it was measured afresh; – is a verdict that told no score. A band is the noise floor around the recorded score (calibrate)." }
         }
         details {
             summary { "as a table" }
@@ -178,7 +178,7 @@ pub(super) fn cost(history: &History) -> Markup {
     };
     let head = |first: &str| html! { thead { tr { th { (first) } th { "trials" } th { "trial time" } th { "tokens" } th { "dollars" } } } };
     html! {
-        p { "What the trials cost, as the benchmark reports it. The coding agent's own bill is not in the ledger." }
+        p { "What the trials cost, as the benchmark reports it. " (bill(history)) }
         @if line.len() > 1 { (plots::spending(&line, unit)) p class="key" { span { "The recorded score over " (unit) " spent." } } }
         div class="wide" { table { (head("step")) tbody {
             @for (step, parts) in &by_step { (row(step, &total(parts))) }
@@ -190,6 +190,22 @@ pub(super) fn cost(history: &History) -> Markup {
             }
         } } } }
     }
+}
+
+/// What the coding agent cost, where the loop drove it.
+fn bill(history: &History) -> String {
+    let usage = &history.summary().proposals.usage;
+    if usage.sessions == 0 {
+        return "The coding agent's own bill is not in the ledger: no loop drove it.".into();
+    }
+    let dollars = if usage.unpriced < usage.sessions { format!(", ${:.2}", usage.cost_usd) } else { String::new() };
+    let unpriced = if usage.unpriced > 0 { format!("; {} reported no dollars", usage.unpriced) } else { String::new() };
+    format!(
+        "The coding agent: {} sessions, {}, {} tokens{dollars}{unpriced}.",
+        usage.sessions,
+        duration(usage.seconds),
+        usage.tokens
+    )
 }
 
 pub(super) fn outcomes(history: &History, columns: &[(usize, Rewards)]) -> Markup {
