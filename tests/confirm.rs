@@ -9,7 +9,7 @@ mod running;
 
 use std::process::Stdio;
 
-use running::{Gate, nobody_left};
+use running::{Gate, nobody_left, until};
 use serde_json::{Value, json};
 use support::Bed;
 
@@ -105,6 +105,8 @@ fn another_agent_can_be_compared_with_and_what_was_broken_off_goes_on() {
     bed.mood(json!({"gate": gate.path()}));
     let mut child = bed.command(&confirm).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     gate.held("test");
+    // What it printed is in the ledger.
+    until("trials of the second attempt are in the ledger", || claims(&bed).len() > 5);
     child.kill().unwrap();
     child.wait().unwrap();
     bed.mood(Value::Null);

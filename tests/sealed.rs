@@ -63,6 +63,9 @@ fn what_is_sealed_is_run_by_nothing_but_confirm_and_named_by_nothing_at_all() {
     assert_eq!(ran(&bed), sealed);
     bed.run(&["confirm", "--sealed", "--trials", "2"]).expect(0).warns("(opening 2)");
     assert!(words.iter().all(|word| !done.stdout.contains(word) && !done.stderr.contains(word)));
+    bed.run(&["report"]).expect(0);
+    bed.run(&["export", "workspace/tables", "--to", "jsonl"]).expect(0);
+    assert!(bed.read("workspace/report.html").contains("On the sealed tasks, which no gate ever saw"));
     assert_eq!(bed.files_with(&words), Vec::<std::path::PathBuf>::new());
     bed.run(&["status"])
         .expect(0)

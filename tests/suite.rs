@@ -22,8 +22,8 @@ fn the_suite_is_listed_and_changed_with_a_reason() {
     refused(&["suite", "add", "hard-1"], "--reason <TEXT>", "");
     refused(&["suite", "add", "hard-1", "--reason", " "], "needs a reason", "say why");
     // The hold-out is as unknown as any other word, however near.
-    refused(&["suite", "add", "hard-3", "--reason", "r"], "hard-3 is no train task", "did you mean hard-1?");
-    refused(&["suite", "add", "hard-x", "--reason", "r"], "hard-x is no train task", "did you mean hard-1?");
+    refused(&["suite", "add", "hard-3", "--reason", "r"], "there is no train task `hard-3`", "did you mean `hard-1`?");
+    refused(&["suite", "add", "hard-x", "--reason", "r"], "there is no train task `hard-x`", "did you mean `hard-1`?");
     refused(&["suite", "retire", "odd-1", "--reason", "r"], "odd-1 is not in the suite", "autoharness suite");
     bed.run(&["suite", "quarantine", "hard-1", "hard-1", "--reason", "flaky since May"])
         .expect(0)

@@ -171,12 +171,12 @@ impl Stage<'_> {
     }
 
     fn with_supervisor(&self, act: impl AsyncFnOnce(&Supervisor, &Environment, &Cancel) -> Result<()>) -> Result<()> {
-        block_on(async {
+        block_on(Box::pin(async {
             let registry = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
             let environment = Environment::load(&self.directory)?;
             act(&Supervisor::new(registry.path())?, &environment, &Cancel::on_signals()?).await?;
             Ok(EXIT_OK)
-        })
+        }))
         .map(drop)
     }
 }

@@ -5,6 +5,7 @@ use crate::model::trial::{Split, show};
 
 /// The error for a task that the split does not have. A task of the hold-out is none of train's, and nothing tells it from
 /// one that does not exist.
+#[track_caller]
 pub(super) fn unknown_task(task: &str, split: Split, known: &[String]) -> Error {
     let near = known
         .iter()
@@ -18,6 +19,7 @@ pub(super) fn unknown_task(task: &str, split: Split, known: &[String]) -> Error 
 }
 
 /// The error of commands that need a baseline.
+#[track_caller]
 pub(super) fn not_prepared() -> Error {
     Error::usage("this experiment is not prepared").code(Code::NotPrepared).hint("run `autoharness prepare` first.")
 }

@@ -48,6 +48,7 @@ pub mod step;
 pub mod suite;
 pub mod verify;
 
+use std::pin::Pin;
 use std::time::Instant;
 
 use crate::cli::{Cli, Command};
@@ -70,18 +71,18 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
     let global = &cli.global;
     crate::guard::watch::errors_to(ui);
     match cli.command {
-        Command::Init(args) => block_on(init::run(&args, global, ui)),
-        Command::Prepare(args) => block_on(prepare::run(&args, global, ui)),
-        Command::Benchmark(args) => block_on(benchmark::run(&args, global, ui)),
-        Command::Gate(args) => block_on(gate::run(&args, global, ui)),
+        Command::Init(args) => block_on(Box::pin(init::run(&args, global, ui))),
+        Command::Prepare(args) => block_on(Box::pin(prepare::run(&args, global, ui))),
+        Command::Benchmark(args) => block_on(Box::pin(benchmark::run(&args, global, ui))),
+        Command::Gate(args) => block_on(Box::pin(gate::run(&args, global, ui))),
         Command::Record(args) => record::run(&args, global, ui),
-        Command::Calibrate(args) => block_on(calibrate::run(&args, global, ui)),
-        Command::Confirm(args) => block_on(confirm::run(&args, global, ui)),
+        Command::Calibrate(args) => block_on(Box::pin(calibrate::run(&args, global, ui))),
+        Command::Confirm(args) => block_on(Box::pin(confirm::run(&args, global, ui))),
         Command::Status => status::run(global, ui),
         Command::Suite(args) => suite::run(&args, global, ui),
-        Command::Loop(args) => block_on(loop_::run(&args, global, ui)),
+        Command::Loop(args) => block_on(Box::pin(loop_::run(&args, global, ui))),
         Command::Learnings(args) => learnings::run(&args, global, ui),
-        Command::Doctor => block_on(doctor::run(global, ui)),
+        Command::Doctor => block_on(Box::pin(doctor::run(global, ui))),
         Command::Verify(args) => verify::run(&args, global, ui),
         Command::Demo(args) if args.noise => demo_noise::run(&args, global, ui),
         Command::Demo(args) => demo::run(&args, global, ui),
@@ -98,8 +99,9 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
     }
 }
 
-/// Everything asynchronous runs on this one thread: children are spawned from it, and no state is shared.
-fn block_on(future: impl Future<Output = Result<i32>>) -> Result<i32> {
+/// Everything asynchronous runs on this one thread: children are spawned from it, and no state is shared. Boxed, or the runtime
+/// would be compiled once for each command.
+fn block_on(future: Pin<Box<dyn Future<Output = Result<i32>> + '_>>) -> Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

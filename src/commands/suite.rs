@@ -4,10 +4,10 @@
 use serde_json::json;
 
 use super::experiment::Experiment;
+use super::missing::{not_prepared, unknown_task};
 use super::session::{Need, Session};
 use crate::cli::{Global, SuiteAction, SuiteArgs, SuiteTasks};
-use crate::config::nearest;
-use crate::error::{Code, EXIT_OK, Error, Result};
+use crate::error::{EXIT_OK, Error, Result};
 use crate::model::score::passes;
 use crate::model::suite::{Change, History};
 use crate::model::trial::{Split, show};
@@ -69,11 +69,7 @@ fn changed(change: Change, asked: &SuiteTasks, session: &Session) -> Result<Vec<
     for task in &asked.tasks {
         // A task of the hold-out is as unknown as any other word.
         if train.binary_search(task).is_err() {
-            let error = Error::usage(format!("{} is no train task", show(task)));
-            return Err(match nearest(task, train.iter().map(String::as_str)) {
-                Some(near) => error.hint(format!("did you mean {}?", show(near))),
-                None => error.hint("workspace/train_results.json lists them."),
-            });
+            return Err(unknown_task(task, Split::Train, train));
         }
         let is_in = suite.contains(task) || summary.retired.contains_key(task);
         let is_aside = summary.quarantined.contains_key(task) || summary.retired.contains_key(task);
@@ -107,9 +103,7 @@ fn list(global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let state = experiment.read_state()?;
     let summary = &state.summary;
-    let prepared = summary.prepared.as_ref().ok_or_else(|| {
-        Error::usage("this experiment is not prepared").code(Code::NotPrepared).hint("run `autoharness prepare` first.")
-    })?;
+    let prepared = summary.prepared.as_ref().ok_or_else(not_prepared)?;
     let tasks: Vec<String> = summary
         .suite()
         .into_iter()

@@ -16,6 +16,7 @@ use chrono::Utc;
 use serde_json::json;
 
 use super::experiment::Experiment;
+use super::missing::not_prepared;
 use super::session::{Need, Session, command_line};
 use crate::cli::{Global, LoopArgs};
 use crate::config::{CodingAgent, Config, Environment};
@@ -45,9 +46,7 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let driver = driver(&args.with, &config)?;
     let summary = experiment.read_summary()?;
     if summary.prepared.is_none() {
-        return Err(Error::usage("this experiment is not prepared")
-            .code(Code::NotPrepared)
-            .hint("run `autoharness prepare` first."));
+        return Err(not_prepared());
     }
     let budget = Budget {
         iterations: args.iterations,
