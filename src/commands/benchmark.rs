@@ -10,7 +10,7 @@ use super::flips;
 use super::measure;
 use super::missing::unknown_task;
 use super::outcomes;
-use super::session::{Need, Session, command_line};
+use super::session::{Session, command_line};
 use super::step::{Measurement, Step};
 use crate::benchmarks;
 use crate::cli::{BenchmarkArgs, Global};
@@ -18,7 +18,6 @@ use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::{BaseTree, Editable, scan, violations};
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Split, show};
-use crate::process::signals::Cancel;
 use crate::report::flips::Flips;
 use crate::store::event::{Event, Purpose, Revealed};
 use crate::store::traces;
@@ -36,12 +35,7 @@ const SHOWN_EDITS: usize = 5;
 /// Usage for wrong tasks or state; infrastructure when too few trials gave evidence.
 pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
-    let mut session = Session::open(experiment, Need::Trials)?;
-    let cancel = Cancel::on_signals()?;
-    session.require_views()?;
-    measure::require_version(&session)?;
-    session.require_same_config()?;
-    let prepared = session.prepared()?.clone();
+    let (mut session, prepared, cancel) = measure::open(experiment)?;
     if let Some(domain) = &args.domain
         && let Some(config) = benchmarks::of(&session.config).with_domain(&session.config, domain)?
     {

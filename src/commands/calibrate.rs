@@ -7,7 +7,7 @@ use super::confirm::went_well;
 use super::evaluate::{evaluate, no_evidence};
 use super::experiment::Experiment;
 use super::measure;
-use super::session::{Need, Session};
+use super::session::Session;
 use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Calibrate, Global};
@@ -31,12 +31,7 @@ const SHOWN: usize = 20;
 /// Usage when the experiment is not prepared; infrastructure when too few trials gave evidence.
 pub async fn run(args: &Calibrate, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
-    let mut session = Session::open(experiment, Need::Trials)?;
-    let cancel = Cancel::on_signals()?;
-    session.require_views()?;
-    measure::require_version(&session)?;
-    session.require_same_config()?;
-    let prepared = session.prepared()?.clone();
+    let (mut session, prepared, cancel) = measure::open(experiment)?;
     let commit = session.state.summary.base.clone().unwrap_or_else(|| prepared.base.clone());
     let base = session.repo.base_tree(&commit)?;
     let agent = agent::from_tree(&session, &base)?;

@@ -6,7 +6,7 @@ use super::agent::{self, StagedAgent};
 use super::evaluate::{evaluate, no_evidence};
 use super::experiment::Experiment;
 use super::measure;
-use super::session::{Need, Session};
+use super::session::Session;
 use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Confirm, Global};
@@ -25,12 +25,7 @@ use crate::ui::Ui;
 /// Usage when there are no two agents to compare; infrastructure when too few trials gave evidence.
 pub async fn run(args: &Confirm, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
-    let mut session = Session::open(experiment, Need::Trials)?;
-    let cancel = Cancel::on_signals()?;
-    session.require_views()?;
-    measure::require_version(&session)?;
-    session.require_same_config()?;
-    let prepared = session.prepared()?.clone();
+    let (mut session, prepared, cancel) = measure::open(experiment)?;
     let commit = session.state.summary.base.clone().unwrap_or_else(|| prepared.base.clone());
     let base = session.repo.base_tree(&commit)?;
     let best = agent::from_tree(&session, &base)?;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::session::Session;
+use super::experiment::Experiment;
+use super::session::{Need, Session};
 use crate::benchmarks;
 use crate::benchmarks::runner::{BenchmarkRunner, TaskInfo};
 use crate::config::Section;
@@ -16,6 +17,7 @@ use crate::model::split::TaskSplit;
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::provision::python_env::installed_packages;
+use crate::store::event::Prepared;
 
 /// The runner that the configuration asks for.
 ///
@@ -103,6 +105,20 @@ pub fn trial_protocol(
         "data": data,
     });
     Ok(hash(protocol.to_string().as_bytes()))
+}
+
+/// Opens a prepared experiment as it was prepared, for a command that runs trials on it.
+///
+/// # Errors
+/// Usage when it is not prepared, or its views, its configuration or this program are others than those it was prepared with.
+pub fn open(experiment: Experiment) -> Result<(Session, Prepared, Cancel)> {
+    let session = Session::open(experiment, Need::Trials)?;
+    let cancel = Cancel::on_signals()?;
+    session.require_views()?;
+    require_version(&session)?;
+    session.require_same_config()?;
+    let prepared = session.prepared()?.clone();
+    Ok((session, prepared, cancel))
 }
 
 /// Refuses an experiment that an earlier version prepared: its fingerprint left out what this version counts, so a score
