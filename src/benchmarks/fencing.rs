@@ -1,13 +1,11 @@
 //! The fence as benchmarks use it: asked for by the configuration, tried on this machine, named to programs.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::contract::Ground;
 use crate::config::FenceMode;
 use crate::error::{Code, Error, Result};
-use crate::fence::{ENTRY, Layers, prefix};
-use crate::process::{Command, Limits, run_captured};
+use crate::fence::{Layers, prefix, try_out};
 use crate::provision::Finding;
 
 /// A fence that agents can be started behind.
@@ -29,7 +27,7 @@ impl Fencing {
         if mode == FenceMode::Off {
             return Ok(None);
         }
-        match try_out(ground).await? {
+        match tried(ground).await? {
             Ok((program, layers)) if mode == FenceMode::Auto || layers.missing.is_empty() => {
                 Ok(Some(Fencing { prefix: prefix(&program, mode), layers }))
             }
@@ -57,7 +55,7 @@ pub(super) async fn finding(ground: &Ground<'_>) -> Result<Finding> {
         let detail = "switched off: the agent can reach what this user can, answers included";
         return Ok(Finding::warn("fence", detail, "remove `fence: off` from experiment_config.yaml"));
     }
-    let (whole, detail) = match try_out(ground).await? {
+    let (whole, detail) = match tried(ground).await? {
         Ok((_, layers)) => (layers.missing.is_empty(), layers.to_string()),
         Err(why) => (false, format!("none: {why}")),
     };
@@ -68,22 +66,7 @@ pub(super) async fn finding(ground: &Ground<'_>) -> Result<Finding> {
     })
 }
 
-/// Builds a fence around nothing, and hears which layers stand; or why there is none.
-async fn try_out(ground: &Ground<'_>) -> Result<Result<(PathBuf, Layers), String>> {
-    let Some(program) = ground.supervisor.program() else {
-        return Ok(Err("the path of this program is not known".into()));
-    };
-    let command = Command::new(&program, &ground.paths.root)
-        .args([ENTRY, "--report"])
-        .env(ground.environment.for_child(&[], &[]));
-    let limits = Limits { time: Duration::from_secs(60), ..Limits::SMALL };
-    let said = run_captured(ground.supervisor, command, limits, ground.cancel).await?;
-    Ok(match serde_json::from_slice::<Layers>(&said.stdout) {
-        Ok(layers) => Ok((program, layers)),
-        Err(_) => {
-            let stderr = String::from_utf8_lossy(&said.stderr);
-            let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-            Err(format!("{} ({last})", said.exit))
-        }
-    })
+/// Whether the fence can be built here.
+async fn tried(ground: &Ground<'_>) -> Result<Result<(PathBuf, Layers), String>> {
+    try_out(ground.supervisor, ground.environment, &ground.paths.root, ground.cancel).await
 }

@@ -78,8 +78,9 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
         warn_of_other_traces(&session, &agent.fingerprint, &rewards);
     }
     let incumbent = agent::fingerprint(&session, &base)?;
-    let known = flips::known(&session, &incumbent, &agent.fingerprint, &trial_protocol, &prepared.split.train);
-    let flips = known.filter(|_| args.split == Split::Train);
+    let flips = (args.split == Split::Train)
+        .then(|| flips::known(&session, &incumbent, &agent.fingerprint, &trial_protocol, &prepared.split.train))
+        .flatten();
     print(&session, args, &agent.fingerprint, &rewards, flips.as_ref(), &|| {
         outcomes::tell(&session, args.split.as_str(), &agent.fingerprint, &trial_protocol, &tasks);
     });

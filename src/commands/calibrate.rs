@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::agent::{self, StagedAgent};
-use super::confirm::went_well;
+use super::confirm::{require_import, went_well};
 use super::evaluate::{evaluate, no_evidence};
 use super::experiment::Experiment;
 use super::measure;
@@ -12,8 +12,8 @@ use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Calibrate, Global};
 use crate::config::Config;
-use crate::error::{Code, EXIT_OK, Error, Result};
-use crate::model::claim::points;
+use crate::error::{EXIT_OK, Result};
+use crate::model::paired::mantel::points;
 use crate::model::simulate::{Configured, Forecast, Odds, forecast};
 use crate::model::split::TaskSplit;
 use crate::model::trial::{Split, show};
@@ -43,11 +43,7 @@ pub async fn run(args: &Calibrate, global: &Global, ui: &Ui) -> Result<i32> {
         if trial_protocol != prepared.trial_protocol {
             return Err(measure::other_protocol());
         }
-        if let Some(failure) = agent::preflight(&session, &agent, runner.as_ref(), None, &cancel).await? {
-            return Err(Error::infrastructure(format!("the recorded agent cannot be imported (anymore): {failure}"))
-                .code(Code::UneditedAgentFails)
-                .hint("fix the environment that the benchmark runs in (`autoharness doctor`); nothing was run."));
-        }
+        require_import(&session, "recorded", &agent, runner.as_ref(), &cancel).await?;
         let sweeps =
             Sweeps { args, runner: runner.as_ref(), cancel: &cancel, protocol: claims::again(&trial_protocol) };
         sweeps.run(&mut session, &agent, &prepared.split).await

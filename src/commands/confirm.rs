@@ -12,7 +12,8 @@ use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Confirm, Global};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::BaseTree;
-use crate::model::claim::{Measured, p_words, points};
+use crate::model::claim::{Measured, p_words};
+use crate::model::paired::mantel::points;
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::store::claims;
@@ -154,11 +155,7 @@ impl Turns<'_> {
     /// Neither agent is run before both can be imported.
     async fn check(&self, session: &Session, baseline: &StagedAgent, best: &StagedAgent) -> Result<()> {
         for (name, agent) in [("best recorded", best), ("baseline", baseline)] {
-            if let Some(failure) = agent::preflight(session, agent, self.runner, None, self.cancel).await? {
-                return Err(Error::infrastructure(format!("the {name} agent cannot be imported (anymore): {failure}"))
-                    .code(Code::UneditedAgentFails)
-                    .hint("fix the environment that the benchmark runs in (`autoharness doctor`); nothing was run."));
-            }
+            require_import(session, name, agent, self.runner, self.cancel).await?;
         }
         Ok(())
     }
@@ -190,6 +187,24 @@ impl Turns<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// An agent that was accepted once can be imported, or something is wrong here.
+pub(super) async fn require_import(
+    session: &Session,
+    name: &str,
+    agent: &StagedAgent,
+    runner: &dyn BenchmarkRunner,
+    cancel: &Cancel,
+) -> Result<()> {
+    match agent::preflight(session, agent, runner, None, cancel).await? {
+        None => Ok(()),
+        Some(failure) => {
+            Err(Error::infrastructure(format!("the {name} agent cannot be imported (anymore): {failure}"))
+                .code(Code::UneditedAgentFails)
+                .hint("fix the environment that the benchmark runs in (`autoharness doctor`); nothing was run."))
+        }
     }
 }
 

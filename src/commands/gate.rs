@@ -8,6 +8,7 @@ use super::agent::{self, StagedAgent};
 use super::evaluate::{evaluate, no_evidence};
 use super::experiment::Experiment;
 use super::file_guard::{FileGuard, Found};
+use super::missing::not_prepared;
 use super::paired::PairedGate;
 use super::report::Reports;
 use super::sealing::{Open, set_aside};
@@ -16,7 +17,7 @@ use super::step::{Measurement, Step, StepReport};
 use super::{flips, hints, leak_scan, measure, outcomes};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Gate, Global};
-use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
+use crate::error::{EXIT_OK, EXIT_REJECTED, Result};
 use crate::guard::BaseTree;
 use crate::model::compare::Reference;
 use crate::model::gate::{
@@ -163,12 +164,7 @@ fn base_commit(session: &Session, reference: Option<&str>) -> Result<String> {
             let other = session.repo.resolve(reference)?;
             session.repo.merge_base(&head, &other)
         }
-        None => session
-            .state
-            .summary
-            .base
-            .clone()
-            .ok_or_else(|| Error::usage("this experiment is not prepared").code(Code::NotPrepared)),
+        None => session.state.summary.base.clone().ok_or_else(not_prepared),
     }
 }
 
@@ -353,13 +349,7 @@ fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
     let flips = flips::of_verdict(session, verdict, base);
     flips::tell(&session.ui, flips.as_ref());
     tell_outcomes(session, verdict);
-    let score = decision.val_score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
-    session.ui.line(format!(
-        "gate: {} val_score={score} evals_passed={} evals_total={}",
-        decision.status.as_str(),
-        decision.evals_passed,
-        decision.evals_total
-    ));
+    session.ui.line(decision.line());
     let mut words = json!({
         "type": "verdict",
         "status": decision.status,

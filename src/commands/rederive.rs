@@ -5,7 +5,6 @@ use crate::error::Result;
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{Editable, agent_fingerprint};
 use crate::model::split::{SPLIT_SEED, TaskSplit, sealed, sealed_count};
-use crate::model::trial::Split;
 use crate::store::claims::{self, arms, repeated};
 use crate::store::event::{Calibrated, Committed, Confirmed, Prepared};
 use crate::store::state::State;
@@ -51,12 +50,11 @@ pub(super) fn calibrated(calibrated: &Calibrated, state: &State, experiment: &Ex
     let Some(prepared) = &state.summary.prepared else { return vec!["`calibrated` before `prepared`".into()] };
     let mut wrong = Vec::new();
     let (trials, policy) = state.summary.counting();
-    let gate_split = if prepared.config["gate_split"] == "train" { Split::Train } else { Split::Test };
     let earned = repeated(&state.trials, &agent.agent, trial_protocol, &prepared.split, policy, measured.min_evidence);
     if earned != *measured {
         wrong.push("the rewards of the calibration are not those of its trials".into());
     }
-    if measured.noise(gate_split, trials).as_ref() != Some(noise) || measured.rates().shrunk != *shrunk {
+    if measured.noise(prepared.gate_split(), trials).as_ref() != Some(noise) || measured.rates().shrunk != *shrunk {
         wrong.push("what was measured gives another noise".into());
     }
     if prepared.trial_protocol != *trial_protocol || prepared.config["min_evidence"] != measured.min_evidence {

@@ -12,6 +12,7 @@ use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{Editable, agent_fingerprint};
 use crate::model::gate::Status;
 use crate::model::score::passes;
+use crate::report::bill::bill;
 use crate::report::spark::spark;
 use crate::store::claims::LastClaim;
 use crate::store::lock::Lock;
@@ -144,7 +145,7 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
 /// How far a score strays by chance, where `calibrate` measured that.
 fn noise_words(summary: &Summary) -> String {
     let Some(last) = &summary.claims.noise else { return String::new() };
-    let of = if summary.base.as_ref() == Some(&last.agent.commit) { "" } else { ", of an earlier agent" };
+    let of = if last.agent.is_at(summary.base.as_ref()) { "" } else { ", of an earlier agent" };
     format!("; noise floor ±{:.1} points (9 of 10 measurements{of})", 100.0 * last.noise.band)
 }
 
@@ -152,9 +153,7 @@ fn noise_words(summary: &Summary) -> String {
 fn claim_lines(summary: &Summary, ui: &Ui) {
     for (word, last) in [("confirmed", &summary.claims.last), ("sealed", &summary.claims.last_sealed)] {
         let Some(last) = last else { continue };
-        let other = if is_of_best(summary, last) { "" } else { " (of an earlier best)" };
-        let words = last.claim.words(last.against.as_deref().unwrap_or("the baseline"));
-        ui.line(format!("{word:<10}  {words}{other}; {}", timestamp(last.at)));
+        ui.line(format!("{word:<10}  {}; {}", last.words(summary.base.as_ref()), timestamp(last.at)));
     }
 }
 
@@ -167,15 +166,10 @@ fn claim_json(summary: &Summary, last: Option<&LastClaim>) -> serde_json::Value 
         "p": last.claim.p,
         "baseline_commit": last.baseline.commit,
         "best_commit": last.best.commit,
-        "of_best": is_of_best(summary, last),
+        "of_best": last.best.is_at(summary.base.as_ref()),
         "trials": last.trials,
         "look": last.look,
     })))
-}
-
-/// Whether the claim is about the agent that is the best now.
-fn is_of_best(summary: &Summary, last: &LastClaim) -> bool {
-    summary.base.as_ref() == Some(&last.best.commit)
 }
 
 /// The recorded scores as a line of blocks; a bar where the rules changed, for scores on both sides are not comparable.
@@ -204,15 +198,7 @@ fn proposal_lines(proposals: &Proposals, ui: &Ui) {
         "proposals   {}: {accepted} accepted, {rejected} rejected, {unusable} unusable",
         proposals.count()
     ));
-    let unpriced =
-        if usage.unpriced > 0 { format!(" ({} reported no dollars)", usage.unpriced) } else { String::new() };
-    let dollars = if usage.unpriced < usage.sessions { format!(", ${:.2}", usage.cost_usd) } else { String::new() };
-    ui.line(format!(
-        "            {} sessions, {}, {} tokens{dollars}{unpriced}",
-        usage.sessions,
-        duration(usage.seconds),
-        usage.tokens
-    ));
+    ui.line(format!("            {}", bill(usage)));
     if *predictions > 0 {
         ui.line(format!(
             "            {came_true} of {predictions} predicted fixes came true; {unpredicted} fixes were not predicted"
@@ -361,7 +347,7 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
             "sd": last.noise.sd,
             "band": last.noise.band,
             "agent_commit": last.agent.commit,
-            "of_best": summary.base.as_ref() == Some(&last.agent.commit),
+            "of_best": last.agent.is_at(summary.base.as_ref()),
         })),
         "confirmations": summary.claims.count,
         "proposals": (summary.proposals.count() > 0).then_some(&summary.proposals),

@@ -359,10 +359,9 @@ impl Findings {
 
     fn prepared(&mut self, seq: u64, prepared: &Prepared, state: &State) {
         let (trials, policy) = counting(prepared);
-        let gate_split = if prepared.config["gate_split"] == "train" { Split::Train } else { Split::Test };
         let rewards =
             |tasks: &[String]| state.trials.rewards(&prepared.agent, &prepared.trial_protocol, tasks, trials, policy);
-        let score = rewards(prepared.split.tasks(gate_split)).score();
+        let score = rewards(prepared.split.tasks(prepared.gate_split())).score();
         if score.mean != Some(prepared.baseline.val_score) {
             self.wrong(seq, "the baseline's score is not the mean of its trials");
         }

@@ -3,14 +3,13 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::drivers::Driver;
 use crate::config::{Environment, FenceMode};
 use crate::error::{Code, Error, Result};
-use crate::fence::{ENTRY, Layers, Policy};
+use crate::fence::{ENTRY, Policy, try_out};
+use crate::process::Supervisor;
 use crate::process::signals::Cancel;
-use crate::process::{Command, Limits, Supervisor, run_captured};
 
 /// Programs that coding agents start beside themselves; what they are made of must be readable.
 const PROGRAMS: [&str; 4] = ["node", "python3", "git", "rg"];
@@ -44,15 +43,17 @@ impl Fencing<'_> {
         if self.mode == FenceMode::Off {
             return Ok(None);
         }
-        let Some(own) = self.supervisor.program() else { return self.lacking("the path of this program is not known") };
-        let layers = self.layers(&own, worktree, cancel).await?;
-        let stands = layers.as_ref().is_some_and(|layers| match self.mode {
+        let (own, layers) = match try_out(self.supervisor, self.environment, worktree, cancel).await? {
+            Ok(tried) => tried,
+            Err(why) => return self.lacking(&why),
+        };
+        let stands = match self.mode {
             FenceMode::Required => layers.missing.is_empty(),
             // Without either, no file would be out of reach.
             _ => layers.has("root") || layers.has("landlock"),
-        });
+        };
         if !stands {
-            return self.lacking(&layers.map_or_else(|| "it cannot be built".into(), |layers| layers.to_string()));
+            return self.lacking(&layers.to_string());
         }
         let policy = Policy {
             read: self.readable(driver, program),
@@ -77,13 +78,6 @@ impl Fencing<'_> {
                 .hint("run the loop on a machine that allows what is missing, or set `fence: auto`."));
         }
         Ok(None)
-    }
-
-    async fn layers(&self, own: &Path, directory: &Path, cancel: &Cancel) -> Result<Option<Layers>> {
-        let command = Command::new(own, directory).args([ENTRY, "--report"]).env(self.environment.for_child(&[], &[]));
-        let limits = Limits { time: Duration::from_secs(60), ..Limits::SMALL };
-        let said = run_captured(self.supervisor, command, limits, cancel).await?;
-        Ok(serde_json::from_slice(&said.stdout).ok())
     }
 
     /// The coding agent's program with what lies around it, other programs that it starts, git's configuration.

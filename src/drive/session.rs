@@ -70,8 +70,7 @@ pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> 
     fs_err::create_dir_all(place.records)?;
     let open = |name: &str, cap| Log::open(&place.records.join(name), cap, place.redactor.clone());
     let (transcript, stderr) = (open("transcript.jsonl", LARGEST_TRANSCRIPT)?, open("stderr.log", LARGEST_STDERR)?);
-    let extra: Vec<(OsString, OsString)> =
-        invocation.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+    let extra = invocation.variables();
     let mut stdin = invocation.stdin;
     let mut words: Vec<OsString> = Vec::new();
     if let Some(fence) = place.fence {

@@ -17,6 +17,7 @@
 
 mod layers;
 mod policy;
+mod trial;
 
 #[cfg(target_os = "linux")]
 mod files;
@@ -36,6 +37,7 @@ use crate::config::FenceMode;
 pub use layers::{ENTRY, EXIT_NO_FENCE, Layers};
 use layers::{INNER, complain};
 pub use policy::Policy;
+pub use trial::try_out;
 
 /// Runs as a fence when the command line asks for it. Must come before `main` opens anything.
 pub fn run_if_asked() -> Option<ExitCode> {

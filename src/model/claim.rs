@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::compare::EPSILON;
-use super::paired::mantel::{Chance, Stratum, millionths};
+use super::paired::mantel::{Chance, Stratum, points};
 
 /// A difference is claimed when equally good agents would look like this, or more so, at most this often (one-sided). It is
 /// the level of a 90 % interval that leaves 0 out.
@@ -128,8 +128,10 @@ impl Measured {
             })
             .filter(|arms| arms.difference().is_some())
             .collect();
-        let strata: Vec<Stratum> = arms.iter().map(|arms| stratum(&arms.best, &arms.baseline)).collect();
-        let turned: Vec<Stratum> = arms.iter().map(|arms| stratum(&arms.baseline, &arms.best)).collect();
+        let known = |trials: &[Option<f64>]| trials.iter().flatten().copied().collect::<Vec<_>>();
+        let strata: Vec<Stratum> =
+            arms.iter().map(|arms| Stratum::of(&known(&arms.best), &known(&arms.baseline))).collect();
+        let turned: Vec<Stratum> = strata.iter().map(Stratum::turned).collect();
         let informative = strata.iter().filter(|stratum| stratum.informs()).count();
         let differences: Vec<f64> = arms.iter().filter_map(Arms::difference).collect();
         let of = |pick: fn(&Arms) -> &[Option<f64>]| average(arms.iter().filter_map(|arms| mean(pick(arms))));
@@ -191,11 +193,6 @@ impl Claim {
     }
 }
 
-/// A difference of mean rewards.
-pub fn points(difference: f64) -> String {
-    format!("{:+.1} points", 100.0 * difference)
-}
-
 /// A p-value; a small one is not zero.
 pub fn p_words(p: f64) -> String {
     if p < 0.0001 { "p < 0.0001".into() } else { format!("p = {p:.4}") }
@@ -212,11 +209,6 @@ impl Arms {
 fn mean(trials: &[Option<f64>]) -> Option<f64> {
     let known = trials.iter().flatten().count();
     (known > 0 && known * 2 >= trials.len()).then(|| trials.iter().flatten().sum::<f64>() / known as f64)
-}
-
-fn stratum(best: &[Option<f64>], baseline: &[Option<f64>]) -> Stratum {
-    let units = |trials: &[Option<f64>]| trials.iter().flatten().copied().map(millionths).collect();
-    Stratum { candidate: units(best), incumbent: units(baseline) }
 }
 
 fn average(values: impl Iterator<Item = f64>) -> f64 {

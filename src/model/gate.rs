@@ -82,6 +82,16 @@ pub fn decide(evidence: &Evidence) -> Decision {
 }
 
 impl Decision {
+    /// The last line that the gate prints, which PROGRAM.md has the coding agent copy.
+    pub fn line(&self) -> String {
+        let score = self.val_score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
+        let Decision { evals_passed, evals_total, .. } = self;
+        format!(
+            "gate: {} val_score={score} evals_passed={evals_passed} evals_total={evals_total}",
+            self.status.as_str()
+        )
+    }
+
     /// What of it the coding agent may hear: each number of the hold-out is a look at it. The ledger keeps all of it.
     pub fn told(&self, policy: &Policy) -> Decision {
         let is_accepted = self.status == Status::Passed;

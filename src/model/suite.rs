@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::paired::mantel::{Chance, Mantel, Stratum, millionths};
+use super::paired::mantel::{Chance, Mantel, Stratum};
 
 /// Trials of accepted agents that are looked back at.
 pub const REMEMBERED: usize = 10;
@@ -56,12 +56,8 @@ pub struct Known {
 
 /// Whether the suite as a whole is worse than with the recorded agent: Mantel's test, stratified by task.
 pub fn is_worse<'k>(tasks: impl IntoIterator<Item = &'k Known>) -> bool {
-    let of = |rewards: &[f64]| rewards.iter().copied().map(millionths).collect();
-    // The arms change places: the test asks whether the first one is ahead.
-    let strata: Vec<Stratum> = tasks
-        .into_iter()
-        .map(|known| Stratum { candidate: of(&known.incumbent), incumbent: of(&known.candidate) })
-        .collect();
+    let strata: Vec<Stratum> =
+        tasks.into_iter().map(|known| Stratum::of(&known.candidate, &known.incumbent).turned()).collect();
     Mantel::of(&strata).delta > 0.0 && Chance::of(&strata).p <= WORSE
 }
 

@@ -14,7 +14,7 @@ use super::history::History;
 use crate::error::{Context as _, Result};
 use crate::model::hash::hash;
 use crate::model::trial::Split;
-use crate::store::event::{Event, Trial, Verdict};
+use crate::store::event::{Event, Purpose, Trial, Verdict};
 use crate::store::ledger::{self, Tip};
 
 /// Columns of `trials`.
@@ -160,7 +160,7 @@ impl Secrecy {
     /// Of a hidden trial whether its row is there at all. In the rounds of a comparison tasks are run that both agents differ
     /// on: which those are tells of the other agent, too.
     fn tells_of(&self, history: &History, trial: &Trial<'_>) -> bool {
-        !trial.protocol.contains(" versus ") && history.is_told(&trial.agent)
+        trial.purpose != Purpose::Round && history.is_told(&trial.agent)
     }
 }
 

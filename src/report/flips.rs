@@ -3,15 +3,13 @@
 use serde_json::{Value, json};
 
 use super::text::one_line;
-use crate::model::paired::mantel::{Chance, Mantel, Stratum, millionths};
+use crate::model::paired::mantel::{Chance, Mantel, Stratum};
 use crate::model::score::{TimeoutPolicy, passes};
-use crate::store::comparison::confirm_numbers;
+use crate::store::comparison::unchosen;
 use crate::store::trials::Trials;
 
 /// Tasks of each kind that are named on one line.
 const NAMED: usize = 5;
-/// More trials afresh than any configuration asks for.
-const AFRESH: u32 = 1000;
 /// The chance below which a difference is called more than noise.
 pub const LEVEL: f64 = 0.05;
 /// The share of the tasks that both must have trials of.
@@ -36,14 +34,11 @@ impl Counting<'_> {
     /// What an agent earned on a task, trial by trial. Of an agent that was chosen by its first trials those afresh count
     /// alone, where there are any.
     fn earned(&self, agent: &str, task: &str) -> Vec<f64> {
-        let values = |numbers| -> Vec<f64> {
-            self.trials.values(agent, self.protocol, task, numbers, self.policy).into_iter().flatten().collect()
-        };
-        let mut afresh = values(confirm_numbers(AFRESH));
-        if afresh.is_empty() || self.first == Some(agent) {
-            afresh.extend(values(0..self.each));
+        let afresh = unchosen(self.trials, agent, self.first == Some(agent), self.protocol, task, self.policy);
+        if !afresh.is_empty() {
+            return afresh;
         }
-        afresh
+        self.trials.values(agent, self.protocol, task, 0..self.each, self.policy).into_iter().flatten().collect()
     }
 }
 
@@ -71,7 +66,7 @@ impl Flips {
     pub fn of(counting: &Counting<'_>, first: &str, second: &str, tasks: &[String]) -> Flips {
         let mut flips =
             Flips { fixed: vec![], broken: vec![], compared: 0, passed: (0, 0), means: (0.0, 0.0), p: None };
-        let (mut strata, mut turned) = (Vec::new(), Vec::new());
+        let mut strata = Vec::new();
         for task in tasks {
             let (was, now) = (counting.earned(first, task), counting.earned(second, task));
             if was.is_empty() || now.is_empty() {
@@ -88,13 +83,11 @@ impl Flips {
                 (true, false) => flips.broken.push(task.clone()),
                 _ => {}
             }
-            let units = |earned: &[f64]| earned.iter().copied().map(millionths).collect::<Vec<_>>();
-            let (own, other) = (units(&now), units(&was));
-            turned.push(Stratum { candidate: other.clone(), incumbent: own.clone() });
-            strata.push(Stratum { candidate: own, incumbent: other });
+            strata.push(Stratum::of(&now, &was));
         }
         let count = flips.compared.max(1) as f64;
         flips.means = (flips.means.0 / count, flips.means.1 / count);
+        let turned: Vec<Stratum> = strata.iter().map(Stratum::turned).collect();
         if flips.compared > 0 && flips.compared as f64 >= NEARLY_ALL * tasks.len() as f64 {
             flips.p = Some(match Mantel::of(&strata).informative {
                 0 => 1.0,

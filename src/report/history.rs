@@ -10,12 +10,13 @@ use chrono::{DateTime, Utc};
 use crate::error::Result;
 use crate::model::gate::{GateRule, Status};
 use crate::model::outcomes::exception_class;
-use crate::model::paired::Pairs;
+use crate::model::paired::first_on_holdout;
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Outcome, Split};
-use crate::store::event::{Event, Trial, Verdict};
+use crate::store::event::{Event, Verdict};
 use crate::store::ledger::{self, Tip};
 use crate::store::state::{Spent, State, Summary};
+use crate::store::trials::plain;
 
 /// The ledger, read for people.
 #[derive(Debug, Default)]
@@ -95,6 +96,8 @@ pub struct Judged {
     pub steps: Vec<(String, Status, String)>,
     /// Whether it was judged by the rule `paired`.
     pub is_paired: bool,
+    /// The line that the gate printed last.
+    pub line: String,
 }
 
 impl Judged {
@@ -110,6 +113,7 @@ impl Judged {
             incumbent,
             steps: decision.steps.iter().map(|step| (step.name.clone(), step.status, step.detail.clone())).collect(),
             is_paired: evidence.policy.paired.is_some(),
+            line: decision.line(),
         }
     }
 }
@@ -117,17 +121,7 @@ impl Judged {
 /// What an accepted edit's first trials earned on the hold-out under the rule `paired`: they chose it.
 pub fn chosen_at(verdict: &Verdict) -> Option<f64> {
     let compared = verdict.evidence.compared.as_ref().filter(|_| verdict.decision.status == Status::Passed)?;
-    selected(&compared.pairs)
-}
-
-/// The mean that the candidate's first trials earned on the hold-out.
-fn selected(pairs: &Pairs) -> Option<f64> {
-    let means = pairs.values().filter(|pair| pair.split == Split::Test).filter_map(|pair| {
-        let earned: Vec<f64> = pair.candidate.first.iter().flatten().copied().collect();
-        (!earned.is_empty()).then(|| earned.iter().sum::<f64>() / earned.len() as f64)
-    });
-    let means: Vec<f64> = means.collect();
-    (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
+    first_on_holdout(&compared.pairs)
 }
 
 impl History {
@@ -148,10 +142,9 @@ impl History {
     fn take(&mut self, event: &Event<'_>, at: DateTime<Utc>) {
         match event {
             Event::Trial(trial) => {
-                self.version(&trial.agent, &trial.protocol, at).pay(trial);
-                if trial.purpose.is_baseline() {
-                    self.version(&trial.agent, &trial.protocol, at).is_baseline = true;
-                }
+                let version = self.version(&trial.agent, &trial.protocol, at);
+                version.spent.entry(trial.purpose.as_str()).or_default().add(trial);
+                version.is_baseline |= trial.purpose.is_baseline();
                 if trial.split != Some(Split::Test) {
                     let class = trial.error.as_deref().and_then(exception_class).map(str::to_string);
                     if let Some(seconds) = trial.seconds {
@@ -186,9 +179,9 @@ impl History {
         }
     }
 
-    /// The version of an agent. Trials of a comparison in rounds stand under a protocol of their own, and belong to it as well.
+    /// The version of an agent. Trials that only a comparison may find belong to it as well.
     fn version(&mut self, agent: &str, protocol: &str, at: DateTime<Utc>) -> &mut Version {
-        let protocol = protocol.split(" versus ").next().unwrap_or(protocol);
+        let protocol = plain(protocol);
         let next = self.versions.len();
         let place = *self.places.entry((agent.to_string(), protocol.to_string())).or_insert(next);
         if place == next {
@@ -248,11 +241,11 @@ impl History {
     /// accept: each would be a look at the hold-out.
     pub fn is_told(&self, agent: &str) -> bool {
         let config = self.summary().prepared.as_ref().map(|prepared| &prepared.config);
-        let is_paired = config.is_some_and(|config| config["gate_rule"] == GateRule::Paired.as_str());
+        let keeps_back = config.is_some_and(|config| config["gate_rule"] == GateRule::Paired.as_str());
         let own = || self.versions.iter().filter(|version| version.agent == agent);
         let accepted = own().any(|version| version.recorded.is_some() || version.is_baseline);
         let judged = own().any(|version| version.verdict.as_ref().is_some_and(|verdict| verdict.is_paired));
-        accepted || !(is_paired || judged)
+        accepted || !(keeps_back || judged)
     }
 
     /// How long a train task took, over all its trials.
@@ -280,18 +273,6 @@ impl History {
     }
 }
 
-impl Version {
-    fn pay(&mut self, trial: &Trial<'_>) {
-        let spent = self.spent.entry(trial.purpose.as_str()).or_default();
-        spent.trials += 1;
-        spent.seconds = (spent.seconds + trial.seconds.unwrap_or(0.0)).min(f64::MAX);
-        for tokens in [trial.tokens_in, trial.tokens_out] {
-            spent.tokens = spent.tokens.saturating_add(tokens.unwrap_or(0));
-        }
-        spent.cost_usd = (spent.cost_usd + trial.cost_usd.unwrap_or(0.0)).min(f64::MAX);
-    }
-}
-
 /// The history of a task as a line: a mark for each version, in order. `.` passes, `x` fails, `?` gave no evidence, `-` was not
 /// run.
 pub fn marks(columns: &[(usize, Rewards)], task: &str) -> String {
@@ -302,4 +283,44 @@ pub fn marks(columns: &[(usize, Rewards)], task: &str) -> String {
         Some(_) => 'x',
     };
     columns.iter().map(|(_, rewards)| mark(rewards)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::event::{Purpose, Trial};
+
+    /// Trials that only a comparison may find make no other version.
+    #[test]
+    fn an_agent_is_one_version_whatever_it_was_run_for() {
+        let mut history = History::default();
+        for (protocol, purpose, outcome) in [
+            ("p", Purpose::Benchmark, Outcome::Passed),
+            ("p versus b", Purpose::Round, Outcome::Passed),
+            ("p confirmed against b", Purpose::Claim, Outcome::Failed),
+            ("p again", Purpose::Calibrate, Outcome::Failed),
+        ] {
+            let trial = Trial {
+                run: "r".into(),
+                purpose,
+                agent: "a".into(),
+                protocol: protocol.into(),
+                split: Some(Split::Train),
+                task: "t".into(),
+                trial: 0,
+                outcome,
+                reward: Some(1.0),
+                seconds: Some(2.0),
+                tokens_in: None,
+                tokens_out: None,
+                cost_usd: None,
+                error: None,
+                silent: false,
+                trace_lost: false,
+            };
+            history.take(&Event::Trial(trial), DateTime::UNIX_EPOCH);
+        }
+        assert_eq!((history.versions.len(), history.versions[0].protocol.as_str()), (1, "p"));
+        assert_eq!(history.versions[0].spent.values().map(|spent| spent.trials).sum::<u64>(), 4);
+    }
 }

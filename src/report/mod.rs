@@ -4,6 +4,7 @@
 //! Traces lie where anybody may write, and hold what agents and models said: they are read within limits, through no link,
 //! and whatever could forge a line, colour a terminal or turn text around is spelt out by [`text`] before anything else sees it.
 
+pub mod bill;
 pub mod breakdown;
 pub mod evidence;
 pub mod export;

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Calibrated, Committed, Confirmed};
-use super::trials::Trials;
+use super::trials::{Trials, aside};
 use crate::model::calibrate::{Earned, Noise, Repeated};
 use crate::model::claim::{Arms, Claim, MOST};
 use crate::model::score::TimeoutPolicy;
@@ -23,7 +23,7 @@ pub fn numbers(range: Range<u32>) -> Range<u32> {
 
 /// What the trials of an agent stand under that is run afresh against `other`.
 pub fn against(protocol: &str, other: &str) -> String {
-    format!("{protocol} confirmed against {other}")
+    aside(protocol, &format!("confirmed against {other}"))
 }
 
 /// Both agents on each of these tasks, with all trials that were ever run of them like this: to choose among them would be
@@ -45,7 +45,7 @@ pub fn arms(
 
 /// What the trials of an agent stand under that is run again, unchanged, to see how noisy it is.
 pub fn again(protocol: &str) -> String {
-    format!("{protocol} again")
+    aside(protocol, "again")
 }
 
 /// Both splits as the agent earned them then, with all such trials.
@@ -118,6 +118,14 @@ pub struct LastNoise {
     pub agent: Committed,
     /// How noisy it is.
     pub noise: Noise,
+}
+
+impl LastClaim {
+    /// In words, for people; `base` is the commit of the best agent now.
+    pub fn words(&self, base: Option<&String>) -> String {
+        let words = self.claim.words(self.against.as_deref().unwrap_or("the baseline"));
+        words + if self.best.is_at(base) { "" } else { " (of an earlier best)" }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]

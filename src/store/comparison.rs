@@ -155,17 +155,31 @@ pub fn confirmed(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards
     Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
 }
 
-/// How tasks fared with accepted agents since they joined the suite, under one protocol. Of a chosen agent only what it earned
-/// afresh counts.
+/// What an agent earned on a task that did not choose it, trial by trial: of the first agent everything, of a chosen one what
+/// it earned afresh.
+pub fn unchosen(
+    known: &Trials,
+    agent: &str,
+    is_first: bool,
+    protocol: &str,
+    task: &str,
+    timeouts: TimeoutPolicy,
+) -> Vec<f64> {
+    let begin = if is_first { 0 } else { CONFIRM };
+    known.values(agent, protocol, task, begin..ROUNDS, timeouts).into_iter().flatten().collect()
+}
+
+/// How tasks fared with accepted agents since they joined the suite, under one protocol. For what counts of them see
+/// [`unchosen`].
 pub fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMap<String, History> {
     let history = |task: &String| {
         let newest = state.summary.agents_since_joined(task).into_iter().flat_map(|agent| {
-            let begin = if state.summary.first_agent.as_deref() == Some(agent) { 0 } else { CONFIRM };
-            let mut values = state.trials.values(agent, of.protocol, task, begin..ROUNDS, of.timeouts);
+            let is_first = state.summary.first_agent.as_deref() == Some(agent);
+            let mut values = unchosen(&state.trials, agent, is_first, of.protocol, task, of.timeouts);
             values.reverse();
             values
         });
-        (task.clone(), History::of(newest.flatten().map(|reward| passes(Some(reward)))))
+        (task.clone(), History::of(newest.map(|reward| passes(Some(reward)))))
     };
     tasks.iter().map(history).collect()
 }
@@ -178,14 +192,11 @@ pub fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) -> BTreeM
         .map(|(task, history)| (task, Known { history, ..Known::default() }))
         .collect();
     for (task, known) in &mut known {
-        let values = |agent: &str, numbers| {
-            let values = state.trials.values(agent, sides.protocol, task, numbers, sides.timeouts);
-            values.into_iter().flatten().collect::<Vec<f64>>()
-        };
-        known.candidate = values(sides.candidate, 0..sides.trials);
-        if sides.candidate != sides.incumbent {
-            let begin = if sides.is_first { 0 } else { CONFIRM };
-            known.incumbent = values(sides.incumbent, begin..ROUNDS);
+        let Sides { candidate, incumbent, is_first, protocol, timeouts, trials, .. } = *sides;
+        known.candidate =
+            state.trials.values(candidate, protocol, task, 0..trials, timeouts).into_iter().flatten().collect();
+        if candidate != incumbent {
+            known.incumbent = unchosen(&state.trials, incumbent, is_first, protocol, task, timeouts);
         }
     }
     known

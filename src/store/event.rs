@@ -147,6 +147,13 @@ pub struct Prepared {
     pub adopted: Option<Adopted>,
 }
 
+impl Prepared {
+    /// The split that gives val_score, as configured.
+    pub fn gate_split(&self) -> Split {
+        if self.config["gate_split"] == Split::Train.as_str() { Split::Train } else { Split::Test }
+    }
+}
+
 /// Ledgers without a version are of the first one.
 fn first_protocol() -> u32 {
     1
@@ -372,6 +379,13 @@ pub struct Committed {
     pub agent: String,
     /// The commit that holds it.
     pub commit: String,
+}
+
+impl Committed {
+    /// Whether it is the agent of this commit.
+    pub fn is_at(&self, commit: Option<&String>) -> bool {
+        commit == Some(&self.commit)
+    }
 }
 
 /// `confirmed`.

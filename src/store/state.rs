@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::atomic;
 use super::claims::Claims;
-use super::event::{By, Event, Prepared, Purpose, Recorded, Row, RunFinished, SuiteChanged, Verdict};
+use super::event::{By, Event, Prepared, Purpose, Recorded, Row, RunFinished, SuiteChanged, Trial, Verdict};
 use super::ledger::{self, Entry, ReadReport, Tip};
 use super::proposals::Proposals;
 use super::trials::Trials;
@@ -140,6 +140,19 @@ pub struct Spent {
     pub cost_usd: f64,
 }
 
+impl Spent {
+    /// Adds a trial.
+    pub fn add(&mut self, trial: &Trial<'_>) {
+        self.trials += 1;
+        // A benchmark may say anything; sums stay finite, for JSON knows nothing else.
+        self.seconds = (self.seconds + trial.seconds.unwrap_or(0.0)).min(f64::MAX);
+        for tokens in [trial.tokens_in, trial.tokens_out] {
+            self.tokens = self.tokens.saturating_add(tokens.unwrap_or(0));
+        }
+        self.cost_usd = (self.cost_usd + trial.cost_usd.unwrap_or(0.0)).min(f64::MAX);
+    }
+}
+
 /// A verdict with its place in the ledger.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Receipt {
@@ -219,14 +232,7 @@ impl State {
         let Entry { seq, at, event, .. } = entry;
         match event {
             Event::Trial(trial) => {
-                let spent = &mut self.summary.spent;
-                spent.trials += 1;
-                // A benchmark may say anything; sums stay finite, for JSON knows nothing else.
-                spent.seconds = (spent.seconds + trial.seconds.unwrap_or(0.0)).min(f64::MAX);
-                for tokens in [trial.tokens_in, trial.tokens_out] {
-                    spent.tokens = spent.tokens.saturating_add(tokens.unwrap_or(0));
-                }
-                spent.cost_usd = (spent.cost_usd + trial.cost_usd.unwrap_or(0.0)).min(f64::MAX);
+                self.summary.spent.add(&trial);
                 self.trials.insert(&trial);
             }
             Event::RunFinished(run) => self.run_finished(&run, at),
@@ -312,7 +318,7 @@ impl State {
             let least = self.trials.least(agent, trial_protocol, tasks, trials, policy);
             (rewards, least)
         };
-        let (holdout, least) = of(prepared.split.tasks(gate_split(&prepared)));
+        let (holdout, least) = of(prepared.split.tasks(prepared.gate_split()));
         self.summary.raise_reference(
             &prepared.protocol,
             Reference {
@@ -518,11 +524,6 @@ impl Summary {
         };
         train.filter(waits).cloned().collect()
     }
-}
-
-/// The split that gives val_score, as configured.
-fn gate_split(prepared: &Prepared) -> Split {
-    if prepared.config["gate_split"] == Split::Train.as_str() { Split::Train } else { Split::Test }
 }
 
 /// Whether the answer depended on the hold-out.

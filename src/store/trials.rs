@@ -61,7 +61,17 @@ pub struct Of<'a> {
 /// What the trials of a comparison in rounds stand under instead of the protocol alone: they say something about these two
 /// agents and nothing to any other comparison, so that nothing else may find them.
 pub fn versus(protocol: &str, other: &str) -> String {
-    format!("{protocol} versus {other}")
+    aside(protocol, &format!("versus {other}"))
+}
+
+/// What trials stand under that only one purpose may find: the protocol, and after a blank what they are for.
+pub fn aside(protocol: &str, purpose: &str) -> String {
+    format!("{protocol} {purpose}")
+}
+
+/// The protocol that trials were run under, whatever they stand under: fingerprints have no blanks.
+pub fn plain(key: &str) -> &str {
+    key.split(' ').next().unwrap_or(key)
 }
 
 /// Every trial of the ledger.

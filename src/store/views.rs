@@ -11,6 +11,7 @@ use super::atomic;
 use super::state::{Summary, timestamp};
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
+use crate::model::gate::Step;
 use crate::model::hash::hash;
 use crate::model::trial::Split;
 
@@ -55,28 +56,29 @@ pub fn render(summary: &Summary) -> Result<Views> {
         views.insert("train_results.json", pretty(&results)?);
     }
     views.insert("results.tsv", results_tsv(summary)?);
-    if let Some(receipt) = &summary.last_decided {
-        let decision = receipt.verdict.told();
-        let steps: Vec<_> = decision
-            .steps
-            .iter()
-            .map(|step| json!({"step": step.name, "status": step.status, "detail": step.detail}))
-            .collect();
-        let gate = json!({
-            "status": decision.status,
-            "timestamp": timestamp(receipt.at),
-            "val_score": decision.val_score,
-            "evals_passed": decision.evals_passed,
-            "evals_total": decision.evals_total,
-            "best": receipt.verdict.evidence.best.as_ref().map(|best| best.val_score),
-            "suite_size": tasks.len(),
-            "promoted": decision.promoted.len(),
-            "agent": receipt.verdict.agent,
-            "steps": steps,
-        });
+    if let Some(gate) = gate(summary) {
         views.insert("gate.json", pretty(&gate)?);
     }
     Ok(views)
+}
+
+/// What gate.json says: the last verdict that decided something, as far as it may be told.
+pub fn gate(summary: &Summary) -> Option<serde_json::Value> {
+    let receipt = summary.last_decided.as_ref()?;
+    let decision = receipt.verdict.told();
+    let step = |step: &Step| json!({"step": step.name, "status": step.status, "detail": step.detail});
+    Some(json!({
+        "status": decision.status,
+        "timestamp": timestamp(receipt.at),
+        "val_score": decision.val_score,
+        "evals_passed": decision.evals_passed,
+        "evals_total": decision.evals_total,
+        "best": receipt.verdict.evidence.best.as_ref().map(|best| best.val_score),
+        "suite_size": summary.suite().len(),
+        "promoted": decision.promoted.len(),
+        "agent": receipt.verdict.agent,
+        "steps": decision.steps.iter().map(step).collect::<Vec<_>>(),
+    }))
 }
 
 fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {

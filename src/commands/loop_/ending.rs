@@ -30,7 +30,7 @@ impl Loop<'_> {
         if end == End::Rejected {
             restore(&session, &current)?;
         }
-        let (verdict, predicted) = if end == End::Unusable { (None, None) } else { judgement(&session, &current)? };
+        let judged = if end == End::Unusable { None } else { judgement(&session, &current)? };
         if session.state.summary.proposals.last < current.iteration {
             let receipt = session.state.summary.last_decided.as_ref().filter(|_| end != End::Unusable);
             let receipt = receipt.map(|receipt| receipt.seq);
@@ -43,7 +43,7 @@ impl Loop<'_> {
                 end,
                 reason: current.reason.clone(),
                 proposal: current.proposal.clone(),
-                predicted: predicted.clone(),
+                predicted: judged.as_ref().map(|judged| judged.predicted.clone()),
                 usage: current.usage,
             })))?;
             session.finish()?;
@@ -53,7 +53,7 @@ impl Loop<'_> {
             session.repo.forget_candidate(&name(current.iteration))?;
         }
         drop(session);
-        self.learn(&mut current, verdict.as_ref(), predicted.as_ref(), trials)?;
+        self.learn(&mut current, judged.as_ref(), trials)?;
         self.remove_worktree(&current)?;
         if let Some(night) = &mut self.state.night {
             night.done += 1;
@@ -65,18 +65,12 @@ impl Loop<'_> {
         }
         self.state.current = None;
         self.save()?;
-        self.say(&current, end, verdict.as_ref(), predicted.as_ref()).await;
+        self.say(&current, end, judged.as_ref()).await;
         Ok(())
     }
 
     /// Appends the section of this iteration to learnings.md, once.
-    fn learn(
-        &mut self,
-        current: &mut Current,
-        verdict: Option<&Value>,
-        predicted: Option<&Outcome>,
-        trials: u32,
-    ) -> Result<()> {
+    fn learn(&mut self, current: &mut Current, judged: Option<&Judgement>, trials: u32) -> Result<()> {
         let path = self.paths.learnings();
         let mut text = files::read_text_if_there(&path, LARGEST)?.unwrap_or_else(|| "# Learnings\n".into());
         let read = Learnings::parse(&text);
@@ -98,8 +92,8 @@ impl Loop<'_> {
             ),
             change: proposal.map_or_else(|| "none that was judged".into(), |one| one.change.clone()),
             surface: proposal.map(|one| one.surface),
-            result: verdict.map_or_else(|| format!("not judged: {reason}"), line),
-            learned: predicted.map_or_else(|| "an iteration was lost".into(), |outcome| outcome.sentence(trials)),
+            result: judged.map_or_else(|| format!("not judged: {reason}"), |judged| judged.line.clone()),
+            learned: judged.map_or_else(|| "an iteration was lost".into(), |judged| judged.predicted.sentence(trials)),
         };
         if !text.ends_with('\n') {
             text.push('\n');
@@ -108,9 +102,9 @@ impl Loop<'_> {
         atomic::replace(&path, text.as_bytes())
     }
 
-    async fn say(&self, current: &Current, end: End, verdict: Option<&Value>, predicted: Option<&Outcome>) {
-        let told = match (verdict, &current.reason) {
-            (Some(verdict), _) => line(verdict),
+    async fn say(&self, current: &Current, end: End, judged: Option<&Judgement>) {
+        let told = match (judged, &current.reason) {
+            (Some(judged), _) => judged.line.clone(),
             (None, Some(reason)) => reason.clone(),
             (None, None) => String::new(),
         };
@@ -126,7 +120,7 @@ impl Loop<'_> {
         self.ui.line(format!("iteration {}: {}{about}; {told}; {cost}", current.iteration, end.as_str()));
         let said = json!({
             "type": "iteration", "iteration": current.iteration, "end": end, "reason": current.reason,
-            "proposal": current.proposal, "predicted": predicted, "verdict": verdict, "usage": usage,
+            "proposal": current.proposal, "predicted": judged.map(|judged| &judged.predicted), "verdict": judged.map(|judged| &judged.verdict), "usage": usage,
             "by": self.driver.name(),
         });
         self.ui.json(&said);
@@ -134,12 +128,23 @@ impl Loop<'_> {
     }
 }
 
-/// What gate.json says of the verdict, and what became of the predictions.
-fn judgement(session: &Session, current: &Current) -> Result<(Option<Value>, Option<Outcome>)> {
+/// What the gate said, as far as it may be told.
+struct Judgement {
+    /// As gate.json has it.
+    verdict: Value,
+    /// The gate's last line.
+    line: String,
+    /// What became of the predictions.
+    predicted: Outcome,
+}
+
+fn judgement(session: &Session, current: &Current) -> Result<Option<Judgement>> {
     let summary = &session.state.summary;
-    let (Some(receipt), Some(proposal)) = (&summary.last_decided, &current.proposal) else { return Ok((None, None)) };
-    let views = views::render(summary)?;
-    let verdict = views.get("gate.json").and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+    let (Some(receipt), Some(verdict), Some(proposal)) =
+        (&summary.last_decided, views::gate(summary), &current.proposal)
+    else {
+        return Ok(None);
+    };
     let evidence = &receipt.verdict.evidence;
     // Train alone: what is said here is read by whoever proposes next.
     let train = &session.prepared()?.split.train;
@@ -160,20 +165,10 @@ fn judgement(session: &Session, current: &Current) -> Result<(Option<Value>, Opt
         after.insert(task.clone(), reward);
     }
     after.retain(|task, _| train.binary_search(task).is_ok());
-    Ok((verdict, Some(Outcome::new(proposal, &summary.train_results, &after))))
+    let predicted = Outcome::new(proposal, &summary.train_results, &after);
+    Ok(Some(Judgement { verdict, line: receipt.verdict.told().line(), predicted }))
 }
 
 fn measured(rewards: &Rewards) -> impl Iterator<Item = (&String, Option<f64>)> {
     rewards.0.iter().filter(|(_, reward)| reward.is_some()).map(|(task, reward)| (task, *reward))
-}
-
-/// The gate's verdict line.
-fn line(verdict: &Value) -> String {
-    let score = verdict["val_score"].as_f64().map_or_else(|| "-".into(), |score| format!("{score:.4}"));
-    format!(
-        "gate: {} val_score={score} evals_passed={} evals_total={}",
-        verdict["status"].as_str().unwrap_or("?"),
-        verdict["evals_passed"],
-        verdict["evals_total"]
-    )
 }

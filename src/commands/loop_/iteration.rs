@@ -1,6 +1,7 @@
 //! The beginning of an iteration: everything clean, evidence current, a work tree for the coding agent.
 
 use super::Loop;
+use crate::commands::missing::not_prepared;
 use crate::commands::session::{Need, Session};
 use crate::drive::budget::Reason;
 use crate::drive::learnings::Learnings;
@@ -99,8 +100,7 @@ pub(super) fn ended(code: i32, command: &str, message: &str) -> Error {
 /// The base commit's files.
 pub(super) fn base_of(session: &Session) -> Result<BaseTree> {
     let base = session.state.summary.base.as_deref();
-    let base = base.ok_or_else(|| Error::usage("this experiment is not prepared").code(Code::NotPrepared))?;
-    session.repo.base_tree(base)
+    session.repo.base_tree(base.ok_or_else(not_prepared)?)
 }
 
 /// The loop writes into the editable files and commits them: nothing of anybody else may lie there.

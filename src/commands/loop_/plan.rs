@@ -12,7 +12,7 @@ use crate::ui::{Ui, duration};
 /// Trials that a gate may run: suite, hold-out and what waits for promotion.
 fn gate_trials(summary: &Summary) -> u64 {
     let Some(prepared) = &summary.prepared else { return 0 };
-    let holdout = if prepared.config["gate_split"] == "train" { &prepared.split.train } else { &prepared.split.test };
+    let holdout = prepared.split.tasks(prepared.gate_split());
     let suite = summary.suite();
     let tasks = holdout.len() + suite.len() + summary.waiting(&suite).len();
     tasks as u64 * u64::from(summary.counting().0)

@@ -128,10 +128,8 @@ impl Loop<'_> {
 
     /// The words that put a session behind the fence.
     async fn fence(&self, current: &Current, invocation: &Invocation) -> Result<Option<Vec<OsString>>> {
-        let extra: Vec<(OsString, OsString)> =
-            invocation.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
-        let names: Vec<OsString> =
-            self.environment.for_child(&self.config.loop_env, &extra).into_iter().map(|(name, _)| name).collect();
+        let seen = self.environment.for_child(&self.config.loop_env, &invocation.variables());
+        let names: Vec<OsString> = seen.into_iter().map(|(name, _)| name).collect();
         let Some(program) = invocation.words.first() else { return Ok(None) };
         let fencing = Fencing {
             supervisor: &self.supervisor,

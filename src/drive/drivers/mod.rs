@@ -66,6 +66,11 @@ impl Invocation {
         Invocation { words: words.iter().map(OsString::from).collect(), stdin: Vec::new(), env: Vec::new() }
     }
 
+    /// Its own variables as a child takes them.
+    pub fn variables(&self) -> Vec<(OsString, OsString)> {
+        self.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
+    }
+
     fn add(&mut self, words: &[&str]) {
         self.words.extend(words.iter().map(OsString::from));
     }

@@ -4,9 +4,8 @@ use super::evidence::Evidence;
 use super::policy::Disclosure;
 use super::step::{MISSING, Status, Step, left_out, step, too_little};
 use crate::model::compare::{Comparison, EPSILON};
-use crate::model::paired::{self, Answer, Pair, Pairs};
-use crate::model::score::{Rewards, Score};
-use crate::model::trial::Split;
+use crate::model::paired::{self, Answer, Pairs, first_on_holdout};
+use crate::model::score::Score;
 
 /// The step's name.
 pub(super) const NAME: &str = "hold_out";
@@ -65,13 +64,9 @@ fn first_trials(evidence: &Evidence, pairs: &Pairs) -> String {
     if evidence.policy.holdout_disclosure != Disclosure::Score {
         return String::new();
     }
-    let of_task = |pair: &Pair| {
-        let rewards: Vec<f64> = pair.candidate.first.iter().flatten().copied().collect();
-        (!rewards.is_empty()).then(|| rewards.iter().sum::<f64>() / rewards.len() as f64)
-    };
-    let held_out = pairs.iter().filter(|(_, pair)| pair.split == Split::Test);
-    let rewards = Rewards(held_out.map(|(task, pair)| (task.clone(), of_task(pair))).collect());
-    rewards.score().mean.map(|mean| format!("; its first trials on the hold-out earned {mean:.4}")).unwrap_or_default()
+    first_on_holdout(pairs)
+        .map(|mean| format!("; its first trials on the hold-out earned {mean:.4}"))
+        .unwrap_or_default()
 }
 
 /// Why an edit was not accepted, without a number that the hold-out went into.

@@ -38,6 +38,18 @@ pub struct Stratum {
 }
 
 impl Stratum {
+    /// Of rewards.
+    pub fn of(candidate: &[f64], incumbent: &[f64]) -> Stratum {
+        let units = |rewards: &[f64]| rewards.iter().copied().map(millionths).collect();
+        Stratum { candidate: units(candidate), incumbent: units(incumbent) }
+    }
+
+    /// With the agents in each other's place: the test asks whether the candidate is ahead.
+    #[must_use]
+    pub fn turned(&self) -> Stratum {
+        Stratum { candidate: self.incumbent.clone(), incumbent: self.candidate.clone() }
+    }
+
     /// True when the stratum says anything about a difference.
     pub fn informs(&self) -> bool {
         !self.candidate.is_empty() && !self.incumbent.is_empty() && self.is_mixed()
@@ -257,6 +269,11 @@ fn deals(stratum: &Stratum, limit: usize) -> Option<Vec<(i64, f64)>> {
 
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// A difference of mean rewards, in words.
+pub fn points(difference: f64) -> String {
+    format!("{:+.1} points", 100.0 * difference)
 }
 
 #[cfg(test)]

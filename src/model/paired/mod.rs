@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use self::mantel::{Chance, Mantel, Stratum, millionths};
+use self::mantel::{Chance, Mantel, Stratum, millionths, points};
 pub use self::rule::Rule;
 use super::compare::EPSILON;
 use super::trial::Split;
@@ -165,6 +165,16 @@ fn further(round: u32) -> usize {
     round.saturating_sub(1) as usize
 }
 
+/// The mean over the hold-out's tasks of what the candidate's first trials earned, before anything was run again.
+pub fn first_on_holdout(pairs: &Pairs) -> Option<f64> {
+    let of_task = |pair: &Pair| {
+        let rewards: Vec<f64> = pair.candidate.first.iter().flatten().copied().collect();
+        (!rewards.is_empty()).then(|| rewards.iter().sum::<f64>() / rewards.len() as f64)
+    };
+    let means: Vec<f64> = pairs.values().filter(|pair| pair.split == Split::Test).filter_map(of_task).collect();
+    (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
+}
+
 /// What the rule says. The hold-out is asked for once the screen is passed.
 pub fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
     let mut looks: Vec<Look> = Vec::new();
@@ -284,10 +294,6 @@ fn at_the_limit(rule: &Rule, looks: Vec<Look>) -> Ruling {
 /// A p-value in words: one that rounds to nothing is still no certainty.
 fn chance(p: f64) -> String {
     if p < 0.0001 { "p < 0.0001".into() } else { format!("p {p:.4}") }
-}
-
-fn points(effect: f64) -> String {
-    format!("{:+.1} points", 100.0 * effect)
 }
 
 fn rounds(count: u32) -> String {

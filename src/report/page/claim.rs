@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::inputs::percent;
 use crate::model::gate::GateRule;
 use crate::model::interval::wilson;
+use crate::model::trial::Split;
 use crate::report::flips::{Counting, Flips};
 use crate::report::history::History;
 use crate::store::claims::LastClaim;
@@ -28,7 +29,7 @@ fn sentence(history: &History, prepared: &Prepared) -> String {
         let (low, high) = wilson(score, count);
         format!("{} (95 % interval {} to {}, {count} tasks)", percent(score), percent(low), percent(high))
     };
-    let split = if prepared.config["gate_split"] == "train" {
+    let split = if prepared.gate_split() == Split::Train {
         "on the train tasks themselves, for nothing is held out,"
     } else {
         "on the held-out tasks"
@@ -40,7 +41,7 @@ fn sentence(history: &History, prepared: &Prepared) -> String {
         return format!("No edit has been recorded under the present rules: {split} {start}.");
     };
     let count = best.rewards.score().evaluated;
-    let count = if count > 0 { count } else { prepared.split.tasks(gate_split(prepared)).len() };
+    let count = if count > 0 { count } else { prepared.split.tasks(prepared.gate_split()).len() };
     let compared = compare(history, prepared, &best.source).map(|flips| {
         let points = 100.0 * (flips.means.1 - flips.means.0);
         format!(" Task by task on {} of them the difference is {points:+.1} points; {}.", flips.compared, flips.noise())
@@ -53,14 +54,6 @@ fn sentence(history: &History, prepared: &Prepared) -> String {
     )
 }
 
-fn gate_split(prepared: &Prepared) -> crate::model::trial::Split {
-    if prepared.config["gate_split"] == "train" {
-        crate::model::trial::Split::Train
-    } else {
-        crate::model::trial::Split::Test
-    }
-}
-
 /// The recorded agent against the one started from, as a sum over the gate split.
 fn compare(history: &History, prepared: &Prepared, source: &str) -> Option<Flips> {
     let best =
@@ -68,16 +61,13 @@ fn compare(history: &History, prepared: &Prepared, source: &str) -> Option<Flips
     let (each, policy) = history.summary().counting();
     let first = history.summary().first_agent.as_deref();
     let counting = Counting { trials: &history.state.trials, protocol: &prepared.trial_protocol, first, each, policy };
-    let flips = Flips::of(&counting, first?, &best.agent, prepared.split.tasks(gate_split(prepared)));
+    let flips = Flips::of(&counting, first?, &best.agent, prepared.split.tasks(prepared.gate_split()));
     (flips.compared > 0).then_some(flips)
 }
 
 /// What `confirm` said last.
 fn confirmed(history: &History, last: Option<&LastClaim>, of: &str) -> Option<String> {
-    let last = last?;
-    let words = last.claim.words(last.against.as_deref().unwrap_or("the baseline"));
-    let is_of_best = history.summary().base.as_ref() == Some(&last.best.commit);
-    Some(format!("{of}: {words}{}.", if is_of_best { "" } else { " (of an earlier best)" }))
+    Some(format!("{of}: {}.", last?.words(history.summary().base.as_ref())))
 }
 
 /// What takes from it, or adds to it.

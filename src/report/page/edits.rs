@@ -4,7 +4,6 @@ use maud::{Markup, html};
 
 use super::diff::Edit;
 use super::inputs::Inputs;
-use crate::report::history::Judged;
 use crate::report::learnings::about;
 use crate::report::text::{cut, harmless, one_line};
 
@@ -19,7 +18,7 @@ pub(super) fn section(inputs: &Inputs<'_>) -> Markup {
     let mut shown = Vec::new();
     for at in history.judged() {
         let Some(verdict) = &history.versions[at].verdict else { continue };
-        let learned = about(&inputs.learnings, &used, &last_line(verdict));
+        let learned = about(&inputs.learnings, &used, &verdict.line);
         used.extend(learned);
         let commit = history.versions[at].recorded.as_ref().map(|recorded| recorded.commit.as_str());
         shown.push((at, verdict, learned, inputs.edits.iter().find(|edit| Some(edit.commit.as_str()) == commit)));
@@ -69,15 +68,4 @@ fn diff(edit: &Edit) -> Markup {
         }
         @if edit.left_out > 0 { p class="meta" { (edit.left_out) " more lines: git show " (edit.commit) } }
     }
-}
-
-/// How `gate` put the verdict, as PROGRAM.md has the coding agent copy it.
-fn last_line(verdict: &Judged) -> String {
-    let score = verdict.val_score.map_or_else(|| "-".into(), |score| format!("{score:.4}"));
-    format!(
-        "gate: {} val_score={score} evals_passed={} evals_total={}",
-        verdict.status.as_str(),
-        verdict.evals.0,
-        verdict.evals.1
-    )
 }

@@ -8,6 +8,7 @@ use super::plots::{self, Kind, Point};
 use crate::model::gate::Status;
 use crate::model::interval::wilson;
 use crate::model::score::Rewards;
+use crate::report::bill::bill;
 use crate::report::flips::{Counting, Flips};
 use crate::report::history::{History, Version};
 use crate::report::text::one_line;
@@ -177,8 +178,9 @@ pub(super) fn cost(history: &History) -> Markup {
         html! { tr { td { (name) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (spent.tokens) } td { (format!("${:.2}", spent.cost_usd)) } } }
     };
     let head = |first: &str| html! { thead { tr { th { (first) } th { "trials" } th { "trial time" } th { "tokens" } th { "dollars" } } } };
+    let usage = &history.summary().proposals.usage;
     html! {
-        p { "What the trials cost, as the benchmark reports it. " (bill(history)) }
+        p { "What the trials cost, as the benchmark reports it. " @if usage.sessions == 0 { "The coding agent's own bill is not in the ledger: no loop drove it." } @else { "The coding agent: " (bill(usage)) "." } }
         @if line.len() > 1 { (plots::spending(&line, unit)) p class="key" { span { "The recorded score over " (unit) " spent." } } }
         div class="wide" { table { (head("step")) tbody {
             @for (step, parts) in &by_step { (row(step, &total(parts))) }
@@ -190,22 +192,6 @@ pub(super) fn cost(history: &History) -> Markup {
             }
         } } } }
     }
-}
-
-/// What the coding agent cost, where the loop drove it.
-fn bill(history: &History) -> String {
-    let usage = &history.summary().proposals.usage;
-    if usage.sessions == 0 {
-        return "The coding agent's own bill is not in the ledger: no loop drove it.".into();
-    }
-    let dollars = if usage.unpriced < usage.sessions { format!(", ${:.2}", usage.cost_usd) } else { String::new() };
-    let unpriced = if usage.unpriced > 0 { format!("; {} reported no dollars", usage.unpriced) } else { String::new() };
-    format!(
-        "The coding agent: {} sessions, {}, {} tokens{dollars}{unpriced}.",
-        usage.sessions,
-        duration(usage.seconds),
-        usage.tokens
-    )
 }
 
 pub(super) fn outcomes(history: &History, columns: &[(usize, Rewards)]) -> Markup {
