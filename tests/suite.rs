@@ -104,7 +104,7 @@ fn what_accepted_agents_fail_and_what_always_passes_is_put_aside_by_itself() {
 fn a_rejected_edit_hears_no_score_where_that_is_configured() {
     let bed = Bed::prepared(json!({}), "holdout_disclosure: ladder");
     bed.accept(&["easy", "hard"]);
-    bed.agent(&["easy"]);
+    bed.agent(&["easy", "none"]);
     let junit = bed.outside().join("junit.xml");
     let summary = bed.outside().join("summary.md");
     let arguments = ["gate", "--junit", junit.to_str().unwrap(), "--summary", summary.to_str().unwrap()];
@@ -118,5 +118,14 @@ fn a_rejected_edit_hears_no_score_where_that_is_configured() {
     let told = [gate, std::fs::read_to_string(junit).unwrap(), std::fs::read_to_string(summary).unwrap()].concat();
     let score = bed.events("verdict").last().unwrap()["decision"]["val_score"].as_f64().unwrap();
     assert!(!told.contains(&format!("{score:.4}")) && !told.contains(&format!("\"val_score\": {score}")), "{told}");
+    // Nor do those who show the ledger tell it.
+    let judged = bed.events("verdict").last().unwrap()["agent"].as_str().unwrap().to_string();
+    bed.run(&["benchmark"]).expect(0);
+    bed.commit_agent();
+    bed.run(&["compare", "best", "HEAD"]).expect(0).says("hold-out  not told of an edit that the gate did not accept");
+    bed.run(&["export", "workspace/tables", "--to", "jsonl"]).expect(0);
+    let trials = bed.read("workspace/tables/trials.jsonl");
+    assert!(!trials.lines().any(|line| line.contains(&judged) && line.contains("\"split\":\"test\"")), "{trials}");
+    assert!(trials.lines().any(|line| line.contains(&judged)), "{trials}");
     bed.run(&["verify"]).expect(0);
 }

@@ -137,13 +137,15 @@ pub fn tables(history: &History, ledger: &Path, form: Form, reveal: bool) -> Res
 struct Secrecy {
     train: BTreeSet<String>,
     test: BTreeSet<String>,
+    sealed: BTreeSet<String>,
     reveal: bool,
 }
 
 impl Secrecy {
     fn of(history: &History, reveal: bool) -> Secrecy {
         let split = history.summary().prepared.as_ref().map(|prepared| prepared.split.clone()).unwrap_or_default();
-        Secrecy { train: split.train.into_iter().collect(), test: split.test.into_iter().collect(), reveal }
+        let [train, test, sealed] = [split.train, split.test, split.sealed].map(|tasks| tasks.into_iter().collect());
+        Secrecy { train, test, sealed, reveal }
     }
 
     /// A baseline is run before the split is drawn: then the split says it. Of a task that left the split its trial does.
@@ -154,7 +156,8 @@ impl Secrecy {
     }
 
     fn hides(&self, trial: &Trial<'_>) -> bool {
-        !self.reveal && !self.is_train(trial)
+        // What is sealed was promised to be named by nothing.
+        self.sealed.contains(&*trial.task) || (!self.reveal && !self.is_train(trial))
     }
 
     /// Of a hidden trial whether its row is there at all. In the rounds of a comparison tasks are run that both agents differ

@@ -8,7 +8,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use crate::error::Result;
-use crate::model::gate::{GateRule, Status};
+use crate::model::gate::{Disclosure, GateRule, Status};
 use crate::model::outcomes::exception_class;
 use crate::model::paired::first_on_holdout;
 use crate::model::score::{Rewards, passes};
@@ -153,7 +153,10 @@ impl History {
                         took.seconds = (took.seconds + seconds).min(f64::MAX);
                         took.longest = took.longest.max(seconds);
                     }
-                    self.newest.insert(trial.task.to_string(), (trial.outcome, class));
+                    // What a measurement beside the search earned is no failure to be mended.
+                    if !trial.purpose.is_aside() {
+                        self.newest.insert(trial.task.to_string(), (trial.outcome, class));
+                    }
                 }
             }
             Event::Prepared(prepared) => self.version(&prepared.agent, &prepared.trial_protocol, at).is_baseline = true,
@@ -238,10 +241,13 @@ impl History {
     }
 
     /// Whether what this agent earned on the hold-out may be told. The rule `paired` tells no number of an edit that it did not
-    /// accept: each would be a look at the hold-out.
+    /// accept, and a configuration may forbid it: each would be a look at the hold-out.
     pub fn is_told(&self, agent: &str) -> bool {
         let config = self.summary().prepared.as_ref().map(|prepared| &prepared.config);
-        let keeps_back = config.is_some_and(|config| config["gate_rule"] == GateRule::Paired.as_str());
+        let keeps_back = config.is_some_and(|config| {
+            config["gate_rule"] == GateRule::Paired.as_str()
+                || config.get("holdout_disclosure").is_some_and(|told| *told != Disclosure::Score.as_str())
+        });
         let own = || self.versions.iter().filter(|version| version.agent == agent);
         let accepted = own().any(|version| version.recorded.is_some() || version.is_baseline);
         let judged = own().any(|version| version.verdict.as_ref().is_some_and(|verdict| verdict.is_paired));
@@ -290,7 +296,8 @@ mod tests {
     use super::*;
     use crate::store::event::{Purpose, Trial};
 
-    /// Trials that only a comparison may find make no other version.
+    /// Trials that only a comparison may find make no other version, and what is measured beside the search is no failure of
+    /// the task.
     #[test]
     fn an_agent_is_one_version_whatever_it_was_run_for() {
         let mut history = History::default();
@@ -322,5 +329,6 @@ mod tests {
         }
         assert_eq!((history.versions.len(), history.versions[0].protocol.as_str()), (1, "p"));
         assert_eq!(history.versions[0].spent.values().map(|spent| spent.trials).sum::<u64>(), 4);
+        assert_eq!(history.newest["t"].0, Outcome::Passed);
     }
 }
