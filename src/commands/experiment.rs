@@ -86,9 +86,7 @@ impl Experiment {
         let ledger = self.paths.ledger();
         // Reading names the line that is wrong, so it comes first.
         let (state, _) = State::replay(&ledger)?;
-        if let Some(checkpoint) = Checkpoint::load(&self.paths.checkpoint()) {
-            checkpoint.require_continued(&ledger)?;
-        }
+        self.require_continued(&ledger)?;
         Ok(state)
     }
 
@@ -99,10 +97,16 @@ impl Experiment {
     pub fn read_history(&self) -> Result<History> {
         let ledger = self.paths.ledger();
         let history = History::read(&ledger)?;
-        if let Some(checkpoint) = Checkpoint::load(&self.paths.checkpoint()) {
-            checkpoint.require_continued(&ledger)?;
-        }
+        self.require_continued(&ledger)?;
         Ok(history)
+    }
+
+    /// The ledger goes on from where the last command left it.
+    fn require_continued(&self, ledger: &Path) -> Result<()> {
+        match Checkpoint::load(&self.paths.checkpoint()) {
+            Some(checkpoint) => checkpoint.require_continued(ledger),
+            None => Ok(()),
+        }
     }
 
     /// A supervisor for child processes.
