@@ -89,7 +89,7 @@ pub fn render(inputs: &Inputs<'_>) -> String {
                     div id="sides" {}
                 }
                 // The script runs nothing of it: it is read as JSON, and shown as text.
-                script type="application/json" id="data" { (PreEscaped(reader::data(inputs, &rows))) }
+                script type="application/json" id="data" { (PreEscaped(reader::data(inputs, &columns, &rows))) }
                 script { (PreEscaped(SCRIPT)) }
             }
         }

@@ -1,8 +1,11 @@
 //! The data of the trace reader: the newest and the first trace of every train task, as JSON in the page.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
-use super::inputs::Inputs;
+use super::inputs::{Inputs, TaskTraces};
+use crate::model::score::Rewards;
 use crate::report::evidence::Left;
 use crate::report::history::marks;
 use crate::report::text::{cut, one_line};
@@ -90,14 +93,14 @@ fn spoken(at: usize, turn: &Turn, limit: usize) -> Value {
 }
 
 /// The JSON in the page. Nothing in it can end the element that it stands in.
-pub(super) fn data(inputs: &Inputs<'_>, rows: &[String]) -> String {
-    let columns = inputs.history.columns();
+pub(super) fn data(inputs: &Inputs<'_>, columns: &[(usize, Rewards)], rows: &[String]) -> String {
     let suite = inputs.history.summary().suite();
+    let traces: HashMap<&String, &TaskTraces> = inputs.traces.iter().map(|traces| (&traces.task, traces)).collect();
     let row = |task: &String| {
-        let traces = inputs.traces.iter().find(|traces| traces.task == *task);
+        let traces = traces.get(task);
         json!({
             "task": one_line(task, 300),
-            "marks": marks(&columns, task),
+            "marks": marks(columns, task),
             "suite": suite.contains(task),
             "latest": traces.and_then(|traces| traces.latest.clone()),
             "baseline": traces.and_then(|traces| traces.baseline.clone()),
