@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the book in docs/ with mdBook, and checks that docs/llms.txt is made of its pages. `cargo test --test readme` checks
+# Builds the book in docs/ with mdBook, and checks that docs/llms.txt is made of its pages. `cargo test --test all readme::` checks
 # links, tables and examples.
 #
 # mdBook comes from crates.io, once per machine and version. AUTOHARNESS_CI_MDBOOK names one to use instead.

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::{Value, json};
-use support::Bed;
 
 fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines.sort();
@@ -240,7 +238,7 @@ fn a_benchmark_that_cannot_be_started_decides_nothing() {
     bed.ran();
     bed.agent(&["odd"]);
     let mut command = bed.command(&["benchmark"]);
-    let done = support::done(command.env("PATH", "/nonexistent").output().unwrap());
+    let done = crate::support::done(command.env("PATH", "/nonexistent").output().unwrap());
     done.expect(2).warns("error: the environment is not ready: ").warns("`python3` is not on the PATH");
     assert!(bed.ran().is_empty());
 }

@@ -3,18 +3,12 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests may panic")]
 
-#[path = "support/bird/provision.rs"]
-mod rig;
-#[path = "support/running.rs"]
-mod running;
-mod support;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use rig::{Rig, output, skipped, sources};
-use running::{nobody_left, send, until};
+use crate::support::bird::provision::{Rig, output, skipped, sources};
+use crate::support::running::{nobody_left, send, until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -70,8 +64,9 @@ fn a_container_that_ends_is_not_waited_for() {
     let mut child = rig.command(&["prepare"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("the container is started", || full.exists() || child.try_wait().unwrap().is_some());
     std::fs::write(&full, "exited").unwrap();
-    let done =
-        support::done(child.wait_with_output().unwrap()).expect(3).warns("bird_interact_postgresql_full is exited");
+    let done = crate::support::done(child.wait_with_output().unwrap())
+        .expect(3)
+        .warns("bird_interact_postgresql_full is exited");
     done.warns("No space left on device").warns("docker volume rm adk_postgresql_data_full");
     assert_eq!(rig.started(), ["compose -f adk/docker-compose.yml --profile full up -d postgresql_full"]);
 }
@@ -149,7 +144,7 @@ impl Preparing {
     fn end(mut self) -> (i32, String) {
         self.lines.read_to_string(&mut self.said).unwrap();
         let output = self.child.wait_with_output().unwrap();
-        (support::done(output).code, self.said)
+        (crate::support::done(output).code, self.said)
     }
 }
 

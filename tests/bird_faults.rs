@@ -5,20 +5,14 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests may panic")]
 
-#[path = "support/bird/mod.rs"]
-mod rig;
-#[path = "support/running.rs"]
-mod running;
-mod support;
-
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 
-use rig::Rig;
-use running::{nobody_left, processes, send};
+use crate::support::bird::Rig;
+use crate::support::running::{nobody_left, processes, send};
+use crate::support::{Done, done};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Done, done};
 
 /// The split of the eight tasks when all of them pass at first.
 const TRAIN: [&str; 5] = ["shop_3", "shop_M_1", LONG, "yard_2", "yard_M_1"];

@@ -6,14 +6,10 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests may panic")]
 
-#[path = "support/bird/mod.rs"]
-mod rig;
-mod support;
-
+use crate::support::bird::{Rig, experiment, sources};
 use autoharness::benchmarks;
 use autoharness::benchmarks::bird_interact::BirdInteractSettings;
 use autoharness::config::Config;
-use rig::{Rig, experiment, sources};
 use serde_json::{Value, json};
 
 fn load(text: &str) -> Config {

@@ -2,18 +2,12 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests may panic")]
 
-#[path = "support/bird/provision.rs"]
-mod rig;
-#[path = "support/running.rs"]
-mod running;
-mod support;
-
 use std::process::{Command, Stdio};
 
-use rig::{Rig, output, which};
-use running::{nobody_left, send, until};
+use crate::support::Done;
+use crate::support::bird::provision::{Rig, output, which};
+use crate::support::running::{nobody_left, send, until};
 use rustix::process::Signal;
-use support::Done;
 
 const PUBLIC: &str = "adk/bird-interact-lite/bird_interact_data.jsonl";
 
@@ -85,7 +79,7 @@ fn a_download_that_was_killed_is_done_again() {
         until("git-lfs pulls", || seen.exists());
         std::fs::remove_file(&seen).unwrap();
         send(i32::try_from(child.id()).unwrap(), signal);
-        let done = support::done(child.wait_with_output().unwrap());
+        let done = crate::support::done(child.wait_with_output().unwrap());
         assert_eq!(done.code, 128 + signal.as_raw(), "{}", done.stderr);
         nobody_left(&rig.bed);
         if signal == Signal::KILL {
@@ -163,7 +157,7 @@ fn without_git_lfs_the_command_that_brings_it_is_named() {
             std::os::unix::fs::symlink(path, link).unwrap();
         }
     }
-    let done = support::done(rig.command(&["prepare"]).env("PATH", rig.path("bin")).output().unwrap());
+    let done = crate::support::done(rig.command(&["prepare"]).env("PATH", rig.path("bin")).output().unwrap());
     done.expect(2).warns("git-lfs: is not installed").warns("apt-get install git-lfs");
 }
 

@@ -5,19 +5,13 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests may panic")]
 
-#[path = "support/bird/mod.rs"]
-mod rig;
-#[path = "support/running.rs"]
-mod running;
-mod support;
-
 use std::process::{Command, Stdio};
 
-use rig::{ADK_VARIABLE, Rig, VARIABLE, sources};
-use running::{nobody_left, processes, send};
+use crate::support::bird::{ADK_VARIABLE, Rig, VARIABLE, sources};
+use crate::support::done;
+use crate::support::running::{nobody_left, processes, send};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::done;
 
 /// A rig with the stand-ins, which leave a mark when they start.
 fn rig(tasks: &str, config: &str) -> Option<Rig> {

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::{Value, json};
-use support::Bed;
 
 /// Two tasks of each kind to learn from, one of each held out: the simulation takes its time where nothing is optimised.
 fn tasks() -> Value {

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::{Bed, done};
 use serde_json::json;
-use support::{Bed, done};
 
 const HELD_OUT: [&str; 4] = ["easy-3", "easy-4", "hard-3", "hard-4"];
 
@@ -35,7 +33,7 @@ fn config(bed: &Bed) -> String {
 }
 
 /// `gate --base origin/main` with the configuration from elsewhere and these further arguments.
-fn gate(bed: &Bed, more: &[&str]) -> support::Done {
+fn gate(bed: &Bed, more: &[&str]) -> crate::support::Done {
     let config = config(bed);
     bed.run(&[&["--config", config.as_str(), "gate", "--base", "origin/main"], more].concat())
 }

@@ -2,16 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
-#[path = "support/running.rs"]
-mod running;
-
 use std::process::Stdio;
 
-use running::{Gate, nobody_left, until};
+use crate::support::Bed;
+use crate::support::running::{Gate, nobody_left, until};
 use serde_json::{Value, json};
-use support::Bed;
 
 /// Two tasks of each kind to learn from, and four of each held out.
 fn tasks() -> Value {

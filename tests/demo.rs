@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::process::{Command, Stdio};
 
-use support::{Bed, done};
+use crate::support::{Bed, done};
 
 #[test]
 fn the_demo_plays_the_loop_in_its_own_directory() {

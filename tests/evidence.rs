@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::{Value, json};
-use support::Bed;
 
 /// Ten hold-out tasks, five of which the first agent passes.
 fn ten() -> Value {

@@ -2,17 +2,13 @@
 //! and the same command again ends where an undisturbed one does.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-#[path = "support/running.rs"]
-mod running;
-mod support;
-
 use std::collections::BTreeMap;
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use running::{Gate, Running, leftovers, nobody_left, processes, send, until, views};
-use support::Bed;
+use crate::support::Bed;
+use crate::support::running::{Gate, Running, leftovers, nobody_left, processes, send, until, views};
 
 const SIGNALS: [(Signal, i32); 4] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129), (Signal::KILL, 137)];
 
@@ -179,13 +175,13 @@ fn a_trace_that_cannot_be_written_loses_no_trial() {
 }
 
 /// Runs the binary where no file may grow beyond a size, as on a full disk: small files still fit.
-fn with_small_files(bed: &Bed, words: &[&str]) -> support::Done {
+fn with_small_files(bed: &Bed, words: &[&str]) -> crate::support::Done {
     let mut limited = std::process::Command::new("sh");
     // 512 blocks of 512 or 1024 bytes, as the shell has it.
     limited.args(["-c", r#"trap "" XFSZ; ulimit -f 512; exec "$@""#, "sh", env!("CARGO_BIN_EXE_autoharness")]);
     let tool = bed.command(&[]);
     limited.env_clear().envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    support::done(limited.args(words).current_dir(&bed.root).output().unwrap())
+    crate::support::done(limited.args(words).current_dir(&bed.root).output().unwrap())
 }
 
 #[test]
@@ -424,7 +420,7 @@ fn linked_work_trees_share_the_ledger_and_do_not_accuse_each_other() {
     std::fs::copy(bed.root.join("experiment_config.yaml"), bed.root.join("../second/experiment_config.yaml")).unwrap();
     let second = |words: &[&str]| {
         let mut command = bed.command(words);
-        support::done(command.current_dir(bed.root.join("../second")).output().unwrap())
+        crate::support::done(command.current_dir(bed.root.join("../second")).output().unwrap())
     };
     second(&["benchmark"]).expect(0);
     bed.run(&["benchmark"]).expect(0);
@@ -553,7 +549,8 @@ fn a_reader_that_goes_away_is_no_failure() {
         let mut command = std::process::Command::new("bash");
         command.args(["-c", &script]).current_dir(&bed.root).env_clear();
         let done =
-            support::done(command.envs(own.get_envs().filter_map(|(n, v)| Some((n, v?)))).output().unwrap()).expect(0);
+            crate::support::done(command.envs(own.get_envs().filter_map(|(n, v)| Some((n, v?)))).output().unwrap())
+                .expect(0);
         assert_eq!(done.stderr, "", "{words}");
     }
 }

@@ -2,12 +2,10 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::process::Command;
 
+use crate::support::{Bed, Done, skipped};
 use serde_json::json;
-use support::{Bed, Done, skipped};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_autoharness");
 

@@ -1,9 +1,7 @@
 //! The first minutes: wrong directories, unprepared experiments, edits that are none. Each message says what to do next.
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::json;
-use support::Bed;
 
 #[test]
 fn a_wrong_directory_is_named_as_such() {
@@ -32,7 +30,7 @@ fn an_experiment_is_found_from_the_directories_below_it() {
     fs_err::create_dir_all(bed.root.join("workspace/notes/deep")).expect("the bed can be written");
     let from = |place: &str, arguments: &[&str]| {
         let output = bed.command(arguments).current_dir(bed.root.join(place)).output();
-        support::done(output.expect("the binary starts"))
+        crate::support::done(output.expect("the binary starts"))
     };
     let named = format!("experiment: {} (files are named from there)", bed.root.display());
     let here = bed.run(&["status"]).expect(0);
@@ -138,7 +136,7 @@ fn a_coding_agent_that_would_not_find_the_program_is_helped() {
     let bed = Bed::table(json!({}), "");
     let elsewhere = |words: &[&str]| {
         let mut command = bed.command(words);
-        support::done(
+        crate::support::done(
             command.env("PATH", std::env::var_os("PATH").expect("a test has one")).output().expect("it starts"),
         )
     };

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::json;
-use support::Bed;
 
 /// Names of the default hold-out, and what its traces hold.
 const HELD_OUT: [&str; 5] = ["easy-3", "easy-4", "hard-3", "hard-4", "SECRET-OF-odd-9"];
@@ -120,7 +118,7 @@ fn another_interpreter_is_another_protocol_and_decides_nothing() {
     let mut command = bed.command(&["gate"]);
     command.env("PATH", format!("{}:{}", planted.parent().unwrap().display(), std::env::var("PATH").unwrap()));
     bed.ran();
-    support::done(command.output().unwrap()).expect(2).warns("is not the one this experiment was prepared with");
+    crate::support::done(command.output().unwrap()).expect(2).warns("is not the one this experiment was prepared with");
     assert!(bed.ran().is_empty());
 }
 
@@ -294,7 +292,7 @@ fn another_python(bed: &Bed) -> std::ffi::OsString {
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *ast.parse*) echo '{{\"line\": 1, \"message\": \"SyntaxError: too new\"}}'; exit 1 ;; esac\n\
          exec '{}' \"$@\"\n",
-        support::interpreter()
+        crate::support::interpreter()
     );
     std::fs::write(bin.join("python3"), script).unwrap();
     std::fs::set_permissions(bin.join("python3"), PermissionsExt::from_mode(0o755)).unwrap();
@@ -305,14 +303,15 @@ fn another_python(bed: &Bed) -> std::ffi::OsString {
 #[test]
 fn the_interpreter_that_runs_the_agent_is_the_one_that_parses_it() {
     let bed = Bed::table(json!({}), "");
-    let config = bed.read("experiment_config.yaml").replace("[python3,", &format!("[{},", support::interpreter()));
+    let config =
+        bed.read("experiment_config.yaml").replace("[python3,", &format!("[{},", crate::support::interpreter()));
     bed.write("experiment_config.yaml", &config);
     let path = another_python(&bed);
-    let run = |words: &[&str]| support::done(bed.command(words).env("PATH", &path).output().unwrap());
+    let run = |words: &[&str]| crate::support::done(bed.command(words).env("PATH", &path).output().unwrap());
     run(&["prepare"]).expect(0);
     bed.agent(&["easy", "hard"]);
     run(&["gate"]).expect(0);
-    run(&["doctor"]).says(&format!("interpreter    {} (", support::interpreter()));
+    run(&["doctor"]).says(&format!("interpreter    {} (", crate::support::interpreter()));
     // Where no Python is known to run the agent, the one on the PATH parses it.
     bed.write("experiment_config.yaml", &config.replace("command: [", "command: [env, "));
     bed.git(&["checkout", "-q", "--", "agent/agent.py"]);
@@ -407,7 +406,8 @@ fn outcomes_are_reported_and_name_no_task_of_the_hold_out() {
 #[test]
 fn a_secret_that_an_import_tells_is_hidden() {
     let bed = Bed::table(json!({}), "pass_env: [MY_KEY]");
-    let run = |words: &[&str]| support::done(bed.command(words).env("MY_KEY", "sk-very-secret").output().unwrap());
+    let run =
+        |words: &[&str]| crate::support::done(bed.command(words).env("MY_KEY", "sk-very-secret").output().unwrap());
     run(&["prepare"]).expect(0);
     bed.write("agent/agent.py", "import os\nraise ValueError(os.environ['MY_KEY'])\nSKILLS = set()\n");
     let done = run(&["gate"]).expect(1).says("agent/agent.py:2: ValueError: ");

@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::process::{Command, Stdio};
 
+use crate::support::{Bed, Done, done};
 use serde_json::json;
-use support::{Bed, Done, done};
 
 /// Runs the command that a hint shows between its first backticks, as a reader would.
 #[track_caller]

@@ -4,17 +4,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests may panic")]
 
-#[path = "support/harbor/mod.rs"]
-mod rig;
-#[path = "support/running.rs"]
-mod running;
-mod support;
-
-use rig::{Rig, harbor};
-use running::{Running, send};
+use crate::support::Done;
+use crate::support::harbor::{Rig, harbor};
+use crate::support::running::{Running, send};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::Done;
 
 /// The system prompt gets the word that half of the tasks wait for.
 const CHECKLIST: (&str, &str) = ("INSTRUCTION = \"\"\"", "INSTRUCTION = \"\"\"CHECKLIST. ");

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::Bed;
 use serde_json::json;
-use support::Bed;
 
 /// What git does not carry.
 const IGNORED: [&str; 2] = ["experiment_config.schema.json", "experiment_config.yaml"];
@@ -196,7 +194,7 @@ fn init_gives_the_repository_an_identity_of_its_own() {
         std::fs::write(&path, global).unwrap();
         let mut command = bed.command(&["init", "--benchmark", "command"]);
         command.env_remove("GIT_CONFIG_GLOBAL");
-        support::done(command.output().unwrap()).expect(0).warns("commits in this repository are made by ");
+        crate::support::done(command.output().unwrap()).expect(0).warns("commits in this repository are made by ");
         assert_eq!(config(&bed), expected);
     }
     let bed = Bed::empty();

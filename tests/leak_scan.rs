@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::json;
-use support::Bed;
 
 /// An agent that has every skill, and knows a train task and a task of the hold-out by name.
 const COPIED: &str = "SKILLS = {'easy', 'hard', 'odd'}\n# easy-3 is held out\nKNOWN = {'easy-1': 1}\n";

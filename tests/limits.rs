@@ -2,24 +2,20 @@
 //! nobody left running, nothing lost.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-#[path = "support/running.rs"]
-mod running;
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use running::{Gate, Running, leftovers, nobody_left};
-use support::{Bed, Done, done};
+use crate::support::running::{Gate, Running, leftovers, nobody_left};
+use crate::support::{Bed, Done, done};
 
 /// The most memory the tool may ever have had, in KiB, whatever the benchmark says: a debug build, and one longest line.
 const MEMORY: u64 = 96 * 1024;
 
 /// Runs a benchmark with this fault and holds it before its end; returns the exit code, what was said, and the tool's peak
 /// memory in KiB.
-fn faulty(fault: &str, held: bool) -> (support::Done, u64, Bed) {
+fn faulty(fault: &str, held: bool) -> (crate::support::Done, u64, Bed) {
     let (_directory, gate) = Gate::new();
     let bed = Bed::prepared(json!({}), "infra_retries: 0");
     let (config, mut options) = config(&bed);
@@ -132,7 +128,7 @@ fn a_full_disk_decides_nothing_and_tears_nothing() {
     let names: Vec<String> = (0..60).map(|i| format!("easy-{i:02}")).collect();
     let bed = Bed::table(json!({"tasks": {"train": names, "test": ["hard-1"]}}), "");
     let Some(disk) = Tmpfs::new(&bed.outside().join("disk")) else {
-        return support::skipped("no file system can be mounted here");
+        return crate::support::skipped("no file system can be mounted here");
     };
     let run = |words: &[&str]| {
         let mut command = bed.command(words);

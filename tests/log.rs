@@ -1,15 +1,11 @@
 //! autoharness.log: a run that was killed, that hangs or that failed can be explained, and nothing is told that must not be.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-#[path = "support/running.rs"]
-mod running;
-mod support;
-
 use rustix::process::Signal;
 use serde_json::json;
 
-use running::{Gate, Running, nobody_left, processes, send};
-use support::{Bed, done};
+use crate::support::running::{Gate, Running, nobody_left, processes, send};
+use crate::support::{Bed, done};
 
 const LOG: &str = ".git/autoharness/autoharness.log";
 

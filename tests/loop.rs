@@ -2,14 +2,10 @@
 //! ends as it was asked to, pays for nothing twice and leaves nothing behind.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-#[path = "support/running.rs"]
-mod running;
-mod support;
-
-use running::{Gate, Running, nobody_left, until};
+use crate::support::running::{Gate, Running, nobody_left, until};
+use crate::support::{Bed, Done};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Bed, Done};
 
 /// A prepared bed with a scripted coding agent `fake`.
 struct Night {
@@ -54,7 +50,7 @@ impl Night {
     }
 
     fn run(&self, words: &[&str]) -> Done {
-        support::done(self.command(words).output().unwrap())
+        crate::support::done(self.command(words).output().unwrap())
     }
 
     fn sessions(&self) -> Vec<Value> {
@@ -330,7 +326,7 @@ fn the_coding_agent_is_fenced_in() {
     let doctor = bed.run(&["doctor"]);
     if !doctor.stdout.contains("loop's fence   a canary could not read ledger, agent or configuration (3 files tried)")
     {
-        return support::skipped("this machine has no fence of files");
+        return crate::support::skipped("this machine has no fence of files");
     }
     let parent = std::process::id();
     night.plan(json!([{"skills": ["easy", "hard"], "reads": {

@@ -2,16 +2,14 @@
 //! `.ci/packaging.sh` builds and installs the real program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::env::consts::{ARCH, OS};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::{Done, skipped};
 use sha2::{Digest as _, Sha256};
-use support::{Done, skipped};
 
 const INSTALLER: &str = include_str!("../packaging/install.sh");
 const WORKFLOW: &str = include_str!("../.github/workflows/release.yml");

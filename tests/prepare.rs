@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use crate::support::Bed;
 use serde_json::{Value, json};
-use support::Bed;
 
 fn split(bed: &Bed) -> Value {
     bed.events("prepared").pop().unwrap()["split"].clone()

@@ -2,18 +2,16 @@
 //! program's own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its documents should panic")]
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::support::Bed;
 use autoharness::benchmarks::{self, sections};
 use autoharness::cli::Cli;
 use autoharness::config::{COMMON, Key, Section, keys_of};
 use autoharness::error::{Code, EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_REJECTED, EXIT_USAGE, Error};
 use autoharness::store::views::RESULTS_HEADER;
 use clap::CommandFactory;
-use support::Bed;
 
 const README: &str = include_str!("../README.md");
 

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::json;
-use support::Bed;
 
 /// Prepared, with an edit that the gate passed (4 of 4) and that is committed.
 fn passed() -> Bed {

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::{Value, json};
-use support::Bed;
 
 const EVIL: &str = "</script><img src=x onerror=alert(1)>\u{1b}[31m\u{202e}javascript:alert(2)";
 

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::Bed;
 use serde_json::{Value, json};
-use support::Bed;
 
 fn ids(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
     ["easy", "hard", "odd"].iter().flat_map(|kind| range.clone().map(move |at| format!("{kind}-{at:02}"))).collect()
@@ -105,7 +103,7 @@ fn of_a_split_that_the_benchmark_brings_a_part_of_the_hold_out_is_sealed() {
     bed.agent(&["easy", "hard"]);
     bed.commit_agent();
     let mut gate = bed.command(&["gate", "--base", "main"]);
-    let done = support::done(gate.env("AUTOHARNESS_STATE_DIR", &state).output().unwrap()).expect(0);
+    let done = crate::support::done(gate.env("AUTOHARNESS_STATE_DIR", &state).output().unwrap()).expect(0);
     done.says("evals_total=9\n");
     assert!(ran(&bed).is_disjoint(&sealed));
     // Without the key nothing is sealed, and there is nothing to open.

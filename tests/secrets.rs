@@ -1,17 +1,15 @@
 //! Nothing secret reaches the benchmark that it was not given, nor any output; and nothing harmless is taken for a secret.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::ffi::OsString;
 
+use crate::support::{Bed, done};
 use autoharness::config::Environment;
 use autoharness::process::Redactor;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 use serde_json::value::RawValue;
-use support::{Bed, done};
 
 /// Says all it knows wherever a benchmark can say something.
 const GOSSIP: &str = r#"

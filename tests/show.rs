@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::{Value, json};
-use support::Bed;
 
 #[test]
 fn a_failing_task_is_a_screen_and_the_hold_out_is_nobodys() {

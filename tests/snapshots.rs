@@ -1,11 +1,9 @@
 //! What the three users read, whole: a change of any word of it shows in a diff of `tests/snapshots/`. After a change that is
-//! meant, `INSTA_UPDATE=always cargo test --test snapshots` writes the new text.
+//! meant, `INSTA_UPDATE=always cargo test --test all snapshots::` writes the new text.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::{Bed, Done};
 use serde_json::json;
-use support::{Bed, Done};
 
 /// What differs from run to run, and what stands in its place.
 const FILTERS: [(&str, &str); 9] = [

@@ -1,10 +1,8 @@
 //! Staged copies: every start of the benchmark has one of its own, and sees nothing of the others.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::{Value, json};
-use support::Bed;
 
 /// Of what the benchmark is to look at in its working directory.
 const COUNT: usize = 40;

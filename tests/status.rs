@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::{Bed, done};
 use serde_json::json;
-use support::{Bed, done};
 
 #[test]
 fn before_prepare_status_names_the_next_command() {

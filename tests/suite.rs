@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
+use crate::support::Bed;
 use serde_json::json;
-use support::Bed;
 
 #[test]
 fn the_suite_is_listed_and_changed_with_a_reason() {

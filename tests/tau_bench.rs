@@ -3,18 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-#[path = "support/running.rs"]
-mod running;
-mod support;
-#[path = "support/tau.rs"]
-mod tau;
-
 use std::path::{Path, PathBuf};
 
-use running::{Running, nobody_left, processes, until};
+use crate::support::running::{Running, nobody_left, processes, until};
+use crate::support::tau::{
+    ANSWERED, CLEVER, bed, copy, edit, of_an_install, program, python_with, run_in, sources, tasks,
+};
+use crate::support::{Bed, Done};
 use rustix::process::Signal;
-use support::{Bed, Done};
-use tau::{ANSWERED, CLEVER, bed, copy, edit, of_an_install, program, python_with, run_in, sources, tasks};
 
 #[test]
 fn the_loop_from_baseline_to_record_keeps_the_hold_out_secret() {
@@ -230,7 +226,7 @@ fn prepare_fetches_code_and_data_of_one_commit() {
         bed.write("experiment_config.yaml", &format!("{config}{own}"));
     };
     let path = installer(&bed);
-    let prepare = || support::done(bed.command(&["prepare"]).env("PATH", &path).output().unwrap());
+    let prepare = || crate::support::done(bed.command(&["prepare"]).env("PATH", &path).output().unwrap());
 
     configure(&bed.outside().join("nowhere"));
     prepare().expect(3).warns("`tau2_repository` names a mirror");
@@ -275,7 +271,7 @@ fn the_tau2_of_an_image_is_used_and_its_scores_compare_with_those_of_the_host() 
     std::fs::write(image.join("revision"), format!("{revision}\n")).unwrap();
     let run = |words: &[&str]| {
         let mut command = bed.command(words);
-        support::done(command.env("AUTOHARNESS_TAU2_DIR", &image).output().unwrap())
+        crate::support::done(command.env("AUTOHARNESS_TAU2_DIR", &image).output().unwrap())
     };
     run(&["doctor"]).says(&format!("({revision}) ({})", image.join("venv/bin/python").display()));
     run(&["prepare", "--accept"]).expect(0);
@@ -330,7 +326,7 @@ fn an_editable_installation_brings_its_own_data() {
     let data = bed.events("prepared").pop().unwrap()["data"].clone();
     assert!(data["tau2:data/tau2/domains/mock"].is_string(), "{data}");
     // TAU2_DATA_DIR goes first, as for tau2 itself.
-    let doctor = support::done(bed.command(&["doctor"]).env("TAU2_DATA_DIR", "/nowhere").output().unwrap());
+    let doctor = crate::support::done(bed.command(&["doctor"]).env("TAU2_DATA_DIR", "/nowhere").output().unwrap());
     doctor.expect(2).says("/nowhere has no data of the domain mock");
 }
 
@@ -382,7 +378,7 @@ fn a_download_that_was_killed_is_finished_by_the_next_prepare() {
         }
         std::fs::remove_file(&held).unwrap();
         std::fs::remove_file(&hold).unwrap();
-        let done = support::done(prepare().output().unwrap());
+        let done = crate::support::done(prepare().output().unwrap());
         assert_eq!(done.code, 0, "{step} {lost}\n{}", done.stderr);
         assert_eq!(bed.list("tau2_data"), [commit[..12].to_string()].into(), "{step} {lost}");
         let names = walkdir::WalkDir::new(&checkout).into_iter().flatten().filter(|entry| entry.file_type().is_file());

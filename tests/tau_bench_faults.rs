@@ -3,20 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-#[path = "support/running.rs"]
-mod running;
-mod support;
-#[path = "support/tau.rs"]
-mod tau;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use running::{Running, leftovers, nobody_left, until};
+use crate::support::Bed;
+use crate::support::running::{Running, leftovers, nobody_left, until};
+use crate::support::tau::{ANSWERED, CLEVER, Model, bed, edit, number, of_an_install, tasks};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::Bed;
-use tau::{ANSWERED, CLEVER, Model, bed, edit, number, of_an_install, tasks};
 
 /// The rewards of the ledger by conversation, each trial's once.
 fn rewards(bed: &Bed) -> BTreeMap<u32, Vec<Value>> {
@@ -297,7 +291,8 @@ fn cheats_do_not_raise_the_score_of_the_gate() {
 #[test]
 fn the_preflight_imports_the_agent_behind_the_fence_that_it_will_have() {
     let bed = of_an_install(bed("mock", "pass_env: [MY_API_KEY]"));
-    let run = |words: &[&str]| support::done(bed.command(words).env("MY_API_KEY", "sk-very-secret").output().unwrap());
+    let run =
+        |words: &[&str]| crate::support::done(bed.command(words).env("MY_API_KEY", "sk-very-secret").output().unwrap());
     let fenced = !run(&["prepare"]).expect(0).stderr.contains("no Landlock");
     let tasks = bed.outside().join("tau2/data/tau2/domains/mock/tasks.json");
     assert!(tasks.exists());

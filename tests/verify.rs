@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::io::Write;
 
+use crate::support::Bed;
 use serde_json::{Value, json};
-use support::Bed;
 
 const VIEWS: [&str; 4] = ["suite.json", "train_results.json", "results.tsv", "gate.json"];
 

@@ -2,8 +2,12 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "every test file uses its own part of the bed")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
+pub mod bird;
+pub mod harbor;
+pub mod running;
 mod signals;
 mod skip;
+pub mod tau;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::support::{Bed, Done, done};
+use super::{Bed, Done, done};
 
 /// Far longer than anything here takes; only a failing test waits this long.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::support::{Bed, Done, done};
+use super::{Bed, Done, done};
 
 /// Where the template's agent can be edited without breaking it.
 pub const ANSWERED: &str = "        state.append(answer)\n";

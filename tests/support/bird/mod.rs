@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub mod provision;
+
 use crate::support::{Bed, Done, done};
 
 /// Names the python of an environment with agent/helpers/bird_interact/requirements.txt.

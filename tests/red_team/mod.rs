@@ -7,8 +7,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 mod agents;
-#[path = "../support/skip.rs"]
-mod skip;
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -219,7 +217,7 @@ fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) 
 fn run_all(user: Option<u32>, bench: &str, task: &str) {
     let field = match Field::new(user) {
         Ok(field) => field,
-        Err(why) => return skip::skipped(&why),
+        Err(why) => return crate::support::skipped(&why),
     };
     let next = std::sync::atomic::AtomicUsize::new(0);
     let complaints = std::sync::Mutex::new(Vec::new());
@@ -242,7 +240,7 @@ fn run_all(user: Option<u32>, bench: &str, task: &str) {
 /// The same as an ordinary user, where the tests run as root.
 fn run_all_as_user(bench: &str, task: &str) {
     if !is_root() {
-        return skip::skipped("only root can become somebody else");
+        return crate::support::skipped("only root can become somebody else");
     }
     run_all(Some(USER), bench, task);
 }

@@ -1,0 +1,55 @@
+//! The tests that drive the binary, as one program: linked one by one, they would need ten times the disk and minutes more.
+//!
+//! A file for each capability; `cargo test --test all gate::` runs one of them. What changes its own process, as the library's
+//! supervisor of children does, is a program of its own beside this one.
+
+mod support;
+
+mod benchmark;
+mod bird_container;
+mod bird_faults;
+mod bird_interact;
+mod bird_provision;
+mod bird_warm;
+mod calibrate;
+mod ci_gate;
+mod config;
+mod confirm;
+mod container;
+mod demo;
+mod evidence;
+mod faults;
+#[cfg(target_os = "linux")]
+mod fence;
+mod first_run;
+mod gate;
+mod gate_git;
+mod harbor;
+mod harbor_results;
+mod house;
+mod init;
+mod leak_scan;
+mod ledger;
+mod limits;
+mod log;
+#[path = "loop.rs"]
+mod loop_;
+mod packaging;
+mod paired;
+mod prepare;
+mod readme;
+mod record;
+#[cfg(target_os = "linux")]
+mod red_team;
+mod report;
+mod sealed;
+mod secrets;
+mod show;
+mod sixth_benchmark;
+mod snapshots;
+mod staging;
+mod status;
+mod suite;
+mod tau_bench;
+mod tau_bench_faults;
+mod verify;
