@@ -148,6 +148,11 @@ impl Paths {
         self.state.join("scratch")
     }
 
+    /// Copies of a staged copy, one per run: what the agents of runs may read lies here, and nothing else.
+    pub fn copies(&self) -> PathBuf {
+        self.scratch().join("copies")
+    }
+
     /// Logs of benchmarks, one per run.
     pub fn logs(&self) -> PathBuf {
         self.state.join("logs")

@@ -185,11 +185,11 @@ fn caught_at_every_stage(signal: Signal, code: i32) {
     rig.run(&["prepare"]).expect(0).says("(2/2 pass); train 3/3 pass");
     assert_eq!(rig.split("train"), ["shop_2", "shop_3", "yard_1"]);
 
-    // Its import lasts as long as that file is there.
-    let hold = rig.path("hold");
+    // Its import lasts as long as somebody listens there. The preflight, which has no network, is not held up.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     rig.edit(&format!(
-        "import time\nwhile os.path.exists({hold:?}):\n    open({:?}, 'w').close()\n    time.sleep(0.02)",
-        hold.with_extension("seen")
+        "import socket\ntry:\n    socket.create_connection(('127.0.0.1', {})).recv(1)\nexcept OSError:\n    pass",
+        address.port()
     ));
     let before = rig.bed.events("trial").len();
     let paid_for = || ["shop_2", "yard_1"].map(|task| rig.requests(task));
@@ -201,15 +201,20 @@ fn caught_at_every_stage(signal: Signal, code: i32) {
             _ => format!("{{'hang': {hang:?}}}"),
         };
         rig.script(&format!("{{**tasks.solved(), 'shop_3': [{step}]}}"));
-        if *stage == "the agent loads" {
-            std::fs::write(&hold, "").unwrap();
+        let hold = (*stage == "the agent loads").then(|| TcpListener::bind(address).unwrap());
+        let mut held = None;
+        if let Some(hold) = &hold {
+            hold.set_nonblocking(true).unwrap();
         }
         let mut child = start(&rig, &["benchmark"]);
         let asked = || hang.with_extension("seen").exists();
         let mut frozen = None;
         match *stage {
             "services start" => rig.wait_for(stage, &mut child, services),
-            "the agent loads" => rig.wait_for(stage, &mut child, || hold.with_extension("seen").exists()),
+            "the agent loads" => rig.wait_for(stage, &mut child, || {
+                held = held.take().or_else(|| hold.as_ref()?.accept().ok());
+                held.is_some()
+            }),
             "a model is asked" => rig.wait_for(stage, &mut child, asked),
             "a query runs" => rig.wait_for(stage, &mut child, || rig.busy_with("%pg_sleep(60)%")),
             _ => {
@@ -232,7 +237,6 @@ fn caught_at_every_stage(signal: Signal, code: i32) {
             assert_eq!(rig.copies(), "", "{stage}");
             rig.nothing_leaked();
         }
-        let _ = std::fs::remove_file(&hold);
         // Paid for once, and never again.
         if finished > 0 {
             assert_eq!(*paid.get_or_insert_with(paid_for), paid_for(), "{stage}");

@@ -25,6 +25,9 @@ fn the_loop_from_baseline_to_record_keeps_the_hold_out_secret() {
     };
     let done = hear(run(&["prepare"]).expect(0).says("split      40 train, 20 test\n"));
     done.says("baseline   val_score 0.7000 (14/20 pass); train 26/40 pass");
+    // What all tasks share.
+    assert!(bed.read("workspace/task_context/policy.md").contains("what the customer wants"));
+    assert!(bed.read_json("workspace/task_context/tools.json")[0]["function"]["name"].is_string());
     let longest = tasks(&bed, "train").into_iter().max_by_key(String::len).unwrap();
     assert!(longest.len() == 215 && longest.contains(['[', '|', ' ']), "{longest}");
 

@@ -56,6 +56,8 @@ pub struct Fence {
     pub helper: PathBuf,
     /// tau2's data directory.
     pub data: PathBuf,
+    /// Whether it is put up, or only what its process has imported by then is.
+    pub up: bool,
 }
 
 impl AgentPython {
@@ -110,7 +112,8 @@ impl AgentPython {
             Way::File(name) => json!({"file": name}),
             Way::Module(name) => json!({"module": name}),
         });
-        let fence = import.fence.as_ref().map(|fence| json!({"helper": fence.helper, "data": fence.data}));
+        let fence =
+            import.fence.as_ref().map(|fence| json!({"helper": fence.helper, "data": fence.data, "up": fence.up}));
         json!({
             "path": agent_file,
             "first": places(&import.first),

@@ -28,6 +28,16 @@ pub struct TaskInfo {
     pub limit_s: Option<f64>,
 }
 
+/// What a benchmark consists of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Catalogue {
+    /// Its tasks, train and hold-out.
+    pub tasks: Vec<TaskInfo>,
+    /// Texts that every task shares, such as a policy or the tools on offer, with their file names: whoever improves the agent
+    /// may read them.
+    pub context: Vec<(String, String)>,
+}
+
 /// What a runner is asked to run. All paths are absolute.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
@@ -133,7 +143,7 @@ pub trait BenchmarkRunner {
         staging: &'a std::path::Path,
         log: &'a std::path::Path,
         cancel: &'a Cancel,
-    ) -> BoxFuture<'a, Result<Vec<TaskInfo>>>;
+    ) -> BoxFuture<'a, Result<Catalogue>>;
 
     /// Runs trials and sends each to `sink` the moment it ends. Returns when every process it started for them is gone.
     ///

@@ -1,6 +1,6 @@
 //! The agent that is scored: the base commit's files plus the editable files' bytes, staged outside the work tree.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::session::Session;
@@ -65,6 +65,7 @@ impl StagedAgent {
         let file = staging.join(self.file.strip_prefix(&self.staging).unwrap_or(&self.file));
         // Made first: what is there when the disk fills up is removed again.
         let made = StagedCopy { agent: self, file, staging };
+        fs_err::create_dir_all(made.staging.parent().unwrap_or(Path::new("")))?;
         copy(&self.base, &self.editable, &self.files, &self.data, &self.staging, &made.staging)?;
         Ok(made)
     }

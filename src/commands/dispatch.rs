@@ -225,7 +225,7 @@ impl<'a> Dispatcher<'a> {
         let scratch = paths.scratch().join(&id);
         fs_err::create_dir_all(&scratch)?;
         fs_err::create_dir_all(paths.logs())?;
-        let copy = self.measurement.agent.copy(paths.scratch().join(format!("{id}.staged")))?;
+        let copy = self.measurement.agent.copy(paths.copies().join(&id))?;
         let request = RunRequest {
             // What is logged may quote tasks of the hold-out; then it goes with the scratch directory, even after a kill.
             log: match run.step.split {

@@ -45,7 +45,7 @@ pub async fn run(
     let known = runner.tasks(&agent.staging, &session.paths.logs().join("list.log"), cancel).await?;
     // A domain without a split of its own is train as a whole: nothing is held out.
     let has = |split: Option<Split>| split.unwrap_or(Split::Train) == args.split;
-    let mut tasks: Vec<String> = known.into_iter().filter(|task| has(task.split)).map(|task| task.id).collect();
+    let mut tasks: Vec<String> = known.tasks.into_iter().filter(|task| has(task.split)).map(|task| task.id).collect();
     tasks.sort();
     if !args.task_ids.is_empty() {
         if args.split == Split::Test {
@@ -69,7 +69,7 @@ pub async fn run(
     let scratch = session.paths.scratch();
     fs_err::create_dir_all(scratch.join(&name))?;
     agent.refresh()?;
-    let copy = agent.copy(scratch.join(format!("{name}.staged")))?;
+    let copy = agent.copy(session.paths.copies().join(&name))?;
     let request = RunRequest {
         run: name.clone(),
         tasks: tasks.clone(),

@@ -218,7 +218,7 @@ impl Run<'_> {
         let base_agent = agent::from_tree(session, self.base)?;
         fs_err::create_dir_all(session.paths.logs())?;
         let log = session.paths.logs().join("list.log");
-        let tasks = self.runner.tasks(&base_agent.staging, &log, self.cancel).await?;
+        let tasks = self.runner.tasks(&base_agent.staging, &log, self.cancel).await?.tasks;
         let given = measure::given_split(session.config.benchmark, &tasks, session.config.gate_split)?;
         let mut ids: Vec<String> = tasks.into_iter().map(|task| task.id).collect();
         ids.sort();

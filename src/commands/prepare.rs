@@ -12,7 +12,7 @@ use super::sealing::{self, Open, set_aside};
 use super::session::{Need, Session};
 use super::split_file;
 use super::step::{Measurement, Step};
-use crate::benchmarks::runner::TaskInfo;
+use crate::benchmarks::runner::{Catalogue, TaskInfo};
 use crate::benchmarks::{self, Depth, Rehearsal};
 use crate::cli::{Global, Prepare};
 use crate::error::{Code, EXIT_OK, Error, Result};
@@ -27,7 +27,7 @@ use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::provision::{self, Cost, Finding, Level};
 use crate::store::event::{Accepted, Baseline, Event, Prepared, Purpose};
-use crate::store::{atomic, traces};
+use crate::store::{atomic, context, traces};
 use crate::templates;
 use crate::ui::Ui;
 
@@ -170,7 +170,9 @@ async fn establish(
     let data = measure::data_digests(session)?;
     let trial_protocol = measure::trial_protocol(session, runner.as_ref(), base, &data)?;
     fs_err::create_dir_all(session.paths.logs())?;
-    let tasks = runner.tasks(&agent.staging, &session.paths.logs().join("list.log"), cancel).await?;
+    let Catalogue { tasks, context: shared } =
+        runner.tasks(&agent.staging, &session.paths.logs().join("list.log"), cancel).await?;
+    context::write(&session.paths.workspace(), &shared)?;
     let given = measure::given_split(session.config.benchmark, &tasks, session.config.gate_split)?;
     let drawn = given.is_none();
     let mut ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();

@@ -47,7 +47,7 @@ pub(super) fn run(policy: &Policy) -> u8 {
     }
     let others = Others { alone: layers.has("namespaces"), sealed: rooted, network: policy.network };
     layers.note("seccomp", refuse(others));
-    layers.note("limits", limits());
+    layers.note("limits", limits(policy.processes.unwrap_or(PROCESSES)));
     if policy.report {
         return report(&layers);
     }
@@ -67,12 +67,12 @@ fn outer_lives() -> bool {
     poll(&mut state, Some(&now)).is_ok() && !state[0].revents().contains(PollFlags::HUP)
 }
 
-fn limits() -> rustix::io::Result<()> {
+fn limits(processes: u64) -> rustix::io::Result<()> {
     let bounds = [
         (Resource::Core, 0),
         (Resource::Data, MEMORY),
         (Resource::Fsize, LARGEST_FILE),
-        (Resource::Nproc, PROCESSES),
+        (Resource::Nproc, processes),
         (Resource::Msgqueue, 0),
     ];
     for (resource, most) in bounds {

@@ -22,6 +22,8 @@ pub struct Policy {
     pub network: bool,
     /// Whether it gets our stdout, and nothing as stdin.
     pub output: bool,
+    /// How many processes and threads there may be of it at a time.
+    pub processes: Option<u64>,
     /// Whether it is not started unless every layer stands.
     pub required: bool,
     /// Instead of starting a program, say which layers stand.
@@ -52,6 +54,12 @@ impl Policy {
                 Some("--built") => policy.built = Some(value()?.to_string_lossy().into_owned()),
                 Some("--network") => policy.network = true,
                 Some("--output") => policy.output = true,
+                Some("--processes") => {
+                    let number = value()?;
+                    let parsed = number.to_str().and_then(|number| number.parse().ok());
+                    let why = || format!("--processes needs a number, not {}", number.to_string_lossy());
+                    policy.processes = Some(parsed.ok_or_else(why)?);
+                }
                 Some("--required") => policy.required = true,
                 Some("--report") => policy.report = true,
                 Some("--filter") => policy.filter = true,
@@ -80,6 +88,7 @@ impl Policy {
             (self.filter, "--filter"),
         ];
         words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, word)| OsString::from(word)));
+        words.extend(self.processes.iter().flat_map(|most| ["--processes".into(), most.to_string().into()]));
         for path in &self.read {
             words.extend([OsString::from("--read"), path.into()]);
         }
@@ -127,6 +136,7 @@ mod tests {
             env: vec!["KEY".into()],
             network: true,
             output: true,
+            processes: Some(7),
             required: true,
             report: false,
             filter: true,
@@ -138,7 +148,14 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for words in [&["--reed", "/"][..], &["--read"], &[], &["--network", "--"], &["python3"]] {
+        for words in [
+            &["--reed", "/"][..],
+            &["--read"],
+            &[],
+            &["--network", "--"],
+            &["--processes", "x", "--", "y"],
+            &["python3"],
+        ] {
             assert!(Policy::parse(words.iter().map(OsString::from)).is_err(), "{words:?}");
         }
     }

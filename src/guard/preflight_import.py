@@ -79,7 +79,8 @@ if asked["fence"]:
         del sys.path[0]
         sys.path[:0] = asked["first"]  # Readable within the fence.
         tasks.load_upstream(asked["fence"]["data"])
-        fence.put_up(fence.readable(path), network=False)
+        if asked["fence"]["up"]:
+            fence.put_up(fence.readable(os.path.dirname(path)), network=False)
     except BaseException as error:
         answer(before=describe(error)["message"])
 failure = None

@@ -4,6 +4,7 @@ pub mod atomic;
 mod beneath;
 pub mod claims;
 pub mod comparison;
+pub mod context;
 pub mod event;
 pub mod ledger;
 pub mod lock;

@@ -314,6 +314,33 @@ def check_own_connection(bed):
     expect(result, shop_2=("failed", 0.0), shop_1=("passed", 0.7), yard_1=("passed", 0.7))
 
 
+def check_spoiling_sql(bed):
+    """SQL that decides what is right, or what others of its role find, earns nothing and leaves nothing behind."""
+    poison, password = "ALTER ROLE CURRENT_USER SET search_path TO nowhere", "ALTER ROLE CURRENT_USER PASSWORD 'mine'"
+    script = {
+        # One connection runs this and then the gold SQL, which would agree.
+        "yard_2": [call("execute_sql", sql=f"SELECT 1; {poison}"), submit("UPDATE plots SET area = 1; SELECT sum(area) FROM plots"), DONE],
+        "yard_M_1": [submit(f"{gold('yard_M_1')}; {poison}"), DONE],
+        "yard_1": [submit(gold("yard_1")), DONE],
+        "shop_M_1": [submit(f"{gold('shop_M_1')}; {password}"), DONE],
+        "shop_2": [submit(gold("shop_2")), DONE],
+    }
+    result = bed.run(list(script), script, concurrency=1)
+    expect(
+        result,
+        yard_2=("failed", 0.0),
+        yard_M_1=("agent_error", 0.0),
+        yard_1=("passed", 0.7),
+        shop_M_1=("agent_error", 0.0),
+        shop_2=("passed", 0.7),
+    )
+    assert "settings of a database role" in result.trials["yard_M_1"]["error"], result.trials["yard_M_1"]
+    assert "the password of the database role" in result.trials["shop_M_1"]["error"], result.trials["shop_M_1"]
+    seen = str(result.trials["yard_2"]["trace"]["tool_trajectory"])
+    assert "Only SELECT queries" in seen and "this task asks for a query" in seen, seen
+    assert not bed.database.admin("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'bird'::regrole")
+
+
 def check_ports(bed):
     for family, address, kind in ((socket.AF_INET, "127.0.0.1", "db"), (socket.AF_INET6, "::1", "agent")):
         try:

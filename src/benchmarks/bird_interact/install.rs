@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::clone;
 use super::data::{self, Place};
@@ -15,6 +15,7 @@ use super::request::HELPER;
 use super::request::{self as bench, Places};
 use super::wanted::{ADK, Wanted, spec};
 use crate::benchmarks::contract::{Depth, Rehearsal};
+use crate::benchmarks::fencing::Fencing;
 use crate::config::Environment;
 use crate::error::{Code, Error, Result};
 use crate::process::{Command, Limits, run_captured};
@@ -60,7 +61,12 @@ pub fn quick(wanted: &Wanted<'_>, root: &Path, environment: &Environment) -> Vec
 ///
 /// # Errors
 /// `Interrupted`; infrastructure when the helper cannot be written.
-pub async fn findings(wanted: &Wanted<'_>, around: &Surroundings<'_>, depth: Depth) -> Result<Vec<Finding>> {
+pub async fn findings(
+    wanted: &Wanted<'_>,
+    fence: Option<&Fencing>,
+    around: &Surroundings<'_>,
+    depth: Depth,
+) -> Result<Vec<Finding>> {
     let mut findings = quick(wanted, around.root, around.environment);
     let prepare = "autoharness prepare";
     if !wanted.has_checkout() {
@@ -93,6 +99,8 @@ pub async fn findings(wanted: &Wanted<'_>, around: &Surroundings<'_>, depth: Dep
         let deep = depth == Depth::Everything;
         let extent = Extent {
             postgres: ready,
+            // Not a copy, so it is imported from where the whole experiment lies.
+            fence: fence.map(|fence| bench::fence(fence, around.root)),
             agent: agent.is_file().then_some(agent.as_path()).filter(|_| deep),
             sample: if deep && ready && sound { SAMPLE } else { 0 },
             basics: true,
@@ -137,7 +145,7 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
     say("checking packages, tasks and databases".into());
     let (seen, ready) = server.findings(&databases).await?;
     require(&seen)?;
-    let extent = Extent { postgres: ready, agent: None, sample: 0, basics: true };
+    let extent = Extent { postgres: ready, agent: None, fence: None, sample: 0, basics: true };
     let findings = examine(wanted, &places, &extent, around).await?;
     require(&findings.into_iter().map(|(finding, _)| finding).collect::<Vec<_>>())
 }
@@ -151,6 +159,7 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
 pub async fn rehearse(
     wanted: &Wanted<'_>,
     rehearsal: &Rehearsal<'_>,
+    fence: Option<&Fencing>,
     around: &Surroundings<'_>,
     say: &dyn Fn(String),
 ) -> Result<Finding> {
@@ -161,7 +170,8 @@ pub async fn rehearse(
     };
     say("canary: one tool call through the agent service with a scripted model, and the gold SQL of a few tasks".into());
     let agent = rehearsal.staging.join(wanted.config.agent_file());
-    let extent = Extent { postgres: false, agent: Some(&agent), sample: SAMPLE, basics: false };
+    let fence = fence.map(|fence| bench::fence(fence, rehearsal.staging));
+    let extent = Extent { postgres: false, agent: Some(&agent), fence, sample: SAMPLE, basics: false };
     let findings = examine(wanted, &places, &extent, around).await?;
     judge(findings, rehearsal.is_template)
 }
@@ -197,6 +207,8 @@ struct Extent<'a> {
     postgres: bool,
     /// The agent whose service is tried.
     agent: Option<&'a Path>,
+    /// What it is tried behind.
+    fence: Option<Value>,
     /// How many tasks have their gold SQL tried.
     sample: usize,
     /// Packages, code and names too.
@@ -230,6 +242,7 @@ async fn examine(
     options.insert("postgres".into(), extent.postgres.into());
     options.insert("oracle_sample".into(), extent.sample.into());
     options.insert("basics".into(), extent.basics.into());
+    options.extend(extent.fence.clone().map(|fence| ("fence".to_owned(), fence)));
     let request = json!({
         "protocol": 1,
         "action": "doctor",

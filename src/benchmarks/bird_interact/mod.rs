@@ -16,6 +16,7 @@ mod wanted;
 use std::path::Path;
 
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
+use super::fencing::{self, Fencing};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Environment, Key, Section, Settings};
@@ -74,6 +75,7 @@ impl Benchmark for BirdInteract {
             Ok(Box::new(BirdRunner {
                 bench: helper_runner(ground).await?,
                 scratch: ground.paths.scratch().join("services"),
+                copies: ground.paths.copies(),
                 log: ground.paths.logs().join("services.log"),
                 host: tokio::sync::Mutex::new(None),
             }) as Box<dyn BenchmarkRunner>)
@@ -92,7 +94,13 @@ impl Benchmark for BirdInteract {
     }
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
-        Box::pin(async move { install::findings(&wanted(ground), &ground.around(), depth).await })
+        Box::pin(async move {
+            // Where one is required and cannot be built, the finding says so.
+            let fence = Fencing::put_up(ground).await.ok().flatten();
+            let mut findings = install::findings(&wanted(ground), fence.as_ref(), &ground.around(), depth).await?;
+            findings.push(fencing::finding(ground).await?);
+            Ok(findings)
+        })
     }
 
     fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
@@ -105,7 +113,10 @@ impl Benchmark for BirdInteract {
         rehearsal: &'a Rehearsal<'a>,
         say: Say<'a>,
     ) -> BoxFuture<'a, Result<Option<Finding>>> {
-        Box::pin(async move { install::rehearse(&wanted(ground), rehearsal, &ground.around(), say).await.map(Some) })
+        Box::pin(async move {
+            let fence = Fencing::put_up(ground).await?;
+            install::rehearse(&wanted(ground), rehearsal, fence.as_ref(), &ground.around(), say).await.map(Some)
+        })
     }
 
     fn split_directory(&self) -> Option<&'static str> {
@@ -133,6 +144,10 @@ async fn helper_runner(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     runner.command = [&places.python, Path::new("-B"), &program].map(|word| word.to_string_lossy().into_owned()).into();
     runner.environment = wanted.environment(environment);
     runner.options = request::options(wanted.settings, &places);
+    runner.fence = Fencing::put_up(ground).await?;
+    if let Some(fence) = &runner.fence {
+        runner.options.insert("fence".into(), request::fence(fence, &ground.paths.copies()));
+    }
     runner.symbol = Some(request::AGENT_SYMBOL.into());
     runner.agent_python = Some(request::agent_python(wanted.settings, &places, &runner));
     let templates = templates::digests(&wanted, &data::Place::of(&wanted).databases(), &around).await?;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::config::BirdInteractSettings;
 use crate::benchmarks::agent_python::{AgentPython, Import, Way, module_name, stem};
+use crate::benchmarks::fencing::Fencing;
 use crate::benchmarks::helper::{Helper, helper};
 use crate::benchmarks::trial_protocol::{Limits, ProtocolRunner};
 use crate::error::Result;
@@ -21,6 +22,7 @@ pub const HELPER: Helper = helper!("bird_interact":
     "doctor.py",
     "door.py",
     "environment.py",
+    "fence.py",
     "first_call.py",
     "guard.py",
     "host.py",
@@ -41,6 +43,7 @@ pub const HELPER: Helper = helper!("bird_interact":
     "services.py",
     "smoke.py",
     "sockets.py",
+    "sql.py",
     "verdict.py",
 );
 
@@ -102,6 +105,11 @@ pub(super) fn options(settings: &BirdInteractSettings, places: &Places) -> Map<S
     }
 }
 
+/// The option `fence`. `staging` holds what agents are imported from, and what they may read.
+pub(super) fn fence(fence: &Fencing, staging: &Path) -> Value {
+    json!({"words": fence.prefix, "alone": fence.layers.has("namespaces"), "staging": staging})
+}
+
 /// The Python that runs the agent. Its process knows the models and their keys, but nothing of PostgreSQL; what is behind
 /// the services' ports is not passed on yet.
 pub(super) fn agent_python(settings: &BirdInteractSettings, places: &Places, runner: &ProtocolRunner) -> AgentPython {
@@ -132,7 +140,9 @@ pub(super) fn agent_python(settings: &BirdInteractSettings, places: &Places, run
         None => Way::File(name),
     };
     let above = directory.parent().unwrap_or(Path::new("")).to_path_buf();
-    AgentPython::new(&places.python, environment, Import { first: vec![above], ways: vec![way], ..Import::default() })
+    let behind = runner.fence.as_ref().map(|fence| fence.prefix.clone()).unwrap_or_default();
+    let import = Import { first: vec![above], ways: vec![way], behind, ..Import::default() };
+    AgentPython::new(&places.python, environment, import)
 }
 
 /// What makes two scores comparable: the way of asking, the benchmark's code, the tasks with their schemas, the databases (digests

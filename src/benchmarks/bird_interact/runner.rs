@@ -16,9 +16,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::benchmarks::agent_python::AgentPython;
-use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
+use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, Catalogue, RunReport, RunRequest, Sink};
 use crate::benchmarks::trial_protocol::{PROTOCOL_VERSION, ProtocolRunner};
 use crate::error::{Code, Error, Result};
+use crate::fence::Layers;
 use crate::process::output::LineReader;
 use crate::process::signals::Cancel;
 use crate::process::{Ask, Child, Command, Log};
@@ -35,6 +36,8 @@ pub(super) struct BirdRunner {
     pub bench: ProtocolRunner,
     /// Private directory for the host's files, outside the work tree; removed when the host ends.
     pub scratch: PathBuf,
+    /// Where runs have the copies that their agents are imported from: what the host's fence lets through.
+    pub copies: PathBuf,
     /// File for what the host says; removed when it ends in order.
     pub log: PathBuf,
     /// The host, once a run has needed it.
@@ -76,12 +79,11 @@ impl BenchmarkRunner for BirdRunner {
         self.bench.reports_tokens()
     }
 
-    fn tasks<'a>(
-        &'a self,
-        staging: &'a Path,
-        log: &'a Path,
-        cancel: &'a Cancel,
-    ) -> BoxFuture<'a, Result<Vec<TaskInfo>>> {
+    fn fence(&self) -> Option<&Layers> {
+        self.bench.fence()
+    }
+
+    fn tasks<'a>(&'a self, staging: &'a Path, log: &'a Path, cancel: &'a Cancel) -> BoxFuture<'a, Result<Catalogue>> {
         self.bench.tasks(staging, log, cancel)
     }
 
@@ -128,6 +130,7 @@ impl BirdRunner {
     async fn start(&self, cancel: &Cancel) -> Result<Host> {
         let bench = &self.bench;
         fs_err::create_dir_all(&self.scratch)?;
+        fs_err::create_dir_all(&self.copies)?;
         let log = bench.open_log(&self.log)?;
         let agent = &bench.agent;
         let request = json!({

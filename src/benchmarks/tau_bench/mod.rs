@@ -180,7 +180,7 @@ async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     runner.environment = environment.for_child(&pass, &own);
     let helper = HELPER.write(&ground.paths.embedded())?;
     runner.command = runner::command(&install.python, &helper);
-    runner.options = runner::options(wanted.settings(), config.seed, &install.data);
+    runner.options = runner::options(wanted.settings(), config.seed, &install.data, config.fence);
     runner.symbol = Some(runner::AGENT_CLASS.into());
     runner.agent_python = Some(runner::agent_python(&install.python, &helper, &install.data, &runner));
     runner.protocol = runner::protocol(wanted.settings(), &install.release, &install.code);

@@ -8,7 +8,7 @@ use super::HELPER;
 use super::config::TauBenchSettings;
 use crate::benchmarks::agent_python::{AgentPython, Fence, Import, Way};
 use crate::benchmarks::trial_protocol::ProtocolRunner;
-use crate::config::is_secret_name;
+use crate::config::{FenceMode, is_secret_name};
 
 /// The class that the agent file must define.
 pub(super) const AGENT_CLASS: &str = "HarnessAgent";
@@ -19,7 +19,12 @@ pub(super) fn command(python: &Path, helper: &Path) -> Vec<String> {
 }
 
 /// What the helper is told beside the models and limits that every benchmark has.
-pub(super) fn options(settings: &TauBenchSettings, base_seed: u64, data: &Path) -> Map<String, Value> {
+pub(super) fn options(
+    settings: &TauBenchSettings,
+    base_seed: u64,
+    data: &Path,
+    fence: FenceMode,
+) -> Map<String, Value> {
     let options = json!({
         "domain": settings.domain,
         "judge_model": settings.judge_model,
@@ -29,6 +34,7 @@ pub(super) fn options(settings: &TauBenchSettings, base_seed: u64, data: &Path) 
         "base_seed": base_seed,
         "retrieval_config": settings.retrieval_config,
         "data_dir": data.to_string_lossy(),
+        "fenced": fence != FenceMode::Off,
     });
     match options {
         Value::Object(options) => options,
@@ -48,7 +54,7 @@ pub(super) fn agent_python(python: &Path, helper: &Path, data: &Path, runner: &P
     let import = Import {
         first: vec![runner.agent_file.parent().unwrap_or(Path::new("")).to_path_buf()],
         ways: vec![Way::File("harness_agent".into())],
-        fence: Some(Fence { helper: helper.into(), data: data.into() }),
+        fence: Some(Fence { helper: helper.into(), data: data.into(), up: runner.options["fenced"] == json!(true) }),
         behind: Vec::new(),
         ..Import::default()
     };

@@ -23,11 +23,11 @@ use std::path::Path;
 
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
 use super::runner::{BenchmarkRunner, BoxFuture};
-use crate::config::{Config, Document, Environment, Key, Section, Settings};
+use crate::config::{Config, Document, Environment, FenceMode, Key, Section, Settings};
 use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
-use crate::provision::Finding;
 use crate::provision::need::home;
+use crate::provision::{Finding, Level};
 pub use config::{DEFAULT_DATASET, TerminalBenchSettings};
 use install::Wanted;
 use job::JobSettings;
@@ -80,7 +80,15 @@ impl Benchmark for TerminalBench {
         ground: &'a Ground<'a>,
         _base: &'a BaseTree,
     ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
-        Box::pin(async { Ok(Box::new(harbor(ground).await?) as Box<dyn BenchmarkRunner>) })
+        Box::pin(async {
+            let fence = unfenced(ground.config.fence);
+            if fence.level == Level::Fail {
+                return Err(Error::usage(format!("`fence: required`, but {}", fence.detail))
+                    .code(Code::EnvironmentNotReady)
+                    .hint("set `fence: auto` in experiment_config.yaml if you accept that."));
+            }
+            Ok(Box::new(harbor(ground).await?) as Box<dyn BenchmarkRunner>)
+        })
     }
 
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
@@ -97,7 +105,11 @@ impl Benchmark for TerminalBench {
     }
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
-        Box::pin(async { install::findings(&wanted(ground), &ground.around()).await })
+        Box::pin(async {
+            let mut findings = install::findings(&wanted(ground), &ground.around()).await?;
+            findings.push(unfenced(ground.config.fence));
+            Ok(findings)
+        })
     }
 
     fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
@@ -184,4 +196,17 @@ async fn harbor(ground: &Ground<'_>) -> Result<HarborRunner> {
         listing: tokio::sync::OnceCell::new(),
         probe: probe::Probe::default(),
     })
+}
+
+/// What `doctor` says of the fence: this benchmark has none, because Harbor calls the agent in its own process.
+fn unfenced(mode: FenceMode) -> Finding {
+    let detail = "none: Harbor runs the agent in its own process, so it can reach what this user can, keys of models and task \
+                  files included; tasks and their verifiers run in sandboxes, and rewards that the agent could have written are \
+                  not believed";
+    match mode {
+        FenceMode::Required => Finding::fail("fence", detail, "set `fence: auto` if you accept that"),
+        FenceMode::Auto | FenceMode::Off => {
+            Finding::warn("fence", detail, "run it as a user, or on a machine, with nothing else to lose")
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::job;
 use super::listing::{Lister, Listing, Task};
 use super::run::Run;
 use crate::benchmarks::agent_python::{AgentPython, Import, Way, module_name};
-use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, RunReport, RunRequest, Sink, TaskInfo};
+use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, Catalogue, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Code, Error, Result};
 use crate::process::signals::Cancel;
 
@@ -37,10 +37,10 @@ impl HarborRunner {
             .await
     }
 
-    async fn list(&self, cancel: &Cancel) -> Result<Vec<TaskInfo>> {
+    async fn list(&self, cancel: &Cancel) -> Result<Catalogue> {
         let listing = self.listing(cancel).await?;
         let info = |task: &Task| TaskInfo { id: task.id.clone(), split: None, limit_s: task.agent_timeout_sec };
-        Ok(listing.tasks.iter().map(info).collect())
+        Ok(Catalogue { tasks: listing.tasks.iter().map(info).collect(), ..Catalogue::default() })
     }
 
     async fn run_trials(&self, request: &RunRequest, sink: Sink, cancel: &Cancel) -> Result<RunReport> {
@@ -107,12 +107,7 @@ impl BenchmarkRunner for HarborRunner {
         self.install.untried()
     }
 
-    fn tasks<'a>(
-        &'a self,
-        _staging: &'a Path,
-        _log: &'a Path,
-        cancel: &'a Cancel,
-    ) -> BoxFuture<'a, Result<Vec<TaskInfo>>> {
+    fn tasks<'a>(&'a self, _staging: &'a Path, _log: &'a Path, cancel: &'a Cancel) -> BoxFuture<'a, Result<Catalogue>> {
         Box::pin(self.list(cancel))
     }
 

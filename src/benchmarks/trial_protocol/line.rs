@@ -23,6 +23,13 @@ pub enum Event {
         /// The split the benchmark puts it in.
         split: Option<Split>,
     },
+    /// A text that all tasks share.
+    Context {
+        /// A plain file name.
+        name: String,
+        /// What it says.
+        text: String,
+    },
     /// A trial began.
     Started {
         /// Task id.
@@ -66,6 +73,8 @@ struct Fields<'a> {
     detail: Option<&'a RawValue>,
     level: Option<&'a RawValue>,
     message: Option<&'a RawValue>,
+    name: Option<&'a RawValue>,
+    text: Option<&'a RawValue>,
 }
 
 /// Parses one line. `None` for a line of white space, which says nothing.
@@ -104,6 +113,7 @@ pub fn parse(line: &[u8]) -> Result<Option<Event>, &'static str> {
         Some("started") => Ok(Event::Started { task: task_id(&fields)?, trial: trial_number(&fields)? }),
         Some("trial") => trial(&fields),
         Some("log") => log(&fields),
+        Some("context") => context(&fields),
         _ => Err("has an unknown `event`"),
     }
     .map(Some)
@@ -119,6 +129,19 @@ fn task(fields: &Fields<'_>) -> Result<Event, &'static str> {
         },
     };
     Ok(Event::Task { id: task_id(fields)?, split })
+}
+
+fn context(fields: &Fields<'_>) -> Result<Event, &'static str> {
+    let name = string(fields.name).filter(|name| is_plain(name));
+    let name =
+        name.ok_or("has no `name` of 1 to 64 letters, digits, `-`, `_` and `.` that begins with none of the last")?;
+    Ok(Event::Context { name, text: string(fields.text).ok_or("has no `text`")? })
+}
+
+/// Whether a name can be that of a file, on any machine.
+fn is_plain(name: &str) -> bool {
+    let known = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(known)
 }
 
 fn log(fields: &Fields<'_>) -> Result<Event, &'static str> {
@@ -393,6 +416,20 @@ mod tests {
         assert_eq!(parsed("\"tokens_in\":1,\"cost_usd\":\"0.5\",\"seconds\":-1"), (Some(1), Some("seconds")));
         assert_eq!(parsed("\"tokens_in\":1,\"cost_usd\":\"free\""), (Some(1), Some("cost_usd")));
         assert_eq!(parsed("\"tokens_out\":1.5"), (None, Some("tokens_out")));
+    }
+
+    #[test]
+    fn context_has_a_plain_name() {
+        let of = |name: &str| {
+            parse(serde_json::json!({"event": "context", "name": name, "text": "x"}).to_string().as_bytes())
+        };
+        for name in ["policy.md", "A-1_b", &"a".repeat(64)] {
+            assert!(matches!(of(name), Ok(Some(Event::Context { .. }))), "{name}");
+        }
+        for name in ["", ".env", "..", "a/b", "/etc/passwd", "a b", "\u{e4}", "a\0", &"a".repeat(65)] {
+            assert!(of(name).is_err(), "{name:?}");
+        }
+        assert!(parse(b"{\"event\":\"context\",\"name\":\"a\"}").is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use self::line::Event;
 use super::agent_python::AgentPython;
 use super::contract::Ground;
 use super::fencing::Fencing;
-use super::runner::{BenchmarkRunner, BoxFuture, RunEvent, RunReport, RunRequest, Sink, TaskInfo};
+use super::runner::{BenchmarkRunner, BoxFuture, Catalogue, RunEvent, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Code, Context as _, Error, Result};
 use crate::fence::Layers;
 use crate::model::trial::{Split, TrialResult};
@@ -157,12 +157,7 @@ impl BenchmarkRunner for ProtocolRunner {
         self.fence.as_ref().map(|fence| &fence.layers)
     }
 
-    fn tasks<'a>(
-        &'a self,
-        staging: &'a Path,
-        log: &'a Path,
-        cancel: &'a Cancel,
-    ) -> BoxFuture<'a, Result<Vec<TaskInfo>>> {
+    fn tasks<'a>(&'a self, staging: &'a Path, log: &'a Path, cancel: &'a Cancel) -> BoxFuture<'a, Result<Catalogue>> {
         Box::pin(self.list(staging, log, cancel))
     }
 
@@ -172,7 +167,7 @@ impl BenchmarkRunner for ProtocolRunner {
 }
 
 impl ProtocolRunner {
-    async fn list(&self, staging: &Path, log: &Path, cancel: &Cancel) -> Result<Vec<TaskInfo>> {
+    async fn list(&self, staging: &Path, log: &Path, cancel: &Cancel) -> Result<Catalogue> {
         cancel.check()?;
         // All listings share a log, which must not grow with every one of them.
         let _ = fs_err::remove_file(log);
@@ -191,7 +186,7 @@ impl ProtocolRunner {
             "options": self.options,
         });
         let child = self.start(&request, staging, None, &log)?;
-        let mut tasks = Vec::new();
+        let Catalogue { mut tasks, mut context } = Catalogue::default();
         let mut seen = HashMap::new();
         let bounds = Bounds { silence: self.limits.silence, wall: None, exit: self.limits.exit, grace: self.grace };
         let end = converse(child, bounds, cancel, async |number, line| {
@@ -203,6 +198,12 @@ impl ProtocolRunner {
                         return Err(format!("line {number} names the task `{id}` again (first in line {earlier})"));
                     }
                     tasks.push(TaskInfo { id, split, limit_s: None });
+                }
+                Ok(Some(Event::Context { name, text })) => {
+                    if context.iter().any(|(earlier, _)| *earlier == name) {
+                        return Err(format!("line {number} has the context `{name}` again"));
+                    }
+                    context.push((name, text));
                 }
                 Ok(Some(_)) => {
                     return Err(format!("line {number} is about a trial, but only the tasks were asked for"));
@@ -222,7 +223,7 @@ impl ProtocolRunner {
             End::Exited(_) if tasks.is_empty() => {
                 Err(Error::usage(format!("{name} listed no tasks")).code(Code::BenchmarkFailed).hint(where_to_look))
             }
-            End::Exited(_) => Ok(tasks),
+            End::Exited(_) => Ok(Catalogue { tasks, context }),
             End::Stalled(why) => Err(Error::infrastructure(format!("{name} {why} while listing its tasks"))
                 .code(Code::BenchmarkFailed)
                 .hint(where_to_look)),
@@ -398,7 +399,9 @@ impl<'a> Session<'a> {
         })?;
         match event {
             None => Ok(()),
-            Some(Event::Task { .. }) => Err(format!("line {number} lists a task, but trials were asked for")),
+            Some(Event::Task { .. } | Event::Context { .. }) => {
+                Err(format!("line {number} is about what tasks there are, but trials were asked for"))
+            }
             Some(Event::Log { message, .. }) if self.discreet => {
                 self.log.line(&message);
                 Ok(())

@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "..", "agent", "helpers", "bir
 import calls  # noqa: E402
 import proxy  # noqa: E402
 import report  # noqa: E402
+import sql  # noqa: E402
 import verdict  # noqa: E402
 
 Url = collections.namedtuple("Url", "scheme host port path")
@@ -128,7 +129,7 @@ class Shard:
 
 
 def record_of(sessions=(), passes=None, **more):
-    record = proxy.Record("ah00000000t1", "a-interact", 14.0, False)
+    record = proxy.Record("ah00000000t1", "a-interact", 14.0, False, {1})
     record.sessions, record.passes = list(sessions), passes or {}
     for name, value in more.items():
         setattr(record, name, value)
@@ -156,6 +157,7 @@ def what_the_agent_causes_is_zero():
         ("a state that no result can be made of", record_of([RUN]), {"error": "unsupported operand"}, "done"),
         ("a result that cannot be read", record_of([RUN]), None, "broken: its output is absurdly large"),
         ("its process ended", record_of(), None, "agent-died: exit status 0"),
+        ("the role's password changed", record_of([RUN], spoiled="did it", infrastructure=["PostgreSQL was lost"]), honest, "done"),
     ]
     for name, record, result, ended in zero:
         judged = verdict.judge(record, result, ended)
@@ -220,7 +222,48 @@ def requests_that_no_service_takes_are_refused():
     proxy.require_plain({"sql": "SELECT 'ä😀'"}, b"{}")
 
 
+def questions_are_told_from_changes():
+    for text in (
+        "SELECT 1",
+        "select * from t where a = 'DELETE FROM t; INSERT INTO x' -- ; DROP TABLE t\n;",
+        "WITH a AS (SELECT 1), b AS MATERIALIZED (SELECT * FROM a) SELECT * FROM b FOR UPDATE",
+        "(SELECT 1) UNION (SELECT 2)",
+        "VALUES (1)",
+        "EXPLAIN (ANALYZE, BUFFERS) SELECT 1; EXPLAIN ANALYZE VERBOSE SELECT 2; TABLE t",
+        "SELECT count(update), t.delete, \"insert\" FROM t /* INSERT INTO /* t */ VALUES */",
+        "SELECT $$ INSERT INTO t $$, $a$ ; DELETE FROM t $$ $a$, E'it\\'s; DROP', U&'\\0041', a$b$ FROM t",
+        "",
+        ";;",
+    ):
+        assert sql.only_asks(text), text
+    for text in (
+        "DELETE FROM t; UPDATE t SET a = 1; SELECT 1",
+        "SELECT 1; ALTER ROLE CURRENT_USER SET search_path TO x",
+        "WITH d AS (DELETE FROM t RETURNING 1) SELECT 1",
+        "WITH d AS (SELECT 1) DELETE FROM t",
+        "WITH d AS (SELECT 1) UPDATE t SET a = 1",
+        "WITH d AS (SELECT 1) INSERT INTO t VALUES (1)",
+        "SELECT * INTO t2 FROM t",
+        "EXPLAIN ANALYZE DELETE FROM t",
+        "EXPLAIN (ANALYZE) UPDATE t SET a = 1",
+        "CREATE TEMP TABLE t AS SELECT 1; SELECT 2",
+        "DO $$ BEGIN DELETE FROM t; END $$",
+        "SELECT set_config('search_path', 'x', false)",
+        "SELECT \"set_config\"('search_path', 'x', false)",
+        "SELECT 1 -- a\rDELETE FROM t\n; DELETE FROM t",
+        "SELECT 1 --\r; DELETE FROM t",
+        "SELECT '\\'; DELETE FROM t; --'",
+        "SELECT /* /* */ 1 */ 1; DROP TABLE t",
+        "SELECT $a$ $b$ $a$; DELETE FROM t",
+        "SELECT 1$a$; DELETE FROM t; SELECT $a$, 1; DELETE FROM t",
+        "BEGIN READ ONLY; SELECT 1",
+        "COPY t TO PROGRAM 'id'",
+    ):
+        assert not sql.only_asks(text), text
+
+
 CHECKS = [
+    questions_are_told_from_changes,
     calls_tell_whose_failure_it_is,
     a_flood_is_no_evidence,
     the_model_is_known_by_name_and_place,

@@ -14,7 +14,7 @@ that `options.python` names, where google-adk and its companions are installed.
     proxy.py      what is forwarded, recorded, refused        http1.py, sockets.py
     door.py       the same for calls of models      redirect.py  sends them there     calls.py  what follows from them
     verdict.py    what a trial counts as         report.py    what is told of it
-    dataset.py    the tasks                      postgres.py  psql
+    dataset.py    the tasks                      postgres.py  psql              sql.py  whether SQL only asks
     environment.py what a process may know       doctor.py    checks before money is spent
     smoke.py      one call of a tool by the agent, with a scripted model
 
@@ -24,7 +24,8 @@ is for the option `host` of runs.
 
 Options: mode ("a-interact", "c-interact"; "oracle" hands in the gold SQL and needs no model), dataset ("lite", "full"),
 patience, adk_dir, data_path, python, pg {host, port, user, password_env}, ports {agent, user, db} (default: any), host (see
-above; default: one of its own).
+above; default: one of its own), fence {words, alone, staging} (what starts a program behind autoharness's fence, whether that
+has processes of its own, and what holds the copies of agents; default: no fence).
 
 Exit status: 0 when every trial was reported, 2 when the request makes no sense, else the run broke off: 3 because PostgreSQL
 cannot be used, 4 because a port is in use, 5 because a model refuses every request, 1 for other reasons. The log events that
@@ -76,6 +77,7 @@ def read_options(request):
         "python": options.get("python") or sys.executable,
         "ports": dict(options.get("ports") or {}),
         "host": options.get("host"),
+        "fence": options.get("fence"),
         "pg": {
             "host": pg.get("host") or "127.0.0.1",
             "port": int(pg.get("port") or 5432),

@@ -67,6 +67,12 @@ def has_follow_up(task):
     return bool(isinstance(follow_up, dict) and follow_up.get("sol_sql"))
 
 
+def questions(task):
+    """The phases whose task is a question, and not a change to the database."""
+    parts = {1: task, 2: task.get("follow_up") if has_follow_up(task) else None}
+    return {phase for phase, part in parts.items() if part and part.get("category", "Query") == "Query"}
+
+
 def statements(value):
     """The statements of a gold solution, which may be one string or a list."""
     if isinstance(value, str):

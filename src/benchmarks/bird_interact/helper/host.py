@@ -38,6 +38,8 @@ class Host:
         self.seal = Seal(self.key)
         self.scratch = tempfile.mkdtemp(prefix="bird-", dir=os.environ.get("AUTOHARNESS_SCRATCH") or None)
         self.view, self.logs = os.path.join(self.scratch, "bench"), os.path.join(self.scratch, "logs")
+        # What runs put there, agents' processes may read.
+        self.agents = os.path.join(self.scratch, "agents")
         self.upstream = {
             "db": Upstream("db", "db_environment.server"),
             "user": Upstream("user", "user_simulator.server"),
@@ -56,6 +58,7 @@ class Host:
         become_subreaper()
         options = self.options
         os.mkdir(self.logs)
+        os.mkdir(self.agents, 0o700)
         folders = {
             name: dataset.folder(name, options["data_path"], options["adk_dir"], options["dataset"])
             for name in dataset.databases(self.tasks)
@@ -77,7 +80,9 @@ class Host:
             )
             sockets[kind].close()
         if self.nursery is not None:
-            await self.nursery.start(options["python"], self.view, environment.base(options, secret=False), self.logs)
+            surroundings, behind = environment.base(options, secret=False), options["fence"]
+            agents = [self.agents, *([behind["staging"]] if behind else [])]
+            await self.nursery.start(options["python"], surroundings, self.scratch, self.logs, behind, agents)
         sock, guard = listen()
         self.guards.append(guard)
         self.port = sock.getsockname()[1]
@@ -87,7 +92,7 @@ class Host:
     def described(self):
         """What a run must know to use this host. Holds the key: for stdin only."""
         ports = {kind: service.port for kind, service in self.upstream.items()}
-        return {"port": self.port, "key": self.key, "view": self.view, "services": ports}
+        return {"port": self.port, "key": self.key, "view": self.view, "agents": self.agents, "services": ports}
 
     # ---------------------------------------------------------------------------------------------------------- tend
 

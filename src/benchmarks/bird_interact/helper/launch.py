@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Runs a Python module as a child that cannot outlive the process that asked for it.
 
-    launch.py PARENT [--warm MODULE] [--file PATH | MODULE] ARGUMENT...
+    launch.py PARENT [--warm MODULE] [--file PATH | --program PATH | MODULE] ARGUMENT...
 
 The kernel is told to kill this process when its parent dies (where it can), because a service whose driver was killed would
 go on calling models that somebody pays for. The module runs in this very process, as
 `python -m` would run it in the current directory, so there is no second start to wait for.
 
-`--warm` imports a module in the background once the service is up. The first call of a model otherwise waits ten
+`--program` starts another program in this process's place. `--warm` imports a module in the background once the service is up. The first call of a model otherwise waits ten
 seconds for an import.
 """
 
@@ -41,6 +41,8 @@ def main():
     if arguments[0] == "--warm":
         threading.Thread(target=warm, args=(arguments[1],), daemon=True).start()
         del arguments[:2]
+    if arguments[0] == "--program":
+        os.execv(arguments[1], arguments[1:])
     if arguments[0] == "--file":
         sys.path[0] = os.path.dirname(arguments[1])
         sys.argv = arguments[1:]

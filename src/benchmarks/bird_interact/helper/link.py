@@ -25,6 +25,7 @@ class Link:
 
     def __init__(self, described):
         self.port, self.view, self.services = described["port"], described["view"], described["services"]
+        self.agents = described["agents"]
         self.seal = Seal(described["key"])
         self.reason = None  # Why the host can no longer be used.
         self.writer = self.listening = None
@@ -72,15 +73,15 @@ class Link:
         """Waits until the host can no longer be used; `reason` then says why."""
         await asyncio.shield(self.listening)
 
-    async def agent(self, name, port, request):
-        """A process for an agent. It has loaded nothing yet."""
+    async def agent(self, name, port, request, log):
+        """A process for an agent. It has loaded nothing yet. `log`: the file for what it printed, once it has ended."""
         try:
             reader, writer, _ = await self._connect(want="agent", port=port)
             writer.write(json.dumps(request).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError) as error:
             raise StartError(self.reason or f"the agent service did not start: {error}") from None
-        return AgentService(name, reader, writer, request["log"])
+        return AgentService(name, reader, writer, log)
 
     async def close(self):
         if self.listening is not None:
@@ -123,10 +124,15 @@ class AgentService:
             while (line := await next_line(reader)).endswith(b"\n"):
                 state = read_state(line)
                 if state["state"] == "exited":
+                    self._write_log(state.get("log"))
                     self.code = state["status"]
                     break
                 self.states.put_nowait(state)
         self.states.put_nowait({"state": "ended"})
+
+    def _write_log(self, said):
+        with contextlib.suppress(OSError), open(self.log, "w", encoding="utf-8", errors="replace") as file:
+            file.write(str(said or ""))
 
     @property
     def alive(self):

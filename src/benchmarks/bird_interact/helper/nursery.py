@@ -1,15 +1,18 @@
 """The nursery: a process that has imported everything an agent's process needs, and forks one for everybody who asks.
 
-    launch.py PARENT --file nursery.py CONTROL
+    nursery.py CONTROL PLAN
 
 The imports take seconds and are paid for once a command; a forked process is ready at once. This process has no secret, no
 task and no agent's code, so nothing passes from one agent's process to the next. CONTROL is an inherited socket: the first
 line out says how the imports went, and every message in is a port (digits, `PORT_BYTES` long; 0 for any) with a connection.
 
-On the connection the caller says in one line what the process is for (`cwd`, `environment`, `log`, `mode`, `agent_file`, `door`). The
-process answers with its states, waits for a line before it loads the agent, and is killed when the caller hangs up. When it has
-ended, for whatever reason, the nursery says with which status and hangs up. A connection that ends without that was the
-nursery's end, not the agent's doing.
+PLAN is JSON: what keeps the forked processes apart (fence.py), `null` for nothing: `places` that all may read, the words of
+the `filter`, and where `private` directories lie. A fence around all of them is the business of whoever starts this.
+
+On the connection the caller says in one line what the process is for (`cwd`, `environment`, `own` directories to be read, `mode`,
+`agent_file`, `door`). The process answers with its states, waits for a line before it loads the agent, and is killed when the
+caller hangs up. When it has ended, for whatever reason, the nursery says with which status and what it last printed, and hangs
+up. A connection that ends without that was the nursery's end, not the agent's doing.
 
 Where forking a process with loaded libraries is not safe (macOS), a new interpreter takes the place of the fork.
 """
@@ -19,11 +22,14 @@ import gc
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 
+import fence
 import service
 from processes import become_subreaper, die_with_parent, end_strays
 from sockets import PORT_BYTES, StartError, listen
@@ -32,6 +38,8 @@ from sockets import PORT_BYTES, StartError, listen
 HERE = {os.path.dirname(find(__file__)) for find in (os.path.abspath, os.path.realpath)}
 LARGEST_REQUEST = 4 << 20
 FIRST_CALL_S = 30
+# What is kept of the words that an agent's process prints: the last ones.
+LONGEST_LOG = 16_384
 FORK = sys.platform == "linux"
 
 
@@ -60,9 +68,16 @@ def first_call_modules():
 class Nursling:
     """A process for one caller, seen from the nursery."""
 
-    def __init__(self, pid, connection, states, go, port):
+    def __init__(self, pid, connection, states, go, printed, port):
         self.pid, self.connection, self.states, self.go, self.port = pid, connection, states, go, port
+        self.printed, self.log = printed, b""
         self.status = None
+
+    def listen(self):
+        """Takes what it has printed; whether there may be more."""
+        some = os.read(self.printed, 1 << 16)
+        self.log = (self.log + some)[-LONGEST_LOG:]
+        return bool(some)
 
     def kill(self):
         if self.status is None:
@@ -73,7 +88,22 @@ class Nursling:
                 os.kill(self.pid, signal.SIGKILL)
 
 
-def become_agent_process(connection, states, go, port):
+def private_directory(plan, pid):
+    """The directory of the process with this number alone; it goes with it."""
+    return os.path.join(plan["private"], str(pid))
+
+
+def fence_in(plan, filters, own):
+    """Keeps this process to Python, its `own` directories, and a private one that it may change."""
+    private = private_directory(plan, os.getpid())
+    shutil.rmtree(private, ignore_errors=True)
+    os.mkdir(private, 0o700)
+    os.environ.update(HOME=private, TMPDIR=private)
+    tempfile.tempdir = None
+    fence.put_up([*plan["places"], *own], network=True, programs=filters, private=private)
+
+
+def become_agent_process(connection, states, go, printed, port, plan, filters):
     """What a forked process does with its life; returns its exit status."""
     request = json.loads(connection.makefile("rb").readline(LARGEST_REQUEST) or b"null")
     if request is None:
@@ -81,8 +111,7 @@ def become_agent_process(connection, states, go, port):
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["cwd"])
-    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    for number, source in ((0, go), (1, log), (2, log)):
+    for number, source in ((0, go), (1, printed), (2, printed)):
         os.dup2(source, number)
     try:
         sock, guard = listen(port)
@@ -100,10 +129,12 @@ def become_agent_process(connection, states, go, port):
             del sys.modules[name]  # The agent may have modules of these names.
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # Or all agents would draw the same numbers.
+    if plan is not None:
+        fence_in(plan, filters, request["own"])
     return service.serve(sock, states, request["mode"], request["agent_file"], request.get("door"))
 
 
-def forked(connection, states, go, port, nursery):
+def forked(nursery, *more):
     """The whole life of a forked process."""
     status = 1
     try:
@@ -112,7 +143,7 @@ def forked(connection, states, go, port, nursery):
         become_subreaper()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        status = become_agent_process(connection, states, go, port)
+        status = become_agent_process(*more)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
@@ -127,8 +158,9 @@ def forked(connection, states, go, port, nursery):
 class Nursery:
     """The loop that serves callers."""
 
-    def __init__(self, control):
-        self.control, self.nurslings = control, {}
+    def __init__(self, control, plan):
+        self.control, self.plan, self.nurslings = control, plan, {}
+        self.filters = fence.filters(plan["filter"], network=True) if plan else []
         self.selector = selectors.DefaultSelector()
 
     def run(self):
@@ -164,14 +196,15 @@ class Nursery:
         try:
             pipes += os.pipe()
             pipes += os.pipe()
-            states, states_writing, go_reading, go = pipes
+            pipes += os.pipe()
+            states, states_writing, go_reading, go, printed, printing = pipes
             if FORK:
                 nursery = os.getpid()
                 pid = os.fork()
                 if pid == 0:
-                    forked(connection, states_writing, go_reading, port, nursery)
+                    forked(nursery, connection, states_writing, go_reading, printing, port, self.plan, self.filters)
             else:
-                pid = self.spawn(connection, states_writing, go_reading, port)
+                pid = self.spawn(connection, states_writing, go_reading, printing, port)
         except OSError as error:
             # This machine has no process or descriptor left. That ends nobody else's agent.
             with contextlib.suppress(OSError):
@@ -180,16 +213,21 @@ class Nursery:
                 os.close(descriptor)
             connection.close()
             return
-        os.close(states_writing)
-        os.close(go_reading)
-        nursling = self.nurslings[pid] = Nursling(pid, connection, states, go, port)
+        for descriptor in (states_writing, go_reading, printing):
+            os.close(descriptor)
+        nursling = self.nurslings[pid] = Nursling(pid, connection, states, go, printed, port)
         self.selector.register(states, selectors.EVENT_READ, lambda: self.told(nursling))
+        self.selector.register(printed, selectors.EVENT_READ, lambda: self.printed(nursling))
 
-    def spawn(self, connection, states, go, port):
-        keep = (connection.fileno(), states, go)
+    def printed(self, nursling):
+        if nursling.status is None and not nursling.listen():
+            self.selector.unregister(nursling.printed)
+
+    def spawn(self, connection, states, go, printing, port):
+        keep = (connection.fileno(), states, go, printing)
         for descriptor in keep:
             os.set_inheritable(descriptor, True)
-        arguments = [sys.executable, "-s", "-B", __file__, "--spawned", *map(str, keep), str(port)]
+        arguments = [sys.executable, "-s", "-B", __file__, "--spawned", *map(str, keep), str(port), json.dumps(self.plan)]
         try:
             return os.posix_spawn(sys.executable, arguments, os.environ)
         finally:
@@ -250,22 +288,33 @@ class Nursery:
             os.set_blocking(nursling.states, False)
             with contextlib.suppress(BlockingIOError):
                 said = os.read(nursling.states, 1 << 16)
+        if nursling.printed in self.selector.get_map():
+            self.selector.unregister(nursling.printed)
+            os.set_blocking(nursling.printed, False)
+            with contextlib.suppress(BlockingIOError):
+                while nursling.listen():
+                    pass
+        if self.plan is not None:
+            shutil.rmtree(private_directory(self.plan, nursling.pid), ignore_errors=True)
+        end = {"state": "exited", "status": nursling.status, "log": nursling.log.decode("utf-8", "replace")}
         with contextlib.suppress(OSError):
-            nursling.connection.sendall(said + json.dumps({"state": "exited", "status": nursling.status}).encode() + b"\n")
+            nursling.connection.sendall(said + json.dumps(end).encode() + b"\n")
         if nursling.connection in self.selector.get_map():
             self.selector.unregister(nursling.connection)
         nursling.connection.close()
-        os.close(nursling.states)
-        os.close(nursling.go)
+        for descriptor in (nursling.states, nursling.go, nursling.printed):
+            os.close(descriptor)
 
 
 def main():
     if sys.argv[1] == "--spawned":
-        connection, states, go, port = (int(argument) for argument in sys.argv[2:6])
+        connection, states, go, printing, port = (int(argument) for argument in sys.argv[2:7])
         os.setsid()
         service.imports()
-        return become_agent_process(socket.socket(fileno=connection), states, go, port)
-    control = socket.socket(fileno=int(sys.argv[1]))
+        plan, connection = json.loads(sys.argv[7]), socket.socket(fileno=connection)
+        return become_agent_process(connection, states, go, printing, port, plan, [])
+    control, plan = socket.socket(fileno=os.dup(int(sys.argv[1]))), json.loads(sys.argv[2])
+    os.dup2(os.open(os.devnull, os.O_RDWR), int(sys.argv[1]))
     become_subreaper()
     try:
         service.imports()
@@ -278,7 +327,7 @@ def main():
         with contextlib.suppress(Exception):
             __import__(name)
     gc.freeze()  # What is there by now is shared with the forked; looking it through would make copies of it.
-    Nursery(control).run()
+    Nursery(control, plan).run()
     return 0
 
 

@@ -6,6 +6,7 @@ copies in use from copies whose run was killed.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import subprocess
@@ -18,6 +19,14 @@ APPLICATION = "autoharness_"
 CLIENT = "backend_type = 'client backend'"
 CONNECT_LIMIT_S = 10
 QUERY_LIMIT_S = 60
+# Settings whose values are lists of names, written as they are read; others are texts.
+LISTS = {"local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces"}
+# What roles and databases have set for the sessions of others; copies have gone when it is looked at.
+SETTINGS = (
+    "SELECT coalesce(quote_ident(rolname), ''), coalesce(quote_ident(datname), ''), setting FROM pg_db_role_setting "
+    "LEFT JOIN pg_roles r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase, unnest(setconfig) setting "
+    f"WHERE datname IS NULL OR datname !~ '{COPY_SQL}' ORDER BY 1, 2, 3"
+)
 SWEEP_LIMIT_S = 40
 
 
@@ -47,9 +56,9 @@ class Server:
         where = ["-h", self.host, "-p", str(self.port), "-U", self.user, "-d", database]
         return ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *where, *arguments]
 
-    def query(self, *statements, database="postgres", limit=QUERY_LIMIT_S):
+    def query(self, *statements, database="postgres", limit=QUERY_LIMIT_S, separator="|"):
         """Runs statements one by one, each in its own transaction; returns the lines of output."""
-        arguments = [part for statement in statements for part in ("-c", statement)]
+        arguments = ["-F", separator, *(part for statement in statements for part in ("-c", statement))]
         try:
             done = subprocess.run(
                 self.command(*arguments, database=database),
@@ -110,6 +119,22 @@ class Server:
             self.query(create, limit=limit)
         finally:
             self.drop([name])
+
+    def settings(self):
+        """What is set for sessions to come, as tuples of role, database (either may be empty) and `name=value`."""
+        return [tuple(line.split("\x1f")) for line in self.query(SETTINGS, separator="\x1f")]
+
+    def restore_settings(self, before):
+        """Sets what is set otherwise by now as it was before; whether there was anything to do."""
+        now, statements = self.settings(), []
+        for role, database in sorted({setting[:2] for setting in set(before) ^ set(now)}):
+            whose = f"ROLE {role}" + (f" IN DATABASE {database}" if database else "") if role else f"DATABASE {database}"
+            statements.append(f"ALTER {whose} RESET ALL")
+            for name, _, value in (setting.partition("=") for *where, setting in before if where == [role, database]):
+                statements.append(f"ALTER {whose} SET {identifier(name)} TO {value if name in LISTS else quoted(value)}")
+        if statements:
+            self.query(*statements)
+        return bool(statements)
 
     def sweep_run(self, run, limit=SWEEP_LIMIT_S):
         """Removes every copy of one run, including those that a killed client left the server busy with.
@@ -173,6 +198,17 @@ class Session:
             return await asyncio.wait_for(self.process.stdout.readline(), limit)
         except (OSError, asyncio.TimeoutError):
             return b""
+
+    async def restore_password(self):
+        """Gives the role its password back, in a session that was opened with it. Whether it may have worked."""
+        async with self.lock:
+            if not await self._ask(5.0):
+                return False
+            order = f"ALTER ROLE CURRENT_USER PASSWORD {quoted(self.server.password)};\n"
+            with contextlib.suppress(OSError):
+                self.process.stdin.write(order.encode())
+                return bool(await self._ask(5.0))
+        return False
 
     async def server_lost(self):
         """Whether the server is gone or was started anew. A session that somebody ended is merely opened again: an agent's

@@ -27,20 +27,27 @@ def become_subreaper():
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def children():
+    """Our children, by the numbers that we know them by: behind a fence `/proc` may show the machine's."""
+    found = []
+    with contextlib.suppress(OSError):
+        own = os.readlink("/proc/self").encode()
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError, KeyError, ValueError), open(f"/proc/{name}/status", "rb") as file:
+                fields = dict(line.split(b":", 1) for line in file if b":" in line)
+                if fields[b"PPid"].strip() == own:
+                    # The last one is the number in the innermost namespace.
+                    found.append(int(fields.get(b"NSpid", name.encode()).split()[-1]))
+    return found
+
+
 def end_strays(known=()):
     """Ends processes that children of ours left to us; `known` are the children that are no strays."""
     for _ in range(20):
-        children = []
-        with contextlib.suppress(OSError):
-            for name in os.listdir("/proc"):
-                if name.isdigit() and int(name) not in known:
-                    with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
-                        fields = file.read().rsplit(b")", 1)[1].split()
-                        if int(fields[1]) == os.getpid():
-                            children.append(int(name))
-        if not children:
+        strays = [child for child in children() if child not in known]
+        if not strays:
             return
-        for child in children:
+        for child in strays:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(child, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):

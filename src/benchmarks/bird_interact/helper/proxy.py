@@ -14,6 +14,7 @@ import json
 import time
 
 import http1
+import sql
 from guard import FAILED_HEADER
 from http1 import Refused
 
@@ -42,6 +43,10 @@ SLOW_ANSWER_S = 55.0
 # Of a request of the agent. The longest gold SQL has a few thousand characters.
 LARGEST_REQUEST = 256 * 1024
 LONGEST_QUESTION = 20_000
+# What the service itself answers to what is not a question.
+ONLY_QUESTIONS = {"result": "", "success": False, "error": "Only SELECT queries allowed in execute_sql"}
+# In the place of a submission that would change what it is compared with: the service counts it, and says this of it.
+NOT_A_QUESTION = "DO $$ BEGIN RAISE EXCEPTION 'this task asks for a query; what changes the database is not evaluated'; END $$"
 # How the user simulator's model refuses a question for what is in it.
 REFUSED_QUESTION = (
     "litellm.BadRequestError",
@@ -55,8 +60,9 @@ REFUSED_QUESTION = (
 class Record:
     """What happened to one trial, as seen from outside of the agent's process."""
 
-    def __init__(self, alias, mode, budget, follow_up):
+    def __init__(self, alias, mode, budget, follow_up, questions):
         self.alias, self.mode, self.budget, self.follow_up = alias, mode, budget, follow_up
+        self.questions = questions  # The phases whose task is one.
         self.phase = 1
         self.passes = {}  # phase: reward of its first pass
         self.submissions = {1: 0, 2: 0}
@@ -67,6 +73,7 @@ class Record:
         self.infrastructure = []
         self.bypasses = []  # What was asked of a service behind our back, in this trial's name.
         self.suspicions = []  # Signs of a failure that the agent could have brought about; checked before they count.
+        self.spoiled = None  # What of the server's the agent's SQL has changed for others.
         self.broken_installation = None  # Why no model can be called, where that was tried.
         self.asking = 0  # Requests of the agent that are under way.
         self.sessions = []  # (path, status, answer) of the agent service
@@ -243,6 +250,8 @@ class Proxy:
                 if path == "/submit":
                     return await self._agent_submit(request, body, record)
                 record.pay(path, request)
+                if path == "/execute" and not sql.only_asks(str(request.get("sql") or "")):
+                    return 200, json.dumps(ONLY_QUESTIONS).encode()
                 if path == "/ask":
                     return await self._ask(body, record)
                 status, answer = await self._send(kind, path, body, record, record.suspicions)
@@ -260,6 +269,8 @@ class Proxy:
             record.pay("/submit", request)
         except Refused as refused:
             return refusal(f"Not evaluated: {refused.detail}.")
+        if record.phase in record.questions and not sql.only_asks(str(request.get("sql") or "")):
+            body = json.dumps({**request, "sql": NOT_A_QUESTION}).encode()
         return await self._submit(body, record, record.suspicions)
 
     async def _submit(self, body, record, signs):

@@ -58,7 +58,7 @@ class Run:
         self.password = os.environ.get(pg["password_env"], "")
         self.server = Server(pg["host"], pg["port"], pg["user"], self.password, environment.without_secrets(os.environ))
         self.session = Session(self.server, self.id)
-        self.host = self.link = None
+        self.host = self.link = self.agent_view = None
         self.proxy = Proxy(self, self._note)
         self.ports, self.guards = {}, []
         about = request.get("agent") or {}
@@ -67,7 +67,7 @@ class Run:
         self.spare = None  # An agent's process that is on its way, for the next trial.
         self.first_call = None  # Whether a model can be called at all with what is installed, once somebody has doubts.
         self.agent_failure = None
-        self.children = set()
+        self.children, self.settings = set(), []
         self.swept = False
 
     # ------------------------------------------------------------------------------------------- what the proxy asks
@@ -107,7 +107,7 @@ class Run:
         self.link = Link(options["host"] or self.host.described())
         await self.link.open()
         # A directory of its own for every run: what an agent leaves there must not reach the next run.
-        self.agent_view = os.path.join(self.scratch, "agent")
+        self.agent_view = os.path.join(self.link.agents, self.id)
         copy_code(options["adk_dir"], self.agent_view, AGENT_CODE)
         await self._postgres()
         doors = {}
@@ -142,6 +142,7 @@ class Run:
         try:
             await self.session.open()
             leaked = await asyncio.to_thread(self.server.leaked)
+            self.settings = await asyncio.to_thread(self.server.settings)
             failed = await asyncio.to_thread(self.server.drop, leaked)
         except PostgresError as error:
             pg = self.options["pg"]
@@ -165,12 +166,13 @@ class Run:
             self.options["ports"].get("agent") or 0,
             {
                 "cwd": self.agent_view,
+                "own": [self.agent_view, os.getcwd()],
                 "environment": environment.for_agent(self.options, about, *ports),
                 "door": {"port": self.ports["model"], "token": token, "own_ports": ports},
-                "log": os.path.join(self.logs, f"agent-{number}.log"),
                 "mode": self.mode,
                 "agent_file": os.path.abspath(about["path"]),
             },
+            os.path.join(self.logs, f"agent-{number}.log"),
         )
         agent.token, agent.calls = token, self.door.admit(token)
         self.children.add(agent)
@@ -196,7 +198,8 @@ class Run:
         task = self.tasks[task_id]
         self.counter += 1
         alias = f"ah{self.id}t{self.counter}"
-        record = Record(alias, self.mode, dataset.budget(task, self.options["patience"]), dataset.has_follow_up(task))
+        budget = dataset.budget(task, self.options["patience"])
+        record = Record(alias, self.mode, budget, dataset.has_follow_up(task), dataset.questions(task))
         paths = {name: os.path.join(self.scratch, name, alias) for name in ("in", "out", "logs")}
         try:
             if self.mode != "oracle":
@@ -211,6 +214,7 @@ class Run:
             if ended == "done" and isinstance(result, str):
                 ended, result = f"broken: {result}", None
             trouble = self._trouble(record, result, ended)
+            await self._unspoil(record)
             await self._corroborate(record, task)
             await self._bypassed(record)
             judged = verdict.judge(record, result, ended, trouble)
@@ -295,6 +299,23 @@ class Run:
         if child.process.returncode != 0:
             return f"broken: {child.status()}: {child.tail() if self.keep else 'see its log'}"
         return "done"
+
+    async def _unspoil(self, record):
+        """Undoes what the agent's SQL has left for sessions of the role that come after it. Trials of other agents do not run
+        meanwhile, so it is this one's doing."""
+        if self.mode == "oracle":
+            return
+        try:
+            changed = await asyncio.to_thread(self.server.restore_settings, self.settings)
+        except PostgresError as error:
+            if "authentication failed" not in str(error) or not await self.session.restore_password():
+                return  # A server that is lost is looked into where that counts.
+            record.spoiled = "changed the password of the database role"
+            with contextlib.suppress(PostgresError):
+                await asyncio.to_thread(self.server.restore_settings, self.settings)
+            return
+        if changed:
+            record.spoiled = "changed settings of a database role"
 
     async def _corroborate(self, record, task):
         """What an agent could have brought about counts as infrastructure only where something fails without it as well."""
@@ -410,6 +431,8 @@ class Run:
         for guard in self.guards:
             if guard is not None:
                 guard.close()
+        if self.agent_view is not None:
+            shutil.rmtree(self.agent_view, ignore_errors=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     async def _sweep(self):

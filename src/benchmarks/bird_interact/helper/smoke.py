@@ -203,7 +203,8 @@ async def smoke(options, agent_file, about):
     log, mode, task = os.path.join(scratch, "agent.log"), options["mode"], f"smoke_{secrets.token_hex(4)}"
     world, nursery, server, agent, guard = World(), Nursery(), None, None, None
     try:
-        view = os.path.join(scratch, "agent")
+        behind, view = options["fence"], os.path.join(scratch, "agent")
+        own = [view, *([behind["staging"]] if behind else [])]
         copy_code(options["adk_dir"], view, AGENT_CODE)
         door, guard = listen()
         port = door.getsockname()[1]
@@ -211,13 +212,13 @@ async def smoke(options, agent_file, about):
         model = pretended(about.get("model"))
         effort = about.get("reasoning_effort") if model == about.get("model") else None
         surroundings = environment.for_smoke(options, model, effort, port)
-        await nursery.start(options["python"], view, surroundings, scratch)
+        await nursery.start(options["python"], surroundings, scratch, scratch, behind, own)
         await nursery.up(START_LIMIT_S)
         ours, theirs = socket.socketpair()
         nursery.hand_on(0, theirs.fileno())
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
-        about = {"cwd": view, "environment": surroundings, "log": log, "mode": mode, "agent_file": agent_file}
+        about = {"cwd": view, "own": own, "environment": surroundings, "mode": mode, "agent_file": agent_file}
         writer.write(json.dumps(about).encode() + b"\n")
         agent = AgentService("smoke", reader, writer, log)
         await agent.prepared(START_LIMIT_S)

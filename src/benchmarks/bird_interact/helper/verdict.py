@@ -38,6 +38,8 @@ def judge(record, result, ended, trouble=None):
     Only what we saw ourselves is infrastructure. What the agent's process says, is, or makes of others counts for nothing,
     or it could choose which of its trials count.
     """
+    if record.spoiled:
+        return agent_error(f"the agent's SQL {record.spoiled}, for whoever comes after it; that was undone")
     if record.infrastructure:
         return infra(record.infrastructure[0])
     if record.bypasses:

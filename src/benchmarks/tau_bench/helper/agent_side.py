@@ -204,7 +204,8 @@ def main(upstream, path, tools, settings, connection, vault, agent_env, effort, 
     processes.go_first()
     os.environ.update(environment, AGENT_MODEL=settings.llm_agent, AGENT_REASONING_EFFORT=effort or "")
     sys.path.insert(0, os.path.dirname(path))
-    fence.put_up(places, bool(agent_env), filters)
+    if places is not None:
+        fence.put_up(places, bool(agent_env), filters)
     line = Line(connection)
     carry_model_calls(upstream.litellm, upstream.llm_utils, line)
     threading.Thread(target=line.listen, daemon=True).start()

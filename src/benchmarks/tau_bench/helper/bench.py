@@ -41,6 +41,8 @@ def run():
         if request["action"] == "list":
             for index in range(known.count):
                 protocol.emit("task", **known.name_and_split(index))
+            for name, text in tasks.context(upstream, request).items():
+                protocol.emit("context", name=name, text=text)
             return 0
         chosen = known.select(request)
         return pool.Pool(upstream, request, vault, known, chosen).run()

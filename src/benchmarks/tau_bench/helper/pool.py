@@ -74,7 +74,8 @@ class Pool:
         self.queue = [(index, number) for number in range(request["trials"]) for index in chosen]
         self.queue.reverse()
         self.limit = request["timeout_s"] + runner.grading_time(request["timeout_s"]) + HARD_MARGIN_S
-        self.places = fence.readable(request["agent_path"])
+        # None: agents' processes are kept from nothing.
+        self.places = fence.readable(os.path.dirname(request["agent_path"])) if request["fenced"] else None
         self.filters = fence.filters(request["fence"], bool(request["agent_env"]))
         self.running = set()
         self.runners = {}  # By the pipe they speak on.
@@ -110,7 +111,9 @@ class Pool:
 
         if not self.filters and self.request["fence"]:
             log("autoharness's seccomp filters cannot be had: agents can leave something behind for each other")
-        if not fence.version():
+        if self.places is None:
+            log("without a fence: the agent's process can read tau2's data, answers included")
+        elif not fence.version():
             log("this machine has no Landlock: the agent's process can read tau2's data, answers included")
         elif place := fence.uncovers(self.places, DATA_DIR):
             log(f"the agent's process can read tau2's data, answers included: it lies inside {place}")

@@ -13,7 +13,7 @@ NO_LIMIT_S = 3600.0
 
 OPTIONS = {
     "domain", "judge_model", "max_steps", "max_errors", "trace_gold", "base_seed", "retrieval_config", "data_dir",
-    "agent_env", "model_timeout",
+    "agent_env", "model_timeout", "fenced",
 }
 
 
@@ -154,5 +154,6 @@ def _options(options):
         "retrieval_config": field(options, "retrieval_config", None, _text, "the name of a retrieval variant"),
         "data_dir": data_dir,
         "agent_env": field(options, "agent_env", [], _names, "a list of names of variables"),
+        "fenced": field(options, "fenced", True, lambda _: True, "true or false"),
         "model_timeout": float(field(options, "model_timeout", 120.0, _seconds, "a number of seconds")),
     }

@@ -10,7 +10,7 @@ import types
 import warnings
 
 from tau_bench import processes
-from tau_bench.protocol import RequestError
+from tau_bench.protocol import RequestError, log
 
 
 def load_upstream(data_dir=None):
@@ -160,10 +160,27 @@ def settings(upstream, request):
     )
 
 
+def _environment(upstream, request):
+    variant = {"retrieval_variant": request["retrieval_config"]} if request["retrieval_config"] else {}
+    return upstream.registry.get_env_constructor(request["domain"])(**variant)
+
+
+def context(upstream, request):
+    """What every task of the domain shares, by file name: the agent's policy, and its tools as a model is told of them."""
+    try:
+        environment = _environment(upstream, request)
+        schemas = [tool.openai_schema for tool in environment.get_tools()]
+        policy = environment.get_policy()
+    except Exception as error:
+        # A domain that needs a key or a program of its own; a run says what is missing.
+        log(f"no policy and no tools can be had of {request['domain']}: {type(error).__name__}: {error}")
+        return {}
+    return {"policy.md": policy, "tools.json": json.dumps(schemas, indent=2, ensure_ascii=False) + "\n"}
+
+
 def tool_schemas(upstream, request):
     """The domain's tools without what they do: enough to describe them to a model."""
-    variant = {"retrieval_variant": request["retrieval_config"]} if request["retrieval_config"] else {}
-    environment = upstream.registry.get_env_constructor(request["domain"])(**variant)
+    environment = _environment(upstream, request)
     tools = environment.get_tools()
     for tool in tools:
         tool._func = _refuse  # Cuts the way from a tool to the toolkit and its database.

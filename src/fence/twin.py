@@ -1,0 +1,119 @@
+"""A fence around an agent's process: no files but Python's and the agent's own, no writing, no network, no signals.
+
+Linux's Landlock does it without privileges, and also keeps the process from looking into others. What it leaves, keyrings,
+System V IPC, sockets of other kinds, marks on files, autoharness's own seccomp filters refuse. It is for processes that are
+forked from one that has imported what takes seconds, so that they cannot be started anew behind autoharness's whole fence;
+where that one stands behind it, this keeps its children apart. What the kernel does not offer is left out; without Landlock
+there is no fence here, and whoever runs the agent says so.
+"""
+
+import ctypes
+import os
+import struct
+import subprocess
+import sys
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+PATH_BENEATH = 1
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
+# Devices to be made and asked: never, not even in a directory of one's own.
+DEVICE_NODES = 1 << 6 | 1 << 11 | 1 << 15
+NETWORK = 0b11
+SCOPES = 0b11
+
+SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc")
+DEVICES = {"/dev/null": READ_FILE | WRITE_FILE, "/dev/urandom": READ_FILE, "/dev/zero": READ_FILE}
+
+
+def _call(number, *arguments):
+    library = ctypes.CDLL(None, use_errno=True)
+    return library.syscall(ctypes.c_long(number), *arguments)
+
+
+def version():
+    """Landlock's version on this machine; 0 when it has none."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    return max(0, _call(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(1)))
+
+
+def readable(*own):
+    """Directories an agent's process may read: the interpreter's, its packages', and its `own`."""
+    places = [sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__), *sys.path, *SYSTEM, *own]
+    return sorted({os.path.realpath(place) for place in places if place and os.path.isdir(place)})
+
+
+def uncovers(places, secret):
+    """The readable directory that holds the given one, if any."""
+    secret = os.path.realpath(secret)
+    for place in places:
+        if place == "/" or secret == place or secret.startswith(place.rstrip("/") + "/"):
+            return place
+    return None
+
+
+def filters(words, network):
+    """The programs of autoharness's seccomp filters, asked for before any agent is there; none without a fence."""
+    if not words:
+        return []
+    options = ["--filter"] + ["--network"] * network
+    said = subprocess.run([*words, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    return [bytes.fromhex(line) for line in said.stdout.decode().split()] if said.returncode == 0 else []
+
+
+def refuse(programs):
+    """Has the kernel refuse, for good, what these filters refuse. Returns whether it does."""
+    library = ctypes.CDLL(None)
+    library.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    done = bool(programs)
+    for program in programs:
+        steps = ctypes.create_string_buffer(program, len(program))
+        # Number of steps, and where they are, as C aligns it.
+        filter_of = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(steps)))
+        mode = ctypes.c_ulong(SECCOMP_MODE_FILTER)
+        done = library.prctl(PR_SET_SECCOMP, mode, filter_of, ctypes.c_ulong(0), ctypes.c_ulong(0)) == 0 and done
+    return done
+
+
+def put_up(places, network, programs=(), private=None):
+    """Fences this process in, for good. `private`: a directory that it may do with as it likes. Returns whether it worked."""
+    done = landlocked(places, network, private)
+    return (refuse(programs) or not programs) and done
+
+
+def landlocked(places, network, private=None):
+    """Lets this process reach these places alone. Returns whether it worked."""
+    level = version()
+    if level < 1:
+        return False
+    files = (1 << 13) - 1
+    for since, bit in ((2, 1 << 13), (3, 1 << 14), (5, 1 << 15)):
+        if level >= since:
+            files |= bit
+    attributes = struct.pack("=QQQ", files, 0 if network else NETWORK, SCOPES)
+    attributes = attributes[: 8 if level < 4 else 16 if level < 6 else 24]
+    ruleset = _call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0))
+    if ruleset < 0:
+        return False
+    for place in places:
+        _allow(ruleset, place, EXECUTE | READ_FILE | READ_DIR)
+    for device, rights in DEVICES.items():
+        _allow(ruleset, device, rights)
+    if private is not None:
+        _allow(ruleset, private, files & ~DEVICE_NODES)
+    ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    done = _call(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0)) == 0
+    os.close(ruleset)
+    return done
+
+
+def _allow(ruleset, path, rights):
+    try:
+        target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return  # Not there, so nothing to allow.
+    rule = struct.pack("=Qi", rights, target)
+    _call(ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(PATH_BENEATH), rule, ctypes.c_uint(0))
+    os.close(target)
