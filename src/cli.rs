@@ -317,12 +317,21 @@ pub struct LoopArgs {
     /// End before more US dollars are spent, on trials and coding agent together
     #[arg(long, value_name = "X", value_parser = positive)]
     pub budget_usd: Option<f64>,
+    /// End before more trials are run
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub budget_trials: Option<u64>,
+    /// End before more tokens are used, by trials and coding agent together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub budget_tokens: Option<u64>,
     /// End after so many iterations in a row without an accepted edit
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     pub patience: u32,
     /// End once val_score is this high
     #[arg(long, value_name = "S", value_parser = positive)]
     pub target: Option<f64>,
+    /// Ask so many times for an edit, and let the one that does best on train before the gate
+    #[arg(long, value_name = "K", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub candidates: u32,
     /// The coding agent's model, as it names it
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,

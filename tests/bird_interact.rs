@@ -239,6 +239,7 @@ fn agents_get_messages_and_nothing_else() {
     // All of it is there to be reached: without the fence it is.
     let config = rig.bed.read("experiment_config.yaml");
     rig.bed.write("experiment_config.yaml", &format!("{config}fence: off\n"));
+    rig.run(&["prepare", "--accept"]).expect(0);
     rig.run(&["benchmark", "--fresh"]).expect(0).says("passed=2 evaluated=2");
     let all = json!(["gold", "experiment", "passwords", "memory", "note"]);
     assert_eq!(reached()[1], all);

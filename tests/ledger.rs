@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use autoharness::error::Kind;
 use autoharness::model::compare::Reference;
 use autoharness::model::gate::{Evidence, Policy, RULES, decide};
+use autoharness::model::proposal::Surface;
 use autoharness::model::score::{self, Rewards, TimeoutPolicy, task_reward};
 use autoharness::model::split::TaskSplit;
 use autoharness::model::suite::Change as SuiteChange;
 use autoharness::model::trial::{Outcome, Split};
 use autoharness::store::event::{
-    Accepted, Baseline, By, End, Event, Prepared, Proposed, Purpose, Recorded, Revealed, Row, RunFinished,
+    Accepted, Baseline, By, End, Event, Outdone, Prepared, Proposed, Purpose, Recorded, Revealed, Row, RunFinished,
     SuiteChanged, Trial, Usage, Verdict,
 };
 use autoharness::store::ledger::{self, Entry, Tip, VERSION, Writer};
@@ -119,6 +120,7 @@ fn event() -> impl Strategy<Value = Event<'static>> {
         1 => name().prop_map(|reason| Event::Proposed(Box::new(Proposed {
             iteration: 1, by: "claude".into(), base: "b".into(), agent: None, receipt: None, end: End::Unusable,
             reason: Some(reason), proposal: None, predicted: None, usage: Usage { unpriced: 1, ..Usage::default() },
+            outdone: vec![Outdone { agent: "f".into(), hypothesis: "h".into(), surface: Surface::Tool, train: Some(0.5) }],
         }))),
         1 => Just(Event::Revealed(Revealed { command: "autoharness benchmark".into(), tasks: 3 })),
     ]

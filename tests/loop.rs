@@ -143,6 +143,44 @@ fn a_good_edit_is_kept_and_a_bad_one_goes() {
 }
 
 #[test]
+fn several_proposals_race_on_train_for_one_look_at_the_hold_out() {
+    let night = Night::new(json!({}), "");
+    let bed = &night.bed;
+    night.plan(json!([
+        {"skills": ["easy", "odd"]},
+        {"skills": ["easy", "hard", "odd"]},
+        {"skills": ["easy", "hard"]},
+    ]));
+    let verdicts = bed.events("verdict").len();
+    let done = night.run(&["--candidates", "3", "--iterations", "1"]).expect(0);
+    done.says("iteration 1: accepted").warns("candidate 2 leads on train");
+    assert_eq!(night.sessions().len(), 3);
+    assert_eq!(bed.events("verdict").len(), verdicts + 1, "three ideas cost one look");
+    let agent = bed.read("agent/agent.py");
+    assert!(["easy", "hard", "odd"].iter().all(|skill| agent.contains(skill)), "{agent}");
+    let proposed = bed.events("proposed").pop().unwrap();
+    assert_eq!(proposed["outdone"].as_array().unwrap().len(), 2, "{proposed}");
+    assert!(proposed["outdone"][0]["train"].as_f64().unwrap() < 1.0);
+    let refs = bed.git(&["for-each-ref", "--format=%(refname:lstrip=3)", "refs/autoharness/candidates"]);
+    assert_eq!(refs, "1-1\n1-3", "what was left behind stays");
+    assert!(bed.read("workspace/learnings.md").contains("Behind it on train ("));
+    let ran = bed.events("trial");
+    let different: std::collections::BTreeSet<String> = ran
+        .iter()
+        .map(|trial| json!([trial["agent"], trial["protocol"], trial["task"], trial["trial"]]).to_string())
+        .collect();
+    assert_eq!(different.len(), ran.len(), "no trial was run twice");
+    night.tidy();
+
+    // Whoever proposes what somebody else has proposed is asked for something else, once.
+    night.plan(json!([{"skills": ["odd"]}]));
+    night.run(&["--candidates", "2", "--iterations", "1"]).expect(0).says("iteration 2: rejected");
+    assert_eq!(night.sessions().len(), 3 + 3);
+    bed.run(&["verify"]).expect(0);
+    night.tidy();
+}
+
+#[test]
 fn what_cannot_be_judged_is_sent_back_once() {
     let night = Night::new(json!({}), "");
     let bed = &night.bed;
@@ -229,6 +267,7 @@ fn a_budget_stops_before_the_next_paid_step_and_what_was_paid_for_counts() {
         .run(&["--budget-usd", "5", "--patience", "1"])
         .expect(0)
         .says("loop: a session reported no dollars, so the budget cannot be kept");
+    night.run(&["--budget-trials", "3"]).expect(0).says("loop: 0 of 3 trials are used, and the next step takes about");
     night.run(&["--hours", "0.0000001"]).expect(0).says("loop: 0.0000001 h are over");
     bed.run(&["loop", "--with", "codex", "--budget-usd", "1"]).expect(2).warns("codex reports no dollars");
 }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::spending::Spending;
 use super::state::Night;
 
 /// What a loop may use.
@@ -13,19 +14,14 @@ pub struct Budget {
     pub hours: Option<f64>,
     /// US dollars since it was begun, of trials and sessions together.
     pub usd: Option<f64>,
+    /// Tokens since it was begun, of trials and sessions together.
+    pub tokens: Option<u64>,
+    /// Trials since it was begun.
+    pub trials: Option<u64>,
     /// Iterations in a row without an accepted edit.
     pub patience: u32,
     /// The val_score that is enough.
     pub target: Option<f64>,
-}
-
-/// What was spent since the loop was begun.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Spending {
-    /// US dollars.
-    pub usd: f64,
-    /// Sessions that reported no dollars.
-    pub unpriced: u32,
 }
 
 /// Why a loop ends as it was asked to.
@@ -37,6 +33,10 @@ pub enum Reason {
     Hours(f64),
     /// The money is spent, or the next step might cost more than is left: spent, budget, next step.
     Usd(f64, f64, f64),
+    /// The tokens are used, or the next step might take more than are left: used, budget, next step.
+    Tokens(u64, u64, u64),
+    /// The same of trials.
+    Trials(u64, u64, u64),
     /// No longer known how much is spent.
     Unpriced,
     /// Too many iterations in a row without an accepted edit.
@@ -51,7 +51,7 @@ impl Reason {
         match self {
             Reason::Iterations(_) => "iterations",
             Reason::Hours(_) => "hours",
-            Reason::Usd(..) => "budget",
+            Reason::Usd(..) | Reason::Tokens(..) | Reason::Trials(..) => "budget",
             Reason::Unpriced => "unpriced",
             Reason::Patience(_) => "patience",
             Reason::Target(_) => "target",
@@ -67,11 +67,20 @@ impl Reason {
             Reason::Usd(spent, budget, next) => {
                 format!("${spent:.2} of ${budget:.2} are spent, and the next step costs about ${next:.2}")
             }
+            Reason::Tokens(spent, budget, next) => counted("tokens", *spent, *budget, *next),
+            Reason::Trials(spent, budget, next) => counted("trials", *spent, *budget, *next),
             Reason::Unpriced => "a session reported no dollars, so the budget cannot be kept".into(),
             Reason::Patience(count) => format!("{count} iterations in a row without an accepted edit"),
             Reason::Target(score) => format!("val_score {score:.4} is reached"),
         }
     }
+}
+
+fn counted(what: &str, spent: u64, budget: u64, next: u64) -> String {
+    if spent >= budget || next == 0 {
+        return format!("{spent} of {budget} {what} are used");
+    }
+    format!("{spent} of {budget} {what} are used, and the next step takes about {next}")
 }
 
 impl Budget {
@@ -88,10 +97,19 @@ impl Budget {
         (night.without >= self.patience).then_some(Reason::Patience(night.without))
     }
 
-    /// Whether the next paid step may begin. `next`: what it costs by all that is known, in US dollars.
-    pub fn before_step(&self, night: &Night, now: DateTime<Utc>, spent: Spending, next: f64) -> Option<Reason> {
+    /// Whether the next paid step may begin. `next`: what it costs by all that is known.
+    pub fn before_step(&self, night: &Night, now: DateTime<Utc>, spent: Spending, next: Spending) -> Option<Reason> {
         if self.seconds_left(night, now).is_some_and(|left| left <= 0.0) {
             return self.hours.map(Reason::Hours);
+        }
+        let over = |budget: Option<u64>, spent: u64, next: u64| {
+            budget.filter(|most| spent >= *most || spent.saturating_add(next) > *most)
+        };
+        if let Some(most) = over(self.trials, spent.trials, next.trials) {
+            return Some(Reason::Trials(spent.trials, most, next.trials));
+        }
+        if let Some(most) = over(self.tokens, spent.tokens, next.tokens) {
+            return Some(Reason::Tokens(spent.tokens, most, next.tokens));
         }
         let budget = self.usd?;
         if spent.unpriced > 0 {
@@ -100,7 +118,7 @@ impl Budget {
         if spent.usd >= budget {
             return Some(Reason::Usd(spent.usd, budget, 0.0));
         }
-        (spent.usd + next > budget).then_some(Reason::Usd(spent.usd, budget, next))
+        (spent.usd + next.usd > budget).then_some(Reason::Usd(spent.usd, budget, next.usd))
     }
 
     /// Seconds until the time is over.
@@ -116,7 +134,8 @@ mod tests {
 
     fn night(done: u32, without: u32) -> Night {
         let began = DateTime::UNIX_EPOCH;
-        Night { began, spent_before: 0.0, unpriced_before: 0, done, accepted: 0, without, failures: 0 }
+        let before = Spending::default();
+        Night { began, before, done, accepted: 0, without, failures: 0 }
     }
 
     #[test]
@@ -137,19 +156,31 @@ mod tests {
 
     #[test]
     fn no_step_begins_that_may_cost_more_than_is_left() {
-        let budget = Budget { usd: Some(10.0), hours: Some(1.0), patience: 5, ..Budget::default() };
+        let budget = Budget {
+            usd: Some(10.0),
+            hours: Some(1.0),
+            tokens: Some(1000),
+            trials: Some(100),
+            patience: 5,
+            ..Budget::default()
+        };
         let at = |seconds: i64| DateTime::from_timestamp(seconds, 0).unwrap();
-        let spent = |usd, unpriced| Spending { usd, unpriced };
+        let spent = |usd, unpriced| Spending { usd, unpriced, ..Spending::default() };
+        let counted = |tokens, trials| Spending { tokens, trials, ..Spending::default() };
         for (now, spent, next, expected) in [
-            (3599, spent(9.0, 0), 1.0, None),
-            (3600, spent(0.0, 0), 0.0, Some(Reason::Hours(1.0))),
-            (0, spent(9.0, 0), 1.01, Some(Reason::Usd(9.0, 10.0, 1.01))),
-            (0, spent(10.0, 0), 0.0, Some(Reason::Usd(10.0, 10.0, 0.0))),
-            (0, spent(0.0, 1), 0.0, Some(Reason::Unpriced)),
+            (3599, spent(9.0, 0), spent(1.0, 0), None),
+            (3600, spent(0.0, 0), spent(0.0, 0), Some(Reason::Hours(1.0))),
+            (0, spent(9.0, 0), spent(1.01, 0), Some(Reason::Usd(9.0, 10.0, 1.01))),
+            (0, spent(10.0, 0), spent(0.0, 0), Some(Reason::Usd(10.0, 10.0, 0.0))),
+            (0, spent(0.0, 1), spent(0.0, 0), Some(Reason::Unpriced)),
+            (0, counted(900, 90), counted(100, 10), None),
+            (0, counted(0, 90), counted(0, 11), Some(Reason::Trials(90, 100, 11))),
+            (0, counted(0, 100), counted(0, 0), Some(Reason::Trials(100, 100, 0))),
+            (0, counted(1, 0), counted(u64::MAX, 0), Some(Reason::Tokens(1, 1000, u64::MAX))),
         ] {
             assert_eq!(budget.before_step(&night(0, 0), at(now), spent, next), expected);
         }
-        assert_eq!(Budget::default().before_step(&night(0, 0), at(1 << 30), spent(1e9, 9), 1e9), None);
+        assert_eq!(Budget::default().before_step(&night(0, 0), at(1 << 30), spent(1e9, 9), spent(1e9, 0)), None);
         assert_eq!(budget.seconds_left(&night(0, 0), at(600)), Some(3000.0));
     }
 }

@@ -7,5 +7,6 @@ pub mod fencing;
 pub mod learnings;
 pub mod proposal;
 pub mod session;
+pub mod spending;
 pub mod state;
 pub mod worktree;

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::spending::Spending;
 use crate::error::{Context as _, Error, Result};
 use crate::files;
 use crate::model::proposal::Proposal;
 use crate::store::atomic;
-use crate::store::event::{End, Usage};
+use crate::store::event::{End, Outdone, Usage};
 
 /// The format of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Larger than any such file, in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -32,10 +33,8 @@ pub struct LoopState {
 pub struct Night {
     /// When it was begun.
     pub began: DateTime<Utc>,
-    /// What trials and finished sessions had cost by then, in US dollars.
-    pub spent_before: f64,
-    /// Sessions without dollars by then.
-    pub unpriced_before: u32,
+    /// What trials and finished sessions had taken by then.
+    pub before: Spending,
     /// Iterations that have ended.
     pub done: u32,
     /// Of these, accepted ones.
@@ -54,6 +53,8 @@ pub enum Stage {
     Proposing,
     /// A session has ended well; its edit waits to be looked at.
     Proposed,
+    /// Several candidates are kept, and to be measured on train.
+    Racing,
     /// The edit is kept as a candidate, and the gate is to judge it.
     Gating,
     /// The gate has passed it.
@@ -71,6 +72,12 @@ pub struct Current {
     pub iteration: u32,
     /// The commit that is edited.
     pub base: String,
+    /// The proposer at work, from 1; later the one whose candidate goes before the gate.
+    pub number: u32,
+    /// What was proposed so far and can be judged, until one is chosen.
+    pub rivals: Vec<Rival>,
+    /// What the chosen one left behind.
+    pub outdone: Vec<Outdone>,
     /// Where the coding agent edits.
     pub worktree: PathBuf,
     /// How far it has come.
@@ -99,6 +106,21 @@ pub struct Current {
     pub reason: Option<String>,
     /// Number of its section in learnings.md.
     pub section: Option<u32>,
+}
+
+/// A proposal of the iteration that can be judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rival {
+    /// Its proposer.
+    pub number: u32,
+    /// What it said.
+    pub proposal: Proposal,
+    /// Its commit.
+    pub candidate: String,
+    /// Its fingerprint.
+    pub agent: String,
+    /// What it earned on train in the race, on the tasks that were run.
+    pub train: Option<f64>,
 }
 
 impl LoopState {
@@ -146,8 +168,7 @@ mod tests {
         assert_eq!(LoopState::load(&path).unwrap(), LoopState::default());
         let night = Night {
             began: DateTime::UNIX_EPOCH,
-            spent_before: 1.5,
-            unpriced_before: 0,
+            before: Spending { usd: 1.5, trials: 3, ..Spending::default() },
             done: 1,
             accepted: 0,
             without: 1,
@@ -161,7 +182,7 @@ mod tests {
         state.save(&path).unwrap();
         assert!(!path.exists());
         for (text, what) in
-            [("{", "not what the loop left"), (r#"{"v":2,"night":null,"current":null}"#, "newer version")]
+            [("{", "not what the loop left"), (r#"{"v":3,"night":null,"current":null}"#, "newer version")]
         {
             fs_err::write(&path, text).unwrap();
             let error = LoopState::load(&path).unwrap_err();

@@ -15,7 +15,8 @@ use crate::process::git::git;
 use crate::process::signals::Cancel;
 
 /// What of `workspace/` the coding agent gets a copy of.
-const EVIDENCE: [&str; 6] = ["learnings.md", "suite.json", "train_results.json", "results.tsv", "gate.json", "traces"];
+const EVIDENCE: [&str; 7] =
+    ["task_context", "learnings.md", "suite.json", "train_results.json", "results.tsv", "gate.json", "traces"];
 
 /// What is needed to make one.
 pub struct Maker<'a> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::calibrate::{Noise, Repeated};
 use crate::model::claim::{Claim, Measured};
 use crate::model::gate::{Decision, Evidence};
-use crate::model::proposal::{Outcome as Predicted, Proposal};
+use crate::model::proposal::{Outcome as Predicted, Proposal, Surface};
 use crate::model::simulate::Forecast;
 use crate::model::split::TaskSplit;
 use crate::model::suite::Change;
@@ -460,6 +460,22 @@ pub struct Proposed {
     pub predicted: Option<Predicted>,
     /// What its sessions used.
     pub usage: Usage,
+    /// Further candidates of the iteration, which were behind this one on train.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outdone: Vec<Outdone>,
+}
+
+/// A candidate that did not come before the gate because another one of its iteration did better on train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outdone {
+    /// Its fingerprint.
+    pub agent: String,
+    /// What it supposed.
+    pub hypothesis: String,
+    /// What it worked on.
+    pub surface: Surface,
+    /// Its mean reward on the train tasks that were run.
+    pub train: Option<f64>,
 }
 
 /// How an iteration ended.

@@ -89,6 +89,7 @@ mod tests {
             proposal: Some(proposal.clone()),
             predicted,
             usage: Usage { sessions: 1, seconds: 2.0, turns: 3, tokens: 4, cost_usd: 0.5, unpriced: 1 },
+            outdone: Vec::new(),
         };
         let outcome = Outcome { fixed: vec!["a".into()], not_fixed: vec!["b".into()], ..Outcome::default() };
         let mut sums = Proposals::default();

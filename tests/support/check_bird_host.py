@@ -161,7 +161,7 @@ class Nest:
             file.write("sys.exit(nursery.main())\n")
         log = os.path.join(self.directory, "nursery.log")
         environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONDONTWRITEBYTECODE": "1"}
-        arguments = ["--file", script, str(theirs.fileno())]
+        arguments = ["--file", script, str(theirs.fileno()), "null"]
         self.child = await Child.start("nursery", sys.executable, arguments, self.directory, environment, log, (theirs.fileno(),))
         theirs.close()
         self.control.setblocking(False)
@@ -187,7 +187,7 @@ class Nest:
         reader, writer = await asyncio.open_connection(sock=ours)
         log = os.path.join(self.directory, f"agent{self.count}.log")
         environment = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": secret}
-        request = {"cwd": folder, "environment": environment, "log": log, "mode": "a-interact", "agent_file": path}
+        request = {"cwd": folder, "environment": environment, "own": [], "mode": "a-interact", "agent_file": path}
         writer.write(json.dumps(request).encode() + b"\n")
         return link.AgentService(self.count, reader, writer, log), folder
 

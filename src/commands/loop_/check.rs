@@ -7,26 +7,17 @@ use super::iteration::{base_of, is_infrastructure};
 use crate::commands::session::{Need, Session};
 use crate::commands::{agent, leak_scan, measure};
 use crate::drive::proposal;
-use crate::drive::state::{Current, Stage};
+use crate::drive::state::{Current, Rival, Stage};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{BaseTree, Difference, Editable, Repo, scan, violations};
 use crate::model::proposal::Proposal;
-use crate::store::event::End;
 
 /// Problems that are told; more help nobody.
 const SHOWN: usize = 10;
 /// Directories that coding agents make for themselves where they work.
 const OWN: [&[u8]; 4] = [b".claude/", b".codex/", b".gemini/", b".opencode/"];
-
-/// A proposal that can be judged.
-struct Judgeable {
-    proposal: Proposal,
-    candidate: String,
-    agent: String,
-    receipt_before: Option<u64>,
-}
 
 impl Loop<'_> {
     /// Looks at what was proposed. What cannot be judged is sent back once.
@@ -37,12 +28,10 @@ impl Loop<'_> {
             found => found?,
         };
         match found {
-            Ok(judgeable) => {
-                current.proposal = Some(judgeable.proposal);
-                current.candidate = Some(judgeable.candidate);
-                current.agent = Some(judgeable.agent);
-                current.receipt_before = judgeable.receipt_before;
-                current.stage = Stage::Gating;
+            Ok((rival, receipt_before)) => {
+                current.receipt_before = receipt_before;
+                current.rivals.push(rival);
+                self.advance(&mut current)?;
             }
             Err(problems) => {
                 let text = told(&problems);
@@ -52,8 +41,7 @@ impl Loop<'_> {
                     current.stage = Stage::Proposing;
                 } else {
                     current.reason = Some(problems[0].clone());
-                    current.end = Some(End::Unusable);
-                    current.stage = Stage::Ended;
+                    self.advance(&mut current)?;
                 }
             }
         }
@@ -61,8 +49,8 @@ impl Loop<'_> {
         self.save()
     }
 
-    /// The proposal kept as a candidate, or every reason why it cannot be judged.
-    async fn look(&self, current: &Current) -> Result<Result<Judgeable, Vec<String>>> {
+    /// The proposal kept as a candidate, and `seq` of the last verdict; or every reason why it cannot be judged.
+    async fn look(&self, current: &Current) -> Result<Result<(Rival, Option<u64>), Vec<String>>> {
         let session = self.open(Need::Summary)?;
         let base = base_of(&session)?;
         if base.commit() != current.base {
@@ -106,20 +94,24 @@ impl Loop<'_> {
         let failure = agent::preflight(&session, &staged, runner.as_ref(), Some(&base), &self.now).await;
         runner.close().await;
         problems.extend(failure?.map(|failure| format!("the agent cannot be imported: {failure}")));
+        if current.rivals.iter().any(|rival| rival.agent == staged.fingerprint) {
+            problems.push("another proposal of this iteration is the same edit: make a different one".into());
+        }
         if !problems.is_empty() {
             return Ok(Err(problems));
         }
-        let name = name(current.iteration);
+        let name = name(current.iteration, current.number);
         let message = format!("{}\n\n{}\n", title(&proposal), proposal.change);
         let candidate = session.repo.keep_candidate(&name, &base, &editable, &files, &message)?;
         let receipt_before = session.state.summary.last_decided.as_ref().map(|receipt| receipt.seq);
-        Ok(Ok(Judgeable { proposal, candidate, agent: staged.fingerprint, receipt_before }))
+        let rival = Rival { number: current.number, proposal, candidate, agent: staged.fingerprint, train: None };
+        Ok(Ok((rival, receipt_before)))
     }
 }
 
 /// What a candidate is called below `refs/autoharness/candidates`.
-pub(super) fn name(iteration: u32) -> String {
-    format!("{iteration}-1")
+pub(super) fn name(iteration: u32, number: u32) -> String {
+    format!("{iteration}-{number}")
 }
 
 /// The first line of a commit.

@@ -18,7 +18,7 @@ use crate::model::proposal::Outcome;
 use crate::model::score::Rewards;
 use crate::model::trial::Split;
 use crate::store::atomic;
-use crate::store::event::{End, Event, Proposed};
+use crate::store::event::{End, Event, Outdone, Proposed};
 use crate::store::views;
 
 impl Loop<'_> {
@@ -45,12 +45,13 @@ impl Loop<'_> {
                 proposal: current.proposal.clone(),
                 predicted: judged.as_ref().map(|judged| judged.predicted.clone()),
                 usage: current.usage,
+                outdone: current.outdone.clone(),
             })))?;
             session.finish()?;
         }
         let trials = session.config.trials;
         if end == End::Accepted {
-            session.repo.forget_candidate(&name(current.iteration))?;
+            session.repo.forget_candidate(&name(current.iteration, current.number))?;
         }
         drop(session);
         self.learn(&mut current, judged.as_ref(), trials)?;
@@ -93,7 +94,8 @@ impl Loop<'_> {
             change: proposal.map_or_else(|| "none that was judged".into(), |one| one.change.clone()),
             surface: proposal.map(|one| one.surface),
             result: judged.map_or_else(|| format!("not judged: {reason}"), |judged| judged.line.clone()),
-            learned: judged.map_or_else(|| "an iteration was lost".into(), |judged| judged.predicted.sentence(trials)),
+            learned: judged.map_or_else(|| "an iteration was lost".into(), |judged| judged.predicted.sentence(trials))
+                + &outdone(current),
         };
         if !text.ends_with('\n') {
             text.push('\n');
@@ -121,7 +123,7 @@ impl Loop<'_> {
         let said = json!({
             "type": "iteration", "iteration": current.iteration, "end": end, "reason": current.reason,
             "proposal": current.proposal, "predicted": judged.map(|judged| &judged.predicted), "verdict": judged.map(|judged| &judged.verdict), "usage": usage,
-            "by": self.driver.name(),
+            "outdone": current.outdone, "by": self.driver.name(),
         });
         self.ui.json(&said);
         self.hook(self.args.on_iteration.as_deref(), "iteration", &said).await;
@@ -136,6 +138,15 @@ struct Judgement {
     line: String,
     /// What became of the predictions.
     predicted: Outcome,
+}
+
+/// What the candidate has left behind on train, for whoever proposes next.
+fn outdone(current: &Current) -> String {
+    let each = |one: &Outdone| {
+        let train = one.train.map_or_else(|| "unmeasured".into(), |mean| format!("{mean:.2}"));
+        format!(" Behind it on train ({train}): {}.", one.hypothesis.trim_end_matches('.'))
+    };
+    current.outdone.iter().map(each).collect()
 }
 
 fn judgement(session: &Session, current: &Current) -> Result<Option<Judgement>> {

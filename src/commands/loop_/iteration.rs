@@ -6,6 +6,7 @@ use crate::commands::session::{Need, Session};
 use crate::drive::budget::Reason;
 use crate::drive::learnings::Learnings;
 use crate::drive::proposal::FORM;
+use crate::drive::spending::Spending;
 use crate::drive::state::{Current, Stage};
 use crate::drive::worktree::{self, Maker};
 use crate::error::{Code, EXIT_OK, Error, Kind, Result};
@@ -27,7 +28,7 @@ impl Loop<'_> {
             require_clean(&session, &base)?;
             (session.state.summary.proposals.last + 1, base.commit().to_string())
         };
-        if let Some(reason) = self.over(|_| 0.0)? {
+        if let Some(reason) = self.over(|_| Spending::default())? {
             return Ok(Some(reason));
         }
         self.ui.status(format!("iteration {number}: evidence of the committed agent"));
@@ -41,7 +42,10 @@ impl Loop<'_> {
         let current = Current {
             iteration: number,
             base,
-            worktree: self.place.join(number.to_string()),
+            number: 1,
+            rivals: Vec::new(),
+            outdone: Vec::new(),
+            worktree: self.place.join(format!("{number}-1")),
             stage: Stage::Proposing,
             begun: false,
             usage: Usage::default(),

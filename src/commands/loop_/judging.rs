@@ -104,7 +104,11 @@ impl Loop<'_> {
 
 /// The candidate's editable files, as its commit has them.
 pub(super) fn candidate_files(session: &Session, current: &Current) -> Result<EditableFiles> {
-    let commit = current.candidate.as_deref().unwrap_or(&current.base);
+    files_of(session, current.candidate.as_deref().unwrap_or(&current.base))
+}
+
+/// The editable files of a commit that was kept.
+pub(super) fn files_of(session: &Session, commit: &str) -> Result<EditableFiles> {
     let tree = session.repo.tree(commit).map_err(|error| {
         error.hint(format!("the candidate is gone; remove {} to give it up.", session.paths.loop_state().display()))
     })?;
@@ -122,7 +126,10 @@ pub(super) fn put_files(session: &Session, current: &Current, wanted: &EditableF
     if on_disk == *wanted {
         return Ok(());
     }
-    let known = [read_editable_from_tree(&base, &editable)?, candidate_files(session, current)?];
+    let mut known = vec![read_editable_from_tree(&base, &editable)?, candidate_files(session, current)?];
+    for rival in &current.rivals {
+        known.push(files_of(session, &rival.candidate)?);
+    }
     // A kill in between leaves some files of one and some of the other.
     let strange = on_disk.iter().find(|(path, file)| !known.iter().any(|known| known.get(*path) == Some(*file)));
     if let Some((path, _)) = strange {

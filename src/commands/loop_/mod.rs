@@ -9,6 +9,7 @@ mod iteration;
 mod judging;
 mod plan;
 mod propose;
+mod race;
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +21,9 @@ use super::missing::not_prepared;
 use super::session::{Need, Session, command_line};
 use crate::cli::{Global, LoopArgs};
 use crate::config::{CodingAgent, Config, Environment};
-use crate::drive::budget::{Budget, Reason, Spending};
+use crate::drive::budget::{Budget, Reason};
 use crate::drive::drivers::{BUILT_IN, Driver};
+use crate::drive::spending::Spending;
 use crate::drive::state::{LoopState, Night, Stage};
 use crate::drive::worktree;
 use crate::error::{Code, EXIT_OK, Error, Result};
@@ -52,6 +54,8 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         iterations: args.iterations,
         hours: args.hours,
         usd: args.budget_usd,
+        tokens: args.budget_tokens,
+        trials: args.budget_trials,
         patience: args.patience,
         target: args.target,
     };
@@ -165,8 +169,7 @@ impl Loop<'_> {
         if self.state.night.is_none() {
             self.state.night = Some(Night {
                 began: Utc::now(),
-                spent_before: dollars(summary),
-                unpriced_before: summary.proposals.usage.unpriced,
+                before: taken(summary),
                 done: 0,
                 accepted: 0,
                 without: 0,
@@ -193,6 +196,7 @@ impl Loop<'_> {
             let stop = match current.stage {
                 Stage::Proposing => self.propose().await?,
                 Stage::Proposed => self.check().await.map(|()| None)?,
+                Stage::Racing => self.race().await?,
                 Stage::Gating => self.gate().await?,
                 Stage::Passed => self.commit().await.map(|()| None)?,
                 Stage::Committed => self.record().await.map(|()| None)?,
@@ -211,7 +215,7 @@ impl Loop<'_> {
     }
 
     /// Why the next paid step may not begin. `next`: what it costs, from what is known.
-    fn over(&self, next: impl Fn(&Summary) -> f64) -> Result<Option<Reason>> {
+    fn over(&self, next: impl Fn(&Summary) -> Spending) -> Result<Option<Reason>> {
         let summary = Experiment::find(&self.global, self.ui)?.read_summary()?;
         let (night, spent) = (self.night()?, self.spent(&summary)?);
         Ok(self.budget.before_step(night, Utc::now(), spent, next(&summary)))
@@ -221,9 +225,12 @@ impl Loop<'_> {
     fn spent(&self, summary: &Summary) -> Result<Spending> {
         let night = self.night()?;
         let now = self.state.current.as_ref().map(|current| current.usage).unwrap_or_default();
+        let (all, before) = (taken(summary), night.before);
         Ok(Spending {
-            usd: (dollars(summary) + now.cost_usd - night.spent_before).max(0.0),
-            unpriced: (summary.proposals.usage.unpriced + now.unpriced).saturating_sub(night.unpriced_before),
+            usd: (all.usd + now.cost_usd - before.usd).max(0.0),
+            unpriced: (all.unpriced + now.unpriced).saturating_sub(before.unpriced),
+            tokens: all.tokens.saturating_add(now.tokens).saturating_sub(before.tokens),
+            trials: all.trials.saturating_sub(before.trials),
         })
     }
 
@@ -295,9 +302,15 @@ impl Loop<'_> {
     }
 }
 
-/// What trials and ended sessions cost so far, in US dollars.
-fn dollars(summary: &Summary) -> f64 {
-    summary.spent.cost_usd + summary.proposals.usage.cost_usd
+/// What trials and ended sessions took so far.
+fn taken(summary: &Summary) -> Spending {
+    let (spent, usage) = (&summary.spent, &summary.proposals.usage);
+    Spending {
+        usd: spent.cost_usd + usage.cost_usd,
+        unpriced: usage.unpriced,
+        tokens: spent.tokens.saturating_add(usage.tokens),
+        trials: spent.trials,
+    }
 }
 
 /// Where the records of the next session go.

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::drive::budget::Budget;
 use crate::drive::drivers::Driver;
+use crate::drive::spending::Spending;
 use crate::error::{EXIT_OK, Result};
 use crate::store::state::Summary;
 use crate::ui::{Ui, duration};
@@ -18,9 +19,11 @@ fn gate_trials(summary: &Summary) -> u64 {
     tasks as u64 * u64::from(summary.counting().0)
 }
 
-/// US dollars that a gate costs, by the mean of all trials so far.
-pub(super) fn gate_cost(summary: &Summary) -> f64 {
-    summary.spent.cost_usd / (summary.spent.trials.max(1) as f64) * gate_trials(summary) as f64
+/// What a gate takes, by the mean of all trials so far.
+pub(super) fn gate_cost(summary: &Summary) -> Spending {
+    let (trials, spent) = (gate_trials(summary), &summary.spent);
+    let share = trials as f64 / spent.trials.max(1) as f64;
+    Spending { usd: spent.cost_usd * share, tokens: (spent.tokens as f64 * share) as u64, trials, unpriced: 0 }
 }
 
 /// Prints plan and estimate, and begins nothing.
@@ -31,11 +34,13 @@ pub(super) fn print(ui: &Ui, config: &Config, summary: &Summary, driver: &Driver
     let of_session = (usage.sessions > 0).then(|| usage.seconds / sessions);
     let priced = usage.sessions - usage.unpriced.min(usage.sessions);
     let session_usd = (priced > 0).then(|| usage.cost_usd / f64::from(priced));
-    let gate_usd = (spent.cost_usd > 0.0).then(|| gate_cost(summary));
+    let gate_usd = (spent.cost_usd > 0.0).then(|| gate_cost(summary).usd);
     let ends: Vec<String> = [
         budget.iterations.map(|most| format!("{most} iterations")),
         budget.hours.map(|hours| format!("{hours} h")),
         budget.usd.map(|usd| format!("${usd:.2}")),
+        budget.trials.map(|trials| format!("{trials} trials")),
+        budget.tokens.map(|tokens| format!("{tokens} tokens")),
         budget.target.map(|score| format!("val_score {score}")),
         Some(format!("{} iterations in a row without an accepted edit", budget.patience)),
     ]
@@ -55,7 +60,8 @@ pub(super) fn print(ui: &Ui, config: &Config, summary: &Summary, driver: &Driver
     ui.line(format!("gate        up to {trials} trials, about {}, {}", duration(of_gate), dollars(gate_usd)));
     ui.json(&json!({
         "type": "plan", "with": driver.name(), "editable": config.editable, "iterations": budget.iterations,
-        "hours": budget.hours, "budget_usd": budget.usd, "patience": budget.patience, "target": budget.target,
+        "hours": budget.hours, "budget_usd": budget.usd, "budget_trials": budget.trials,
+        "budget_tokens": budget.tokens, "patience": budget.patience, "target": budget.target,
         "session_seconds": of_session, "session_usd": session_usd, "gate_trials": trials, "gate_seconds": of_gate,
         "gate_usd": gate_usd,
     }));

@@ -12,6 +12,7 @@ use crate::drive::drivers::{Ask, Invocation, Seen, limit};
 use crate::drive::fencing::Fencing;
 use crate::drive::proposal;
 use crate::drive::session::{self, Place};
+use crate::drive::spending::Spending;
 use crate::drive::state::{Current, Stage};
 use crate::error::{Error, Result};
 use crate::files;
@@ -43,7 +44,12 @@ impl Loop<'_> {
         loop {
             let mean = |summary: &crate::store::state::Summary| {
                 let usage = &summary.proposals.usage;
-                usage.cost_usd / f64::from(usage.sessions.max(1))
+                let sessions = usage.sessions.max(1);
+                Spending {
+                    usd: usage.cost_usd / f64::from(sessions),
+                    tokens: usage.tokens / u64::from(sessions),
+                    ..Spending::default()
+                }
             };
             if let Some(reason) = self.over(mean)? {
                 return Ok(Some(reason));

@@ -42,7 +42,7 @@ def main():
         threading.Thread(target=warm, args=(arguments[1],), daemon=True).start()
         del arguments[:2]
     if arguments[0] == "--program":
-        os.execv(arguments[1], arguments[1:])
+        os.execvp(arguments[1], arguments[1:])
     if arguments[0] == "--file":
         sys.path[0] = os.path.dirname(arguments[1])
         sys.argv = arguments[1:]

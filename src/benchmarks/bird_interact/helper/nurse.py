@@ -23,7 +23,7 @@ import fence
 del sys.path[0]
 print(json.dumps(fence.readable()))"""
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-# One file of it for every thread of every agent's process; the fence's own number is for one agent.
+# Processes and threads of all agents together; the fence's own number is for one agent.
 MOST_PROCESSES = 16_384
 
 

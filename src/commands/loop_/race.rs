@@ -1,0 +1,169 @@
+//! Several proposals of one iteration: they race on train, so that all of them together cost one look at the hold-out.
+
+use super::Loop;
+use super::iteration::ended;
+use super::judging::{files_of, put_files, restore};
+use crate::commands::session::Need;
+use crate::drive::budget::Reason;
+use crate::drive::spending::Spending;
+use crate::drive::state::{Current, Rival, Stage};
+use crate::error::{EXIT_OK, Result};
+use crate::model::paired::mantel::{Mantel, Stratum, upper_tail};
+use crate::model::score::Rewards;
+use crate::store::event::{End, Outdone};
+
+/// With fewer train tasks all of them are run at once.
+const WORTH_HALVING: usize = 8;
+/// Chance at which a candidate that only looks worse than the leader is left behind half way.
+const LEFT_BEHIND: f64 = 0.1;
+
+impl Loop<'_> {
+    /// The proposer at work has come to its end: the next one, the race, the gate, or nothing to judge.
+    pub(super) fn advance(&self, current: &mut Current) -> Result<()> {
+        current.sent_back = None;
+        current.session = None;
+        if current.number < self.args.candidates {
+            self.remove_worktree(current)?;
+            current.number += 1;
+            current.worktree = self.place.join(format!("{}-{}", current.iteration, current.number));
+            current.stage = Stage::Proposing;
+            return Ok(());
+        }
+        match current.rivals.len() {
+            0 => (current.stage, current.end) = (Stage::Ended, Some(End::Unusable)),
+            1 => choose(current, 0),
+            _ => current.stage = Stage::Racing,
+        }
+        Ok(())
+    }
+
+    /// Measures the candidates on train and lets the best one before the gate. Says why when it may not go on.
+    pub(super) async fn race(&mut self) -> Result<Option<Reason>> {
+        let Some(mut current) = self.state.current.clone() else { return Ok(None) };
+        let train = self.open(Need::Summary)?.prepared()?.split.train.clone();
+        let half = if train.len() < WORTH_HALVING { 0 } else { train.len().div_ceil(2) };
+        let mut running: Vec<usize> = (0..current.rivals.len()).collect();
+        // Every other task: neighbours in the alphabet are often of a kind.
+        let first: Vec<String> = train.iter().step_by(2).take(half).cloned().collect();
+        for tasks in [first, train].iter().filter(|tasks| !tasks.is_empty()) {
+            for number in &running {
+                if let Some(reason) = self.over(|summary| self.cost_of(summary, tasks.len()))? {
+                    return Ok(Some(reason));
+                }
+                if !self.measure(&current, *number, tasks).await? {
+                    return Ok(None);
+                }
+            }
+            let rewards = self.rewards(&current, tasks)?;
+            running = still_in(&running, &rewards);
+            for (rival, rewards) in current.rivals.iter_mut().zip(&rewards) {
+                rival.train = rewards.score().mean;
+            }
+            if running.len() < 2 {
+                break;
+            }
+        }
+        restore(&self.open(Need::Summary)?, &current)?;
+        let mut winner = running[0];
+        for number in &running {
+            if current.rivals[*number].train > current.rivals[winner].train {
+                winner = *number;
+            }
+        }
+        self.ui.status(format!("iteration {}: candidate {} leads on train", current.iteration, winner + 1));
+        choose(&mut current, winner);
+        self.state.current = Some(current);
+        self.save().map(|()| None)
+    }
+
+    fn cost_of(&self, summary: &crate::store::state::Summary, tasks: usize) -> Spending {
+        let trials = tasks as u64 * u64::from(summary.counting().0);
+        let share = trials as f64 / summary.spent.trials.max(1) as f64;
+        let (usd, tokens) = (summary.spent.cost_usd * share, (summary.spent.tokens as f64 * share) as u64);
+        Spending { usd, tokens, trials, unpriced: 0 }
+    }
+
+    /// Runs what of these trials the ledger does not have yet. Whether that went well.
+    async fn measure(&mut self, current: &Current, number: usize, tasks: &[String]) -> Result<bool> {
+        let rival = &current.rivals[number];
+        {
+            let session = self.open(Need::Summary)?;
+            put_files(&session, current, &files_of(&session, &rival.candidate)?)?;
+        }
+        self.ui.status(format!(
+            "iteration {}: candidate {} on {} train tasks",
+            current.iteration,
+            number + 1,
+            tasks.len()
+        ));
+        let words: Vec<&str> =
+            ["benchmark", "--task-ids"].into_iter().chain(tasks.iter().map(String::as_str)).collect();
+        let said = self.own(&words).await?;
+        match said.code {
+            EXIT_OK => {
+                self.went_well();
+                Ok(true)
+            }
+            3 => self.failed(&format!("benchmark: {}", said.message)).map(|()| false),
+            code => Err(ended(code, "benchmark", &said.message)),
+        }
+    }
+
+    /// What each candidate has earned on these tasks.
+    fn rewards(&self, current: &Current, tasks: &[String]) -> Result<Vec<Rewards>> {
+        let session = self.open(Need::Trials)?;
+        let summary = &session.state.summary;
+        let protocol = &session.prepared()?.trial_protocol;
+        let (trials, policy) = summary.counting();
+        let of = |rival: &Rival| session.state.trials.rewards(&rival.agent, protocol, tasks, trials, policy);
+        Ok(current.rivals.iter().map(of).collect())
+    }
+}
+
+/// Those that are not plainly behind the one that leads, in the order of their proposals.
+fn still_in(running: &[usize], rewards: &[Rewards]) -> Vec<usize> {
+    let mean = |number: &usize| rewards[*number].score().mean.unwrap_or(0.0);
+    let leader =
+        running.iter().copied().fold(running[0], |best, one| if mean(&one) > mean(&best) { one } else { best });
+    let values =
+        |number: usize, task: &String| rewards[number].0.get(task).copied().flatten().into_iter().collect::<Vec<_>>();
+    let behind = |number: usize| {
+        let strata = rewards[leader].0.keys().map(|task| Stratum::of(&values(leader, task), &values(number, task)));
+        let strata: Vec<Stratum> = strata.collect();
+        upper_tail(Mantel::of(&strata).z()) < LEFT_BEHIND
+    };
+    running.iter().copied().filter(|number| *number == leader || !behind(*number)).collect()
+}
+
+/// Lets this one before the gate, and writes down what it left behind.
+fn choose(current: &mut Current, winner: usize) {
+    let rival = current.rivals.remove(winner);
+    let outdone = |rival: &Rival| Outdone {
+        agent: rival.agent.clone(),
+        hypothesis: rival.proposal.hypothesis.clone(),
+        surface: rival.proposal.surface,
+        train: rival.train,
+    };
+    current.outdone = current.rivals.iter().map(outdone).collect();
+    current.number = rival.number;
+    current.proposal = Some(rival.proposal);
+    current.candidate = Some(rival.candidate);
+    current.agent = Some(rival.agent);
+    current.stage = Stage::Gating;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_plainly_behind_is_left_behind() {
+        let rewards = |passed: usize| {
+            Rewards((0..12).map(|task| (format!("t{task:02}"), Some(f64::from(u8::from(task < passed))))).collect())
+        };
+        let all = [rewards(9), rewards(10), rewards(2), rewards(10)];
+        assert_eq!(still_in(&[0, 1, 2, 3], &all), [0, 1, 3]);
+        assert_eq!(still_in(&[2], &all), [2]);
+        assert_eq!(still_in(&[0, 1], &[Rewards::default(), Rewards::default()]), [0, 1]);
+    }
+}
