@@ -1,24 +1,28 @@
-// Opens a report in Chromium and uses it: node report.mjs CHROMIUM DIR, with DIR/report.html; screenshots go to DIR.
+// Opens a report in Chromium and uses it: node report.mjs CHROMIUM DIR AUTOHARNESS EXPERIMENT, with DIR/report.html; screenshots
+// go to DIR.
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
-const [program, directory] = process.argv.slice(2);
-const url = pathToFileURL(join(directory, "report.html")).href;
+const [program, directory, binary, experiment] = process.argv.slice(2);
+const file = pathToFileURL(join(directory, "report.html")).href;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const browser = await chromium.launch({ executablePath: program, args: ["--no-sandbox", "--disable-gpu"] });
 const troubles = [];
 
 // A fresh page; whatever it complains about or asks the network for is trouble.
-async function open(options, bypassCSP = false) {
+async function open(options, bypassCSP = false, url = file) {
   const context = await browser.newContext({ bypassCSP, ...options });
   const page = await context.newPage();
   page.on("console", (message) => message.type() === "error" && troubles.push(message.text()));
   page.on("pageerror", (error) => troubles.push(String(error)));
-  page.on("request", (request) => request.url().split("#")[0] !== url && troubles.push(`asked for ${request.url()}`));
+  const wanted = url === file ? [url] : [url, `${url}events`];
+  page.on("request", (request) => wanted.includes(request.url().split("#")[0]) || troubles.push(`asked for ${request.url()}`));
   await page.goto(url);
   return page;
 }
@@ -78,6 +82,31 @@ for (const colorScheme of ["light", "dark"]) {
   const found = await free.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
   const serious = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
   for (const one of serious) troubles.push(`${colorScheme}: axe ${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+}
+
+// The watched page follows what another process does, and keeps what is open and focused.
+const watcher = spawn(binary, ["-C", experiment, "report", "--watch"], { stdio: ["ignore", "pipe", "inherit"] });
+try {
+  const [address] = await once(watcher.stdout.setEncoding("utf8"), "data");
+  const page = await open({ viewport: { width: 1280, height: 900 } }, false, address.trim());
+  await page.locator("#live", { hasText: "Live" }).waitFor();
+  await page.locator("#edits details summary").first().click();
+  await page.locator(".matrix a").first().focus();
+  const focused = await page.evaluate(() => document.activeElement.textContent);
+  const ran = spawnSync(binary, ["-C", experiment, "benchmark", "--fresh"], { encoding: "utf8" });
+  assert.equal(ran.status, 0, ran.stderr);
+  await page.locator('main:not([data-page="1"])').waitFor();
+  assert.equal(await page.locator("#edits details[open]").count(), 1);
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), focused);
+  const before = troubles.length;
+  watcher.kill("SIGINT");
+  assert.deepEqual(await once(watcher, "exit"), [0, null]);
+  await page.locator("#live", { hasText: "Not connected" }).waitFor();
+  // The browser says on its own that nobody answers any more.
+  const lost = (trouble) => /^Failed to load resource: net::ERR_(CONNECTION_|INCOMPLETE_)/.test(trouble);
+  troubles.push(...troubles.splice(0).filter((trouble, at) => at < before || !lost(trouble)));
+} finally {
+  watcher.kill("SIGKILL");
 }
 await browser.close();
 assert.deepEqual(troubles, []);

@@ -18,4 +18,4 @@ mkdir -p "$modules" "$shots"
 cp "$here/report.mjs" "$modules/"
 (cd "$modules" && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --no-audit --no-fund --silent playwright-core@1.56.1 axe-core@4.11.0)
 "$binary" -C "$experiment" report --out "$shots/report.html"
-node "$modules/report.mjs" "$(command -v chromium)" "$shots"
+node "$modules/report.mjs" "$(command -v chromium)" "$shots" "$binary" "$experiment"

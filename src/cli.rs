@@ -421,9 +421,16 @@ pub struct ReportArgs {
     /// Where [default: workspace/report.html]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Open it when it is written
+    /// Open it in a browser
     #[arg(long)]
     pub open: bool,
+    /// Serve it on 127.0.0.1 instead of writing it, and bring it up to date while trials arrive; the first line of stdout is
+    /// its address, Ctrl-C ends it
+    #[arg(long, conflicts_with = "out")]
+    pub watch: bool,
+    /// Where to serve it [default: any free port]
+    #[arg(long, value_name = "N", requires = "watch")]
+    pub port: Option<u16>,
 }
 
 /// Write tables.

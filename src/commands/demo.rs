@@ -50,7 +50,7 @@ pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
         accepted += usize::from(stage.edit(number + 1, edits.len(), edit)?);
     }
     stage.play(Command::Status)?;
-    stage.play(Command::Report(ReportArgs { out: None, open: false }))?;
+    stage.play(Command::Report(ReportArgs { out: None, open: false, watch: false, port: None }))?;
     ui.line("");
     ui.line(format!("{accepted} of {} edits survived the gate; the others were reverted.", edits.len()));
     ui.line(format!("See it: open {} in a browser.", stage.directory.join("workspace/report.html").display()));

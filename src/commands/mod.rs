@@ -39,6 +39,7 @@ mod rederive;
 pub mod report;
 mod report_file;
 pub mod report_page;
+mod report_watch;
 mod sealing;
 pub mod session;
 pub mod show;
@@ -88,6 +89,7 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         Command::Demo(args) => demo::run(&args, global, ui),
         Command::Show(args) => show::run(&args, global, ui),
         Command::Compare(args) => compare::run(&args, global, ui),
+        Command::Report(args) if args.watch => block_on(Box::pin(report_watch::run(&args, global, ui))),
         Command::Report(args) => report_page::run(&args, global, ui),
         Command::Export(args) => export::run(&args, global, ui),
         Command::Docs(args) => docs::run(&args, ui),

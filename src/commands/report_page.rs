@@ -45,7 +45,7 @@ pub fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
             .code(Code::ReportUnwritable)
             .hint("name a file in it."));
     }
-    let page = page(&experiment, &history, prepared, ui)?;
+    let page = page(&experiment, &history, prepared, None, ui)?;
     atomic::replace(&place, page.as_bytes())?;
     ui.line(format!("report: {}", place.display()));
     ui.json(&json!({"type": "report", "file": place, "bytes": page.len(), "tasks": history.train().len()}));
@@ -55,7 +55,14 @@ pub fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
     Ok(EXIT_OK)
 }
 
-fn page(experiment: &Experiment, history: &History, prepared: &Prepared, ui: &Ui) -> Result<String> {
+/// The page; with a number it is one of those that are served and followed by newer ones.
+pub(super) fn page(
+    experiment: &Experiment,
+    history: &History,
+    prepared: &Prepared,
+    number: Option<u64>,
+    ui: &Ui,
+) -> Result<String> {
     let workspace = experiment.paths.workspace();
     let failing = failing(history, &workspace)?;
     let learnings = files::read_text_if_there(&experiment.paths.learnings(), LEARNINGS).unwrap_or_else(|error| {
@@ -106,7 +113,7 @@ fn page(experiment: &Experiment, history: &History, prepared: &Prepared, ui: &Ui
         failing,
         traces,
     };
-    Ok(render(&inputs))
+    Ok(render(&inputs, number))
 }
 
 fn whose(history: &History, agent: &str) -> String {
@@ -141,8 +148,8 @@ fn edits(experiment: &Experiment, history: &History, prepared: &Prepared) -> Vec
     edits
 }
 
-/// Hands the file to whatever shows such files here. It is the user's program and outlives this command.
-fn open(place: &Path, ui: &Ui) {
+/// Hands the file, or the address, to whatever shows such things here. It is the user's program and outlives this command.
+pub(super) fn open(place: &Path, ui: &Ui) {
     let program: PathBuf = if cfg!(target_os = "macos") { "open".into() } else { "xdg-open".into() };
     let nothing = std::process::Stdio::null;
     let started =

@@ -3,7 +3,7 @@
 //!
 //! Of the hold-out it has sums alone, and under the rule `paired` none of an edit that was not accepted. Texts of others are
 //! escaped by maud, or stand as JSON in an element that nothing runs; the page's policy lets only its own script run, told by
-//! its digest, and lets nothing be fetched.
+//! its digest, and lets nothing be fetched; a served page may ask its own server for a newer one.
 
 mod claim;
 mod diff;
@@ -26,14 +26,19 @@ use super::text::harmless;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
+/// In a page that is served alone: the one thing here that asks for something.
+const WATCH: &str = include_str!("watch.js");
 
-/// The whole page.
-pub fn render(inputs: &Inputs<'_>) -> String {
-    let policy = format!(
+/// The whole page. With a number it is one of those that are served: it then asks its server, and nothing else, for newer ones.
+pub fn render(inputs: &Inputs<'_>, number: Option<u64>) -> String {
+    let mut policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
         digest(SCRIPT),
         digest(STYLE)
     );
+    if number.is_some() {
+        policy = policy.replace("; style-src", &format!(" 'sha256-{}'; connect-src 'self'; style-src", digest(WATCH)));
+    }
     let columns = inputs.history.columns();
     let rows = matrix::order(inputs.history, &columns);
     let sections: [(&str, &str, Markup); 8] = [
@@ -60,7 +65,8 @@ pub fn render(inputs: &Inputs<'_>) -> String {
             body {
                 header {
                     h1 { (harmless(&inputs.name)) }
-                    p class="meta" { "autoharness " (env!("CARGO_PKG_VERSION")) ", made " (inputs.made) ". Nothing here is fetched, and nothing leaves this file." }
+                    p class="meta" { "autoharness " (env!("CARGO_PKG_VERSION")) ", made " (inputs.made) ". " @if number.is_none() { "Nothing here is fetched, and nothing leaves this file." } }
+                    @if number.is_some() { p class="meta" id="live" role="status" {} }
                     nav aria-label="Sections" {
                         @for (id, title, _) in &sections { a href=(format!("#{id}")) { (title) } }
                         button id="theme" type="button" { "light / dark" }
@@ -72,7 +78,7 @@ pub fn render(inputs: &Inputs<'_>) -> String {
                     }
                     noscript { p { "Without JavaScript everything is here but the traces; they lie in workspace/traces/." } }
                 }
-                main {
+                main data-page=[number] {
                     @for (number, (id, title, body)) in sections.iter().enumerate() {
                         section id=(id) aria-labelledby=(format!("{id}-title")) {
                             h2 id=(format!("{id}-title")) { (number + 1) ". " (title) }
@@ -91,6 +97,7 @@ pub fn render(inputs: &Inputs<'_>) -> String {
                 // The script runs nothing of it: it is read as JSON, and shown as text.
                 script type="application/json" id="data" { (PreEscaped(reader::data(inputs, &columns, &rows))) }
                 script { (PreEscaped(SCRIPT)) }
+                @if number.is_some() { script { (PreEscaped(WATCH)) } }
             }
         }
     };
@@ -138,10 +145,11 @@ mod tests {
             "https:",
         ] {
             assert!(!SCRIPT.contains(word), "{word}");
+            assert!(word == "fetch(" || !WATCH.contains(word), "{word}");
         }
         for word in ["url(", "@import"] {
             assert!(!STYLE.contains(word), "{word}");
         }
-        assert!(!SCRIPT.contains("</script") && !STYLE.contains("</style"));
+        assert!(!SCRIPT.contains("</script") && !WATCH.contains("</script") && !STYLE.contains("</style"));
     }
 }

@@ -1,7 +1,8 @@
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
-  const tasks = JSON.parse(byId("data").textContent).tasks;
+  const read = () => JSON.parse(byId("data").textContent).tasks;
+  let tasks = read();
   const reader = byId("reader");
   let wanted = "";
 
@@ -112,8 +113,8 @@
     }
     return parts.join("\n").toLowerCase();
   };
-  byId("search").addEventListener("input", (event) => {
-    wanted = event.target.value.trim().toLowerCase();
+  const search = () => {
+    wanted = byId("search").value.trim().toLowerCase();
     const found = byId("found");
     found.replaceChildren();
     if (!wanted) return;
@@ -126,6 +127,16 @@
       link.textContent = tasks[number].task;
       found.append(link);
     }
+  };
+  byId("search").addEventListener("input", search);
+
+  // A served page was brought up to date. A task that is being read stays as it is, under its new number.
+  document.addEventListener("report-data", () => {
+    tasks = read();
+    texts = undefined;
+    search();
+    const shown = tasks.findIndex((task) => task.task === byId("reader-title").textContent);
+    if (reader.open && shown >= 0) history.replaceState(null, "", "#task=" + shown);
   });
 
   const root = document.documentElement;
