@@ -108,6 +108,12 @@ fn a_good_edit_is_kept_and_a_bad_one_goes() {
     let refs = bed.git(&["for-each-ref", "--format=%(refname)", "refs/autoharness/candidates"]);
     assert_eq!(refs, "refs/autoharness/candidates/2-1", "the rejected one stays");
     assert!(bed.git(&["show", "refs/autoharness/candidates/2-1:agent/agent.py"]).contains("odd"));
+    bed.run(&["report"]).expect(0);
+    let page = bed.read("workspace/report.html");
+    assert!(
+        page.contains("git keeps it as <code>refs/autoharness/candidates/2-1</code>")
+            && !page.contains("No commit that")
+    );
     bed.run(&["learnings", "--kept"]).expect(0).says("1    kept      tool").says("learnings: 1 of 2 sections");
     bed.run(&["learnings", "--rejected", "--surface", "tool"]).expect(0).says("2    rejected");
     bed.run(&["verify"]).expect(0);

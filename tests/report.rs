@@ -40,6 +40,15 @@ fn the_page_holds_the_night_and_nothing_that_acts() {
     bed.run(&["gate"]).expect(0);
     bed.git(&["commit", "-qm", &format!("edit {}", EVIL.replace('\u{1b}', "")), "agent/agent.py"]);
     bed.run(&["record"]).expect(0);
+    // Rejected: one that somebody gated by hand, and one that the loop kept, under a name that tells the newest.
+    bed.write("agent/agent.py", "SKILLS = {\"yak\"}  # by the loop\n");
+    bed.run(&["gate"]).expect(1);
+    bed.git(&["add", "agent/agent.py"]);
+    let (tree, base) = (bed.git(&["write-tree"]), bed.git(&["rev-parse", "HEAD"]));
+    let kept = bed.git(&["commit-tree", "-p", &base, "-m", "take zebra away", &tree]);
+    bed.git(&["update-ref", "refs/autoharness/candidates/10-1", &kept]);
+    bed.git(&["update-ref", "refs/autoharness/candidates/9-1", &base]);
+    bed.git(&["reset", "-q"]);
     bed.agent(&["zebra"]);
     bed.run(&["gate"]).expect(1);
 
@@ -64,11 +73,15 @@ fn the_page_holds_the_night_and_nothing_that_acts() {
         "2: yak-1, yak-2".into(),
         "<span class=\"add\">+SKILLS = {&quot;zebra&quot;, &quot;yak&quot;}\n</span>".into(),
         "- Learned: &lt;/script&gt;".into(),
+        "take zebra away".into(),
+        "git keeps it as <code>refs/autoharness/candidates/10-1</code>.".into(),
+        "<span class=\"add\">+SKILLS = {&quot;yak&quot;}  # by the loop\n</span>".into(),
         format!("#1 {head}"),
         "1 train tasks failed when they were last run.".into(),
     ] {
         assert!(page.contains(&words), "the page lacks {words:?}");
     }
+    assert_eq!(page.matches("No commit that is known here has it").count(), 1, "the one gated by hand alone");
     let tasks = data(&page)["tasks"].as_array().unwrap().clone();
     assert_eq!(tasks.len(), 5);
     let of = |name: &str| tasks.iter().find(|task| task["task"].as_str().unwrap().starts_with(name)).unwrap();

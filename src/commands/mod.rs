@@ -37,6 +37,7 @@ pub mod prepare;
 pub mod record;
 mod rederive;
 pub mod report;
+mod report_edits;
 mod report_file;
 pub mod report_page;
 mod report_watch;

@@ -7,17 +7,15 @@ use serde_json::json;
 
 use super::experiment::Experiment;
 use super::missing::not_prepared;
+use super::report_edits::edits;
 use crate::cli::{Global, ReportArgs};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::files;
-use crate::guard::staging::read_editable_from_tree;
-use crate::guard::{Editable, show_path};
 use crate::report::evidence::left;
 use crate::report::failing::failing;
 use crate::report::history::History;
 use crate::report::learnings;
-use crate::report::page::{Edit, Inputs, TaskTraces, all, document, render, share};
-use crate::report::text::harmless;
+use crate::report::page::{Inputs, TaskTraces, all, document, render, share};
 use crate::store::atomic;
 use crate::store::event::Prepared;
 use crate::store::state::timestamp;
@@ -28,8 +26,6 @@ use crate::ui::Ui;
 const LARGEST: u64 = 16 << 20;
 /// Larger learnings are left out, in bytes.
 const LEARNINGS: u64 = 4 << 20;
-/// Edits whose diff is made, the newest ones.
-const DIFFS: usize = 200;
 
 /// Runs the command.
 ///
@@ -119,33 +115,6 @@ pub(super) fn page(
 fn whose(history: &History, agent: &str) -> String {
     let place = history.versions.iter().rposition(|version| !agent.is_empty() && version.agent == agent);
     place.map_or_else(|| "an unknown agent".into(), |place| history.label(place))
-}
-
-/// What each recorded edit changed. A commit that git no longer has is left out.
-fn edits(experiment: &Experiment, history: &History, prepared: &Prepared) -> Vec<Edit> {
-    let paths = prepared.config["editable"].as_array().map_or(&[][..], Vec::as_slice);
-    let paths: Vec<&str> = paths.iter().filter_map(serde_json::Value::as_str).collect();
-    let Ok(editable) = Editable::new(&paths) else { return Vec::new() };
-    let of = |commit: &str| read_editable_from_tree(&experiment.repo.tree(commit)?, &editable);
-    let judged = history.judged();
-    let recorded = judged.iter().rev().filter_map(|at| {
-        let version = &history.versions[*at];
-        Some((version.recorded.as_ref()?, version.verdict.as_ref()?))
-    });
-    let mut edits = Vec::new();
-    for (recorded, verdict) in recorded.take(DIFFS) {
-        let (Ok(before), Ok(after)) = (of(&verdict.base), of(&recorded.commit)) else { continue };
-        let subject = experiment.repo.subject(&recorded.commit).ok().flatten().unwrap_or_default();
-        let subject = harmless(&subject).into_owned();
-        let mut edit = Edit { commit: recorded.commit.clone(), subject, ..Edit::default() };
-        let names: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
-        for name in names {
-            let bytes = |files: &crate::guard::EditableFiles| files.get(name).map(|file| file.bytes.clone());
-            edit.file(&show_path(name), bytes(&before).as_deref(), bytes(&after).as_deref());
-        }
-        edits.push(edit);
-    }
-    edits
 }
 
 /// Hands the file, or the address, to whatever shows such things here. It is the user's program and outlives this command.

@@ -83,6 +83,27 @@ impl Repo {
         Ok(commit.to_string())
     }
 
+    /// The candidates that are kept, their names and commits, the newest first.
+    ///
+    /// # Errors
+    /// Infrastructure when the repository cannot be read.
+    pub fn candidates(&self) -> Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for reference in self.git().references_glob(&format!("{CANDIDATES}/*"))? {
+            let reference = reference?;
+            let name = reference.name().ok().and_then(|name| name.strip_prefix(CANDIDATES)?.strip_prefix('/'));
+            if let (Some(name), Some(commit)) = (name, reference.target()) {
+                found.push((name.to_string(), commit.to_string()));
+            }
+        }
+        // `<iteration>-<number>`, as numbers: 10 comes after 9.
+        found.sort_by_cached_key(|(name, _)| {
+            name.split('-').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>()
+        });
+        found.reverse();
+        Ok(found)
+    }
+
     /// Takes the name of a candidate away, when it has one.
     ///
     /// # Errors

@@ -9,20 +9,44 @@ const LINES: usize = 400;
 /// Larger files are not compared, in bytes.
 const LARGEST: usize = 1 << 20;
 
-/// The diff of a recorded edit.
+/// Bytes that all diffs together may take in the page.
+const ALL: usize = 1_000_000;
+/// Bytes that any diff gets, if need be.
+const LEAST: usize = 2_000;
+/// What a line costs beside its text, in bytes of the page.
+const LINE: usize = 32;
+
+/// The bytes for all diffs.
+pub const fn room() -> usize {
+    ALL
+}
+
+/// The diff of an edit.
 #[derive(Debug, Clone, Default)]
 pub struct Edit {
-    /// The full commit that it was recorded as.
+    /// The place of its agent in the history's versions.
+    pub version: usize,
+    /// The full commit that has it.
     pub commit: String,
+    /// What the loop calls it, when it is none of the recorded ones.
+    pub candidate: Option<String>,
     /// The commit's subject.
     pub subject: String,
     /// Lines with their mark (`+`, `-`, a blank, `@` for a file's name or a gap); those beyond the limit are left out.
     pub lines: Vec<(char, String)>,
     /// How many lines are left out.
     pub left_out: usize,
+    /// About how many bytes of the page it takes.
+    pub size: usize,
+    room: usize,
 }
 
 impl Edit {
+    /// An edit of which no file is known yet. Its diff is to take about `room` bytes of the page.
+    pub fn new(version: usize, commit: String, candidate: Option<String>, subject: String, room: usize) -> Edit {
+        Edit { version, commit, candidate, subject, room: room.max(LEAST), ..Edit::default() }
+    }
+
     /// Takes in how a file changed; `None` is a file that is not there.
     pub fn file(&mut self, path: &str, before: Option<&[u8]>, after: Option<&[u8]>) {
         if before == after {
@@ -51,10 +75,14 @@ impl Edit {
     }
 
     fn push(&mut self, mark: char, line: &str) {
-        if self.lines.len() >= LINES {
+        let line = one_long_line(line);
+        let size = self.size + line.len() + LINE;
+        // Once a line is left out, so is what follows: a diff with holes tells of another edit.
+        if self.left_out > 0 || self.lines.len() >= LINES || size > self.room {
             self.left_out += 1;
         } else {
-            self.lines.push((mark, one_long_line(line)));
+            self.size = size;
+            self.lines.push((mark, line));
         }
     }
 }
@@ -68,11 +96,15 @@ fn one_long_line(line: &str) -> String {
 mod tests {
     use super::*;
 
+    fn wide() -> Edit {
+        Edit::new(0, "c".into(), None, String::new(), 100_000)
+    }
+
     #[test]
     fn a_diff_has_the_changed_lines_and_those_around_them() {
         let before: String = (0..40).map(|line| format!("line {line}\n")).collect();
         let after = before.replace("line 20\n", "line </script>\u{202e}\nnew\n");
-        let mut edit = Edit::default();
+        let mut edit = wide();
         edit.file("agent.py", Some(before.as_bytes()), Some(after.as_bytes()));
         edit.file("same.py", Some(b"x"), Some(b"x"));
         edit.file("odd.bin", None, Some(b"\xff"));
@@ -81,8 +113,11 @@ mod tests {
         assert!(lines.contains(&"-line 20".into()) && lines.contains(&"+line </script>\\u{202e}".into()));
         assert_eq!(lines[lines.len() - 2..], ["@odd.bin", "@(not text)"]);
         let long: String = (0..900).map(|line| format!("{line}\n")).collect();
-        let mut edit = Edit::default();
+        let mut edit = wide();
         edit.file("long.py", None, Some(long.as_bytes()));
         assert_eq!((edit.lines.len(), edit.left_out), (LINES, 501));
+        let mut edit = Edit::new(0, "c".into(), None, String::new(), 0);
+        edit.file("long.py", None, Some(long.as_bytes()));
+        assert!(edit.size <= LEAST && edit.lines.len() > 20 && edit.lines.len() + edit.left_out == 901);
     }
 }

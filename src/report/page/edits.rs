@@ -20,8 +20,7 @@ pub(super) fn section(inputs: &Inputs<'_>) -> Markup {
         let Some(verdict) = &history.versions[at].verdict else { continue };
         let learned = about(&inputs.learnings, &used, &verdict.line);
         used.extend(learned);
-        let commit = history.versions[at].recorded.as_ref().map(|recorded| recorded.commit.as_str());
-        shown.push((at, verdict, learned, inputs.edits.iter().find(|edit| Some(edit.commit.as_str()) == commit)));
+        shown.push((at, verdict, learned, inputs.edits.iter().find(|edit| edit.version == at)));
     }
     let rest: Vec<usize> = (0..inputs.learnings.len()).filter(|at| !used.contains(at)).collect();
     html! {
@@ -37,7 +36,7 @@ pub(super) fn section(inputs: &Inputs<'_>) -> Markup {
                 @if let Some(section) = learned.and_then(|at| inputs.learnings.get(at)) { (learnings(section)) }
                 @match edit {
                     Some(edit) => (diff(edit)),
-                    None => { p class="meta" { "An edit that was not recorded is in no commit: its text is not kept." } }
+                    None => { p class="meta" { "No commit that is known here has it: of an edit that was gated by hand and not recorded nothing is kept." } }
                 }
             }
         }
@@ -59,13 +58,18 @@ fn learnings(section: &crate::report::learnings::Section) -> Markup {
 }
 
 fn diff(edit: &Edit) -> Markup {
+    let place = match &edit.candidate {
+        Some(name) => format!("refs/autoharness/candidates/{name}"),
+        None => edit.commit.clone(),
+    };
     html! {
+        @if edit.candidate.is_some() { p class="meta" { "Not recorded; git keeps it as " code { (harmless(&place)) } "." } }
         pre class="diff" tabindex="0" {
             @for (mark, line) in &edit.lines {
                 @let class = match mark { '+' => "add", '-' => "del", '@' => "at", _ => "same" };
                 span class=(class) { (mark) (line) "\n" }
             }
         }
-        @if edit.left_out > 0 { p class="meta" { (edit.left_out) " more lines: git show " (edit.commit) } }
+        @if edit.left_out > 0 { p class="meta" { (edit.left_out) " more lines: git show " (harmless(&place)) } }
     }
 }

@@ -15,7 +15,7 @@ pub struct Inputs<'a> {
     pub name: String,
     /// When the page was made, for people.
     pub made: String,
-    /// The diff of each recorded edit.
+    /// The diffs of the edits that git has.
     pub edits: Vec<Edit>,
     /// What the coding agent wrote down.
     pub learnings: Vec<Section>,

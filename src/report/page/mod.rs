@@ -18,7 +18,7 @@ mod reader;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-pub use diff::Edit;
+pub use diff::{Edit, room};
 pub use inputs::{Inputs, TaskTraces};
 pub use reader::{all, document, share};
 
