@@ -15,7 +15,7 @@ use crate::report::evidence::left;
 use crate::report::failing::failing;
 use crate::report::history::History;
 use crate::report::learnings;
-use crate::report::page::{Inputs, TaskTraces, all, document, render, share};
+use crate::report::page::{Inputs, TaskTraces, all, document, render, share, weight};
 use crate::store::atomic;
 use crate::store::event::Prepared;
 use crate::store::state::timestamp;
@@ -88,7 +88,7 @@ pub(super) fn page(
                 newest.is_some() && found.as_ref().map(|found| (found.result.clone(), found.trace.clone())) == newest;
             if let Some(found) = found.filter(|_| !is_same) {
                 let shown = document(&found, &whose(history, &found.result.agent), share(room, count, read.fails));
-                room = room.saturating_sub(shown.to_string().len());
+                room = room.saturating_sub(weight(&shown));
                 if place == Place::Latest {
                     newest = Some((found.result, found.trace));
                     read.latest = Some(shown);

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 pub use diff::{Edit, room};
 pub use inputs::{Inputs, TaskTraces};
-pub use reader::{all, document, share};
+pub use reader::{all, document, share, weight};
 
 use super::text::harmless;
 

@@ -1,5 +1,7 @@
 //! The plots: SVG without scripts or styles of its own; the page's classes give the colours.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use crate::report::text::one_line;
@@ -191,19 +193,15 @@ pub(super) fn bar(parts: &[(&'static str, usize, &str)]) -> Markup {
 
 /// The history of a task as cells of one row: adjacent cells of one kind are one rectangle.
 pub(super) fn cells(marks: &[Cell]) -> Markup {
-    let mut runs: Vec<(&'static str, usize, usize)> = Vec::new();
+    // One path a colour: an element a cell would be a hundred thousand in a long history, and every click slow.
+    let mut paths: BTreeMap<&'static str, String> = BTreeMap::new();
     for (at, cell) in marks.iter().enumerate() {
-        match runs.last_mut() {
-            Some((class, _, length)) if *class == cell.class() => *length += 1,
-            _ => runs.push((cell.class(), at, 1)),
-        }
+        paths.entry(cell.class()).or_default().push_str(&format!("M{} 0h8", at * 9));
     }
     let text: String = marks.iter().map(|cell| cell.mark()).collect();
     html! {
-        svg class="cells" width=(marks.len() * 9) height="14" viewBox=(format!("0 0 {} 14", marks.len() * 9)) role="img" aria-label=(one_line(&text, 400)) {
-            @for (class, at, length) in runs {
-                path class=(class) d=((at..at + length).map(|at| format!("M{} 1h8v12h-8z", at * 9)).collect::<String>()) {}
-            }
+        svg class="cells" width=(marks.len() * 9) height="14" viewBox=(format!("0 -7 {} 14", marks.len() * 9)) role="img" aria-label=(one_line(&text, 400)) {
+            @for (class, d) in paths { path class=(class) d=(d) {} }
         }
     }
 }

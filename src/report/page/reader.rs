@@ -17,6 +17,8 @@ const ALL: usize = 3_000_000;
 const LEAST: usize = 700;
 /// Bytes that no trace gets more than.
 const MOST: usize = 120_000;
+/// How long such an escape is.
+const ESCAPED: &str = "\\u003c";
 /// Bytes of one text.
 const TEXT: usize = 6_000;
 
@@ -24,6 +26,12 @@ const TEXT: usize = 6_000;
 pub fn share(left: usize, count: usize, fails: bool) -> usize {
     let even = left / count.max(1);
     (if fails { even * 3 } else { even }).min(left / 2).clamp(LEAST, MOST)
+}
+
+/// What JSON takes in the page, in bytes: there no character of it may end the element that it stands in.
+pub fn weight(json: &Value) -> usize {
+    let text = json.to_string();
+    text.len() + (ESCAPED.len() - 1) * text.bytes().filter(|byte| b"<>&".contains(byte)).count()
 }
 
 /// The bytes for all of them.
@@ -44,12 +52,12 @@ pub fn document(left: &Left, whose: &str, room: usize) -> Value {
         "without": left.without,
     });
     let turns = left.trace.as_ref().map_or(&[][..], |trace| &trace.turns);
-    let (mut spent, mut shown) = (document.to_string().len(), Vec::new());
+    let (mut spent, mut shown) = (weight(&document), Vec::new());
     // The end tells most: how it failed. So the room goes to the last turns, and the first one.
     let text = (room / 4).clamp(200, TEXT);
     for (at, turn) in turns.iter().enumerate().rev() {
         let value = spoken(at, turn, text);
-        let size = value.to_string().len();
+        let size = weight(&value);
         if spent + size > room && !shown.is_empty() {
             break;
         }
@@ -120,7 +128,7 @@ mod tests {
     #[test]
     fn a_trace_takes_no_more_room_than_it_is_given_and_keeps_its_end() {
         let messages: Vec<Value> =
-            (0..500).map(|at| json!({"role": "user", "content": format!("said {at} {}", "x".repeat(9000))})).collect();
+            (0..500).map(|at| json!({"role": "user", "content": format!("said {at} {}", "<x".repeat(4500))})).collect();
         let left = Left {
             place: Place::Latest,
             trial: 0,
@@ -132,7 +140,7 @@ mod tests {
         };
         for room in [LEAST, 5_000, MOST] {
             let document = document(&left, "baseline", room);
-            assert!(document.to_string().len() < room + 600, "{room}: {}", document.to_string().len());
+            assert!(weight(&document) < room + 2000, "{room}: {}", weight(&document));
             let last = document["turns"].as_array().unwrap().last().unwrap();
             assert!(last["n"] == 500 && last["cut"] == true && last["x"].as_str().unwrap().starts_with("said 499"));
             assert_eq!(
