@@ -10,6 +10,7 @@ use crate::guard::Repo;
 use crate::paths::{Paths, STATE_VARIABLE};
 use crate::process::Supervisor;
 use crate::report::history::History;
+use crate::store::ledger::Entry;
 use crate::store::state::{Checkpoint, State, Summary};
 use crate::ui::Ui;
 
@@ -95,8 +96,16 @@ impl Experiment {
     /// # Errors
     /// As replaying.
     pub fn read_history(&self) -> Result<History> {
+        self.read_history_and(|_| {})
+    }
+
+    /// As [`Experiment::read_history`]; each line of the ledger is shown to `also`.
+    ///
+    /// # Errors
+    /// As replaying.
+    pub fn read_history_and(&self, also: impl FnMut(&Entry<'_>)) -> Result<History> {
         let ledger = self.paths.ledger();
-        let history = History::read(&ledger)?;
+        let history = History::read(&ledger, also)?;
         self.require_continued(&ledger)?;
         Ok(history)
     }

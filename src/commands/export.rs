@@ -7,7 +7,7 @@ use super::missing::not_prepared;
 use super::session::{Need, Session, command_line};
 use crate::cli::{Export, Global};
 use crate::error::{Code, EXIT_OK, Error, Result};
-use crate::report::export::tables;
+use crate::report::export::Gathered;
 use crate::store::atomic;
 use crate::store::event::{Event, Revealed};
 use crate::ui::Ui;
@@ -18,14 +18,15 @@ use crate::ui::Ui;
 /// Usage before the experiment is prepared, and where the directory is none; infrastructure when the disk refuses.
 pub fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
-    let history = experiment.read_history()?;
+    let mut gathered = Gathered::default();
+    let history = experiment.read_history_and(|entry| gathered.take(entry))?;
     let prepared = history.summary().prepared.as_ref().ok_or_else(not_prepared)?;
     if args.dir.exists() && !args.dir.is_dir() {
         return Err(Error::usage(format!("{} is not a directory", args.dir.display()))
             .code(Code::ReportUnwritable)
             .hint("name a directory; it is made when it is missing."));
     }
-    let (ledger, tasks) = (experiment.paths.ledger(), prepared.split.test.len());
+    let tasks = prepared.split.test.len();
     if args.reveal_held_out {
         ui.warn(
             "writing per-task results of the hold-out under their names. This is for humans: what a coding agent learns from \
@@ -35,7 +36,7 @@ pub fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
         session.append(Event::Revealed(Revealed { command: command_line(), tasks }))?;
         session.finish()?;
     }
-    for table in tables(&history, &ledger, args.to, args.reveal_held_out)? {
+    for table in gathered.tables(&history, args.to, args.reveal_held_out)? {
         let path = args.dir.join(format!("{}.{}", table.name, args.to.extension()));
         atomic::replace(&path, &table.content)?;
         ui.line(format!("wrote {} ({} rows)", path.display(), table.rows));

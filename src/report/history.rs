@@ -14,7 +14,7 @@ use crate::model::paired::first_on_holdout;
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Outcome, Split};
 use crate::store::event::{Event, Verdict};
-use crate::store::ledger::{self, Tip};
+use crate::store::ledger::{self, Entry, Tip};
 use crate::store::state::{Spent, State, Summary};
 use crate::store::trials::plain;
 
@@ -125,13 +125,15 @@ pub fn chosen_at(verdict: &Verdict) -> Option<f64> {
 }
 
 impl History {
-    /// Reads the ledger, checking its chain. Takes no lock: a line that is being written is not counted.
+    /// Reads the ledger, checking its chain, and shows each line to `also`. Takes no lock: a line that is being written is not
+    /// counted.
     ///
     /// # Errors
     /// As [`ledger::read`].
-    pub fn read(path: &Path) -> Result<History> {
+    pub fn read(path: &Path, mut also: impl FnMut(&Entry<'_>)) -> Result<History> {
         let mut history = History::default();
         ledger::read(path, &Tip::genesis(), |entry| {
+            also(&entry);
             history.take(&entry.event, entry.at);
             history.state.apply(entry);
             Ok(())

@@ -1,0 +1,294 @@
+//! The ledger as tables, for pandas, DuckDB and notebooks.
+//!
+//! A task of the hold-out stands there under an alias. The alias comes from the ledger, which the coding agent has no
+//! business in, so that nobody can make it from a name; and its rows say neither when they were made nor in which order, for
+//! trials run in the order of their tasks, and the neighbours of a missing name would tell it.
+
+mod table;
+
+use std::collections::{BTreeSet, HashSet};
+use std::rc::Rc;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+
+pub use table::{Form, Table};
+
+use super::history::{History, Version, chosen_at};
+use crate::error::Result;
+use crate::model::hash::hash;
+use crate::model::trial::{Outcome, Split};
+use crate::store::event::{Event, Purpose, Verdict};
+use crate::store::ledger::Entry;
+use table::Writer;
+
+/// Columns of `trials`.
+pub const TRIALS: [&str; 16] = [
+    "seq",
+    "at",
+    "run",
+    "purpose",
+    "agent",
+    "protocol",
+    "split",
+    "task",
+    "trial",
+    "outcome",
+    "reward",
+    "seconds",
+    "tokens_in",
+    "tokens_out",
+    "cost_usd",
+    "error",
+];
+/// Columns of `verdicts`.
+pub const VERDICTS: [&str; 16] = [
+    "seq",
+    "at",
+    "agent",
+    "status",
+    "val_score",
+    "evals_passed",
+    "evals_total",
+    "chosen_at",
+    "best",
+    "rule",
+    "base",
+    "base_ref",
+    "suite_tasks",
+    "promoted",
+    "steps",
+    "protocol",
+];
+/// Columns of `iterations`.
+pub const ITERATIONS: [&str; 8] =
+    ["iteration", "val_score", "commit", "evals_passed", "evals_total", "timestamp", "agent", "rules_changed"];
+
+/// What goes into tables, kept while the ledger is read: what may be told is known at its end alone.
+#[derive(Default)]
+pub struct Gathered {
+    salt: String,
+    trials: Vec<Kept>,
+    verdicts: Vec<[Value; VERDICTS.len()]>,
+    /// Texts that many trials share.
+    texts: HashSet<Rc<str>>,
+}
+
+/// A trial as the ledger has it.
+struct Kept {
+    seq: u64,
+    at: DateTime<Utc>,
+    run: Rc<str>,
+    purpose: Purpose,
+    agent: Rc<str>,
+    protocol: Rc<str>,
+    split: Option<Split>,
+    task: Rc<str>,
+    trial: u32,
+    outcome: Outcome,
+    reward: Option<f64>,
+    seconds: Option<f64>,
+    tokens_in: Option<u64>,
+    tokens_out: Option<u64>,
+    cost_usd: Option<f64>,
+    error: Option<Box<str>>,
+}
+
+impl Gathered {
+    /// Takes in a line of the ledger.
+    pub fn take(&mut self, entry: &Entry<'_>) {
+        // The second line's link is the digest of the first: of this ledger alone.
+        if entry.seq == 1 {
+            self.salt = entry.prev.to_string();
+        }
+        match &entry.event {
+            Event::Trial(trial) => {
+                let kept = Kept {
+                    seq: entry.seq,
+                    at: entry.at,
+                    run: self.text(&trial.run),
+                    purpose: trial.purpose,
+                    agent: self.text(&trial.agent),
+                    protocol: self.text(&trial.protocol),
+                    split: trial.split,
+                    task: self.text(&trial.task),
+                    trial: trial.trial,
+                    outcome: trial.outcome,
+                    reward: trial.reward,
+                    seconds: trial.seconds,
+                    tokens_in: trial.tokens_in,
+                    tokens_out: trial.tokens_out,
+                    cost_usd: trial.cost_usd,
+                    error: trial.error.as_deref().map(Box::from),
+                };
+                self.trials.push(kept);
+            }
+            Event::Verdict(verdict) => self.verdicts.push(judged(verdict, entry.seq, entry.at)),
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Rc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Rc::clone(known);
+        }
+        let text = Rc::from(text);
+        self.texts.insert(Rc::clone(&text));
+        text
+    }
+
+    /// The three tables. With `reveal` tasks of the hold-out stand under their names.
+    ///
+    /// # Errors
+    /// When a table cannot be written.
+    pub fn tables(self, history: &History, form: Form, reveal: bool) -> Result<Vec<Table>> {
+        let secret = Secrecy::of(history, reveal);
+        let mut trials = Writer::new("trials", &TRIALS, form)?;
+        let mut held = Vec::new();
+        for trial in &self.trials {
+            if !secret.hides(trial) {
+                trials.row(trial.row(secret.is_train(trial)))?;
+            } else if secret.tells_of(history, trial) {
+                let order = format!("{}\n{}", trial.agent, trial.trial);
+                held.push((order, alias(&self.salt, &trial.task), trial));
+            }
+        }
+        held.sort_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1)));
+        for (_, alias, trial) in held {
+            trials.row(trial.hidden_row(&alias))?;
+        }
+        let mut verdicts = Writer::new("verdicts", &VERDICTS, form)?;
+        self.verdicts.into_iter().try_for_each(|row| verdicts.row(row))?;
+        let mut rows = Writer::new("iterations", &ITERATIONS, form)?;
+        iterations(history).try_for_each(|row| rows.row(row))?;
+        [trials, verdicts, rows].into_iter().map(Writer::finish).collect()
+    }
+}
+
+/// What may not be told of.
+struct Secrecy {
+    train: BTreeSet<String>,
+    test: BTreeSet<String>,
+    sealed: BTreeSet<String>,
+    reveal: bool,
+}
+
+impl Secrecy {
+    fn of(history: &History, reveal: bool) -> Secrecy {
+        let split = history.summary().prepared.as_ref().map(|prepared| prepared.split.clone()).unwrap_or_default();
+        let [train, test, sealed] = [split.train, split.test, split.sealed].map(|tasks| tasks.into_iter().collect());
+        Secrecy { train, test, sealed, reveal }
+    }
+
+    /// A baseline is run before the split is drawn: then the split says it. Of a task that left the split its trial does.
+    fn is_train(&self, trial: &Kept) -> bool {
+        let known = self.train.contains(&*trial.task)
+            || (!self.test.contains(&*trial.task) && trial.split == Some(Split::Train));
+        known && trial.split != Some(Split::Test)
+    }
+
+    fn hides(&self, trial: &Kept) -> bool {
+        // What is sealed was promised to be named by nothing.
+        self.sealed.contains(&*trial.task) || (!self.reveal && !self.is_train(trial))
+    }
+
+    /// Of a hidden trial whether its row is there at all. In the rounds of a comparison tasks are run that both agents differ
+    /// on: which those are tells of the other agent, too.
+    fn tells_of(&self, history: &History, trial: &Kept) -> bool {
+        trial.purpose != Purpose::Round && history.is_told(&trial.agent)
+    }
+}
+
+/// A name for a task that does not tell which it is.
+fn alias(salt: &str, task: &str) -> String {
+    format!("held-out-{}", &hash(format!("{salt}\n{task}").as_bytes())[..10])
+}
+
+impl Kept {
+    fn row(&self, with_error: bool) -> [Value; TRIALS.len()] {
+        let error = self.error.as_deref().filter(|_| with_error);
+        self.values(json!(self.seq), json!(time(self.at)), json!(*self.run), json!(self.split), &self.task, error)
+    }
+
+    /// Of a task of the hold-out: a run's name has its time in it, too.
+    fn hidden_row(&self, alias: &str) -> [Value; TRIALS.len()] {
+        self.values(Value::Null, Value::Null, Value::Null, json!(Split::Test), alias, None)
+    }
+
+    fn values(
+        &self,
+        seq: Value,
+        at: Value,
+        run: Value,
+        split: Value,
+        task: &str,
+        error: Option<&str>,
+    ) -> [Value; TRIALS.len()] {
+        [
+            seq,
+            at,
+            run,
+            json!(self.purpose),
+            json!(*self.agent),
+            json!(*self.protocol),
+            split,
+            json!(task),
+            json!(self.trial),
+            json!(self.outcome),
+            json!(self.reward),
+            json!(self.seconds),
+            json!(self.tokens_in),
+            json!(self.tokens_out),
+            json!(self.cost_usd),
+            json!(error),
+        ]
+    }
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+fn judged(verdict: &Verdict, seq: u64, at: DateTime<Utc>) -> [Value; VERDICTS.len()] {
+    let (evidence, decision) = (&verdict.evidence, verdict.told());
+    let steps: Map<String, Value> = decision.steps.iter().map(|step| (step.name.clone(), json!(step.status))).collect();
+    [
+        json!(seq),
+        json!(time(at)),
+        json!(verdict.agent),
+        json!(decision.status),
+        json!(decision.val_score),
+        json!(decision.evals_passed),
+        json!(decision.evals_total),
+        json!(chosen_at(verdict)),
+        json!(evidence.best.as_ref().map(|best| best.val_score)),
+        json!(if evidence.policy.paired.is_some() { "paired" } else { "best" }),
+        json!(verdict.base),
+        json!(verdict.base_ref),
+        json!(evidence.suite.0.len()),
+        json!(decision.promoted.len()),
+        json!(Value::Object(steps).to_string()),
+        json!(verdict.protocol),
+    ]
+}
+
+fn iterations(history: &History) -> impl Iterator<Item = [Value; ITERATIONS.len()]> {
+    let summary = history.summary();
+    let agent = |iteration: u32| {
+        let of = |version: &&Version| version.recorded.as_ref().is_some_and(|it| it.iteration == iteration);
+        history.versions.iter().find(of).map(|version| version.agent.as_str())
+    };
+    summary.rows.iter().enumerate().map(move |(place, row)| {
+        let agent = if row.iteration == 0 { summary.first_agent.as_deref() } else { agent(row.iteration) };
+        [
+            json!(row.iteration),
+            json!(row.val_score),
+            json!(row.commit),
+            json!(row.evals_passed),
+            json!(row.evals_total),
+            json!(row.timestamp),
+            json!(agent),
+            json!(summary.protocol_changes.contains(&place)),
+        ]
+    })
+}

@@ -1,0 +1,96 @@
+//! A table in the making, in the form that it is written in.
+
+use serde_json::{Map, Value};
+
+use crate::error::{Context as _, Result};
+
+/// How tables are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// Comma-separated values with a header
+    Csv,
+    /// One JSON object per line
+    Jsonl,
+}
+
+impl Form {
+    /// How such files end.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Form::Csv => "csv",
+            Form::Jsonl => "jsonl",
+        }
+    }
+}
+
+/// A table: its name, its content, its rows.
+#[derive(Debug)]
+pub struct Table {
+    /// The file's name without its end.
+    pub name: &'static str,
+    /// The bytes.
+    pub content: Vec<u8>,
+    /// How many rows it has.
+    pub rows: usize,
+}
+
+/// A table that takes rows.
+pub(super) struct Writer {
+    name: &'static str,
+    columns: &'static [&'static str],
+    sink: Sink,
+    rows: usize,
+}
+
+enum Sink {
+    Csv(Box<csv::Writer<Vec<u8>>>),
+    Jsonl(Vec<u8>),
+}
+
+impl Writer {
+    pub(super) fn new(name: &'static str, columns: &'static [&'static str], form: Form) -> Result<Writer> {
+        let sink = match form {
+            Form::Csv => {
+                let mut writer = csv::Writer::from_writer(Vec::new());
+                writer.write_record(columns).infra(|| failed(name))?;
+                Sink::Csv(Box::new(writer))
+            }
+            Form::Jsonl => Sink::Jsonl(Vec::new()),
+        };
+        Ok(Writer { name, columns, sink, rows: 0 })
+    }
+
+    /// Takes a row: a value for each column.
+    pub(super) fn row<const N: usize>(&mut self, row: [Value; N]) -> Result<()> {
+        self.rows += 1;
+        match &mut self.sink {
+            Sink::Csv(writer) => {
+                let cell = |value: Value| match value {
+                    Value::Null => String::new(),
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                };
+                writer.write_record(row.map(cell)).infra(|| failed(self.name))
+            }
+            Sink::Jsonl(content) => {
+                let names = self.columns.iter().map(|name| (*name).to_string());
+                let object: Map<String, Value> = names.zip(row).collect();
+                serde_json::to_writer(&mut *content, &object).infra(|| failed(self.name))?;
+                content.push(b'\n');
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<Table> {
+        let content = match self.sink {
+            Sink::Csv(writer) => writer.into_inner().map_err(|error| error.into_error()).infra(|| failed(self.name))?,
+            Sink::Jsonl(content) => content,
+        };
+        Ok(Table { name: self.name, content, rows: self.rows })
+    }
+}
+
+fn failed(name: &str) -> String {
+    format!("cannot write the table {name}")
+}
