@@ -149,6 +149,58 @@ fn junit_and_summary_tell_the_verdict_and_name_no_hold_out_task() {
     assert_eq!(bed.files_with(&HELD_OUT), Vec::<PathBuf>::new());
 }
 
+/// The properties of a JUnit file, by an independent reader.
+fn properties(path: &Path) -> serde_json::Value {
+    const READ: &str = r"
+import json, sys, xml.etree.ElementTree as tree
+print(json.dumps({one.get('name'): one.get('value') for one in tree.parse(sys.argv[1]).getroot().iter('property')}))
+";
+    let output = Command::new("python3").args(["-c", READ]).arg(path).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_reports_tell_interval_cost_and_the_flips_of_train_alone() {
+    let free = json!({"reward": 1.0, "cost_usd": 0.25, "tokens_in": 10});
+    let bed = Bed::prepared(json!({"misbehave": {"easy-3": free, "easy-4": free}}), "");
+    let (xml, markdown) = (bed.outside().join("gate.xml"), bed.outside().join("gate.md"));
+    let gate = || {
+        let reports = ["gate", "--junit", xml.to_str().unwrap(), "--summary", markdown.to_str().unwrap()];
+        bed.run(&reports).expect(0);
+        let text = std::fs::read_to_string(&markdown).unwrap();
+        std::fs::remove_file(&markdown).unwrap();
+        text
+    };
+    bed.agent(&["easy", "hard"]);
+    bed.run(&["benchmark"]).expect(0);
+    let summary = gate();
+    assert!(summary.contains(", 95 % interval 0.51 to 1.00\n"), "{summary}");
+    assert!(
+        summary.contains("\ntrain: 2 fixed (`hard-1`, `hard-2`), 0 broken, of 6 compared with the recorded agent; "),
+        "{summary}"
+    );
+    let cost = "4 trials, 20 tokens (reported by 2 of them), $0.50 (reported by 2 of them)";
+    assert!(summary.contains(&format!("\ncost of this gate: {cost}\n")), "{summary}");
+    let told = properties(&xml);
+    assert_eq!(
+        (&told["val_score"], &told["interval_95"], &told["cost"]),
+        (&json!("1.0000"), &json!("0.5101 to 1.0000"), &json!(cost))
+    );
+    assert!(told["train_flips"].as_str().unwrap().starts_with("2 fixed (hard-1, hard-2), 0 broken, of 6 "), "{told}");
+    assert!(!HELD_OUT.iter().any(|task| (summary.clone() + &std::fs::read_to_string(&xml).unwrap()).contains(task)));
+    // What the ledger has costs nothing, and is not said to have cost nothing in dollars.
+    assert!(gate().contains("\ncost of this gate: no trials were run\n"));
+}
+
+#[test]
+fn what_a_benchmark_does_not_report_is_not_said_to_be_nothing() {
+    let bed = clone(&["easy", "hard"], json!({}));
+    let (xml, markdown) = (bed.outside().join("gate.xml"), bed.outside().join("gate.md"));
+    gate(&bed, &["--junit", xml.to_str().unwrap(), "--summary", markdown.to_str().unwrap()]).expect(0);
+    assert_eq!(properties(&xml)["cost"], "8 trials, tokens not reported, dollars not reported");
+    assert!(std::fs::read_to_string(&markdown).unwrap().contains("tokens not reported, dollars not reported"));
+}
+
 #[test]
 fn an_undecided_gate_is_an_error_in_junit() {
     let bed = clone(&["easy", "hard"], json!({}));

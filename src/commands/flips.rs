@@ -26,10 +26,9 @@ pub(super) fn known(
     (flips.compared > 0).then_some(flips)
 }
 
-/// The same after a verdict. On a branch the ledger may know no split; then nothing is said.
-pub(super) fn of_verdict(session: &Session, verdict: &Verdict, base: &BaseTree) -> Option<Flips> {
+/// The same after a verdict on these train tasks.
+pub(super) fn of_verdict(session: &Session, verdict: &Verdict, base: &BaseTree, train: &[String]) -> Option<Flips> {
     let incumbent = agent::fingerprint(session, base).ok()?;
-    let train = &session.state.summary.prepared.as_ref()?.split.train;
     known(session, &incumbent, &verdict.agent, &verdict.trial_protocol, train)
 }
 

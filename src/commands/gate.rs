@@ -27,6 +27,7 @@ use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
+use crate::report::flips::Flips;
 use crate::store::event::{Event, Purpose, Verdict};
 use crate::ui::Ui;
 
@@ -77,6 +78,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         trial_protocol: String::new(),
         protocol: String::new(),
         split: TaskSplit::default(),
+        is_drawn: false,
         data: BTreeMap::new(),
     };
     let mut reports = Vec::new();
@@ -136,8 +138,11 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
     tracing::info!(status = decision.status.as_str(), "verdict");
     session.append(Event::Verdict(Box::new(verdict.clone())))?;
     session.finish()?;
-    print(&session, &verdict, &base, &found);
-    to.verdict(&session, &verdict);
+    // A split drawn for this gate alone may be another one day, and what is train in it then held out.
+    let train = if terms.is_drawn { &[] } else { &*terms.split.train };
+    let flips = flips::of_verdict(&session, &verdict, &base, train);
+    print(&session, &verdict, &base, &found, flips.as_ref());
+    to.verdict(&session, &verdict, flips.as_ref());
     Ok((decision, verdict.evidence, reports))
 }
 
@@ -173,6 +178,8 @@ struct Terms {
     trial_protocol: String,
     protocol: String,
     split: TaskSplit,
+    /// Whether the split was drawn for this gate alone.
+    is_drawn: bool,
     /// Digests of the provisioned data before the run.
     data: BTreeMap<String, String>,
 }
@@ -213,7 +220,7 @@ impl Run<'_> {
             if protocol != prepared.protocol {
                 return Err(measure::other_protocol());
             }
-            return Ok(Terms { protocol, trial_protocol, split: prepared.split, data });
+            return Ok(Terms { protocol, trial_protocol, split: prepared.split, is_drawn: false, data });
         }
         let base_agent = agent::from_tree(session, self.base)?;
         fs_err::create_dir_all(session.paths.logs())?;
@@ -224,9 +231,9 @@ impl Run<'_> {
         ids.sort();
         let before = prepared.as_ref().map(|prepared| &prepared.split);
         let Open { given, ids, sealed } = set_aside(session.config.sealed, ids, given, before)?;
-        let split = match (given, prepared) {
-            (Some(split), _) => split,
-            (None, Some(prepared)) if prepared.split_drawn => prepared.split,
+        let (split, is_drawn) = match (given, prepared) {
+            (Some(split), _) => (split, false),
+            (None, Some(prepared)) if prepared.split_drawn => (prepared.split, false),
             // No split anywhere: it is drawn from the base commit's agent, as `prepare` draws it from the baseline.
             (None, _) => {
                 session.ui.status("no split yet: measuring the base commit's agent on every task");
@@ -243,10 +250,11 @@ impl Run<'_> {
                         score.expected,
                     ));
                 }
-                TaskSplit { sealed, ..stratified(&rewards.0, SPLIT_SEED) }
+                (TaskSplit { sealed, ..stratified(&rewards.0, SPLIT_SEED) }, true)
             }
         };
-        Ok(Terms { protocol: measure::protocol(session, &trial_protocol, &split), trial_protocol, split, data })
+        let protocol = measure::protocol(session, &trial_protocol, &split);
+        Ok(Terms { protocol, trial_protocol, split, is_drawn, data })
     }
 
     /// The score to reach: the best recorded; on a branch the base commit's agent, measured now where the ledger has no
@@ -331,7 +339,7 @@ fn earned(session: &Session, agent: &StagedAgent, trial_protocol: &str, tasks: &
     )
 }
 
-fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
+fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found, flips: Option<&Flips>) {
     let decision = &verdict.told();
     for step in &decision.steps {
         session.ui.line(format!("{:<17} {:<9} {}", step.name, step.status.as_str(), step.detail));
@@ -346,8 +354,7 @@ fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
         }
         session.ui.json(&json!({"type": "step", "step": step.name, "status": step.status, "detail": step.detail}));
     }
-    let flips = flips::of_verdict(session, verdict, base);
-    flips::tell(&session.ui, flips.as_ref());
+    flips::tell(&session.ui, flips);
     tell_outcomes(session, verdict);
     session.ui.line(decision.line());
     let mut words = json!({
@@ -361,7 +368,7 @@ fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) {
         "promoted": decision.promoted,
         "agent": verdict.agent,
     });
-    if let Some(flips) = &flips {
+    if let Some(flips) = flips {
         words["flips"] = flips.as_json();
     }
     if !verdict.evidence.leaks.is_empty() {

@@ -9,6 +9,8 @@ use super::session::Session;
 use crate::cli::Gate;
 use crate::error::{Code, Error, Result};
 use crate::model::gate::{Decision, Status};
+use crate::model::interval::wilson;
+use crate::report::flips::Flips;
 use crate::store::event::Verdict;
 use crate::ui::Ui;
 
@@ -90,9 +92,10 @@ impl Reports {
     }
 
     /// The gate has a verdict.
-    pub fn verdict(&self, session: &Session, verdict: &Verdict) {
-        self.write(self.junit.as_deref(), |path| report_file::replace(path, &junit(&verdict.told())));
-        self.write(self.summary.as_deref(), |path| report_file::append(path, &summary(session, verdict)));
+    pub fn verdict(&self, session: &Session, verdict: &Verdict, flips: Option<&Flips>) {
+        let facts = Facts::of(session, verdict, flips);
+        self.write(self.junit.as_deref(), |path| report_file::replace(path, &junit(&verdict.told(), &facts)));
+        self.write(self.summary.as_deref(), |path| report_file::append(path, &summary(session, verdict, &facts)));
     }
 
     /// The verdict is in the ledger and on the screen; a report that cannot be written takes nothing from it.
@@ -102,6 +105,22 @@ impl Reports {
         {
             self.ui.warn(format!("the report {} was not written: {error}", path.display()));
         }
+    }
+}
+
+/// What both reports say beside the steps.
+struct Facts<'a> {
+    /// Of the score, where it is told.
+    interval: Option<(f64, f64)>,
+    flips: Option<&'a Flips>,
+    cost: String,
+}
+
+impl<'a> Facts<'a> {
+    fn of(session: &Session, verdict: &Verdict, flips: Option<&'a Flips>) -> Facts<'a> {
+        let told = verdict.told();
+        let interval = told.val_score.map(|score| wilson(score, told.evals_total));
+        Facts { interval, flips, cost: session.paid.words() }
     }
 }
 
@@ -115,7 +134,7 @@ fn broken_off(message: &str) -> String {
 }
 
 /// JUnit XML: one test case per step of the gate.
-fn junit(decision: &Decision) -> String {
+fn junit(decision: &Decision, facts: &Facts<'_>) -> String {
     let count = |status: Status| decision.steps.iter().filter(|step| step.status == status).count();
     let mut xml = format!(
         "{JUNIT_START} tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\">\n",
@@ -124,6 +143,22 @@ fn junit(decision: &Decision) -> String {
         count(Status::Undecided),
         count(Status::Skipped)
     );
+    let mut properties = Vec::new();
+    if let Some(score) = decision.val_score {
+        properties.push(("val_score", format!("{score:.4}")));
+    }
+    if let Some((low, high)) = facts.interval {
+        properties.push(("interval_95", format!("{low:.4} to {high:.4}")));
+    }
+    if let Some(flips) = facts.flips {
+        properties.push(("train_flips", flips.line()));
+    }
+    properties.push(("cost", facts.cost.clone()));
+    xml.push_str("    <properties>\n");
+    for (name, value) in properties {
+        xml.push_str(&format!("      <property name=\"{name}\" value=\"{}\"/>\n", escape(&value)));
+    }
+    xml.push_str("    </properties>\n");
     for step in &decision.steps {
         let detail = escape(&step.detail);
         let body = match step.status {
@@ -159,19 +194,27 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// A text as it may stand in a cell or a line of Markdown.
+/// A text as it may stand in a cell or a line of Markdown. It calls nobody: the summary may become a comment.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
+    text.replace('|', "\\|").replace('\n', " ").replace('<', "&lt;").replace('@', "@\u{200b}")
+}
+
+/// A name in Markdown, in which nothing of it is markup.
+fn code(name: &str) -> String {
+    format!("`{}`", name.replace('`', "'").replace('\n', " "))
 }
 
 /// A Markdown summary, as `$GITHUB_STEP_SUMMARY` expects.
-fn summary(session: &Session, verdict: &Verdict) -> String {
+fn summary(session: &Session, verdict: &Verdict, facts: &Facts<'_>) -> String {
     let decision = &verdict.told();
     let mut text = format!("## autoharness gate: {}\n\n", decision.status.as_str());
     if let Some(score) = decision.val_score {
         text.push_str(&format!("val_score **{score:.4}** ({}/{} pass)", decision.evals_passed, decision.evals_total));
         if let Some(best) = &verdict.evidence.best {
             text.push_str(&format!(", to reach {:.4} ({})", best.val_score, best.source));
+        }
+        if let Some((low, high)) = facts.interval {
+            text.push_str(&format!(", 95 % interval {low:.2} to {high:.2}"));
         }
         text.push_str("\n\n");
     }
@@ -180,6 +223,10 @@ fn summary(session: &Session, verdict: &Verdict) -> String {
         let detail = cell(&step.detail);
         text.push_str(&format!("| {} | {} | {detail} |\n", step.name, step.status.as_str()));
     }
+    if let Some(flips) = facts.flips {
+        text.push_str(&format!("\ntrain: {}\n", flips.line_with(code)));
+    }
+    text.push_str(&format!("\ncost of this gate: {}\n", facts.cost));
     let short = session.repo.short_id(&verdict.base).unwrap_or_else(|_| verdict.base.clone());
     let agent: String = verdict.agent.chars().take(12).collect();
     text.push_str(&format!("\nbase {short}, agent {agent}, benchmark {}\n", session.config.benchmark));
@@ -193,5 +240,7 @@ mod tests {
     #[test]
     fn task_ids_cannot_break_the_xml() {
         assert_eq!(escape("a<b>&\"c\"\u{1}\n"), "a&lt;b&gt;&amp;&quot;c&quot;? ");
+        assert_eq!(code("`</code>@all|`"), "`'</code>@all|'`");
+        assert_eq!(cell("a|b <img> @all"), "a\\|b &lt;img> @\u{200b}all");
     }
 }

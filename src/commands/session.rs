@@ -17,6 +17,7 @@ use crate::paths::Paths;
 use crate::process::signals::Cancel;
 use crate::process::{Redactor, Supervisor};
 use crate::provision;
+use crate::report::bill::Paid;
 use crate::store::atomic;
 use crate::store::event::{Event, Prepared};
 use crate::store::ledger::{Entry, Writer};
@@ -51,6 +52,8 @@ pub struct Session {
     pub state: State,
     /// Appends to the ledger.
     pub writer: Writer,
+    /// What this command's trials cost.
+    pub paid: Paid,
     /// How the views on disk compared with the ledger when the session was opened.
     pub views: Comparison,
     written: Written,
@@ -121,7 +124,20 @@ impl Session {
             views::write(&paths.workspace(), &now, &mut written)?;
             ui.detail("views brought up to date with the ledger");
         }
-        Ok(Session { ui, paths, config, environment, repo, state, writer, views: comparison, written, _lock: lock })
+        let paid = Paid::default();
+        Ok(Session {
+            ui,
+            paths,
+            config,
+            environment,
+            repo,
+            state,
+            writer,
+            paid,
+            views: comparison,
+            written,
+            _lock: lock,
+        })
     }
 
     /// Refuses to go on when somebody changed a view.
@@ -188,6 +204,9 @@ impl Session {
     /// # Errors
     /// Infrastructure when the disk refuses.
     pub fn append(&mut self, event: Event<'_>) -> Result<u64> {
+        if let Event::Trial(trial) = &event {
+            self.paid.add(trial);
+        }
         append(&mut self.writer, &mut self.state, event, Utc::now())
     }
 

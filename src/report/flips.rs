@@ -113,8 +113,13 @@ impl Flips {
 
     /// All of it on one line.
     pub fn line(&self) -> String {
+        self.line_with(str::to_string)
+    }
+
+    /// The same with each task's name dressed for the page that it goes to.
+    pub fn line_with(&self, dress: impl Fn(&str) -> String) -> String {
         let part = |tasks: &[String], word: &str| {
-            let mut names: Vec<String> = tasks.iter().take(NAMED).map(|task| one_line(task, 60)).collect();
+            let mut names: Vec<String> = tasks.iter().take(NAMED).map(|task| dress(&one_line(task, 60))).collect();
             if tasks.len() > NAMED {
                 names.push(format!("{} more", tasks.len() - NAMED));
             }
