@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::support::{Bed, Done, done};
 use serde_json::{Value, json};
-use support::{Bed, Done, done};
 
 const HELD_OUT: [&str; 4] = ["easy-3", "easy-4", "hard-3", "hard-4"];
 const MARK: &str = "<!-- autoharness gate: autoharness -->\n";

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod action;
 mod benchmark;
 mod bird_container;
 mod bird_faults;
@@ -53,3 +54,4 @@ mod suite;
 mod tau_bench;
 mod tau_bench_faults;
 mod verify;
+mod watch;

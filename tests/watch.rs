@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use crate::support::Bed;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::Bed;
 
 /// Longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
