@@ -70,12 +70,11 @@ impl Paths {
     /// Creates the state directory, readable by its owner only.
     ///
     /// # Errors
-    /// Infrastructure when it cannot be created.
+    /// Usage where it may not be written to, infrastructure when it cannot be created for another reason.
     pub fn create_state(&self) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
-        fs_err::create_dir_all(&self.state)?;
-        fs_err::set_permissions(&self.state, std::fs::Permissions::from_mode(0o700))?;
-        Ok(())
+        fs_err::create_dir_all(&self.state).map_err(Error::unwritten)?;
+        fs_err::set_permissions(&self.state, std::fs::Permissions::from_mode(0o700)).map_err(Error::unwritten)
     }
 
     /// Results, traces, learnings: readable by the coding agent, ignored by git.
@@ -148,9 +147,9 @@ impl Paths {
         self.state.join("scratch")
     }
 
-    /// Copies of a staged copy, one per run: what the agents of runs may read lies here, and nothing else.
+    /// Copies of a staged copy, one per run. What the agents of runs may read lies here, and nothing else.
     pub fn copies(&self) -> PathBuf {
-        self.scratch().join("copies")
+        self.state.join("copies")
     }
 
     /// Logs of benchmarks, one per run.

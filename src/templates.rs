@@ -13,6 +13,8 @@ const COMMON: &str = include_str!("config/template.yaml");
 const ENV_EXAMPLE: &str = include_str!("../.env.example");
 const PLACEHOLDER: &str = include_str!("../agent/agent.py");
 const PROGRAM: &str = include_str!("../program_templates/base.md");
+const FOR_CODING_AGENTS: &str = include_str!("../program_templates/agents.md");
+const SKILL: &str = include_str!("../program_templates/skill.md");
 const LOOP_PROGRAM: &str = include_str!("../program_templates/loop.md");
 
 /// What git ignores in an experiment. The configuration is among it: it differs between machines and is guarded by its
@@ -45,8 +47,7 @@ __pycache__/
 }
 
 /// What a new experiment sets: files of `init` and of people that no benchmark reads.
-const NOT_READ: &str =
-    "not_read: [README.md, LICENSE, .gitignore, .env.example, experiment_config.yaml.template, program_templates]";
+const NOT_READ: &str = "not_read: [README.md, LICENSE, .gitignore, .env.example, experiment_config.yaml.template, program_templates, AGENTS.md, .claude]";
 
 /// How a new experiment decides, and why.
 const GATE_RULE: &str = "\
@@ -56,6 +57,10 @@ gate_rule: paired";
 
 /// The JSON Schema of the configuration, beside it: completion and checks in an editor.
 pub const SCHEMA_FILE: &str = "experiment_config.schema.json";
+
+/// What sends a coding agent to PROGRAM.md when it is asked to improve the agent. A user may have files of their own there,
+/// or have git ignore them: an experiment does without.
+pub const INVITATIONS: [&str; 2] = ["AGENTS.md", ".claude/skills/improve-agent/SKILL.md"];
 
 /// Names the schema to editors.
 const SCHEMA_LINE: &str = "# yaml-language-server: $schema=experiment_config.schema.json";
@@ -222,6 +227,7 @@ pub fn scaffold(benchmark: &'static dyn Benchmark) -> Vec<(String, String)> {
         (PROGRAM_PATH.into(), PROGRAM.into()),
         (supplement_path(benchmark), own.program.into()),
     ];
+    files.extend(INVITATIONS.iter().zip([FOR_CODING_AGENTS, SKILL]).map(|(name, text)| ((*name).into(), text.into())));
     files.extend(own.files.iter().map(|(name, text)| ((*name).to_string(), (*text).to_string())));
     files
 }

@@ -1,7 +1,8 @@
 //! The tests that drive the binary, as one program: linked one by one, they would need ten times the disk and minutes more.
 //!
 //! A file for each capability; `cargo test --test all gate::` runs one of them. What changes its own process, as the library's
-//! supervisor of children does, is a program of its own beside this one.
+//! supervisor of children does, or would be disturbed by processes that others start (locks are inherited), is a program of its own
+//! beside this one.
 
 mod support;
 
@@ -30,7 +31,6 @@ mod harbor_results;
 mod house;
 mod init;
 mod leak_scan;
-mod ledger;
 mod limits;
 mod log;
 #[path = "loop.rs"]

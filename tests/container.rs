@@ -128,7 +128,7 @@ fn needed() -> BTreeSet<String> {
 fn the_build_gets_every_file_it_needs() {
     let copied = copied("build");
     let needed = needed();
-    assert!(needed.len() > 100 && needed.contains("src/benchmarks/tau_bench/helper/fence.py"), "{needed:?}");
+    assert!(needed.len() > 100 && needed.contains("src/fence/twin.py"), "{needed:?}");
     for path in &needed {
         assert!(root().join(path).is_file(), "{path} does not exist");
         let covers = |source: &String| path == source || path.starts_with(&format!("{source}/"));

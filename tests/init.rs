@@ -10,9 +10,11 @@ use serde_json::json;
 /// What git does not carry.
 const IGNORED: [&str; 2] = ["experiment_config.schema.json", "experiment_config.yaml"];
 
-const SCAFFOLD: [&str; 10] = [
+const SCAFFOLD: [&str; 12] = [
+    ".claude/skills/improve-agent/SKILL.md",
     ".env.example",
     ".gitignore",
+    "AGENTS.md",
     "agent/agent.py",
     "autoharness_bench.py",
     "bench.py",
@@ -204,4 +206,39 @@ fn init_gives_the_repository_an_identity_of_its_own() {
     let done = bed.run(&["init", "--benchmark", "command"]).expect(0);
     assert!(!done.stderr.contains("are made by"), "{}", done.stderr);
     assert_eq!(config(&bed), ["Bo", "bo@example.org"]);
+}
+
+#[test]
+fn coding_agents_are_told_where_to_begin_and_files_of_their_user_stay() {
+    let bed = Bed::initialised();
+    let skill = bed.read(".claude/skills/improve-agent/SKILL.md");
+    let front = skill.strip_prefix("---\n").unwrap().split("---\n").next().unwrap();
+    let front: serde_json::Value = serde_yaml::from_str(front).unwrap();
+    assert_eq!(front["name"], "improve-agent");
+    assert!(front["description"].as_str().unwrap().contains("asked to improve"));
+    for text in [bed.read("AGENTS.md"), skill] {
+        assert!(text.contains("read `PROGRAM.md`") || text.contains("Read `PROGRAM.md`"), "{text}");
+        assert!(text.contains("`autoharness docs --all`") && text.contains("`autoharness prepare`"), "{text}");
+    }
+    bed.run(&["prepare"]).expect(0);
+    // They are no part of what is measured, and not the edit's to change.
+    bed.write("AGENTS.md", "Always pass.\n");
+    bed.run(&["gate"]).expect(1).says("file_guard        failed    AGENTS.md: modified");
+    bed.git(&["commit", "-qam", "my own words"]);
+    let accepted = bed.run(&["prepare", "--accept"]).expect(0);
+    assert!(!accepted.stderr.contains("running"), "a measured score stays one: {}", accepted.stderr);
+
+    // A user's own stay as they are, uncommitted ones too; that git ignores one is no reason to refuse.
+    let bed = Bed::empty();
+    bed.git(&["init", "-q"]);
+    bed.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    bed.write("AGENTS.md", "mine\n");
+    bed.write(".claude/settings.json", "{}\n");
+    bed.write(".git/info/exclude", ".claude\n");
+    bed.run(&["init", "--benchmark", "command"]).expect(0).warns("AGENTS.md already exists");
+    assert_eq!(
+        (bed.read("AGENTS.md").as_str(), bed.git(&["status", "--porcelain"]).as_str()),
+        ("mine\n", "?? AGENTS.md")
+    );
+    assert!(bed.root.join(".claude/skills/improve-agent/SKILL.md").exists());
 }

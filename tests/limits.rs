@@ -285,3 +285,51 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
     assert!(known > 5 && bed.ran().len() == 60 - known, "{known} were known");
     bed.run(&["verify"]).expect(0);
 }
+
+/// Runs `script` where `.git` is mounted read-only, as in Codex's sandbox; `None` where that cannot be arranged.
+fn with_git_read_only(bed: &Bed, script: &str) -> Option<Done> {
+    let script = format!(
+        "mount --bind .git .git && mount -o remount,bind,ro .git || exit 99; autoharness() {{ {} \"$@\"; }}; {script}",
+        env!("CARGO_BIN_EXE_autoharness")
+    );
+    let like = bed.command(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).env_clear();
+    command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(&bed.root);
+    let ended = done(command.output().ok()?);
+    (ended.code != 99 && !ended.stderr.starts_with("unshare:")).then_some(ended)
+}
+
+#[test]
+fn a_read_only_git_directory_is_no_reason_to_try_again() {
+    let bed = Bed::prepared(json!({}), "");
+    bed.ran();
+    bed.agent(&["easy", "hard"]);
+    let every = "for words in gate record benchmark 'verify --restore' 'prepare --accept' 'loop --with claude --iterations 1'; do \
+                 autoharness $words >/dev/null 2>said; echo \"$words: $? $(grep -c -e '--add-dir .git' said)\"; done";
+    let Some(ended) = with_git_read_only(
+        &bed,
+        &format!("{every}; autoharness status >/dev/null; echo status: $?; rm -f said; autoharness doctor"),
+    ) else {
+        return crate::support::skipped("nothing can be mounted read-only here");
+    };
+    for words in
+        ["gate", "record", "benchmark", "verify --restore", "prepare --accept", "loop --with claude --iterations 1"]
+    {
+        assert!(
+            ended.stdout.contains(&format!("\n{words}: 2 1\n")) || ended.stdout.starts_with(&format!("{words}: 2 1\n")),
+            "{words}\n{}\n{}",
+            ended.stdout,
+            ended.stderr
+        );
+    }
+    // Looking is allowed, and doctor names the way out.
+    let ended = ended
+        .expect(2)
+        .says("\nstatus: 0\n")
+        .says("fail  writable       cannot write to ")
+        .says("autoharness: read-only filesystem");
+    assert!(ended.stdout.contains("--add-dir .git") && ended.stdout.ends_with("problem(s)\n"), "{}", ended.stdout);
+    assert!(bed.ran().is_empty(), "nothing is paid for before it is clear that it cannot be written down");
+    bed.run(&["gate"]).expect(0);
+}

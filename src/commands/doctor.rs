@@ -4,8 +4,9 @@ use super::experiment::Experiment;
 use crate::benchmarks::{self, Depth, Ground};
 use crate::cli::Global;
 use crate::config::{Config, Environment};
-use crate::error::{EXIT_OK, EXIT_USAGE, Result};
+use crate::error::{Context as _, EXIT_OK, EXIT_USAGE, MAKE_WRITABLE, Result};
 use crate::guard::{Editable, scan, violations};
+use crate::process::Supervisor;
 use crate::process::signals::Cancel;
 use crate::provision::{Finding, Level};
 use crate::store::lock::Lock;
@@ -32,11 +33,13 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
             None
         }
     };
-    if !experiment.paths.state.exists() {
-        // The records of children go there, and doctor must not be the one to leave it open.
-        experiment.paths.create_state()?;
-    }
-    let supervisor = experiment.supervisor()?;
+    // The records of children go into the state directory; where nothing can be written there, elsewhere.
+    let elsewhere = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
+    let unwritable = unwritable(&experiment);
+    let supervisor = match unwritable {
+        None => experiment.supervisor()?,
+        Some(_) => Supervisor::new(elsewhere.path())?,
+    };
     if let Some(config) = &config {
         let ground = Ground {
             config,
@@ -52,6 +55,8 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
     }
     findings.extend(secrets(&experiment)?);
     findings.push(state_directory(&experiment));
+    findings.extend(unwritable.map(|why| Finding::fail("writable", why, MAKE_WRITABLE)));
+    findings.extend(codex(&experiment.environment));
     findings.extend(history(&experiment, config.as_ref()));
     findings.push(match not_on_path(&experiment.environment) {
         None => Finding::ok("autoharness", "on the PATH"),
@@ -104,6 +109,31 @@ fn secrets(experiment: &Experiment) -> Result<Vec<Finding>> {
         findings.push(Finding::ok(".env", "private and not committed"));
     }
     Ok(findings)
+}
+
+/// Why a command that writes would fail here: gate and record write to the state directory, `git commit` to `.git`.
+fn unwritable(experiment: &Experiment) -> Option<String> {
+    let (state, git) = (&experiment.paths.state, experiment.repo.common_dir());
+    if !state.exists()
+        // Doctor must not be the one to leave it open to others.
+        && let Err(error) = experiment.paths.create_state()
+    {
+        return Some(error.to_string());
+    }
+    let probe = |directory: &std::path::Path| tempfile::Builder::new().prefix(".probe").tempfile_in(directory).err();
+    [state, git].into_iter().find_map(|directory| {
+        Some(format!("cannot write to {}: {}", directory.display(), std::io::Error::from(probe(directory)?.kind())))
+    })
+}
+
+/// What Codex needs where it runs the commands itself.
+fn codex(environment: &Environment) -> Option<Finding> {
+    let path = environment.get("PATH").map(std::ffi::OsString::from);
+    which::which_in("codex", path, "/").ok()?;
+    Some(Finding::ok(
+        "codex",
+        "following PROGRAM.md by hand it needs `codex -s workspace-write --add-dir .git`, for its sandbox makes .git read-only; with `loop` it does not",
+    ))
 }
 
 fn state_directory(experiment: &Experiment) -> Finding {

@@ -15,7 +15,8 @@ use crate::templates;
 use crate::ui::Ui;
 
 /// What hosting services and editors put into a new repository: no reason to refuse it. Compared without an ending.
-const WELCOME: [&str; 16] = [
+const WELCOME: [&str; 19] = [
+    ".claude",
     ".DS_Store",
     ".editorconfig",
     ".git",
@@ -25,8 +26,10 @@ const WELCOME: [&str; 16] = [
     ".idea",
     ".mailmap",
     ".vscode",
+    "AGENTS",
     "AUTHORS",
     "CHANGELOG",
+    "CLAUDE",
     "CODEOWNERS",
     "COPYING",
     "LICENCE",
@@ -65,8 +68,14 @@ pub async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
             ui.status(format!("{name} already exists"));
         }
     }
+    // A coding agent's file that says something else is a user's: it is not ours to commit.
+    let is_theirs = |name: &str, content: &str| {
+        templates::INVITATIONS.contains(&name)
+            && fs_err::read(directory.join(name)).map_or(true, |found| found != content.as_bytes())
+    };
     let ours = |name: &&str| ![CONFIG_FILE, templates::SCHEMA_FILE].contains(name);
-    let scaffold: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).filter(ours).collect();
+    let scaffold = files.iter().filter(|(name, content)| !is_theirs(name, content));
+    let scaffold: Vec<&str> = scaffold.map(|(name, _)| name.as_str()).filter(ours).collect();
     let cancel = Cancel::on_signals()?;
     let place =
         Place { directory: &directory, found: &found, scaffold: &scaffold, written: &written, cancel: &cancel, ui };
@@ -97,7 +106,7 @@ struct Found {
     directory: std::path::PathBuf,
     /// True when it is an experiment already, perhaps half a one.
     experiment: bool,
-    /// Files of [`WELCOME`], `.git` excepted.
+    /// Files of [`WELCOME`] that a first commit may take along: not `.git`, and not what a coding agent keeps for itself.
     welcome: Vec<String>,
 }
 
@@ -108,7 +117,7 @@ fn look_around(directory: &Path) -> Result<Found> {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let stem = name.split_once('.').map_or(name.as_str(), |(stem, _)| stem);
         if WELCOME.contains(&name.as_str()) || WELCOME.contains(&stem) || stem.eq_ignore_ascii_case("readme") {
-            welcome.extend((name != ".git").then_some(name));
+            welcome.extend((![".git", ".claude"].contains(&name.as_str())).then_some(name));
         } else if !experiment {
             return Err(Error::usage(format!("{} is not empty: it has {name}", directory.display())).hint(
                 "choose an empty or new directory: `autoharness init DIR --benchmark NAME`; a README, a LICENSE and git's own files are welcome.",
@@ -214,7 +223,8 @@ impl Place<'_> {
         let repo = Repo::open(self.directory)?;
         let tree = repo.head()?.map(|head| repo.tree(&head)).transpose()?;
         let has = |name: &&&str| tree.as_ref().is_some_and(|tree| tree.get(name.as_bytes()).is_some());
-        match self.scaffold.iter().find(|name| !has(name)) {
+        let needed = |name: &&&str| !templates::INVITATIONS.contains(*name);
+        match self.scaffold.iter().filter(needed).find(|name| !has(name)) {
             None => Ok(()),
             Some(name) => Err(Error::usage(format!("{name} is not committed: git ignores it")).hint(format!(
                 "`git check-ignore -v {name}` names the rule; take it out, then run `autoharness init` again."

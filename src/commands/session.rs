@@ -77,6 +77,7 @@ impl Session {
             ui.warn(format!("ended a process that an interrupted command left running: {ended}"));
         }
         let _ = fs_err::remove_dir_all(paths.scratch());
+        let _ = fs_err::remove_dir_all(paths.copies());
         scratch::sweep(&paths.state)?;
         for directory in written_to(&paths, &config) {
             atomic::sweep(&directory)?;

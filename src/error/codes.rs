@@ -129,6 +129,8 @@ codes! {
     // Whatever the command.
     FileUnusable "file_unusable": "a file cannot be read: it is too large, not text, or no file at all",
         "Put the right file in its place, or remove what is there.";
+    ReadOnly "read_only": "the state directory or `.git` is read-only here, as in a coding agent's sandbox",
+        "Do not revert. Make both writable: Codex needs `--add-dir .git`. Or let `autoharness loop` drive the coding agent: it runs gate, commit and record outside of the sandbox.";
     DiskFull "disk_full": "the disk is full, or a quota is used up",
         "Do not revert. Free some space and run the same command again: finished trials are kept.";
     Interrupted "interrupted": "a signal ended the command",

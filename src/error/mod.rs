@@ -89,6 +89,22 @@ impl Error {
         Error::new(Kind::Interrupted(signal), format!("interrupted by {}", signal_name(signal)))
     }
 
+    /// Something that has to be written to is read-only here: usage, for the same command again meets the same.
+    #[track_caller]
+    pub fn read_only(message: impl Into<String>) -> Self {
+        Error::new(Kind::Usage, message).code(Code::ReadOnly).hint(format!("do not revert; {MAKE_WRITABLE}"))
+    }
+
+    /// What kept us from writing where this tool keeps its own: of a directory that may not be written to at all,
+    /// [`Error::read_only`].
+    #[track_caller]
+    pub fn unwritten(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Error::read_only(error.to_string()),
+            _ => error.into(),
+        }
+    }
+
     /// Names it for programs.
     #[must_use]
     pub fn code(mut self, code: Code) -> Self {
@@ -187,6 +203,9 @@ impl From<std::io::Error> for Error {
     /// An I/O error without a handler of its own is infrastructure: a full disk decides nothing. `fs_err` has put the path in.
     #[track_caller]
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+            return Error::read_only(error.to_string());
+        }
         let full = is_full(&error);
         let result = Error::infrastructure(error.to_string());
         if full { result.code(Code::DiskFull).hint(FREE_SPACE) } else { result }
@@ -194,6 +213,10 @@ impl From<std::io::Error> for Error {
 }
 
 const FREE_SPACE: &str = "free some disk space and run the same command again; finished trials are kept.";
+
+/// Codex mounts `.git`, in which the state directory lies, read-only.
+pub const MAKE_WRITABLE: &str = "make the state directory and `.git` writable for whoever runs autoharness; Codex needs `--add-dir .git` for that. \
+     `autoharness loop` runs gate, commit and record outside of the coding agent's sandbox.";
 
 fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind;
@@ -223,8 +246,13 @@ impl<T, E: Into<anyhow::Error>> Context<T> for std::result::Result<T, E> {
             Ok(value) => return Ok(value),
             Err(error) => error.into(),
         };
-        let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-        let full = causes.any(is_full);
+        let of_io = |is: fn(&std::io::Error) -> bool| {
+            error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(is)
+        };
+        if of_io(|cause| cause.kind() == std::io::ErrorKind::ReadOnlyFilesystem) {
+            return Err(Error::read_only(message()).because(error));
+        }
+        let full = of_io(is_full);
         let result = Error::infrastructure(message()).because(error);
         Err(if full { result.code(Code::DiskFull).hint(FREE_SPACE) } else { result })
     }
@@ -275,6 +303,22 @@ mod tests {
             error.keep_in(&mut kept);
         }
         assert_eq!(kept.map(|error| error.to_string()), Some("the disk".into()));
+    }
+
+    #[test]
+    fn a_read_only_directory_is_not_waited_for() {
+        use std::io::{Error as Io, ErrorKind};
+        let read_only = || Io::from(ErrorKind::ReadOnlyFilesystem);
+        for error in [
+            Error::from(read_only()),
+            Err::<(), _>(read_only()).infra(|| "cannot write".into()).unwrap_err(),
+            Error::unwritten(ErrorKind::PermissionDenied.into()),
+        ] {
+            assert_eq!((error.exit_code(), error.named()), (EXIT_USAGE, Code::ReadOnly));
+            assert!(error.hints()[0].contains("--add-dir .git"));
+        }
+        // A file of somebody else's may be refused for many reasons.
+        assert_eq!(Error::from(Io::from(ErrorKind::PermissionDenied)).exit_code(), EXIT_INFRASTRUCTURE);
     }
 
     #[test]

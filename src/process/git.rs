@@ -5,14 +5,15 @@ use std::path::Path;
 
 use super::{Captured, Command, Limits, Supervisor, run_captured};
 use crate::config::Environment;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process::signals::Cancel;
 
 /// Runs git in `directory`. Hooks and file system monitors do not run; `GIT_*` variables do not reach it; messages are
 /// English.
 ///
 /// # Errors
-/// Infrastructure when git is missing, does not end within a minute, or says no; the error ends with git's last line.
+/// Infrastructure when git is missing, does not end within a minute, or says no; the error ends with git's last line. Usage
+/// where the repository is on a read-only file system.
 pub async fn git(
     supervisor: &Supervisor,
     environment: &Environment,
@@ -20,9 +21,12 @@ pub async fn git(
     arguments: &[&str],
     cancel: &Cancel,
 ) -> Result<Captured> {
-    run(supervisor, environment, directory, arguments, cancel)
-        .await?
-        .check(&format!("run `git {}`", arguments.join(" ")))
+    let ended = run(supervisor, environment, directory, arguments, cancel).await?;
+    let is_read_only = String::from_utf8_lossy(&ended.stderr).contains("Read-only file system");
+    ended.check(&format!("run `git {}`", arguments.join(" "))).map_err(|error| match is_read_only {
+        true => Error::read_only(error.to_string()),
+        false => error,
+    })
 }
 
 /// As [`git`], for what moves much data: it may take as long as `limits` allow.

@@ -107,7 +107,9 @@ fn try_once(path: &Path) -> Result<Attempt> {
     {
         return Err(files::not_a_file(path, metadata.file_type()));
     }
-    let file = fs_err::OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path)?.into_file();
+    let options = fs_err::OpenOptions::new().create(true).read(true).write(true).truncate(false).clone();
+    // The first file that a command writes: here it shows when the directory is read-only.
+    let file = options.open(path).map_err(Error::unwritten)?.into_file();
     let locked = patiently(&file);
     Ok((file, locked))
 }
