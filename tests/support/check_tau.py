@@ -29,8 +29,12 @@ from tau_rig import (  # noqa: E402
 
 def check_list():
     mock = bench(request(action="list", agent="none", seed=0))
-    assert mock.status == 0 and [event["split"] for event in mock.events] == [None] * 7, mock
+    listed = [event for event in mock.events if event["event"] == "task"]
+    assert mock.status == 0 and [event["split"] for event in listed] == [None] * 7, mock
+    shared = {event["name"]: event["text"] for event in mock.events if event["event"] == "context"}
+    assert set(shared) == {"policy.md", "tools.json"} and json.loads(shared["tools.json"])[0]["function"]["name"], shared
     telecom = bench(request(action="list", agent="none", domain="telecom")).events
+    telecom = [event for event in telecom if event["event"] == "task"]
     assert [event["split"] for event in telecom] == ["train"] * 40 + ["test"] * 20
     assert len(telecom[0]["task"].encode()) == 215 and "[" in telecom[0]["task"] and "|" in telecom[0]["task"]
 
