@@ -11,14 +11,9 @@ Beside each stands the ratio to reading and hashing the ledger once. Exit status
 the larger experiment stays in DIR for `.ci/report.sh BINARY DIR/large/experiment`.
 """
 
-import argparse
 import hashlib
 import json
-import pathlib
-import shutil
 import subprocess
-import sys
-import tempfile
 
 import speed
 
@@ -147,19 +142,9 @@ def fingerprint(path, content):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="a tenth of the tasks and iterations, to try the script")
-    parser.add_argument("--keep", help="work in this directory and leave it")
-    parser.add_argument("--no-build", action="store_true")
-    arguments = parser.parse_args()
-    if not arguments.no_build:
-        subprocess.run(["cargo", "build", "--release", "--locked"], cwd=speed.ROOT, check=True)
-    part = 10 if arguments.quick else 1
     speed.PROGRAM = PROGRAM
-    figures = speed.Figures()
-    directory = pathlib.Path(arguments.keep or tempfile.mkdtemp(prefix="autoharness-report-"))
-    directory.mkdir(exist_ok=True)
-    try:
+    asked = speed.measured("report", "a tenth of the tasks and iterations, to try the script")
+    with asked as (part, figures, directory):
         night = Night(directory / "night", 200 // part, 50 // part)
         night.run("report")
         page = (night.root / "workspace/report.html").stat().st_size / 1e6
@@ -177,10 +162,6 @@ def main():
             figures.add(f"{name}, {size}", cpu, "CPU-s", 5, 1)
             figures.add(f"{name}, peak memory", rss, "MiB", 500, 1)
         figures.note("its page", (large.root / "workspace/report.html").stat().st_size / 1e6, "MB")
-    finally:
-        if not arguments.keep:
-            shutil.rmtree(directory)
-    sys.exit(1 if figures.missed else 0)
 
 
 if __name__ == "__main__":

@@ -308,20 +308,31 @@ def read_once(path):
         os.close(file)
 
 
-def main():
+@contextlib.contextmanager
+def measured(name, quick):
+    """What a bench's command line asks for: a tenth of it or all, its figures, and a directory that goes afterwards. Then ends the
+    program with the status that the figures are worth."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything, to try the script")
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--keep", help="work in this directory and leave it")
     parser.add_argument("--no-build", action="store_true")
     arguments = parser.parse_args()
     if not arguments.no_build:
         subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
-    part = 10 if arguments.quick else 1
     figures = Figures()
-    figures.add("size of the release binary", BINARY.stat().st_size / 1e6, "MB", 12, 1)
-    directory = pathlib.Path(arguments.keep or tempfile.mkdtemp(prefix="autoharness-speed-"))
+    directory = pathlib.Path(arguments.keep or tempfile.mkdtemp(prefix=f"autoharness-{name}-"))
     directory.mkdir(exist_ok=True)
     try:
+        yield 10 if arguments.quick else 1, figures, directory
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(directory)
+    sys.exit(1 if figures.missed else 0)
+
+
+def main():
+    with measured("speed", "a tenth of everything, to try the script") as (part, figures, directory):
+        figures.add("size of the release binary", BINARY.stat().st_size / 1e6, "MB", 12, 1)
         small(figures, directory)
         tenth = Large(figures, directory, 2_000 // part, 20_000 // part)
         tenth.run(limits=False)
@@ -329,10 +340,6 @@ def main():
         whole.run(limits=True)
         whole.grown_from(tenth)
         guard(figures, directory, 50_000 // part)
-    finally:
-        if not arguments.keep:
-            shutil.rmtree(directory)
-    sys.exit(1 if figures.missed else 0)
 
 
 if __name__ == "__main__":

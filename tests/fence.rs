@@ -11,14 +11,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_autoharness");
 
 /// Runs a line of a shell where no namespace of users can be made. `None` where that cannot be arranged.
 fn without_namespaces(bed: &Bed, line: &str) -> Option<Done> {
-    let script = format!("echo 0 > /proc/sys/user/max_user_namespaces || exit 99; {line}");
-    let mut command = Command::new("unshare");
-    command.args(["-Ur", "sh", "-c", &script]).current_dir(&bed.root).env("PROGRAM", PROGRAM);
-    command.env("HOME", bed.outside().join("home"));
-    let output = command.output().ok()?;
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let done = Done { code: output.status.code()?, stdout: text(output.stdout), stderr: text(output.stderr) };
-    (done.code != 99 && !done.stderr.starts_with("unshare:")).then_some(done)
+    bed.unshared(&[], &format!("echo 0 > /proc/sys/user/max_user_namespaces || exit 99; {line}"))
 }
 
 #[test]

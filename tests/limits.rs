@@ -288,16 +288,8 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
 
 /// Runs `script` where `.git` is mounted read-only, as in Codex's sandbox; `None` where that cannot be arranged.
 fn with_git_read_only(bed: &Bed, script: &str) -> Option<Done> {
-    let script = format!(
-        "mount --bind .git .git && mount -o remount,bind,ro .git || exit 99; autoharness() {{ {} \"$@\"; }}; {script}",
-        env!("CARGO_BIN_EXE_autoharness")
-    );
-    let like = bed.command(&[]);
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).env_clear();
-    command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(&bed.root);
-    let ended = done(command.output().ok()?);
-    (ended.code != 99 && !ended.stderr.starts_with("unshare:")).then_some(ended)
+    let mount = "mount --bind .git .git && mount -o remount,bind,ro .git || exit 99";
+    bed.unshared(&["--mount"], &format!("{mount}; autoharness() {{ \"$PROGRAM\" \"$@\"; }}; {script}"))
 }
 
 #[test]

@@ -23,11 +23,14 @@ impl Fencing {
     /// # Errors
     /// Usage where it is required and a layer does not stand; `Interrupted`.
     pub async fn put_up(ground: &Ground<'_>) -> Result<Option<Fencing>> {
-        let mode = ground.config.fence;
-        if mode == FenceMode::Off {
-            return Ok(None);
+        match ground.config.fence {
+            FenceMode::Off => Ok(None),
+            mode => Fencing::of(mode, tried(ground).await?),
         }
-        match tried(ground).await? {
+    }
+
+    fn of(mode: FenceMode, tried: Tried) -> Result<Option<Fencing>> {
+        match tried {
             Ok((program, layers)) if mode == FenceMode::Auto || layers.missing.is_empty() => {
                 Ok(Some(Fencing { prefix: prefix(&program, mode), layers }))
             }
@@ -49,24 +52,38 @@ fn lacking(what: &str) -> Error {
 /// # Errors
 /// `Interrupted`.
 pub(super) async fn finding(ground: &Ground<'_>) -> Result<Finding> {
+    Ok(found(ground).await?.1)
+}
+
+/// The fence, where it stands as the configuration wants it, and what `doctor` says of it.
+///
+/// # Errors
+/// `Interrupted`.
+pub(super) async fn found(ground: &Ground<'_>) -> Result<(Option<Fencing>, Finding)> {
     let mode = ground.config.fence;
     let fix = "allow user namespaces and Landlock on this machine; `fence: required` insists on them";
     if mode == FenceMode::Off {
         let detail = "switched off: the agent can reach what this user can, answers included";
-        return Ok(Finding::warn("fence", detail, "remove `fence: off` from experiment_config.yaml"));
+        return Ok((None, Finding::warn("fence", detail, "remove `fence: off` from experiment_config.yaml")));
     }
-    let (whole, detail) = match tried(ground).await? {
+    let tried = tried(ground).await?;
+    let (whole, detail) = match &tried {
         Ok((_, layers)) => (layers.missing.is_empty(), layers.to_string()),
         Err(why) => (false, format!("none: {why}")),
     };
-    Ok(match (whole, mode) {
+    let finding = match (whole, mode) {
         (true, _) => Finding::ok("fence", detail),
         (false, FenceMode::Required) => Finding::fail("fence", detail, fix),
         (false, _) => Finding::warn("fence", detail, fix),
-    })
+    };
+    // Where one is required and a layer lacks, the finding says so.
+    Ok((Fencing::of(mode, tried).ok().flatten(), finding))
 }
 
+/// This program and the layers that stand, or why there are none.
+type Tried = Result<(PathBuf, Layers), String>;
+
 /// Whether the fence can be built here.
-async fn tried(ground: &Ground<'_>) -> Result<Result<(PathBuf, Layers), String>> {
+async fn tried(ground: &Ground<'_>) -> Result<Tried> {
     try_out(ground.supervisor, ground.environment, &ground.paths.root, ground.cancel).await
 }

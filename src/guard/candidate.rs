@@ -83,7 +83,7 @@ impl Repo {
         Ok(commit.to_string())
     }
 
-    /// The candidates that are kept, their names and commits, the newest first.
+    /// The candidates that are kept, their whole names and commits, the newest first.
     ///
     /// # Errors
     /// Infrastructure when the repository cannot be read.
@@ -91,14 +91,14 @@ impl Repo {
         let mut found = Vec::new();
         for reference in self.git().references_glob(&format!("{CANDIDATES}/*"))? {
             let reference = reference?;
-            let name = reference.name().ok().and_then(|name| name.strip_prefix(CANDIDATES)?.strip_prefix('/'));
-            if let (Some(name), Some(commit)) = (name, reference.target()) {
+            if let (Ok(name), Some(commit)) = (reference.name(), reference.target()) {
                 found.push((name.to_string(), commit.to_string()));
             }
         }
         // `<iteration>-<number>`, as numbers: 10 comes after 9.
         found.sort_by_cached_key(|(name, _)| {
-            name.split('-').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>()
+            let last = name.rsplit('/').next().unwrap_or_default();
+            last.split('-').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>()
         });
         found.reverse();
         Ok(found)

@@ -1,6 +1,7 @@
 //! What was paid for: by the coding agent, where the loop drove it, and for the trials of one command.
 
 use crate::store::event::{Trial, Usage};
+use crate::store::state::Spent;
 use crate::ui::duration;
 
 /// Its sessions in words. Dollars that were not reported are not nothing.
@@ -12,16 +13,12 @@ pub fn bill(usage: &Usage) -> String {
 }
 
 /// What the trials of one command cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Paid {
-    /// Trials run.
-    pub trials: u64,
-    /// Tokens of the agent's model.
-    pub tokens: u64,
+    /// All of it together.
+    spent: Spent,
     /// Trials that reported tokens.
     counted: u64,
-    /// US dollars.
-    pub cost_usd: f64,
     /// Trials that reported dollars.
     priced: u64,
 }
@@ -29,38 +26,30 @@ pub struct Paid {
 impl Paid {
     /// Adds a trial.
     pub fn add(&mut self, trial: &Trial<'_>) {
-        self.trials += 1;
-        if trial.tokens_in.is_some() || trial.tokens_out.is_some() {
-            self.counted += 1;
-        }
-        for tokens in [trial.tokens_in, trial.tokens_out] {
-            self.tokens = self.tokens.saturating_add(tokens.unwrap_or(0));
-        }
-        if let Some(dollars) = trial.cost_usd {
-            self.priced += 1;
-            // A benchmark may say anything.
-            self.cost_usd = (self.cost_usd + dollars).min(f64::MAX);
-        }
+        self.spent.add(trial);
+        self.counted += u64::from(trial.tokens_in.is_some() || trial.tokens_out.is_some());
+        self.priced += u64::from(trial.cost_usd.is_some());
     }
 
     /// In words. What only some of the trials reported is called that, for it is not all of it.
     pub fn words(&self) -> String {
-        if self.trials == 0 {
+        let Spent { trials, tokens, cost_usd, .. } = self.spent;
+        if trials == 0 {
             return "no trials were run".into();
         }
         let some = |said: u64, words: String| match said {
-            said if said == self.trials => words,
+            said if said == trials => words,
             said => format!("{words} (reported by {said} of them)"),
         };
-        let tokens = match self.counted {
+        let counted = match self.counted {
             0 => "tokens not reported".into(),
-            said => some(said, format!("{} tokens", self.tokens)),
+            said => some(said, format!("{tokens} tokens")),
         };
-        let dollars = match self.priced {
+        let priced = match self.priced {
             0 => "dollars not reported".into(),
-            said => some(said, format!("${:.2}", self.cost_usd)),
+            said => some(said, format!("${cost_usd:.2}")),
         };
-        format!("{} trials, {tokens}, {dollars}", self.trials)
+        format!("{trials} trials, {counted}, {priced}")
     }
 }
 
@@ -70,14 +59,15 @@ mod tests {
 
     #[test]
     fn what_was_not_reported_is_not_nothing() {
+        let paid = |tokens, counted, cost_usd, priced| {
+            let spent = Spent { trials: 3, tokens, cost_usd, ..Spent::default() };
+            Paid { spent, counted, priced }
+        };
         for (paid, words) in [
             (Paid::default(), "no trials were run"),
-            (Paid { trials: 3, ..Paid::default() }, "3 trials, tokens not reported, dollars not reported"),
-            (Paid { trials: 3, tokens: 9, counted: 3, cost_usd: 0.0, priced: 3 }, "3 trials, 9 tokens, $0.00"),
-            (
-                Paid { trials: 3, tokens: 9, counted: 2, cost_usd: 0.5, priced: 1 },
-                "3 trials, 9 tokens (reported by 2 of them), $0.50 (reported by 1 of them)",
-            ),
+            (paid(0, 0, 0.0, 0), "3 trials, tokens not reported, dollars not reported"),
+            (paid(9, 3, 0.0, 3), "3 trials, 9 tokens, $0.00"),
+            (paid(9, 2, 0.5, 1), "3 trials, 9 tokens (reported by 2 of them), $0.50 (reported by 1 of them)"),
         ] {
             assert_eq!(paid.words(), words);
         }

@@ -148,29 +148,19 @@ impl Flips {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::trial::{Outcome, Split};
-    use crate::store::event::{Purpose, Trial};
+    use crate::model::trial::Outcome;
+    use crate::store::event::Trial;
 
     fn known(rows: &[(&str, &str, u32, f64)]) -> Trials {
         let mut trials = Trials::default();
         for (agent, task, number, reward) in rows {
             trials.insert(&Trial {
-                run: "r".into(),
-                purpose: Purpose::Benchmark,
                 agent: (*agent).into(),
-                protocol: "p".into(),
-                split: Some(Split::Train),
                 task: (*task).into(),
                 trial: *number,
                 outcome: if *reward >= 0.5 { Outcome::Passed } else { Outcome::Failed },
                 reward: Some(*reward),
-                seconds: None,
-                tokens_in: None,
-                tokens_out: None,
-                cost_usd: None,
-                error: None,
-                silent: false,
-                trace_lost: false,
+                ..Trial::example()
             });
         }
         trials

@@ -309,24 +309,7 @@ mod tests {
             ("p confirmed against b", Purpose::Claim, Outcome::Failed),
             ("p again", Purpose::Calibrate, Outcome::Failed),
         ] {
-            let trial = Trial {
-                run: "r".into(),
-                purpose,
-                agent: "a".into(),
-                protocol: protocol.into(),
-                split: Some(Split::Train),
-                task: "t".into(),
-                trial: 0,
-                outcome,
-                reward: Some(1.0),
-                seconds: Some(2.0),
-                tokens_in: None,
-                tokens_out: None,
-                cost_usd: None,
-                error: None,
-                silent: false,
-                trace_lost: false,
-            };
+            let trial = Trial { purpose, protocol: protocol.into(), outcome, seconds: Some(2.0), ..Trial::example() };
             history.take(&Event::Trial(trial), DateTime::UNIX_EPOCH);
         }
         assert_eq!((history.versions.len(), history.versions[0].protocol.as_str()), (1, "p"));

@@ -201,6 +201,31 @@ pub struct Row {
     pub timestamp: String,
 }
 
+#[cfg(test)]
+impl Trial<'static> {
+    /// A trial of `a` that passed, for tests to change.
+    pub(crate) fn example() -> Trial<'static> {
+        Trial {
+            run: "r".into(),
+            purpose: Purpose::Benchmark,
+            agent: "a".into(),
+            protocol: "p".into(),
+            split: Some(Split::Train),
+            task: "t".into(),
+            trial: 0,
+            outcome: Outcome::Passed,
+            reward: Some(1.0),
+            seconds: None,
+            tokens_in: None,
+            tokens_out: None,
+            cost_usd: None,
+            error: None,
+            silent: false,
+            trace_lost: false,
+        }
+    }
+}
+
 /// `trial`: one execution of one task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trial<'a> {

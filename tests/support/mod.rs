@@ -249,6 +249,17 @@ impl Bed {
         command
     }
 
+    /// Runs a script of the shell in the experiment, as root of a namespace of users and of these; `$PROGRAM` is the binary. `None`
+    /// where that cannot be arranged: the script says so by exit code 99.
+    pub fn unshared(&self, namespaces: &[&str], script: &str) -> Option<Done> {
+        let mut command = Command::new("unshare");
+        self.isolate(&mut command);
+        command.args(["--user", "--map-root-user"]).args(namespaces).args(["sh", "-c", script]);
+        command.env("PROGRAM", env!("CARGO_BIN_EXE_autoharness")).current_dir(&self.root);
+        let ended = done(command.output().ok()?);
+        (ended.code != 99 && !ended.stderr.starts_with("unshare:")).then_some(ended)
+    }
+
     fn isolate(&self, command: &mut Command) {
         command
             .env_clear()

@@ -95,10 +95,9 @@ impl Benchmark for BirdInteract {
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
         Box::pin(async move {
-            // Where one is required and cannot be built, the finding says so.
-            let fence = Fencing::put_up(ground).await.ok().flatten();
+            let (fence, finding) = fencing::found(ground).await?;
             let mut findings = install::findings(&wanted(ground), fence.as_ref(), &ground.around(), depth).await?;
-            findings.push(fencing::finding(ground).await?);
+            findings.push(finding);
             Ok(findings)
         })
     }

@@ -19,9 +19,14 @@ fn gate_trials(summary: &Summary) -> u64 {
     tasks as u64 * u64::from(summary.counting().0)
 }
 
-/// What a gate takes, by the mean of all trials so far.
+/// What a gate takes.
 pub(super) fn gate_cost(summary: &Summary) -> Spending {
-    let (trials, spent) = (gate_trials(summary), &summary.spent);
+    cost(summary, gate_trials(summary))
+}
+
+/// What so many trials take, by the mean of all trials so far.
+pub(super) fn cost(summary: &Summary, trials: u64) -> Spending {
+    let spent = &summary.spent;
     let share = trials as f64 / spent.trials.max(1) as f64;
     Spending { usd: spent.cost_usd * share, tokens: (spent.tokens as f64 * share) as u64, trials, unpriced: 0 }
 }

@@ -3,9 +3,9 @@
 use super::Loop;
 use super::iteration::ended;
 use super::judging::{files_of, put_files, restore};
+use super::plan::cost;
 use crate::commands::session::Need;
 use crate::drive::budget::Reason;
-use crate::drive::spending::Spending;
 use crate::drive::state::{Current, Rival, Stage};
 use crate::error::{EXIT_OK, Result};
 use crate::model::paired::mantel::{Mantel, Stratum, upper_tail};
@@ -43,11 +43,14 @@ impl Loop<'_> {
         let train = self.open(Need::Summary)?.prepared()?.split.train.clone();
         let half = if train.len() < WORTH_HALVING { 0 } else { train.len().div_ceil(2) };
         let mut running: Vec<usize> = (0..current.rivals.len()).collect();
+        let mut winner = 0;
         // Every other task: neighbours in the alphabet are often of a kind.
         let first: Vec<String> = train.iter().step_by(2).take(half).cloned().collect();
         for tasks in [first, train].iter().filter(|tasks| !tasks.is_empty()) {
             for number in &running {
-                if let Some(reason) = self.over(|summary| self.cost_of(summary, tasks.len()))? {
+                if let Some(reason) =
+                    self.over(|summary| cost(summary, tasks.len() as u64 * u64::from(summary.counting().0)))?
+                {
                     return Ok(Some(reason));
                 }
                 if !self.measure(&current, *number, tasks).await? {
@@ -55,7 +58,8 @@ impl Loop<'_> {
                 }
             }
             let rewards = self.rewards(&current, tasks)?;
-            running = still_in(&running, &rewards);
+            winner = leader(&running, &rewards);
+            running = still_in(&running, winner, &rewards);
             for (rival, rewards) in current.rivals.iter_mut().zip(&rewards) {
                 rival.train = rewards.score().mean;
             }
@@ -64,23 +68,10 @@ impl Loop<'_> {
             }
         }
         restore(&self.open(Need::Summary)?, &current)?;
-        let mut winner = running[0];
-        for number in &running {
-            if current.rivals[*number].train > current.rivals[winner].train {
-                winner = *number;
-            }
-        }
         self.ui.status(format!("iteration {}: candidate {} leads on train", current.iteration, winner + 1));
         choose(&mut current, winner);
         self.state.current = Some(current);
         self.save().map(|()| None)
-    }
-
-    fn cost_of(&self, summary: &crate::store::state::Summary, tasks: usize) -> Spending {
-        let trials = tasks as u64 * u64::from(summary.counting().0);
-        let share = trials as f64 / summary.spent.trials.max(1) as f64;
-        let (usd, tokens) = (summary.spent.cost_usd * share, (summary.spent.tokens as f64 * share) as u64);
-        Spending { usd, tokens, trials, unpriced: 0 }
     }
 
     /// Runs what of these trials the ledger does not have yet. Whether that went well.
@@ -120,11 +111,15 @@ impl Loop<'_> {
     }
 }
 
+/// The one with the best mean; of equal ones the first.
+fn leader(running: &[usize], rewards: &[Rewards]) -> usize {
+    let mean = |number: usize| rewards[number].score().mean.unwrap_or(0.0);
+    let better = |best: usize, one: usize| if mean(one) > mean(best) { one } else { best };
+    running.iter().copied().reduce(better).unwrap_or(0)
+}
+
 /// Those that are not plainly behind the one that leads, in the order of their proposals.
-fn still_in(running: &[usize], rewards: &[Rewards]) -> Vec<usize> {
-    let mean = |number: &usize| rewards[*number].score().mean.unwrap_or(0.0);
-    let leader =
-        running.iter().copied().fold(running[0], |best, one| if mean(&one) > mean(&best) { one } else { best });
+fn still_in(running: &[usize], leader: usize, rewards: &[Rewards]) -> Vec<usize> {
     let values =
         |number: usize, task: &String| rewards[number].0.get(task).copied().flatten().into_iter().collect::<Vec<_>>();
     let behind = |number: usize| {
@@ -162,8 +157,9 @@ mod tests {
             Rewards((0..12).map(|task| (format!("t{task:02}"), Some(f64::from(u8::from(task < passed))))).collect())
         };
         let all = [rewards(9), rewards(10), rewards(2), rewards(10)];
-        assert_eq!(still_in(&[0, 1, 2, 3], &all), [0, 1, 3]);
-        assert_eq!(still_in(&[2], &all), [2]);
-        assert_eq!(still_in(&[0, 1], &[Rewards::default(), Rewards::default()]), [0, 1]);
+        let nothing = [Rewards::default(), Rewards::default()];
+        assert_eq!(still_in(&[0, 1, 2, 3], leader(&[0, 1, 2, 3], &all), &all), [0, 1, 3]);
+        assert_eq!(still_in(&[2], leader(&[2], &all), &all), [2]);
+        assert_eq!(still_in(&[0, 1], leader(&[0, 1], &nothing), &nothing), [0, 1]);
     }
 }

@@ -28,7 +28,7 @@ pub struct Edit {
     pub version: usize,
     /// The full commit that has it.
     pub commit: String,
-    /// What the loop calls it, when it is none of the recorded ones.
+    /// The reference that the loop keeps it under, when it is none of the recorded ones.
     pub candidate: Option<String>,
     /// The commit's subject.
     pub subject: String,

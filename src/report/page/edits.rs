@@ -59,17 +59,17 @@ fn learnings(section: &crate::report::learnings::Section) -> Markup {
 
 fn diff(edit: &Edit) -> Markup {
     let place = match &edit.candidate {
-        Some(name) => format!("refs/autoharness/candidates/{name}"),
-        None => edit.commit.clone(),
+        Some(name) => name,
+        None => &edit.commit,
     };
     html! {
-        @if edit.candidate.is_some() { p class="meta" { "Not recorded; git keeps it as " code { (harmless(&place)) } "." } }
+        @if edit.candidate.is_some() { p class="meta" { "Not recorded; git keeps it as " code { (harmless(place)) } "." } }
         pre class="diff" tabindex="0" {
             @for (mark, line) in &edit.lines {
                 @let class = match mark { '+' => "add", '-' => "del", '@' => "at", _ => "same" };
                 span class=(class) { (mark) (line) "\n" }
             }
         }
-        @if edit.left_out > 0 { p class="meta" { (edit.left_out) " more lines: git show " (harmless(&place)) } }
+        @if edit.left_out > 0 { p class="meta" { (edit.left_out) " more lines: git show " (harmless(place)) } }
     }
 }

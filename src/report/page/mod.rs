@@ -31,14 +31,12 @@ const WATCH: &str = include_str!("watch.js");
 
 /// The whole page. With a number it is one of those that are served: it then asks its server, and nothing else, for newer ones.
 pub fn render(inputs: &Inputs<'_>, number: Option<u64>) -> String {
-    let mut policy = format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
+    let watch = number.map_or(String::new(), |_| format!(" 'sha256-{}'; connect-src 'self'", digest(WATCH)));
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'{watch}; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
         digest(SCRIPT),
         digest(STYLE)
     );
-    if number.is_some() {
-        policy = policy.replace("; style-src", &format!(" 'sha256-{}'; connect-src 'self'; style-src", digest(WATCH)));
-    }
     let columns = inputs.history.columns();
     let rows = matrix::order(inputs.history, &columns);
     let sections: [(&str, &str, Markup); 8] = [

@@ -102,21 +102,13 @@ impl Story {
         };
         let mut trial = Trial {
             run: "run".into(),
-            purpose: Purpose::Benchmark,
             agent: agent.to_string().into(),
             protocol: "tp".into(),
             split: Some(if task.starts_with('h') { Split::Test } else { Split::Train }),
             task: task.to_string().into(),
-            trial: 0,
             outcome,
             reward,
-            seconds: None,
-            tokens_in: None,
-            tokens_out: None,
-            cost_usd: None,
-            error: None,
-            silent: false,
-            trace_lost: false,
+            ..Trial::example()
         };
         change(&mut trial);
         self.tell(Event::Trial(trial))

@@ -1,30 +1,19 @@
 //! What trials add up to, in tables.
 
 use super::*;
-use crate::store::event::Purpose;
 
 fn trial(run: &str, split: Split, outcome: Outcome, tokens: Option<u64>) -> Trial<'_> {
     Trial {
         run: run.into(),
-        purpose: Purpose::Benchmark,
-        agent: "a".into(),
-        protocol: "p".into(),
         split: Some(split),
-        task: "t".into(),
-        trial: 0,
         outcome,
         reward: match outcome {
             Outcome::Passed => Some(1.0),
             Outcome::Failed => Some(0.0),
             _ => None,
         },
-        seconds: None,
         tokens_in: tokens,
-        tokens_out: None,
-        cost_usd: None,
-        error: None,
-        silent: false,
-        trace_lost: false,
+        ..Trial::example()
     }
 }
 

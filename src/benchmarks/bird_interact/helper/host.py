@@ -80,9 +80,10 @@ class Host:
             )
             sockets[kind].close()
         if self.nursery is not None:
-            surroundings, behind = environment.base(options, secret=False), options["fence"]
-            agents = [self.agents, *([behind["staging"]] if behind else [])]
-            await self.nursery.start(options["python"], surroundings, self.scratch, self.logs, behind, agents)
+            surroundings = environment.base(options, secret=False)
+            await self.nursery.start(
+                options["python"], surroundings, self.scratch, self.logs, options["fence"], self.agents
+            )
         sock, guard = listen()
         self.guards.append(guard)
         self.port = sock.getsockname()[1]

@@ -50,10 +50,10 @@ class Nursery:
         self.child = self.control = None
         self.ready = asyncio.Event()
 
-    async def start(self, python, environment, scratch, logs, behind, agents):
+    async def start(self, python, environment, scratch, logs, behind, view):
         """`environment` must hold no secret: it is every agent's. `behind`: the words that start a program behind the fence
-        (`words`), and whether it has processes of its own there (`alone`); nothing where there is to be no fence. `agents`:
-        what holds the directories that agents' processes may read."""
+        (`words`), whether it has processes of its own there (`alone`), and what holds the copies of agents (`staging`); nothing
+        where there is to be no fence. `view`: what holds what else agents' processes may read."""
         self.control, theirs = socket.socketpair()
         self.control.setblocking(False)
         log, alone, plan = os.path.join(logs, "nursery.log"), bool(behind and behind["alone"]), None
@@ -67,7 +67,7 @@ class Nursery:
         if alone:
             options = ["--network", "--proc", "--processes", str(MOST_PROCESSES), "--write", private]
             # What it shows of the system is its own business, and less.
-            for place in (*(place for place in places if place not in fence.SYSTEM), HERE, *agents):
+            for place in (*(place for place in places if place not in fence.SYSTEM), HERE, view, behind["staging"]):
                 options += ["--read", place]
             for name in environment:
                 options += ["--env", name] if name not in ("HOME", "TMPDIR") else []

@@ -212,7 +212,7 @@ async def smoke(options, agent_file, about):
         model = pretended(about.get("model"))
         effort = about.get("reasoning_effort") if model == about.get("model") else None
         surroundings = environment.for_smoke(options, model, effort, port)
-        await nursery.start(options["python"], surroundings, scratch, scratch, behind, own)
+        await nursery.start(options["python"], surroundings, scratch, scratch, behind, view)
         await nursery.up(START_LIMIT_S)
         ours, theirs = socket.socketpair()
         nursery.hand_on(0, theirs.fileno())
