@@ -6,6 +6,7 @@ use crate::support::running::{Gate, Running, nobody_left, until};
 use crate::support::{Bed, Done};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
 
 /// A prepared bed with a scripted coding agent `fake`.
 struct Night {
@@ -383,6 +384,35 @@ fn the_coding_agent_is_fenced_in() {
     let expected =
         json!({"ledger": false, "agent": false, "tasks": false, "keys": false, "itself": true, "program": true});
     assert_eq!(read, expected);
+}
+
+#[test]
+fn a_killed_canary_leaves_nothing_behind_the_next_checks() {
+    let night = Night::new(json!({}), "");
+    let bed = &night.bed;
+    if !bed.run(&["doctor"]).stdout.contains("loop's fence   a canary could not read") {
+        return crate::support::skipped("this machine has no fence of files");
+    }
+    let programs = bed.outside().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    let hangs = "#!/bin/sh\n[ \"$3\" = canary ] && : >hangs && exec sleep 600\nexec /bin/sh \"$@\"\n";
+    std::fs::write(programs.join("sh"), hangs).unwrap();
+    std::fs::set_permissions(programs.join("sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut doctor = bed.command(&["doctor"]);
+    let path = doctor.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_owned();
+    doctor.env("PATH", format!("{}:{}", programs.display(), path.display())).env("TMPDIR", night.place("tmp"));
+    std::fs::create_dir(night.place("tmp")).unwrap();
+    let running = Running::start(doctor);
+    let left = |name: &str| {
+        let entries = walkdir::WalkDir::new(bed.outside()).into_iter().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(name)).count()
+    };
+    until("the canary hangs", || left("hangs") == 1);
+    running.signal(Signal::KILL);
+    running.end().expect(137);
+    nobody_left(bed);
+    bed.run(&["doctor"]).expect(0).says("loop's fence   a canary could not read");
+    assert_eq!((left("hangs"), left("checks-"), left(".tmp")), (0, 0, 0));
 }
 
 #[test]

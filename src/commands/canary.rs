@@ -7,10 +7,12 @@ use super::experiment::Experiment;
 use crate::config::{CodingAgent, Config, FenceMode, PromptBy};
 use crate::drive::drivers::Driver;
 use crate::drive::fencing::Fencing;
-use crate::error::{Context as _, Result};
+use crate::drive::worktree;
+use crate::error::Result;
 use crate::process::signals::Cancel;
 use crate::process::{Command, Limits, Supervisor, run_captured};
 use crate::provision::Finding;
+use crate::store::scratch::{self, Scratch};
 
 const NAME: &str = "loop's fence";
 /// Reads its own file, then tries the others.
@@ -30,7 +32,12 @@ pub async fn finding(
 ) -> Result<Finding> {
     let fix = "allow user namespaces and Landlock on this machine, or give the coding agent a container of its own";
     let paths = &experiment.paths;
-    let directory = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
+    // Where the loop's work trees lie, because what may be read there is what counts; a killed check's is removed.
+    let variable = |name| experiment.environment.process(name);
+    let place = worktree::cache(variable("XDG_CACHE_HOME"), variable("HOME"))?.join("checks");
+    fs_err::create_dir_all(&place)?;
+    scratch::sweep(&place)?;
+    let directory = Scratch::new(&place)?;
     fs_err::write(directory.path().join("own"), format!("{OWN}\n"))?;
     let agent = CodingAgent {
         command: vec!["sh".into()],

@@ -34,11 +34,14 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
         }
     };
     // The records of children go into the state directory; where nothing can be written there, elsewhere.
-    let elsewhere = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
     let unwritable = unwritable(&experiment);
-    let supervisor = match unwritable {
+    let elsewhere = match unwritable {
+        None => None,
+        Some(_) => Some(tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?),
+    };
+    let supervisor = match &elsewhere {
         None => experiment.supervisor()?,
-        Some(_) => Supervisor::new(elsewhere.path())?,
+        Some(elsewhere) => Supervisor::new(elsewhere.path())?,
     };
     if let Some(config) = &config {
         let ground = Ground {
