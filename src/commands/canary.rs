@@ -1,13 +1,13 @@
 //! A canary behind the fence that the loop puts around coding agents: it tries to read what they must not, and must fail.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use super::experiment::Experiment;
 use crate::config::{CodingAgent, Config, FenceMode, PromptBy};
 use crate::drive::drivers::Driver;
 use crate::drive::fencing::Fencing;
-use crate::drive::worktree;
 use crate::error::Result;
 use crate::process::signals::Cancel;
 use crate::process::{Command, Limits, Supervisor, run_captured};
@@ -20,7 +20,8 @@ const SCRIPT: &str =
     "cat own && for file in \"$@\"; do head -c 1 \"$file\" >/dev/null 2>&1 && echo \"$file\"; done; exit 0";
 const OWN: &str = "the canary sings";
 
-/// What `doctor` says of the fence around coding agents.
+/// What `doctor` says of the fence around coding agents. `place`: where the canary gets a directory, the state directory if that
+/// can be written to: even from in there, nothing beside its own is to be had.
 ///
 /// # Errors
 /// Infrastructure when nothing can be started; `Interrupted`.
@@ -28,16 +29,13 @@ pub async fn finding(
     experiment: &Experiment,
     config: &Config,
     supervisor: &Supervisor,
+    place: &Path,
     cancel: &Cancel,
 ) -> Result<Finding> {
     let fix = "allow user namespaces and Landlock on this machine, or give the coding agent a container of its own";
     let paths = &experiment.paths;
-    // Where the loop's work trees lie, because what may be read there is what counts; a killed check's is removed.
-    let variable = |name| experiment.environment.process(name);
-    let place = worktree::cache(variable("XDG_CACHE_HOME"), variable("HOME"))?.join("checks");
-    fs_err::create_dir_all(&place)?;
-    scratch::sweep(&place)?;
-    let directory = Scratch::new(&place)?;
+    scratch::sweep(place)?;
+    let directory = Scratch::new(place)?;
     fs_err::write(directory.path().join("own"), format!("{OWN}\n"))?;
     let agent = CodingAgent {
         command: vec!["sh".into()],

@@ -39,9 +39,9 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
         None => None,
         Some(_) => Some(tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?),
     };
-    let supervisor = match &elsewhere {
-        None => experiment.supervisor()?,
-        Some(elsewhere) => Supervisor::new(elsewhere.path())?,
+    let (place, supervisor) = match &elsewhere {
+        None => (experiment.paths.state.as_path(), experiment.supervisor()?),
+        Some(elsewhere) => (elsewhere.path(), Supervisor::new(elsewhere.path())?),
     };
     if let Some(config) = &config {
         let ground = Ground {
@@ -54,7 +54,7 @@ pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
         let benchmark = benchmarks::of(config);
         findings.extend(benchmarks::check(benchmark, &ground, Depth::Everything).await?);
         findings.extend(benchmarks::interpreter(benchmark, &ground).await?);
-        findings.push(super::canary::finding(&experiment, config, &supervisor, &cancel).await?);
+        findings.push(super::canary::finding(&experiment, config, &supervisor, place, &cancel).await?);
     }
     findings.extend(secrets(&experiment)?);
     findings.push(state_directory(&experiment));

@@ -28,27 +28,19 @@ pub struct Maker<'a> {
     pub cancel: &'a Cancel,
 }
 
-/// The directory below which an experiment's work trees are made.
-///
-/// # Errors
-/// As [`cache`].
-pub fn place(root: &Path, cache_home: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
-    let name: String = hash(root.as_os_str().as_encoded_bytes()).chars().take(16).collect();
-    Ok(cache(cache_home, home)?.join("loop").join(name))
-}
-
-/// This program's directory in the user's cache. `cache_home`: of the user, `$XDG_CACHE_HOME`; `home`: as well.
+/// The directory below which an experiment's work trees are made. `home`: of the user.
 ///
 /// # Errors
 /// Usage when no home is known.
-pub fn cache(cache_home: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
+pub fn place(root: &Path, cache: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
     let absolute = |path: Option<&str>| path.map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = absolute(cache_home).or_else(|| Some(absolute(home)?.join(".cache")));
+    let cache = absolute(cache).or_else(|| Some(absolute(home)?.join(".cache")));
     let cache = cache.ok_or_else(|| {
         Error::usage("neither HOME nor XDG_CACHE_HOME is set: there is no place for the coding agent's work tree")
             .hint("set HOME.")
     })?;
-    Ok(cache.join("autoharness"))
+    let name: String = hash(root.as_os_str().as_encoded_bytes()).chars().take(16).collect();
+    Ok(cache.join("autoharness").join("loop").join(name))
 }
 
 impl Maker<'_> {

@@ -1,4 +1,4 @@
-//! Private directories of checks, in the state directory or, for what must lie outside of it, in the user's cache. `doctor` takes no lock of the experiment, so each directory has one
+//! Private directories of checks, in the state directory. `doctor` takes no lock of the experiment, so each directory has one
 //! of its own: the operating system releases it with the process, whatever ended that and wherever it ran.
 
 use std::fs::TryLockError;
@@ -21,7 +21,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one in `state`, the directory of all of them.
+    /// Makes one in the state directory.
     ///
     /// # Errors
     /// Infrastructure when it cannot be made.
