@@ -332,6 +332,9 @@ pub struct LoopArgs {
     /// Ask so many times for an edit, and let the one that does best on train before the gate
     #[arg(long, value_name = "K", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=8))]
     pub candidates: u32,
+    /// Trials of train tasks that a session may have run before it proposes; 0: none [default: as many as train has tasks]
+    #[arg(long, value_name = "N")]
+    pub session_trials: Option<u64>,
     /// The coding agent's model, as it names it
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,

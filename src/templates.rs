@@ -62,6 +62,18 @@ pub const SCHEMA_FILE: &str = "experiment_config.schema.json";
 /// or have git ignore them: an experiment does without.
 pub const INVITATIONS: [&str; 2] = ["AGENTS.md", ".claude/skills/improve-agent/SKILL.md"];
 
+/// What a coding agent that the loop drives can do before it proposes.
+const TRYING: &str = "\
+Two commands work here, from this directory; the loop runs them for you:
+
+    autoharness benchmark --task-ids ID [ID ...]     # your edit as it lies here, on these train tasks; prints what passed
+    autoharness show ID [--full]                     # the newest trace of a train task: now of your edit
+    autoharness show --failing                       # train tasks that fail, alike ones together
+
+{{trials}} trials in all are yours to spend. Name the few tasks that tell whether your idea works; an error says how many are
+left. When your shell gives up waiting, run the same command again: what has run is not run twice.";
+const NOT_TRYING: &str = "Nothing can be run here: the gate tries your edit.";
+
 /// Names the schema to editors.
 const SCHEMA_LINE: &str = "# yaml-language-server: $schema=experiment_config.schema.json";
 
@@ -99,18 +111,19 @@ pub fn program(experiment: &Path, config: &Config) -> Result<String> {
     Ok(filled(&format!("{}\n\n{}", base.trim_end(), supplement.trim_start()), config))
 }
 
-/// PROGRAM.md for a coding agent that the loop drives: one edit, one proposal in this `form`. Copies under
-/// `program_templates/` of the experiment win.
+/// PROGRAM.md for a coding agent that the loop drives: one edit, one proposal in this `form`; it may have so many `trials` of
+/// train run before. Copies under `program_templates/` of the experiment win.
 ///
 /// # Errors
 /// As [`program`].
-pub fn loop_program(experiment: &Path, config: &Config, form: &str) -> Result<String> {
+pub fn loop_program(experiment: &Path, config: &Config, form: &str, trials: u64) -> Result<String> {
     let benchmark = benchmarks::of(config);
     let base = find(experiment, LOOP_PATH, LOOP_PROGRAM)?;
     let supplement = find(experiment, &supplement_path(benchmark), benchmark.scaffold().program)?;
     let form: Vec<String> = form.lines().map(|line| format!("    {line}").trim_end().to_string()).collect();
     let text = format!("{}\n\n{}", base.trim_end(), supplement.trim_start());
-    Ok(filled(&text.replace("{{form}}", &form.join("\n")), config))
+    let trying = if trials == 0 { NOT_TRYING.to_string() } else { TRYING.replace("{{trials}}", &trials.to_string()) };
+    Ok(filled(&text.replace("{{form}}", &form.join("\n")).replace("{{trying}}", &trying), config))
 }
 
 fn filled(text: &str, config: &Config) -> String {

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 
 /// A prepared bed with a scripted coding agent `fake`.
-struct Night {
-    bed: Bed,
+pub(crate) struct Night {
+    pub(crate) bed: Bed,
 }
 
 impl Night {
-    fn new(options: Value, config: &str) -> Night {
+    pub(crate) fn new(options: Value, config: &str) -> Night {
         let bed = Bed::table(options, "");
         let place = bed.outside().join("agent");
         std::fs::create_dir(&place).unwrap();
@@ -34,34 +34,34 @@ impl Night {
     }
 
     /// A file between the test and the coding agent.
-    fn place(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn place(&self, name: &str) -> std::path::PathBuf {
         self.bed.outside().join("agent").join(name)
     }
 
     /// What the sessions from now on do.
-    fn plan(&self, plan: Value) {
+    pub(crate) fn plan(&self, plan: Value) {
         std::fs::write(self.place("plan.json"), plan.to_string()).unwrap();
         let _ = std::fs::remove_file(self.place("sessions.jsonl"));
     }
 
-    fn command(&self, words: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, words: &[&str]) -> std::process::Command {
         let mut command = self.bed.command(&[&["loop", "--with", "fake"], words].concat());
         command.env("PROPOSER_KEY", "sk-of-the-proposer").env("BENCH_API_KEY", "sk-of-the-benchmark");
         command
     }
 
-    fn run(&self, words: &[&str]) -> Done {
+    pub(crate) fn run(&self, words: &[&str]) -> Done {
         crate::support::done(self.command(words).output().unwrap())
     }
 
-    fn sessions(&self) -> Vec<Value> {
+    pub(crate) fn sessions(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.place("sessions.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Nothing is left over: no work tree, no state, no process, and the agent is the committed one.
     #[track_caller]
-    fn tidy(&self) {
+    pub(crate) fn tidy(&self) {
         let cache = self.bed.outside().join("home/.cache/autoharness/loop");
         let left: Vec<_> = walkdir::WalkDir::new(&cache).max_depth(2).into_iter().flatten().skip(1).collect();
         assert!(left.is_empty(), "{left:?}");
@@ -72,7 +72,7 @@ impl Night {
 
     /// No trial was run twice since the last look.
     #[track_caller]
-    fn paid_once(&self) {
+    pub(crate) fn paid_once(&self) {
         let mut ran = self.bed.ran();
         let count = ran.len();
         ran.sort();
@@ -135,7 +135,7 @@ fn a_good_edit_is_kept_and_a_bad_one_goes() {
     assert!(sessions[1]["program"].as_str().unwrap().contains("- 1 (kept) [tool] the agent lacks skills"));
     assert_eq!(
         sessions[0]["workspace"],
-        json!(["learnings.md", "results.tsv", "suite.json", "traces", "train_results.json"])
+        json!([".desk", "learnings.md", "results.tsv", "suite.json", "traces", "train_results.json"])
     );
     let transcript = bed.read("workspace/sessions/001/transcript.jsonl");
     assert_eq!(transcript, "{\"said\": \"***\"}\n");

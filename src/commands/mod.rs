@@ -11,6 +11,7 @@ pub mod config;
 pub mod confirm;
 pub mod demo;
 pub mod demo_noise;
+mod desk;
 mod dispatch;
 pub mod docs;
 pub mod doctor;
@@ -72,6 +73,9 @@ pub fn run(cli: Cli, ui: &Ui) -> Result<i32> {
 fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
     let global = &cli.global;
     crate::guard::watch::errors_to(ui);
+    if let Some(carried) = desk::carried(&cli, ui) {
+        return carried;
+    }
     match cli.command {
         Command::Init(args) => block_on(Box::pin(init::run(&args, global, ui))),
         Command::Prepare(args) => block_on(Box::pin(prepare::run(&args, global, ui))),

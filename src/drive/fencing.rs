@@ -93,6 +93,8 @@ impl Fencing<'_> {
             }
             all.push(found);
         }
+        // What a session asks the loop with.
+        all.extend(self.supervisor.program());
         if let Driver::Own(_, agent) = driver {
             // A script that is named with its whole path.
             all.extend(

@@ -2,6 +2,7 @@
 //! between two steps. `commands::loop_` gathers and acts.
 
 pub mod budget;
+pub mod desk;
 pub mod drivers;
 pub mod fencing;
 pub mod learnings;

@@ -70,7 +70,8 @@ pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> 
     fs_err::create_dir_all(place.records)?;
     let open = |name: &str, cap| Log::open(&place.records.join(name), cap, place.redactor.clone());
     let (transcript, stderr) = (open("transcript.jsonl", LARGEST_TRANSCRIPT)?, open("stderr.log", LARGEST_STDERR)?);
-    let extra = invocation.variables();
+    let mut extra = invocation.variables();
+    extra.extend(path(place));
     let mut stdin = invocation.stdin;
     let mut words: Vec<OsString> = Vec::new();
     if let Some(fence) = place.fence {
@@ -141,6 +142,19 @@ pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> 
     let failure = stop.clone().or_else(|| failure(exit, &seen, said.trim()));
     let failure = failure.map(|text| place.redactor.redact(&text).into_owned());
     Ok(Session { seen, seconds, failure, stopped: stop.is_some() })
+}
+
+/// `PATH` with this program's directory, where it would not be found by its name: PROGRAM.md calls it so.
+fn path(place: &Place<'_>) -> Option<(OsString, OsString)> {
+    const NAME: &str = "autoharness";
+    let path = place.environment.get("PATH").unwrap_or_default();
+    if which::which_in(NAME, Some(path), ".").is_ok() {
+        return None;
+    }
+    let program = place.supervisor.program()?;
+    let directory = program.parent().filter(|_| program.file_name().is_some_and(|name| name == NAME))?;
+    let all = std::iter::once(directory.to_path_buf()).chain(std::env::split_paths(path));
+    Some(("PATH".into(), std::env::join_paths(all).ok()?))
 }
 
 /// Its output has ended; it may live on.

@@ -106,6 +106,9 @@ pub struct Current {
     pub reason: Option<String>,
     /// Number of its section in learnings.md.
     pub section: Option<u32>,
+    /// Trials that the proposer at work has had run before it proposed.
+    #[serde(default)]
+    pub tried: u64,
 }
 
 /// A proposal of the iteration that can be judged.

@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 const LARGEST: u64 = 1 << 30;
 
 /// An open directory, and its path for messages.
-pub(super) struct Dir {
+pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -34,7 +34,7 @@ impl Dir {
     }
 
     /// The directory at `root`, which must be there.
-    pub(super) fn open(root: &Path) -> Result<Dir> {
+    pub(crate) fn open(root: &Path) -> Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(root, flags, Mode::empty()) {
             Ok(fd) => Ok(Dir { fd, path: root.to_path_buf() }),
@@ -45,7 +45,7 @@ impl Dir {
     }
 
     /// The directory at `relative`, made when it is missing.
-    pub(super) fn make_below(&self, relative: &Path) -> Result<Dir> {
+    pub(crate) fn make_below(&self, relative: &Path) -> Result<Dir> {
         if let Some(there) = self.straight(relative) {
             return Ok(there);
         }
@@ -120,7 +120,7 @@ impl Dir {
     }
 
     fn linked(&self, name: &OsStr) -> Error {
-        Error::usage(format!("{} is a link; traces are not written through links", self.path.join(name).display()))
+        Error::usage(format!("{} is a link; nothing is written through links", self.path.join(name).display()))
             .code(Code::FileUnusable)
             .hint("remove it, and run the same command again.")
     }
@@ -141,7 +141,7 @@ impl Dir {
     /// Replaces a file atomically, without waiting for the disk: a killed process leaves the old file or the new one. Only
     /// the holder of the lock may call it: the temporary file has a fixed name, so that what a killed process left is gone
     /// after the next attempt.
-    pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
+    pub(crate) fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
         let temporary = format!("{PREFIX}{name}");
         let create = || {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -206,7 +206,7 @@ impl Dir {
     }
 
     /// Removes a file or a link, when there is one.
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
         match unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.failed("cannot remove", name.as_ref(), error.into())),
@@ -227,7 +227,7 @@ impl Dir {
     }
 
     /// The names in it, sorted, without `.` and `..`.
-    pub(super) fn names(&self) -> Result<Vec<String>> {
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
         let failed = |error: Errno| self.failed("cannot list", OsStr::new(""), error.into());
         let listing = rustix::fs::Dir::read_from(&self.fd).map_err(failed)?;
         let name = |entry: rustix::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
@@ -243,7 +243,7 @@ impl Dir {
     }
 
     /// The bytes of a regular file of at most `limit` bytes, or how many it has; `None` when there is none.
-    pub(super) fn read_within(&self, name: &str, limit: u64) -> Result<Option<std::result::Result<Vec<u8>, u64>>> {
+    pub(crate) fn read_within(&self, name: &str, limit: u64) -> Result<Option<std::result::Result<Vec<u8>, u64>>> {
         // Without NONBLOCK, opening a pipe waits for a writer that may never come.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {

@@ -1,7 +1,7 @@
 //! The only writer: ledger, views, traces, lock, scratch directories, atomic replacement.
 
 pub mod atomic;
-mod beneath;
+pub(crate) mod beneath;
 pub mod claims;
 pub mod comparison;
 pub mod context;

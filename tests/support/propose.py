@@ -7,12 +7,15 @@ and saw goes into `PLACE/sessions.jsonl`. An object:
   proposal: text of proposal.md, null for none; left out: a good one
   usage: what it used; stdout, stderr: what it says; exit: its exit status
   reads: {name: path} to try to read; `PLACE/read.json` says of each whether it could
+  links: {path: target}: directories to put links in place of
+  runs: commands to run then in the work tree, each a list of words; `PLACE/ran.json` has what each said
   hold: wait until the file `PLACE/release` is there; `PLACE/held` says that it waits
   hang: never end, and leave a process in a session of its own
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -60,6 +63,14 @@ def main():
     sys.stderr.write(act.get("stderr", ""))
     if "reads" in act:
         write(os.path.join(place, "read.json"), json.dumps({name: readable(path) for name, path in act["reads"].items()}))
+    for path, target in act.get("links", {}).items():
+        shutil.rmtree(path)
+        os.symlink(target, path)
+    said = []
+    for words in act.get("runs", []):
+        ran = subprocess.run(words, capture_output=True, text=True, check=False)
+        said.append({"code": ran.returncode, "stdout": ran.stdout, "stderr": ran.stderr})
+        write(os.path.join(place, "ran.json"), json.dumps(said))
     if act.get("hang"):
         subprocess.Popen(["sleep", "3600"], start_new_session=True, stdout=subprocess.DEVNULL)
         time.sleep(3600)

@@ -11,7 +11,7 @@ use crate::drive::state::{Current, Rival, Stage};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
-use crate::guard::{BaseTree, Difference, Editable, Repo, scan, violations};
+use crate::guard::{BaseTree, Difference, Editable, EditableFiles, Repo, scan, violations};
 use crate::model::proposal::Proposal;
 
 /// Problems that are told; more help nobody.
@@ -66,22 +66,7 @@ impl Loop<'_> {
         let mut problems = Vec::new();
         let proposal = read_proposal(&session, current, &mut problems)?;
         let editable = Editable::new(&session.config.editable)?;
-        if !current.worktree.join(".git").is_dir() {
-            return Ok(Err(vec!["the directory `.git` of your work tree is gone: make your edit anew".into()]));
-        }
-        let repo = match Repo::open(&current.worktree) {
-            Ok(repo) => repo,
-            Err(error) => return Ok(Err(vec![format!("your work tree is no git repository any more: {error}")])),
-        };
-        problems.extend(other_files(&repo, &base, &editable)?);
-        let files = match read_editable_from_disk(&repo, &base, &editable) {
-            Ok(files) => files,
-            Err(error) if is_infrastructure(&error) => return Err(error),
-            Err(error) => {
-                problems.push(error.to_string());
-                return Ok(Err(problems));
-            }
-        };
+        let Some(files) = edit_of(current, &base, &editable, &mut problems)? else { return Ok(Err(problems)) };
         if files == read_editable_from_tree(&base, &editable)? {
             problems.push(format!("no editable file was changed ({})", session.config.editable.join(", ")));
         }
@@ -106,6 +91,35 @@ impl Loop<'_> {
         let receipt_before = session.state.summary.last_decided.as_ref().map(|receipt| receipt.seq);
         let rival = Rival { number: current.number, proposal, candidate, agent: staged.fingerprint, train: None };
         Ok(Ok((rival, receipt_before)))
+    }
+}
+
+/// The editable files as the coding agent left them; `None`, and why, where there is no telling. Other problems are told, too.
+pub(super) fn edit_of(
+    current: &Current,
+    base: &BaseTree,
+    editable: &Editable,
+    problems: &mut Vec<String>,
+) -> Result<Option<EditableFiles>> {
+    if !current.worktree.join(".git").is_dir() {
+        problems.push("the directory `.git` of your work tree is gone: make your edit anew".into());
+        return Ok(None);
+    }
+    let repo = match Repo::open(&current.worktree) {
+        Ok(repo) => repo,
+        Err(error) => {
+            problems.push(format!("your work tree is no git repository any more: {error}"));
+            return Ok(None);
+        }
+    };
+    problems.extend(other_files(&repo, base, editable)?);
+    match read_editable_from_disk(&repo, base, editable) {
+        Ok(files) => Ok(Some(files)),
+        Err(error) if is_infrastructure(&error) => Err(error),
+        Err(error) => {
+            problems.push(error.to_string());
+            Ok(None)
+        }
     }
 }
 

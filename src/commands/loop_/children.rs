@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::Loop;
 use crate::error::{Error, Result};
-use crate::process::{Ask, Command, Limits, run_captured};
+use crate::process::signals::Cancel;
+use crate::process::{Ask, Captured, Command, Limits, run_captured};
 
 /// Longer than any gate.
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
@@ -26,18 +27,7 @@ pub(super) struct Said {
 impl Loop<'_> {
     /// Runs one of our commands on the experiment, outside of any fence.
     pub(super) async fn own(&self, words: &[&str]) -> Result<Said> {
-        let program = self.supervisor.program().ok_or_else(|| {
-            Error::infrastructure("the file of this program is gone; was it updated?").hint("run the loop again.")
-        })?;
-        let mut command = Command::new(program, &self.paths.root).args(["--format", "json"]);
-        command.args.extend(["--directory".into(), self.paths.root.clone().into()]);
-        command.args.extend(["--config".into(), self.paths.config.clone().into()]);
-        // All of it: the command chooses itself what its own children see.
-        let mut command = command.args(words).env(self.environment.select(|_| true));
-        command.grace = GRACE;
-        command.ask = Ask::Leader;
-        let limits = Limits { time: LONGEST, ..Limits::SMALL };
-        let done = run_captured(&self.supervisor, command, limits, &self.now).await?;
+        let done = self.said(&[&["--format", "json"], words].concat(), Limits::SMALL.output, &self.now).await?;
         let text = String::from_utf8_lossy(&done.stdout);
         let mut errors = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let error = errors.rfind(|said| said["type"] == "error");
@@ -46,6 +36,21 @@ impl Loop<'_> {
             self.ui.detail(format!("{}: {line}", words[0]));
         }
         Ok(Said { code: done.exit.code, message: message.unwrap_or_else(|| done.exit.describe()) })
+    }
+
+    /// As [`Loop::own`], with what it printed: at most this many bytes of each end.
+    pub(super) async fn said(&self, words: &[&str], output: usize, cancel: &Cancel) -> Result<Captured> {
+        let program = self.supervisor.program().ok_or_else(|| {
+            Error::infrastructure("the file of this program is gone; was it updated?").hint("run the loop again.")
+        })?;
+        let mut command = Command::new(program, &self.paths.root);
+        command.args.extend(["--directory".into(), self.paths.root.clone().into()]);
+        command.args.extend(["--config".into(), self.paths.config.clone().into()]);
+        // All of it: the command chooses itself what its own children see.
+        let mut command = command.args(words).env(self.environment.select(|_| true));
+        command.grace = GRACE;
+        command.ask = Ask::Leader;
+        run_captured(&self.supervisor, command, Limits { time: LONGEST, output }, cancel).await
     }
 
     /// Runs a command of the user's with a file that says what happened. That it fails changes nothing.

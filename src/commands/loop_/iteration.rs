@@ -59,6 +59,7 @@ impl Loop<'_> {
             end: None,
             reason: None,
             section: None,
+            tried: 0,
         };
         self.make_worktree(&current).await?;
         self.state.current = Some(current);
@@ -72,7 +73,7 @@ impl Loop<'_> {
             let experiment = crate::commands::experiment::Experiment::find(&self.global, self.ui)?;
             experiment.repo.base_tree(&current.base)?
         };
-        let mut program = templates::loop_program(&self.paths.root, &self.config, FORM)?;
+        let mut program = templates::loop_program(&self.paths.root, &self.config, FORM, self.allowance()?)?;
         let learnings = files::read_text_if_there(&self.paths.learnings(), crate::commands::learnings::LARGEST)?;
         let digest = Learnings::parse(&learnings.unwrap_or_default()).digest(ALLOWANCE);
         if !digest.is_empty() {

@@ -4,6 +4,7 @@
 
 mod check;
 mod children;
+mod desk;
 mod ending;
 mod iteration;
 mod judging;
@@ -60,7 +61,7 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         target: args.target,
     };
     if args.dry_run {
-        return plan::print(ui, &config, &summary, &driver, &budget);
+        return plan::print(ui, &config, &summary, &driver, &budget, desk::allowance(args, &summary));
     }
     if budget.usd.is_some() && !driver.reports_dollars() && config.loop_prices.is_none() {
         return Err(Error::usage(format!("{} reports no dollars, so --budget-usd cannot be kept", driver.name()))

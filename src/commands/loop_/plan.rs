@@ -32,7 +32,14 @@ pub(super) fn cost(summary: &Summary, trials: u64) -> Spending {
 }
 
 /// Prints plan and estimate, and begins nothing.
-pub(super) fn print(ui: &Ui, config: &Config, summary: &Summary, driver: &Driver, budget: &Budget) -> Result<i32> {
+pub(super) fn print(
+    ui: &Ui,
+    config: &Config,
+    summary: &Summary,
+    driver: &Driver,
+    budget: &Budget,
+    allowance: u64,
+) -> Result<i32> {
     let (trials, spent, usage) = (gate_trials(summary), &summary.spent, &summary.proposals.usage);
     let of_gate = spent.seconds / (spent.trials.max(1) as f64) * trials as f64 / f64::from(config.max_concurrency);
     let sessions = f64::from(usage.sessions);
@@ -61,13 +68,14 @@ pub(super) fn print(ui: &Ui, config: &Config, summary: &Summary, driver: &Driver
     ui.line(format!("edits       {}", config.editable.join(", ")));
     ui.line(format!("ends after  {}", ends.join(", or ")));
     let time = of_session.map_or_else(|| "time unknown".into(), |seconds| format!("about {}", duration(seconds)));
-    ui.line(format!("session     {time}, {}", dollars(session_usd)));
+    let tries = if allowance == 0 { String::new() } else { format!(", up to {allowance} trials of its own") };
+    ui.line(format!("session     {time}, {}{tries}", dollars(session_usd)));
     ui.line(format!("gate        up to {trials} trials, about {}, {}", duration(of_gate), dollars(gate_usd)));
     ui.json(&json!({
         "type": "plan", "with": driver.name(), "editable": config.editable, "iterations": budget.iterations,
         "hours": budget.hours, "budget_usd": budget.usd, "budget_trials": budget.trials,
         "budget_tokens": budget.tokens, "patience": budget.patience, "target": budget.target,
-        "session_seconds": of_session, "session_usd": session_usd, "gate_trials": trials, "gate_seconds": of_gate,
+        "session_trials": allowance, "session_seconds": of_session, "session_usd": session_usd, "gate_trials": trials, "gate_seconds": of_gate,
         "gate_usd": gate_usd,
     }));
     Ok(EXIT_OK)

@@ -30,6 +30,7 @@ impl Loop<'_> {
     /// Has the coding agent edit. Says why when no session may begin.
     pub(super) async fn propose(&mut self) -> Result<Option<Reason>> {
         let Some(mut current) = self.state.current.clone() else { return Ok(None) };
+        self.take_back(&mut current)?;
         if current.begun {
             self.pick_up(&mut current)?;
             if current.stage != Stage::Proposing {
@@ -65,7 +66,7 @@ impl Loop<'_> {
                 self.driver.name(),
                 directory.file_name().unwrap_or_default().display()
             ));
-            let mut session = self.session(&current, &prompt, &directory).await?;
+            let mut session = self.attended(&mut current, &prompt, &directory).await?;
             if let Some((input, output)) = self.config.loop_prices {
                 session.seen.price(input, output);
             }
@@ -103,7 +104,12 @@ impl Loop<'_> {
         self.save()
     }
 
-    async fn session(&self, current: &Current, prompt: &str, records: &std::path::Path) -> Result<session::Session> {
+    pub(super) async fn session(
+        &self,
+        current: &Current,
+        prompt: &str,
+        records: &std::path::Path,
+    ) -> Result<session::Session> {
         let left = self.budget.seconds_left(self.night()?, Utc::now()).unwrap_or(f64::MAX);
         let time = Duration::from_secs_f64(left.clamp(1.0, f64::from(self.config.loop_timeout)));
         let usd = self.dollars_left()?;

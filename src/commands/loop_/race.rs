@@ -22,6 +22,7 @@ impl Loop<'_> {
     pub(super) fn advance(&self, current: &mut Current) -> Result<()> {
         current.sent_back = None;
         current.session = None;
+        current.tried = 0;
         if current.number < self.args.candidates {
             self.remove_worktree(current)?;
             current.number += 1;
