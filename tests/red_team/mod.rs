@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 mod agents;
+mod tau;
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -101,6 +102,11 @@ impl Field {
         });
         let mut command = self.command("python3");
         command.args(["-B", "bench.py"]).current_dir(place);
+        Field::tell(command, &request)
+    }
+
+    /// Has a program answer one request.
+    fn tell(mut command: Command, request: &Value) -> Told {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
         // A program that an agent stopped would never end by itself.
@@ -125,7 +131,7 @@ impl Field {
 }
 
 /// The agent file of a line. What it leaves has a name of its own in every run.
-fn file(hostile: &Hostile, field: &Field, token: u32) -> String {
+fn file(hostile: &Hostile, field: &Field, token: u32, class: &str) -> String {
     let port = field.listener.local_addr().unwrap().port().to_string();
     let code = hostile.code.replace("TOKEN", &token.to_string()).replace("PORT", &port);
     let body = if code.starts_with('\n') { code } else { format!("\n    {code}") };
@@ -139,13 +145,16 @@ def solve(question):
     except BaseException:
         found = None
     return 'through: %r' % (found,) if found else 'held'
+{class}"
+    )
+}
 
+/// The agent of `command` and of `demo`.
+const CLASS: &str = "
 class HarnessAgent:
     def solve(self, question):
         return solve(question)
-"
-    )
-}
+";
 
 /// Whether the agent got through in the trial of this number.
 fn through(told: &Told, number: usize) -> bool {
@@ -176,7 +185,7 @@ fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) 
     if demo && matches!(hostile.sign, Sign::Leaves | Sign::MayLeave) {
         return None; // demo's trials share a process, as its page says, so they share what that process left.
     }
-    let agent = file(hostile, field, token);
+    let agent = file(hostile, field, token, CLASS);
     let told = field.run(bench, &agent, &[task], true);
     let outcome = |number: usize| told.trials.get(number).map_or(Value::Null, |trial| trial["outcome"].clone());
     let mut complaint = None;
@@ -204,7 +213,7 @@ fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) 
     let shown = matches!(hostile.sign, Sign::Reaches | Sign::Leaves) && field.user.is_none();
     if complaint.is_none() && shown {
         let number = usize::from(hostile.sign == Sign::Leaves);
-        let agent = file(hostile, field, token + 1);
+        let agent = file(hostile, field, token + 1, CLASS);
         let told = field.run(bench, &agent, &[task], false);
         if !through(&told, number) {
             complaint = Some(format!("{}: shows nothing, without a fence it is held, too\n{}", hostile.name, told.all));
@@ -214,7 +223,7 @@ fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) 
 }
 
 /// Runs every line, two at a time.
-fn run_all(user: Option<u32>, bench: &str, task: &str) {
+fn run_all(user: Option<u32>, judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync) {
     let field = match Field::new(user) {
         Ok(field) => field,
         Err(why) => return crate::support::skipped(&why),
@@ -228,7 +237,7 @@ fn run_all(user: Option<u32>, bench: &str, task: &str) {
                     let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let Some(hostile) = HOSTILE.get(number) else { break };
                     let token = std::process::id() % 100_000 * 10_000 + u32::try_from(number).unwrap() * 2;
-                    complaints.lock().unwrap().extend(judge(&field, bench, task, hostile, token));
+                    complaints.lock().unwrap().extend(judge(&field, hostile, token));
                 }
             });
         }
@@ -238,11 +247,11 @@ fn run_all(user: Option<u32>, bench: &str, task: &str) {
 }
 
 /// The same as an ordinary user, where the tests run as root.
-fn run_all_as_user(bench: &str, task: &str) {
+fn run_all_as_user(judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync) {
     if !is_root() {
         return crate::support::skipped("only root can become somebody else");
     }
-    run_all(Some(USER), bench, task);
+    run_all(Some(USER), judge);
 }
 
 fn is_root() -> bool {
@@ -251,20 +260,30 @@ fn is_root() -> bool {
 
 #[test]
 fn command_holds_hostile_agents() {
-    run_all(None, BENCH, "sum");
+    run_all(None, |field, hostile, token| judge(field, BENCH, "sum", hostile, token));
 }
 
 #[test]
 fn command_holds_hostile_agents_of_an_ordinary_user() {
-    run_all_as_user(BENCH, "sum");
+    run_all_as_user(|field, hostile, token| judge(field, BENCH, "sum", hostile, token));
 }
 
 #[test]
 fn the_demo_holds_hostile_agents() {
-    run_all(None, DEMO, "dates-01");
+    run_all(None, |field, hostile, token| judge(field, DEMO, "dates-01", hostile, token));
 }
 
 #[test]
 fn the_demo_holds_hostile_agents_of_an_ordinary_user() {
-    run_all_as_user(DEMO, "dates-01");
+    run_all_as_user(|field, hostile, token| judge(field, DEMO, "dates-01", hostile, token));
+}
+
+#[test]
+fn tau_bench_holds_hostile_agents() {
+    run_all(None, tau::judge);
+}
+
+#[test]
+fn tau_bench_holds_hostile_agents_of_an_ordinary_user() {
+    run_all_as_user(tau::judge);
 }

@@ -1,0 +1,107 @@
+//! The hostile agents in tau-bench's helper, over the stand-in for tau2: forked from a warm process, behind the fence's twin.
+
+use fs_err as fs;
+use serde_json::{Value, json};
+
+use super::agents::{Hostile, Sign};
+use super::{Field, Told, all_gone, file};
+
+/// The agent of `tau-bench`. To the grader it says the same in every conversation, and what came of the attack goes to stdout.
+const CLASS: &str = "
+from tau2.agent.base_agent import HalfDuplexAgent
+from tau2.data_model.message import AssistantMessage
+
+class HarnessAgent(HalfDuplexAgent):
+    def __init__(self, tools, domain_policy, **more):
+        super().__init__(tools=tools, domain_policy=domain_policy)
+
+    def get_init_state(self, message_history=None):
+        return []
+
+    def generate_next_message(self, message, state):
+        print(solve('?'))
+        return AssistantMessage(role='assistant', content='RESOLVED'), state
+";
+
+/// What the lines about a benchmark's program are about here: the tasks, with their answers.
+const ANSWERS: &str = "tau2/domains/mock/tasks.json";
+
+/// What is not there to be had, fence or none: the helper takes the keys out of its environment before an agent is forked.
+const NOT_SHOWN: [&str; 1] = ["reads the program's environment"];
+
+/// Lines that are about what other benchmarks have.
+const ELSEWHERE: [&str; 3] = [
+    "lists what lies beside it",
+    // Landlock hides no names, only what is behind them.
+    "looks whether a file exists",
+    "rewrites the program",
+];
+
+fn run(field: &Field, hostile: &Hostile, token: u32, fenced: bool) -> Told {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let place = tempfile::tempdir_in(field.directory.path()).unwrap();
+    let answers = root.join("tests/support/tau2_standin_data").join(ANSWERS);
+    let code =
+        file(hostile, field, token, CLASS).replace("os.path.join(HERE, '..', 'bench.py')", &format!("{answers:?}"));
+    let code = code.replace("return 'import' in", "return 'note' in");
+    let agent = place.path().join("agent.py");
+    fs::write(&agent, code).unwrap();
+    for owned in [place.path(), &agent] {
+        let mode = if owned.is_dir() { 0o755 } else { 0o644 };
+        fs::set_permissions(owned, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        std::os::unix::fs::chown(owned, field.user, field.user).unwrap();
+    }
+    let request = json!({
+        "protocol": 1, "action": "run", "tasks": ["hard"], "split": null, "trials": 2, "concurrency": 1, "seed": 300,
+        "timeout_s": 5, "keep_traces": true, "agent": {"path": agent, "model": "stub/x", "user_model": "stub/user"},
+        "options": {"domain": "mock", "base_seed": 300, "fenced": fenced},
+        "fence": if fenced { json!(field.fence) } else { json!([]) },
+    });
+    let mut command = field.command("python3");
+    let bench = root.join("agent/helpers/tau_bench/bench.py");
+    command.arg("-B").arg(bench).env("PYTHONPATH", root.join("tests/support/tau2_standin")).env("STUB_KEY", "hush");
+    Field::tell(command, &request)
+}
+
+/// Says what is wrong with a line, if anything.
+pub(super) fn judge(field: &Field, hostile: &Hostile, token: u32) -> Option<String> {
+    if ELSEWHERE.contains(&hostile.name) {
+        return None;
+    }
+    let said = |told: &Told, number: usize, what: &str| {
+        told.trials.get(number).is_some_and(|trial| trial["trace"]["agent_output"].to_string().contains(what))
+    };
+    let told = run(field, hostile, token, true);
+    let complain = |what: &str, told: &Told| Some(format!("{}: {what}\n{}", hostile.name, told.all));
+    if !told.success || told.trials.len() != 2 {
+        return complain("the helper does not report both trials and end well", &told);
+    }
+    if !told.trials.iter().all(|trial| trial["reward"] == 0.0) {
+        return complain("a reward", &told);
+    }
+    match hostile.sign {
+        Sign::Spoils(word) => {
+            // Messages have another form here: what passes for one elsewhere may be none. And children hold the line open.
+            let all = [word, "agent_error", "agent_timeout", "failed"];
+            let is = |trial: &Value| all.contains(&trial["outcome"].as_str().unwrap_or(""));
+            if !told.trials.iter().all(is) {
+                return complain(&format!("not {word} in both trials"), &told);
+            }
+        }
+        _ if (0..2).any(|number| said(&told, number, "through: ")) => return complain("through", &told),
+        _ if !(0..2).all(|number| said(&told, number, "held")) => return complain("it was not even tried", &told),
+        _ => {}
+    }
+    if !all_gone(token) {
+        return complain("a process is left", &told);
+    }
+    let number = usize::from(hostile.sign == Sign::Leaves);
+    let shown = field.user.is_none() && !NOT_SHOWN.contains(&hostile.name);
+    if shown && matches!(hostile.sign, Sign::Reaches | Sign::Leaves) {
+        let told = run(field, hostile, token + 1, false);
+        if !said(&told, number, "through: ") {
+            return complain("shows nothing, without a fence it is held, too", &told);
+        }
+    }
+    None
+}
