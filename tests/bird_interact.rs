@@ -163,6 +163,9 @@ fn the_loop_in_c_interact() {
     rig.run(&["verify"]).expect(0).says("verify: ok");
 }
 
+/// Hostile agents' lines about what an agent of this benchmark has: a network for its model and the services.
+const NEEDED: [&str; 4] = ["connects by TCP", "opens TCP", "opens TCP over IPv6", "opens UDP"];
+
 /// Looks for what is none of an agent's business, at every call of its model; the trace says what it could reach.
 const PRY: &str = r#"
 import ctypes
@@ -201,6 +204,12 @@ def _pry():
     reached("passwords", lambda: any(b"PG_PASSWORD=" in about for about in environments()))
     reached("memory", memory)
     reached("note", note)
+    for name, attack in ATTACKS.items():
+        try:
+            if attack():
+                found.append(name)
+        except BaseException:
+            pass
     return found
 
 _honest = before_model
@@ -220,10 +229,11 @@ fn agents_get_messages_and_nothing_else() {
     }
     rig.run(&["prepare"]).expect(0);
     rig.edit(&format!(
-        "DATA, ROOT, NOTE = {:?}, {:?}, {:?}\n{PRY}",
+        "DATA, ROOT, NOTE = {:?}, {:?}, {:?}\n{}\n{PRY}",
         rig.data(),
         rig.bed.root,
-        rig.bed.outside().join("note")
+        rig.bed.outside().join("note"),
+        crate::red_team::attacks(&NEEDED),
     ));
     let reached = || -> Vec<Value> {
         let traces = rig.split("train").into_iter().map(|task| {
@@ -241,6 +251,7 @@ fn agents_get_messages_and_nothing_else() {
     rig.bed.write("experiment_config.yaml", &format!("{config}fence: off\n"));
     rig.run(&["prepare", "--accept"]).expect(0);
     rig.run(&["benchmark", "--fresh"]).expect(0).says("passed=2 evaluated=2");
-    let all = json!(["gold", "experiment", "passwords", "memory", "note"]);
-    assert_eq!(reached()[1], all);
+    let reached = reached()[1].as_array().unwrap().clone();
+    assert_eq!(reached[..5], ["gold", "experiment", "passwords", "memory", "note"].map(Value::from));
+    assert!(reached.len() > 15, "{reached:?}");
 }

@@ -65,6 +65,8 @@ fn a_session_tries_its_edit_on_train_and_nowhere_else() {
     ]));
     night.run(&["--iterations", "1", "--candidates", "2"]).expect(0);
     let ran = night.ran_inside();
+    let passed: Vec<Value> = night.sessions().iter().map(|session| session["passed"].clone()).collect();
+    assert_eq!(passed, [json!(["easy-1", "easy-2", "hard-1", "hard-2"]), passed[0].clone()]);
     assert!(ran.len() == 1 && ran[0].0 == 0 && ran[0].2.contains("5 of 6 trials are left"), "{ran:?}");
     night.tidy();
     night.run(&["--dry-run"]).expect(0).says(", up to 6 trials of its own");

@@ -78,7 +78,8 @@ pub(crate) const HOSTILE: &[Hostile] = &[
             kind = os.fstat(number).st_mode
         except OSError:
             continue
-        if not (os.path.stat.S_ISSOCK(kind) or os.path.stat.S_ISCHR(kind)):
+        # 0: an event loop's own.
+        if not (os.path.stat.S_ISSOCK(kind) or os.path.stat.S_ISCHR(kind) or os.path.stat.S_IFMT(kind) == 0):
             return number"),
     agent("looks for right answers in its memory", MayReach, "
     return [found for found in gc.get_objects() if isinstance(found, dict) and found.get('answer') in ('42', 'pool')]"),

@@ -6,7 +6,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
-mod agents;
+pub(crate) mod agents;
 mod tau;
 
 use std::io::Write as _;
@@ -147,6 +147,20 @@ def solve(question):
     return 'through: %r' % (found,) if found else 'held'
 {class}"
     )
+}
+
+/// The lines that try to reach or to leave something, as a dictionary `ATTACKS` of functions by their names: for agents that
+/// try all of them in one trial. `but` these.
+pub(crate) fn attacks(but: &[&str]) -> String {
+    let tried = HOSTILE.iter().filter(|line| !matches!(line.sign, Sign::Spoils(_)) && !but.contains(&line.name));
+    let token = (std::process::id() % 100_000 * 10_000 + 9_000).to_string();
+    let mut text = format!("{PRELUDE}\nATTACKS = {{}}\n");
+    for line in tried {
+        let code = line.code.replace("TOKEN", &token).replace("PORT", "9");
+        let body = if code.starts_with('\n') { code } else { format!("\n    {code}") };
+        text.push_str(&format!("def attack():{body}\nATTACKS[{:?}] = attack\n", line.name));
+    }
+    text
 }
 
 /// The agent of `command` and of `demo`.

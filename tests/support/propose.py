@@ -44,7 +44,9 @@ def main():
     with open("PROGRAM.md", encoding="utf-8") as file:
         program = file.read()
     with open(log, "a", encoding="utf-8") as file:
-        seen = {"told": told, "cwd": os.getcwd(), "env": dict(os.environ), "workspace": workspace, "program": program}
+        with open("workspace/train_results.json", encoding="utf-8") as results:
+            passed = [task for task, reward in json.load(results)["results"].items() if reward == 1.0]
+        seen = {"passed": passed, "told": told, "cwd": os.getcwd(), "env": dict(os.environ), "workspace": workspace, "program": program}
         file.write(json.dumps(seen) + "\n")
     with open(os.path.join(place, "plan.json"), encoding="utf-8") as file:
         plan = json.load(file)

@@ -14,7 +14,7 @@ use crate::drive::proposal;
 use crate::drive::session::{self, Place};
 use crate::drive::spending::Spending;
 use crate::drive::state::{Current, Stage};
-use crate::error::{Error, Result};
+use crate::error::{EXIT_OK, Error, Result};
 use crate::files;
 use crate::process::Redactor;
 use crate::store::atomic;
@@ -38,6 +38,13 @@ impl Loop<'_> {
             }
         }
         if !current.worktree.join(".git").exists() {
+            // What the proposer before had tried is not the committed agent's. Nothing is run for this.
+            if current.number > 1 {
+                let said = self.own(&["benchmark"]).await?;
+                if said.code != EXIT_OK {
+                    return self.failed(&format!("benchmark: {}", said.message)).map(|()| None);
+                }
+            }
             self.make_worktree(&current).await?;
             (current.session, current.begun) = (None, false);
         }
