@@ -147,6 +147,40 @@ fn every_failure_is_charged_to_whom_it_belongs() {
     rig.run(&["verify"]).expect(0).says("verify: ok");
 }
 
+#[test]
+fn a_template_that_changes_takes_the_run_with_it() {
+    let Some(rig) = Rig::new("tasks.TASKS[:4]", "max_concurrency: 1\n") else { return };
+    rig.script("tasks.solved()");
+    rig.run(&["prepare"]).expect(0);
+    let task = rig.split("train").remove(0);
+    let shop = "UPDATE orders SET total = total + 1 WHERE id = 1";
+    for (change, back, counts) in [
+        (shop, "UPDATE orders SET total = total - 1 WHERE id = 1", false),
+        ("CREATE FUNCTION spoil() RETURNS int LANGUAGE sql AS 'SELECT 1'", "DROP FUNCTION spoil()", false),
+        ("CREATE TABLE gone (id int); DROP TABLE gone", "SELECT 1", true),
+    ] {
+        let from = rig.bed.events("trial").len();
+        let hang = rig.path(if counts { "same" } else { &back[..4] });
+        rig.script(&format!("{{**tasks.solved(), {task:?}: [{{'hang': {hang:?}, 'then': tasks.solved()[{task:?}][0]}}, *tasks.solved()[{task:?}][1:]]}}"));
+        let mut child = start(&rig, &["benchmark", "--fresh", "--task-ids", &task]);
+        rig.wait_for("a model is asked", &mut child, || hang.with_extension("seen").exists());
+        rig.change("shop_template", change);
+        std::fs::write(&hang, "").unwrap();
+        let done = done_of(child);
+        rig.change("shop_template", back);
+        let said = "shop_template changed while the run was at work, so none of its trials counts";
+        assert_eq!(
+            (done.code, done.stderr.contains(said)),
+            if counts { (0, false) } else { (3, true) },
+            "{}",
+            done.stderr
+        );
+        let outcome = if counts { "passed" } else { "infra_error" };
+        assert!(rig.bed.events("trial")[from..].iter().all(|trial| trial["outcome"] == outcome));
+    }
+    rig.run(&["verify"]).expect(0).says("verify: ok");
+}
+
 fn done_of(child: Child) -> Done {
     done(child.wait_with_output().unwrap())
 }

@@ -228,13 +228,13 @@ fn agents_get_messages_and_nothing_else() {
         return crate::support::skipped("this machine has not every layer of the fence");
     }
     rig.run(&["prepare"]).expect(0);
-    rig.edit(&format!(
-        "DATA, ROOT, NOTE = {:?}, {:?}, {:?}\n{}\n{PRY}",
-        rig.data(),
-        rig.bed.root,
-        rig.bed.outside().join("note"),
-        crate::red_team::attacks(&NEEDED),
-    ));
+    let pry = |fenced| {
+        let place = (rig.data(), &rig.bed.root, rig.bed.outside().join("note"));
+        let attacks = crate::red_team::attacks(fenced, &NEEDED);
+        format!("DATA, ROOT, NOTE = {:?}, {:?}, {:?}\n{attacks}\n{PRY}", place.0, place.1, place.2)
+    };
+    let honest = rig.bed.read("agent/agent.py");
+    rig.bed.write("agent/agent.py", &format!("{honest}\n{}\n", pry(true)));
     let reached = || -> Vec<Value> {
         let traces = rig.split("train").into_iter().map(|task| {
             rig.bed.read_json(&format!("workspace/traces/latest/{task}/trace.json"))["dialogue_history"].clone()
@@ -249,6 +249,7 @@ fn agents_get_messages_and_nothing_else() {
     // All of it is there to be reached: without the fence it is.
     let config = rig.bed.read("experiment_config.yaml");
     rig.bed.write("experiment_config.yaml", &format!("{config}fence: off\n"));
+    rig.bed.write("agent/agent.py", &format!("{honest}\n{}\n", pry(false)));
     rig.run(&["prepare", "--accept"]).expect(0);
     rig.run(&["benchmark", "--fresh"]).expect(0).says("passed=2 evaluated=2");
     let reached = reached()[1].as_array().unwrap().clone();

@@ -150,9 +150,14 @@ def solve(question):
 }
 
 /// The lines that try to reach or to leave something, as a dictionary `ATTACKS` of functions by their names: for agents that
-/// try all of them in one trial. `but` these.
-pub(crate) fn attacks(but: &[&str]) -> String {
-    let tried = HOSTILE.iter().filter(|line| !matches!(line.sign, Sign::Spoils(_)) && !but.contains(&line.name));
+/// try all of them in one trial. `but` these. Without a fence only those that show something, and do no harm: root would mount
+/// over everybody's /tmp.
+pub(crate) fn attacks(fenced: bool, but: &[&str]) -> String {
+    let tried = HOSTILE.iter().filter(|line| match line.sign {
+        Sign::Reaches | Sign::Leaves => !but.contains(&line.name),
+        Sign::MayReach | Sign::MayLeave => fenced && !but.contains(&line.name),
+        Sign::Spoils(_) => false,
+    });
     let token = (std::process::id() % 100_000 * 10_000 + 9_000).to_string();
     let mut text = format!("{PRELUDE}\nATTACKS = {{}}\n");
     for line in tried {

@@ -72,8 +72,10 @@ impl Benchmark for BirdInteract {
         _base: &'a BaseTree,
     ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
         Box::pin(async {
+            let templates = templates::Found::look(ground).await?;
             Ok(Box::new(BirdRunner {
-                bench: helper_runner(ground).await?,
+                bench: helper_runner(ground, &templates).await?,
+                templates,
                 scratch: ground.paths.scratch().join("services"),
                 copies: ground.paths.copies(),
                 log: ground.paths.logs().join("services.log"),
@@ -134,7 +136,7 @@ fn missing() -> Error {
 }
 
 /// BIRD-Interact as `prepare` left it.
-async fn helper_runner(ground: &Ground<'_>) -> Result<ProtocolRunner> {
+async fn helper_runner(ground: &Ground<'_>, templates: &templates::Found) -> Result<ProtocolRunner> {
     let mut runner = ProtocolRunner::new(ground);
     let (around, environment) = (ground.around(), ground.environment);
     let wanted = wanted(ground);
@@ -149,8 +151,7 @@ async fn helper_runner(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     }
     runner.symbol = Some(request::AGENT_SYMBOL.into());
     runner.agent_python = Some(request::agent_python(wanted.settings, &places, &runner));
-    let templates = templates::digests(&wanted, &data::Place::of(&wanted).databases(), &around).await?;
-    runner.protocol = request::protocol(wanted.settings, &places, wanted.revision(), &templates)?;
+    runner.protocol = request::protocol(wanted.settings, &places, wanted.revision(), templates.digests())?;
     runner.reports_tokens = true;
     // Its agents have processes of their own, so what it reported is its own word.
     runner.outlives_failure = true;

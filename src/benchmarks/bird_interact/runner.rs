@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::templates::Found;
 use crate::benchmarks::agent_python::AgentPython;
 use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, Catalogue, RunReport, RunRequest, Sink};
 use crate::benchmarks::trial_protocol::{PROTOCOL_VERSION, ProtocolRunner};
@@ -34,6 +35,8 @@ const GRACE: Duration = Duration::from_secs(20);
 pub(super) struct BirdRunner {
     /// The helper program: runs trials, lists tasks, and is the host.
     pub bench: ProtocolRunner,
+    /// The template databases that its trials work on copies of.
+    pub templates: Found,
     /// Private directory for the host's files, outside the work tree; removed when the host ends.
     pub scratch: PathBuf,
     /// Where runs have the copies that their agents are imported from: what the host's fence lets through.
@@ -95,7 +98,18 @@ impl BenchmarkRunner for BirdRunner {
                 Err(error) if cancel.signal().is_some() => return Err(error),
                 Err(error) => return Ok(RunReport { failure: Some(error.to_string()), untrusted: false }),
             };
-            bench.run(request, sink, cancel).await
+            let report = bench.run(request, sink, cancel).await?;
+            // A server that cannot be asked is no sign of a change; who needs it next says so.
+            let changed = self.templates.changed(cancel).await.unwrap_or_default();
+            if changed.is_empty() {
+                return Ok(report);
+            }
+            let failure = format!(
+                "{}_template changed while the run was at work, so none of its trials counts: load it anew from its dump, and \
+                 give the benchmark a role that may not write there (`autoharness doctor` says which)",
+                changed.join("_template, ")
+            );
+            Ok(RunReport { failure: Some(failure), untrusted: true })
         })
     }
 

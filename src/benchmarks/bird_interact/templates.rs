@@ -5,17 +5,21 @@
 //! written in it. Only where these have changed is it read again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::data::Place;
 use super::postgres::{LOOK, Server};
 use super::wanted::Wanted;
+use crate::benchmarks::Ground;
+use crate::config::{Config, Environment};
 use crate::error::{Code, Error, Result};
 use crate::model::hash::hash;
-use crate::process::Limits;
+use crate::process::signals::Cancel;
+use crate::process::{Limits, Supervisor};
 use crate::provision::Surroundings;
 use crate::store::atomic;
 
@@ -57,11 +61,63 @@ struct Known {
     digest: String,
 }
 
+/// The templates as a command has found them, to be looked at again: SQL of an agent's that reaches a template decides every
+/// reward from then on, that of its own trial included.
+pub(super) struct Found {
+    config: Config,
+    root: PathBuf,
+    state: PathBuf,
+    environment: Environment,
+    supervisor: Supervisor,
+    digests: BTreeMap<String, String>,
+}
+
+impl Found {
+    /// Looks at the templates of the configured data set.
+    ///
+    /// # Errors
+    /// As [`digests`].
+    pub(super) async fn look(ground: &Ground<'_>) -> Result<Found> {
+        let wanted = Wanted::of(ground.config, &ground.paths.root, ground.environment);
+        Ok(Found {
+            config: ground.config.clone(),
+            root: ground.paths.root.clone(),
+            state: ground.paths.state.clone(),
+            environment: ground.environment.clone(),
+            supervisor: ground.supervisor.clone(),
+            digests: digests(&wanted, &Place::of(&wanted).databases(), &ground.around()).await?,
+        })
+    }
+
+    /// What they hold, by database.
+    pub(super) fn digests(&self) -> &BTreeMap<String, String> {
+        &self.digests
+    }
+
+    /// Those that hold something else by now.
+    ///
+    /// # Errors
+    /// As [`digests`].
+    pub(super) async fn changed(&self, cancel: &Cancel) -> Result<Vec<String>> {
+        let wanted = Wanted::of(&self.config, &self.root, &self.environment);
+        let around = Surroundings {
+            root: &self.root,
+            state: &self.state,
+            environment: &self.environment,
+            supervisor: &self.supervisor,
+            cancel,
+        };
+        let databases: Vec<String> = self.digests.keys().cloned().collect();
+        let now = digests(&wanted, &databases, &around).await?;
+        Ok(databases.into_iter().filter(|name| now.get(name) != self.digests.get(name)).collect())
+    }
+}
+
 /// SHA-256 over the content of every template, by database. `state`: where digests are kept from one command to the next.
 ///
 /// # Errors
 /// Infrastructure when the server cannot be asked or a template is missing; `Interrupted`.
-pub(super) async fn digests(
+async fn digests(
     wanted: &Wanted<'_>,
     databases: &[String],
     around: &Surroundings<'_>,
