@@ -43,6 +43,7 @@ mod record;
 #[cfg(target_os = "linux")]
 mod red_team;
 mod report;
+mod resample;
 mod sealed;
 mod secrets;
 mod show;

@@ -258,6 +258,13 @@ fn a_budget_stops_before_the_next_paid_step_and_what_was_paid_for_counts() {
     assert!(bed.ran().is_empty(), "the gate costs, too");
     assert!(bed.state().join("loop.json").exists());
     bed.run(&["status"]).expect(0);
+    // The other arm leaves what the search has not finished to the search, and pays for none of it.
+    night
+        .run(&["--arm", "resample", "--budget-usd", "0.5", "--iterations", "1"])
+        .expect(0)
+        .says("run 1: the unchanged agent")
+        .says("loop: 1 iterations done; runs=1");
+    assert!(night.sessions().len() == 1 && bed.state().join("loop.json").exists());
     night
         .run(&["--budget-usd", "5", "--iterations", "1"])
         .expect(0)

@@ -26,6 +26,9 @@ pub struct LoopState {
     pub night: Option<Night>,
     /// The iteration under way.
     pub current: Option<Current>,
+    /// The same as `night`, of a loop that runs the unchanged agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resampling: Option<Night>,
 }
 
 /// What a loop has done since it was begun, however often it was killed.
@@ -146,7 +149,7 @@ impl LoopState {
     /// Infrastructure when the disk refuses.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         self.v = VERSION;
-        if self.night.is_none() && self.current.is_none() {
+        if self.night.is_none() && self.current.is_none() && self.resampling.is_none() {
             return match fs_err::remove_file(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
                 _ => Ok(()),

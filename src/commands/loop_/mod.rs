@@ -10,6 +10,7 @@ mod judging;
 mod plan;
 mod propose;
 mod race;
+mod resample;
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ use serde_json::json;
 use super::experiment::Experiment;
 use super::missing::not_prepared;
 use super::session::{Need, Session, command_line};
-use crate::cli::{Global, LoopArgs};
+use crate::cli::{Arm, Global, LoopArgs};
 use crate::config::{CodingAgent, Config, Environment};
 use crate::drive::budget::{Budget, Reason};
 use crate::drive::drivers::{BUILT_IN, Driver};
@@ -56,18 +57,27 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         usd: args.budget_usd,
         tokens: args.budget_tokens,
         trials: args.budget_trials,
-        patience: args.patience,
+        // Without a search there is nothing to be patient with.
+        patience: if args.arm == Arm::Search { args.patience } else { u32::MAX },
         target: args.target,
     };
-    if args.dry_run {
-        return plan::print(ui, &config, &summary, &driver, &budget);
+    if args.arm == Arm::Resample {
+        resample::require_end(&budget, &summary)?;
     }
-    if budget.usd.is_some() && !driver.reports_dollars() && config.loop_prices.is_none() {
+    if args.dry_run {
+        return match args.arm {
+            Arm::Search => plan::print(ui, &config, &summary, &driver, &budget),
+            Arm::Resample => resample::plan(ui, &config, &summary, &budget),
+        };
+    }
+    if args.arm == Arm::Search && budget.usd.is_some() && !driver.reports_dollars() && config.loop_prices.is_none() {
         return Err(Error::usage(format!("{} reports no dollars, so --budget-usd cannot be kept", driver.name()))
             .code(Code::ConfigInvalid)
             .hint("set `loop_prices` in experiment_config.yaml, or use --hours and --iterations."));
     }
-    warn_of_keys(&config, ui);
+    if args.arm == Arm::Search {
+        warn_of_keys(&config, ui);
+    }
     let Experiment { paths, environment, .. } = experiment;
     paths.create_state()?;
     let _alone = Lock::take(&paths.loop_lock(), &command_line(), timestamp(Utc::now()))?;
@@ -95,9 +105,14 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         place,
     };
     this.begin_night(&summary)?;
-    match this.iterate().await {
-        Ok(reason) => this.end(&reason).await,
-        Err(error) => Err(this.broken_off(error)),
+    let ended = match args.arm {
+        Arm::Search => this.iterate().await,
+        Arm::Resample => this.resample().await,
+    };
+    match (ended, args.arm) {
+        (Ok(reason), Arm::Search) => this.end(&reason).await,
+        (Ok(reason), Arm::Resample) => this.end_resampling(&reason).await,
+        (Err(error), _) => Err(this.broken_off(error)),
     }
 }
 
@@ -156,18 +171,29 @@ impl Loop<'_> {
     }
 
     fn night(&self) -> Result<&Night> {
-        self.state.night.as_ref().ok_or_else(|| Error::infrastructure("the loop has not begun"))
+        let night = match self.args.arm {
+            Arm::Search => &self.state.night,
+            Arm::Resample => &self.state.resampling,
+        };
+        night.as_ref().ok_or_else(not_begun)
+    }
+
+    fn night_mut(&mut self) -> &mut Option<Night> {
+        match self.args.arm {
+            Arm::Search => &mut self.state.night,
+            Arm::Resample => &mut self.state.resampling,
+        }
     }
 
     /// Goes on with a loop that was killed, or begins one; removes what killed ones left.
     fn begin_night(&mut self, summary: &Summary) -> Result<()> {
         let kept = self.state.current.as_ref().map(|current| current.worktree.clone());
         worktree::sweep(&self.place, kept.as_deref())?;
-        if let Some(current) = &self.state.current {
+        if let Some(current) = self.state.current.as_ref().filter(|_| self.args.arm == Arm::Search) {
             self.ui.status(format!("going on with iteration {}", current.iteration));
         }
-        if self.state.night.is_none() {
-            self.state.night = Some(Night {
+        if self.night().is_err() {
+            *self.night_mut() = Some(Night {
                 began: Utc::now(),
                 before: taken(summary),
                 done: 0,
@@ -224,7 +250,9 @@ impl Loop<'_> {
     /// What was spent since the loop was begun.
     fn spent(&self, summary: &Summary) -> Result<Spending> {
         let night = self.night()?;
-        let now = self.state.current.as_ref().map(|current| current.usage).unwrap_or_default();
+        // An unfinished iteration waits for the search; it is nothing that the other arm pays for.
+        let current = self.state.current.as_ref().filter(|_| self.args.arm == Arm::Search);
+        let now = current.map(|current| current.usage).unwrap_or_default();
         let (all, before) = (taken(summary), night.before);
         Ok(Spending {
             usd: (all.usd + now.cost_usd - before.usd).max(0.0),
@@ -243,7 +271,7 @@ impl Loop<'_> {
 
     /// Takes a failure of the infrastructure down: after three in a row it is enough.
     fn failed(&mut self, why: &str) -> Result<()> {
-        let failures = self.state.night.as_mut().map_or(FAILURES, |night| {
+        let failures = self.night_mut().as_mut().map_or(FAILURES, |night| {
             night.failures += 1;
             night.failures
         });
@@ -258,7 +286,7 @@ impl Loop<'_> {
 
     /// A step went well.
     fn went_well(&mut self) {
-        if let Some(night) = &mut self.state.night {
+        if let Some(night) = self.night_mut() {
             night.failures = 0;
         }
     }
@@ -267,7 +295,7 @@ impl Loop<'_> {
     async fn end(&mut self, reason: &Reason) -> Result<i32> {
         let night = self.state.night.take();
         self.save()?;
-        let night = night.ok_or_else(|| Error::infrastructure("the loop has not begun"))?;
+        let night = night.ok_or_else(not_begun)?;
         let best = self.best()?;
         let score = best.map_or_else(|| "-".into(), |best| format!("{best:.4}"));
         self.ui.line(format!(
@@ -292,14 +320,19 @@ impl Loop<'_> {
     /// The loop was broken off: killed by hand it goes on as the same loop, otherwise the next one begins anew.
     fn broken_off(&mut self, error: Error) -> Error {
         if error.is_interruption() {
-            return error.hint("run `autoharness loop` again: it goes on where it stopped.");
+            let arm = if self.args.arm == Arm::Search { "" } else { " --arm resample" };
+            return error.hint(format!("run `autoharness loop{arm}` again: it goes on where it stopped."));
         }
-        self.state.night = None;
+        *self.night_mut() = None;
         match self.save() {
             Ok(()) => error,
             Err(worse) => worse,
         }
     }
+}
+
+fn not_begun() -> Error {
+    Error::infrastructure("the loop has not begun")
 }
 
 /// What trials and ended sessions took so far.
