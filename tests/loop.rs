@@ -187,6 +187,39 @@ fn several_proposals_race_on_train_for_one_look_at_the_hold_out() {
 }
 
 #[test]
+fn an_edit_says_which_groups_of_files_it_touched() {
+    let night = Night::new(
+        json!({}),
+        "editable: [agent/agent.py, agent/prompts]\nsurfaces: {code: [agent/agent.py], prompt: [agent/prompts]}",
+    );
+    let bed = &night.bed;
+    night.plan(json!([
+        {"skills": ["easy", "hard"], "files": {"agent/prompts/deep/hint.md": "think"}},
+        {"skills": ["odd"]},
+    ]));
+    night
+        .run(&["--iterations", "2"])
+        .expect(0)
+        .says("iteration 1: accepted [tool] (code, prompt) the agent lacks skills")
+        .says("iteration 2: rejected [tool] (code) the agent lacks skills");
+    let touched: Vec<Value> = bed.events("proposed").into_iter().map(|proposed| proposed["touched"].clone()).collect();
+    assert_eq!(touched, [json!(["code", "prompt"]), json!(["code"])]);
+    bed.run(&["status"])
+        .expect(0)
+        .says("accepted by surface: tool 1/2")
+        .says("accepted by what they touched: code 1/2, prompt 1/1");
+    let status = &bed.run(&["status", "--format", "json"]).expect(0).json()[0];
+    assert_eq!(status["proposals"]["groups"], json!({"code": [2, 1], "prompt": [1, 1]}));
+    assert!(bed.read("workspace/learnings.md").contains("- Surface: tool\n- Touched: code, prompt\n- Result: "));
+    let learnings = bed.run(&["learnings", "--format", "json"]).expect(0).json();
+    assert_eq!(learnings[0]["touched"], json!(["code", "prompt"]));
+    bed.run(&["report"]).expect(0);
+    assert!(bed.read("workspace/report.html").contains(", touched code, prompt – the agent lacks skills"));
+    bed.run(&["verify"]).expect(0);
+    night.tidy();
+}
+
+#[test]
 fn what_cannot_be_judged_is_sent_back_once() {
     let night = Night::new(json!({}), "");
     let bed = &night.bed;

@@ -216,6 +216,11 @@ fn proposal_lines(proposals: &Proposals, ui: &Ui) {
     if !won.is_empty() {
         ui.line(format!("            accepted by surface: {}", won.join(", ")));
     }
+    let won: Vec<String> =
+        proposals.groups.iter().map(|(name, (tried, won))| format!("{name} {won}/{tried}")).collect();
+    if !won.is_empty() {
+        ui.line(format!("            accepted by what they touched: {}", won.join(", ")));
+    }
 }
 
 /// Train and suite are counted at different times and of different agents: `benchmark` runs train with whatever lies there,

@@ -107,6 +107,9 @@ pub struct Current {
     pub end: Option<End>,
     /// Why it did not come before the gate.
     pub reason: Option<String>,
+    /// The groups of editable paths that the edit touched.
+    #[serde(default)]
+    pub touched: Vec<String>,
     /// Number of its section in learnings.md.
     pub section: Option<u32>,
 }
@@ -122,6 +125,9 @@ pub struct Rival {
     pub candidate: String,
     /// Its fingerprint.
     pub agent: String,
+    /// The groups of editable paths that it touched.
+    #[serde(default)]
+    pub touched: Vec<String>,
     /// What it earned on train in the race, on the tasks that were run.
     pub train: Option<f64>,
 }

@@ -518,6 +518,9 @@ pub struct Proposed {
     pub predicted: Option<Predicted>,
     /// What its sessions used.
     pub usage: Usage,
+    /// The groups of editable paths (`surfaces` in the configuration) that the edit touched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touched: Vec<String>,
     /// Further candidates of the iteration, which were behind this one on train.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outdone: Vec<Outdone>,
