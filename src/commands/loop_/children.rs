@@ -37,7 +37,7 @@ impl Loop<'_> {
         command.grace = GRACE;
         command.ask = Ask::Leader;
         let limits = Limits { time: LONGEST, ..Limits::SMALL };
-        let done = run_captured(&self.supervisor, command, limits, &self.now).await?;
+        let done = self.watched(run_captured(&self.supervisor, command, limits, &self.now)).await?;
         let text = String::from_utf8_lossy(&done.stdout);
         let mut errors = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let error = errors.rfind(|said| said["type"] == "error");

@@ -121,7 +121,7 @@ impl Loop<'_> {
             .proposal
             .as_ref()
             .map_or(String::new(), |one| format!(" [{}]{} {}", one.surface.as_str(), touched(current), title(one)));
-        self.ui.line(format!("iteration {}: {}{about}; {told}; {cost}", current.iteration, end.as_str()));
+        self.ui.verdict(format!("iteration {}: {}{about}; {told}; {cost}", current.iteration, end.as_str()));
         let said = json!({
             "type": "iteration", "iteration": current.iteration, "end": end, "reason": current.reason,
             "proposal": current.proposal, "predicted": judged.map(|judged| &judged.predicted), "verdict": judged.map(|judged| &judged.verdict), "usage": usage,

@@ -11,6 +11,7 @@ mod plan;
 mod propose;
 mod race;
 mod resample;
+mod screen;
 
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,7 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let place = worktree::place(&paths.root, environment.process("XDG_CACHE_HOME"), environment.process("HOME"))?;
     let state = LoopState::load(&paths.loop_state())?;
     let global = Global { directory: Some(paths.root.clone()), ..global.clone() };
+    let ui = &ui.with_screen();
     let mut this = Loop {
         args,
         global,
@@ -104,7 +106,7 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         state,
         place,
     };
-    this.begin_night(&summary)?;
+    this.begin_night(&summary).inspect_err(|_| ui.close_screen())?;
     let ended = match args.arm {
         Arm::Search => this.iterate().await,
         Arm::Resample => this.resample().await,
@@ -167,7 +169,9 @@ impl Loop<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
-        self.state.save(&self.paths.loop_state())
+        self.state.save(&self.paths.loop_state())?;
+        self.show();
+        Ok(())
     }
 
     fn night(&self) -> Result<&Night> {
@@ -293,6 +297,7 @@ impl Loop<'_> {
 
     /// The loop has ended as it was asked to. An iteration that a budget has cut short stays for the next one.
     async fn end(&mut self, reason: &Reason) -> Result<i32> {
+        self.ui.close_screen();
         let night = self.state.night.take();
         self.save()?;
         let night = night.ok_or_else(not_begun)?;
@@ -319,6 +324,7 @@ impl Loop<'_> {
 
     /// The loop was broken off: killed by hand it goes on as the same loop, otherwise the next one begins anew.
     fn broken_off(&mut self, error: Error) -> Error {
+        self.ui.close_screen();
         if error.is_interruption() {
             let arm = if self.args.arm == Arm::Search { "" } else { " --arm resample" };
             return error.hint(format!("run `autoharness loop{arm}` again: it goes on where it stopped."));

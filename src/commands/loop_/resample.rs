@@ -63,7 +63,7 @@ impl Loop<'_> {
             if let Some(reason) = self.enough()? {
                 return Ok(reason);
             }
-            let resampled = match self.run_again().await {
+            let resampled = match self.watched(self.run_again()).await {
                 Err(error) if is_infrastructure(&error) => {
                     self.failed(&error.to_string())?;
                     continue;
@@ -95,7 +95,7 @@ impl Loop<'_> {
         Ok(is_matched.then_some(Reason::Matched(taken, search, next)))
     }
 
-    fn summary(&self) -> Result<Summary> {
+    pub(super) fn summary(&self) -> Result<Summary> {
         crate::commands::experiment::Experiment::find(&self.global, self.ui)?.read_summary()
     }
 
@@ -168,7 +168,7 @@ impl Loop<'_> {
     async fn tell(&self, resampled: &Resampled) -> Result<()> {
         let Resampled { run, val_score, evals_passed, evals_total, .. } = resampled;
         let best = Resampling::of(&self.summary()?).map_or(*val_score, |known| known.best);
-        self.ui.line(format!("run {run}: the unchanged agent, val_score={val_score:.4}; best of {run}: {best:.4}"));
+        self.ui.verdict(format!("run {run}: the unchanged agent, val_score={val_score:.4}; best of {run}: {best:.4}"));
         let said = json!({"type": "resampled", "run": run, "val_score": val_score, "evals_passed": evals_passed,
             "evals_total": evals_total, "best": best});
         self.ui.json(&said);
@@ -179,6 +179,7 @@ impl Loop<'_> {
     /// The loop has ended as it was asked to.
     pub(super) async fn end_resampling(&mut self, reason: &Reason) -> Result<i32> {
         let done = self.night()?.done;
+        self.ui.close_screen();
         self.state.resampling = None;
         self.save()?;
         let found = Resampling::of(&self.summary()?);
