@@ -105,11 +105,17 @@ fn a_killed_run_goes_on_and_budgets_hold() {
     running.signal(Signal::KILL);
     assert_eq!(running.end().code, 137);
     nobody_left(&bed);
+    let state = std::fs::read(bed.state().join("loop.json")).unwrap();
     gate.let_through(None);
     run(&bed, &["--iterations", "1"]).expect(0).says("run 1: ").says("runs=1");
     let finished = bed.events("trial").iter().filter(|trial| trial["purpose"] == "resample").count();
     assert_eq!(finished, 8, "no trial was paid for twice");
     assert!(!bed.state().join("loop.json").exists());
+    // Killed between the run and the note of it.
+    std::fs::write(bed.state().join("loop.json"), state).unwrap();
+    bed.ran();
+    run(&bed, &["--iterations", "1"]).expect(0).says("loop: 1 iterations done; runs=1");
+    assert!(bed.ran().is_empty() && bed.events("resampled").len() == 1);
     run(&bed, &["--budget-trials", "10"])
         .expect(0)
         .says("run 2: ")
@@ -125,4 +131,21 @@ fn a_killed_run_goes_on_and_budgets_hold() {
     run(&bed, &["--iterations", "1"]).expect(0).says("run 3: ");
     assert_eq!(bed.ran().len(), 2, "what gave evidence is not run again");
     bed.run(&["verify"]).expect(0);
+}
+
+#[test]
+fn a_run_takes_what_a_gate_takes_by_whatever_rule() {
+    for (config, trials) in [("gate_rule: paired\nconfirm_trials: 1\ntrials: 2", 20), ("gate_split: train", 6)] {
+        let bed = Bed::prepared(json!({}), config);
+        bed.ran();
+        run(&bed, &["--iterations", "1"]).expect(0).says(&format!("for {trials} trials"));
+        assert_eq!(bed.ran().len(), trials, "{config}");
+        bed.agent(&["easy", "hard", "odd"]);
+        bed.run(&["gate"]).expect(0);
+        bed.commit_agent();
+        bed.run(&["record"]).expect(0);
+        // One try each: a score measured afresh after the choice, or the only gate there was.
+        bed.run(&["status"]).expect(0).says("the search's best 1.0000 for ").says("with a chance of 50 %");
+        bed.run(&["verify"]).expect(0);
+    }
 }

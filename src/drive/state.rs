@@ -29,6 +29,9 @@ pub struct LoopState {
     /// The same as `night`, of a loop that runs the unchanged agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resampling: Option<Night>,
+    /// Runs of the unchanged agent that there were when that loop was begun: those since are its own, noted down or not.
+    #[serde(default)]
+    pub runs_before: u32,
 }
 
 /// What a loop has done since it was begun, however often it was killed.
@@ -186,7 +189,10 @@ mod tests {
         let mut state = LoopState { night: Some(night), ..LoopState::default() };
         state.save(&path).unwrap();
         assert_eq!(LoopState::load(&path).unwrap(), state);
-        state.night = None;
+        (state.resampling, state.runs_before) = (state.night.take(), 3);
+        state.save(&path).unwrap();
+        assert_eq!(LoopState::load(&path).unwrap(), state);
+        state.resampling = None;
         state.save(&path).unwrap();
         state.save(&path).unwrap();
         assert!(!path.exists());

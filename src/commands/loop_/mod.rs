@@ -197,6 +197,9 @@ impl Loop<'_> {
             self.ui.status(format!("going on with iteration {}", current.iteration));
         }
         if self.night().is_err() {
+            if self.args.arm == Arm::Resample {
+                self.state.runs_before = resample::runs(summary);
+            }
             *self.night_mut() = Some(Night {
                 began: Utc::now(),
                 before: taken(summary),

@@ -60,6 +60,7 @@ impl Loop<'_> {
     pub(super) async fn resample(&mut self) -> Result<Reason> {
         loop {
             self.after_step.check()?;
+            self.count_done()?;
             if let Some(reason) = self.enough()? {
                 return Ok(reason);
             }
@@ -70,13 +71,19 @@ impl Loop<'_> {
                 }
                 ended => ended?,
             };
-            if let Some(night) = self.night_mut() {
-                night.done += 1;
-            }
             self.went_well();
-            self.save()?;
+            self.count_done()?;
             self.tell(&resampled).await?;
         }
+    }
+
+    /// How many runs this loop has had, by the ledger: one that was killed before it could note its run down has had it.
+    fn count_done(&mut self) -> Result<()> {
+        let done = runs(&self.summary()?).saturating_sub(self.state.runs_before);
+        if let Some(night) = self.night_mut() {
+            night.done = done;
+        }
+        self.save()
     }
 
     /// Why no further run may begin.
@@ -193,6 +200,11 @@ impl Loop<'_> {
         self.hook(self.args.on_complete.as_deref(), "complete", &said).await;
         Ok(EXIT_OK)
     }
+}
+
+/// Runs that there were under the present protocol.
+pub(super) fn runs(summary: &Summary) -> u32 {
+    Resampling::of(summary).map_or(0, |known| known.runs)
 }
 
 /// What a gate would run of an edit, under numbers of this run's own.
