@@ -308,6 +308,10 @@ pub struct LoopArgs {
     /// The coding agent: claude, codex, gemini, opencode, or one of `coding_agents` in the configuration
     #[arg(long, value_name = "NAME", default_value = "claude")]
     pub with: String,
+    /// What the budget is spent on: the search for a better agent, or, to hold it against, running the agent that it began
+    /// with again and again; that asks no coding agent, and without an end of its own takes as many trials as the search took
+    #[arg(long, value_enum, default_value = "search")]
+    pub arm: Arm,
     /// End after so many iterations
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub iterations: Option<u32>,
@@ -347,6 +351,15 @@ pub struct LoopArgs {
     /// Print plan and estimate, and begin nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What a loop does with its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Arm {
+    /// Have edits proposed and judged.
+    Search,
+    /// Run the agent that the experiment began with again and again.
+    Resample,
 }
 
 /// A number above 0.

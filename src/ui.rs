@@ -1,13 +1,18 @@
 //! stdout carries data; stderr carries status, warnings, hints and progress. Clear without colour.
 
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::Error;
+
+/// Verdicts that a screen shows.
+const LAST: usize = 5;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -36,6 +41,7 @@ pub struct Ui {
     quiet: bool,
     verbose: bool,
     color: bool,
+    screen: Option<Screen>,
 }
 
 impl Ui {
@@ -48,7 +54,7 @@ impl Ui {
                 std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
         };
-        Ui { format, quiet, verbose, color }
+        Ui { format, quiet, verbose, color, screen: None }
     }
 
     /// True when results are JSON lines.
@@ -59,7 +65,7 @@ impl Ui {
     /// A line of results for people; nothing in JSON format.
     pub fn line(&self, line: impl Display) {
         if !self.is_json() {
-            stdout(&line.to_string());
+            self.above(|| stdout(&line.to_string()));
         }
     }
 
@@ -77,6 +83,11 @@ impl Ui {
 
     /// What is going on, on stderr; silenced by `-q`.
     pub fn status(&self, message: impl Display) {
+        if let Some(screen) = self.open_screen() {
+            let mut board = screen.board();
+            (board.stage, board.since) = (message.to_string(), Some(Instant::now()));
+            return screen.draw(&board);
+        }
         if !self.quiet {
             stderr(&message.to_string());
         }
@@ -85,19 +96,19 @@ impl Ui {
     /// Details, on stderr with `-v` only.
     pub fn detail(&self, message: impl Display) {
         if self.verbose {
-            stderr(&message.to_string());
+            self.above(|| stderr(&message.to_string()));
         }
     }
 
     /// Something the reader should know, on stderr.
     pub fn warn(&self, message: impl Display) {
-        stderr(&format!("{} {message}", self.paint("33", "warning:")));
+        self.above(|| stderr(&format!("{} {message}", self.paint("33", "warning:"))));
     }
 
     /// What to do next, on stderr; silenced by `-q`.
     pub fn hint(&self, message: impl Display) {
         if !self.quiet {
-            stderr(&format!("{} {message}", self.paint("36", "hint:")));
+            self.above(|| stderr(&format!("{} {message}", self.paint("36", "hint:"))));
         }
     }
 
@@ -127,9 +138,70 @@ impl Ui {
         if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 
+    /// On a terminal, an interface that keeps a few lines at its end up to date instead of writing a line for each stage;
+    /// elsewhere one like this one.
+    #[must_use]
+    pub fn with_screen(&self) -> Ui {
+        let is_wanted = std::io::stderr().is_terminal() && !self.quiet && !self.is_json();
+        Ui { screen: is_wanted.then(Screen::new).flatten(), ..self.clone() }
+    }
+
+    /// Whether there is a screen to be kept up to date.
+    pub fn has_screen(&self) -> bool {
+        self.open_screen().is_some()
+    }
+
+    /// What the screen says beside the stage: names, and what is to be said of each.
+    pub fn facts(&self, facts: Vec<(&'static str, String)>) {
+        if let Some(screen) = self.open_screen() {
+            let mut board = screen.board();
+            board.facts = facts;
+            screen.draw(&board);
+        }
+    }
+
+    /// A line of results that belongs on the screen, where the last ones stay; elsewhere a line like any other.
+    pub fn verdict(&self, line: impl Display) {
+        let Some(screen) = self.open_screen() else { return self.line(line) };
+        let mut board = screen.board();
+        board.last.push_back(line.to_string());
+        if board.last.len() > LAST {
+            board.last.pop_front();
+        }
+        screen.draw(&board);
+        drop(board);
+        // Whoever keeps the results in a file gets them all.
+        if !std::io::stdout().is_terminal() {
+            self.line(line);
+        }
+    }
+
+    /// Leaves the screen as it is: what comes next stands below.
+    pub fn close_screen(&self) {
+        if let Some(screen) = self.open_screen() {
+            let board = screen.board();
+            screen.bar.abandon_with_message(board.text());
+            // The cursor stands behind its last line, not below it.
+            stderr("");
+        }
+    }
+
+    fn open_screen(&self) -> Option<&Screen> {
+        self.screen.as_ref().filter(|screen| !screen.bar.is_finished())
+    }
+
+    /// Prints above the screen, where there is one.
+    fn above(&self, print: impl FnOnce()) {
+        match self.open_screen() {
+            Some(screen) => screen.bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// A progress display over `total` trials: a bar with ETA on a terminal, a few plain lines elsewhere.
     pub fn progress(&self, what: &str, total: usize) -> Progress {
-        let bar = (std::io::stderr().is_terminal() && !self.quiet).then(|| {
+        let screen = self.open_screen().cloned();
+        let bar = (std::io::stderr().is_terminal() && !self.quiet && screen.is_none()).then(|| {
             let bar = ProgressBar::new(total as u64);
             let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} trials, {elapsed}, ETA {eta}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
@@ -140,6 +212,7 @@ impl Ui {
         let now = Instant::now();
         Progress {
             bar,
+            screen,
             quiet: self.quiet,
             what: what.to_string(),
             total,
@@ -151,10 +224,64 @@ impl Ui {
     }
 }
 
+/// Lines at the end of a terminal that are kept up to date.
+#[derive(Debug, Clone)]
+struct Screen {
+    bar: ProgressBar,
+    board: Arc<Mutex<Board>>,
+}
+
+/// What a screen says.
+#[derive(Debug, Default)]
+struct Board {
+    /// The first of them stands above the stage.
+    facts: Vec<(&'static str, String)>,
+    stage: String,
+    since: Option<Instant>,
+    last: VecDeque<String>,
+}
+
+impl Screen {
+    /// `None` where nothing can be drawn over: on a terminal that calls itself `dumb`.
+    fn new() -> Option<Screen> {
+        let bar = ProgressBar::new_spinner();
+        if bar.is_hidden() {
+            return None;
+        }
+        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        // What came too soon after something else to be drawn is drawn then.
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Some(Screen { bar, board: Arc::default() })
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draw(&self, board: &Board) {
+        self.bar.set_message(board.text());
+    }
+}
+
+impl Board {
+    fn text(&self) -> String {
+        let age = self.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let age = if age < 10.0 { String::new() } else { format!(" ({})", duration(age)) };
+        let mut lines: Vec<(&str, String)> = self.facts.clone();
+        lines.insert(lines.len().min(1), ("now", format!("{}{age}", self.stage)));
+        let names = std::iter::once("last").chain(std::iter::repeat(""));
+        lines.extend(names.zip(self.last.iter().cloned()));
+        // Nothing that a coding agent has said moves the cursor.
+        let plain = |text: &str| text.replace(char::is_control, " ");
+        lines.iter().map(|(name, text)| format!("{name:<8}  {}", plain(text))).collect::<Vec<_>>().join("\n")
+    }
+}
+
 /// Progress of a run.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
+    screen: Option<Screen>,
     quiet: bool,
     what: String,
     total: usize,
@@ -171,6 +298,11 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.inc(1);
             return;
+        }
+        if let Some(screen) = &self.screen {
+            let mut board = screen.board();
+            board.stage = format!("{}: {}/{} trials", self.what, self.done, self.total);
+            return screen.draw(&board);
         }
         // A coding agent pays for every line it reads: at most one a minute, and one per quarter of a long run.
         let quarter = self.total.div_ceil(4).max(1);
@@ -227,4 +359,19 @@ fn stdout(line: &str) {
 
 fn stderr(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_screen_has_what_is_asked_for_and_nothing_moves_the_cursor() {
+        let facts = vec![("best", "0.5".into()), ("spent", "3 trials".into())];
+        let mut board = Board { facts, stage: "iteration 1: gate".into(), ..Board::default() };
+        assert_eq!(board.text(), "best      0.5\nnow       iteration 1: gate\nspent     3 trials");
+        board.last = ["one\u{1b}[2A".into(), "two\n".into()].into();
+        assert!(board.text().ends_with("\nlast      one [2A\n          two "), "{:?}", board.text());
+        assert_eq!(Board::default().text(), "now       ");
+    }
 }

@@ -44,6 +44,7 @@ mod record;
 #[cfg(target_os = "linux")]
 mod red_team;
 mod report;
+mod resample;
 mod sealed;
 mod secrets;
 mod show;

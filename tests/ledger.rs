@@ -13,8 +13,8 @@ use autoharness::model::split::TaskSplit;
 use autoharness::model::suite::Change as SuiteChange;
 use autoharness::model::trial::{Outcome, Split};
 use autoharness::store::event::{
-    Accepted, Baseline, By, End, Event, Outdone, Prepared, Proposed, Purpose, Recorded, Revealed, Row, RunFinished,
-    SuiteChanged, Trial, Usage, Verdict,
+    Accepted, Baseline, By, Committed, End, Event, Outdone, Prepared, Proposed, Purpose, Recorded, Resampled, Revealed,
+    Row, RunFinished, SuiteChanged, Trial, Usage, Verdict,
 };
 use autoharness::store::ledger::{self, Entry, Tip, VERSION, Writer};
 use autoharness::store::state::{Checkpoint, State};
@@ -120,7 +120,12 @@ fn event() -> impl Strategy<Value = Event<'static>> {
         1 => name().prop_map(|reason| Event::Proposed(Box::new(Proposed {
             iteration: 1, by: "claude".into(), base: "b".into(), agent: None, receipt: None, end: End::Unusable,
             reason: Some(reason), proposal: None, predicted: None, usage: Usage { unpriced: 1, ..Usage::default() },
+            touched: vec!["prompt".into()],
             outdone: vec![Outdone { agent: "f".into(), hypothesis: "h".into(), surface: Surface::Tool, train: Some(0.5) }],
+        }))),
+        1 => (agent(), 0.0f64..=1.0).prop_map(|(agent, val_score)| Event::Resampled(Box::new(Resampled {
+            run: 1, agent: Committed { agent, commit: "cc".into() }, trial_protocol: PROTOCOL.into(), protocol: "p".into(),
+            val_score, evals_passed: 1, evals_total: 2,
         }))),
         1 => Just(Event::Revealed(Revealed { command: "autoharness benchmark".into(), tasks: 3 })),
     ]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
 use crate::support::running::{Gate, Running, nobody_left, until};
+use crate::support::terminal::{Sent, on_a_terminal, shown};
 use crate::support::{Bed, Done};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -188,6 +189,95 @@ fn several_proposals_race_on_train_for_one_look_at_the_hold_out() {
 }
 
 #[test]
+fn a_terminal_shows_one_screen_and_a_pipe_a_line_for_each_stage() {
+    let night = Night::new(json!({}), "fence: off");
+    let bed = &night.bed;
+    night.plan(json!([
+        {"skills": ["easy", "hard"], "proposal": null, "usage": {"cost_usd": 0.5, "tokens_in": 70}},
+        {"skills": ["easy", "hard"], "usage": {"cost_usd": 0.5}},
+        {"skills": ["odd"], "usage": {"cost_usd": 0.25}, "hold": true},
+    ]));
+    let words = ["--iterations", "2", "--budget-usd", "9", "--budget-trials", "500"];
+    let mut running = on_a_terminal(&night.command(&words)).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let sent = Sent::by(running.stdout.take().unwrap());
+    // What is too short to be seen is not drawn; a stage that lasts is.
+    until("the screen shows the session", || {
+        sent.text().contains("now       iteration 2: fake proposes (session 003)")
+    });
+    until("the second session is held", || night.place("held").exists());
+    std::fs::write(night.place("release"), "").unwrap();
+    assert!(running.wait().unwrap().success());
+    let sent = sent.whole();
+    let lines = shown(&sent);
+    let of = |name: &str| lines.iter().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
+    let head = bed.git(&["rev-parse", "--short", "HEAD"]);
+    assert_eq!(of("best"), [&format!("best      val_score 1.0000 ({head}), baseline 0.5000")], "{lines:#?}");
+    assert_eq!(of("now").len(), 1, "{lines:#?}");
+    assert_eq!(of("done"), ["done      2 of 2 iterations, 1 accepted; 1 of 5 in a row without"]);
+    let spent = of("spent");
+    assert!(spent.len() == 1 && spent[0].starts_with("spent     $1.25 of $9.00, "), "{lines:#?}");
+    assert!(spent[0].contains(" of 500 trials, 70 tokens, ") && spent[0].ends_with(" h"), "{lines:#?}");
+    assert!(of("last")[0].starts_with("last      iteration 1: accepted [tool] the agent lacks skills"), "{lines:#?}");
+    assert!(of("          iteration 2: rejected").len() == 1 && of("iteration").is_empty(), "{lines:#?}");
+    assert!(lines.last().unwrap().starts_with("loop: 2 iterations done; iterations=2 accepted=1"), "{lines:#?}");
+    assert!(sent.matches("best      ").count() > 1, "it was written over what was there");
+    night.tidy();
+
+    let command = night.command(&["--arm", "resample", "--iterations", "1"]);
+    let done = crate::support::done(on_a_terminal(&command).output().unwrap()).expect(0);
+    let lines = shown(&done.stdout);
+    for line in ["best      0.5000, best of 1 (mean 0.5000), of the unchanged agent", "done      1 of 1 runs"] {
+        assert_eq!(lines.iter().filter(|one| *one == line).count(), 1, "{lines:#?}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("last      run 1: the unchanged agent, val_score=0.5000")));
+    assert_eq!(lines.last().map(String::as_str), Some("loop: 1 iterations done; runs=1"), "{lines:#?}");
+
+    let done = crate::support::done(on_a_terminal(&command).env("TERM", "dumb").output().unwrap()).expect(0);
+    let done = done.says("run 2 of the unchanged agent").says("run 2: the unchanged agent, val_score=0.5000");
+    assert!(!done.stdout.contains('\x1b'), "nothing is drawn over: {}", done.stdout);
+
+    night.plan(json!([{"skills": ["odd", "easy"]}]));
+    let done = night.run(&["--iterations", "1"]).expect(0).says("iteration 3: rejected");
+    assert!(!done.stderr.contains('\x1b') && !done.stderr.contains("best  "), "{}", done.stderr);
+    for stage in ["iteration 3: evidence of the committed agent", "iteration 3: fake proposes", "iteration 3: gate"] {
+        assert!(done.stderr.lines().any(|line| line.starts_with(stage)), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn an_edit_says_which_groups_of_files_it_touched() {
+    let night = Night::new(
+        json!({}),
+        "editable: [agent/agent.py, agent/prompts]\nsurfaces: {code: [agent/agent.py], prompt: [agent/prompts]}",
+    );
+    let bed = &night.bed;
+    night.plan(json!([
+        {"skills": ["easy", "hard"], "files": {"agent/prompts/deep/hint.md": "think"}},
+        {"skills": ["odd"]},
+    ]));
+    night
+        .run(&["--iterations", "2"])
+        .expect(0)
+        .says("iteration 1: accepted [tool] (code, prompt) the agent lacks skills")
+        .says("iteration 2: rejected [tool] (code) the agent lacks skills");
+    let touched: Vec<Value> = bed.events("proposed").into_iter().map(|proposed| proposed["touched"].clone()).collect();
+    assert_eq!(touched, [json!(["code", "prompt"]), json!(["code"])]);
+    bed.run(&["status"])
+        .expect(0)
+        .says("accepted by surface: tool 1/2")
+        .says("accepted by what they touched: code 1/2, prompt 1/1");
+    let status = &bed.run(&["status", "--format", "json"]).expect(0).json()[0];
+    assert_eq!(status["proposals"]["groups"], json!({"code": [2, 1], "prompt": [1, 1]}));
+    assert!(bed.read("workspace/learnings.md").contains("- Surface: tool\n- Touched: code, prompt\n- Result: "));
+    let learnings = bed.run(&["learnings", "--format", "json"]).expect(0).json();
+    assert_eq!(learnings[0]["touched"], json!(["code", "prompt"]));
+    bed.run(&["report"]).expect(0);
+    assert!(bed.read("workspace/report.html").contains(", touched code, prompt – the agent lacks skills"));
+    bed.run(&["verify"]).expect(0);
+    night.tidy();
+}
+
+#[test]
 fn what_cannot_be_judged_is_sent_back_once() {
     let night = Night::new(json!({}), "");
     let bed = &night.bed;
@@ -259,6 +349,13 @@ fn a_budget_stops_before_the_next_paid_step_and_what_was_paid_for_counts() {
     assert!(bed.ran().is_empty(), "the gate costs, too");
     assert!(bed.state().join("loop.json").exists());
     bed.run(&["status"]).expect(0);
+    // The other arm leaves what the search has not finished to the search, and pays for none of it.
+    night
+        .run(&["--arm", "resample", "--budget-usd", "0.5", "--iterations", "1"])
+        .expect(0)
+        .says("run 1: the unchanged agent")
+        .says("loop: 1 iterations done; runs=1");
+    assert!(night.sessions().len() == 1 && bed.state().join("loop.json").exists());
     night
         .run(&["--budget-usd", "5", "--iterations", "1"])
         .expect(0)

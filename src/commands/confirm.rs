@@ -16,6 +16,7 @@ use crate::model::claim::{Measured, p_words};
 use crate::model::paired::mantel::points;
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
+use crate::report::resampling::Resampling;
 use crate::store::claims;
 use crate::store::event::{Committed, Confirmed, Event, Prepared, Purpose};
 use crate::ui::Ui;
@@ -108,12 +109,17 @@ fn tasks(args: &Confirm, prepared: &Prepared) -> Result<Vec<String>> {
 
 /// The agent to compare with, among the files of the base commit, and the commit that has it.
 fn baseline(session: &Session, args: &Confirm, base: &BaseTree) -> Result<(StagedAgent, String)> {
-    let summary = &session.state.summary;
     if let Some(reference) = &args.against {
         let commit = session.repo.resolve(reference)?;
         let tree = session.repo.tree(&commit)?;
         return Ok((agent::among(session, base, &tree)?, commit));
     }
+    first_agent(session, base)
+}
+
+/// The agent that the experiment began with, among the files of the base commit, and the commit that has it.
+pub(super) fn first_agent(session: &Session, base: &BaseTree) -> Result<(StagedAgent, String)> {
+    let summary = &session.state.summary;
     let commit = summary.claims.first_base.clone().unwrap_or_else(|| base.commit().to_string());
     if !session.repo.holds(&commit)? {
         let short: String = commit.chars().take(12).collect();
@@ -121,7 +127,7 @@ fn baseline(session: &Session, args: &Confirm, base: &BaseTree) -> Result<(Stage
             "the commit that this experiment began with, {short}, is not in this repository"
         ))
         .code(Code::BaseCommitMissing)
-        .hint("run `git fetch`, or name a commit that has the agent to compare with: `--against REF`."));
+        .hint("run `git fetch`; for `confirm`, `--against REF` names another commit to compare with."));
     }
     let baseline = agent::among(session, base, &session.repo.tree(&commit)?)?;
     if summary.first_agent.as_ref().is_some_and(|first| *first != baseline.fingerprint) {
@@ -250,6 +256,10 @@ fn print(session: &Session, confirmed: &Confirmed) {
         ));
     }
     ui.line(format!("claim      {}", claim.words(name)));
+    let resampling = Resampling::of(&session.state.summary).filter(|_| against.is_none());
+    if let Some(resampling) = resampling {
+        ui.line(format!("luck       {}", resampling.sentence()));
+    }
     let bound = |pick: fn((f64, f64)) -> f64| claim.interval.map_or_else(|| "-".into(), |i| format!("{:+.4}", pick(i)));
     ui.line(format!(
         "confirm: {} lift={:+.4} low={} high={} p={:.4} tasks={} trials={trials}",
@@ -279,5 +289,6 @@ fn print(session: &Session, confirmed: &Confirmed) {
         "sealed": sealed,
         "trials": trials,
         "look": look,
+        "resampling": resampling.map(|resampling| resampling.as_json()),
     }));
 }

@@ -43,7 +43,7 @@ pub fn run(args: &LearningsArgs, global: &Global, ui: &Ui) -> Result<i32> {
         }
         ui.json(&json!({
             "type": "learning", "number": section.number, "title": section.title, "verdict": section.verdict().as_str(),
-            "surface": surface, "hypothesis": section.hypothesis, "change": section.change, "result": section.result,
+            "surface": surface, "touched": section.touched, "hypothesis": section.hypothesis, "change": section.change, "result": section.result,
             "learned": section.learned,
         }));
     }

@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::guard::staging::read_editable_from_tree;
 use crate::guard::{Editable, agent_fingerprint};
 use crate::model::split::{SPLIT_SEED, TaskSplit, sealed, sealed_count};
-use crate::store::claims::{self, arms, repeated};
-use crate::store::event::{Calibrated, Committed, Confirmed, Prepared};
+use crate::store::claims::{self, arms, repeated, run_rewards};
+use crate::store::event::{Calibrated, Committed, Confirmed, Prepared, Resampled};
 use crate::store::state::State;
 
 /// What is wrong with a claim, one line each: it is decided again from what was measured, which is compared with the trials
@@ -62,6 +62,33 @@ pub(super) fn calibrated(calibrated: &Calibrated, state: &State, experiment: &Ex
     }
     if state.summary.base.as_ref() != Some(&agent.commit) {
         wrong.push("the agent of the calibration was not the one recorded last".into());
+    }
+    wrong.extend(holds(agent, &editable(prepared), experiment));
+    wrong
+}
+
+/// What is wrong with a run of the unchanged agent: its score is counted again from its trials.
+pub(super) fn resampled(resampled: &Resampled, state: &State, experiment: &Experiment) -> Vec<String> {
+    let summary = &state.summary;
+    let Some(prepared) = &summary.prepared else { return vec!["`resampled` before `prepared`".into()] };
+    let Resampled { run, agent, trial_protocol, protocol, .. } = resampled;
+    let mut wrong = Vec::new();
+    let (trials, policy) = summary.counting();
+    let tasks = prepared.split.tasks(prepared.gate_split());
+    let score = run_rewards(&state.trials, resampled, tasks, trials, policy).score();
+    if score.mean != Some(resampled.val_score)
+        || (score.passed, score.evaluated) != (resampled.evals_passed, resampled.evals_total)
+    {
+        wrong.push("the score of a run of the unchanged agent is not the mean of its trials".into());
+    }
+    if summary.claims.next_run(&agent.agent, protocol) != *run {
+        wrong.push("a run of the unchanged agent is missing before this one".into());
+    }
+    if (&prepared.trial_protocol, &prepared.protocol) != (trial_protocol, protocol) {
+        wrong.push("the unchanged agent was not run under the conditions prepared with".into());
+    }
+    if summary.claims.first_base.as_ref() != Some(&agent.commit) {
+        wrong.push("the unchanged agent is not the one that the experiment began with".into());
     }
     wrong.extend(holds(agent, &editable(prepared), experiment));
     wrong

@@ -13,6 +13,7 @@ use crate::guard::{Editable, agent_fingerprint};
 use crate::model::gate::Status;
 use crate::model::score::passes;
 use crate::report::bill::bill;
+use crate::report::resampling::Resampling;
 use crate::report::spark::spark;
 use crate::store::claims::LastClaim;
 use crate::store::lock::Lock;
@@ -80,6 +81,9 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
         ));
     }
     claim_lines(summary, ui);
+    if let Some(resampling) = Resampling::of(summary) {
+        ui.line(format!("luck        {}", resampling.sentence()));
+    }
     train_lines(summary, ui);
     if let Some(receipt) = &summary.last_decided {
         let decision = receipt.verdict.told();
@@ -211,6 +215,11 @@ fn proposal_lines(proposals: &Proposals, ui: &Ui) {
         .collect();
     if !won.is_empty() {
         ui.line(format!("            accepted by surface: {}", won.join(", ")));
+    }
+    let won: Vec<String> =
+        proposals.groups.iter().map(|(name, (tried, won))| format!("{name} {won}/{tried}")).collect();
+    if !won.is_empty() {
+        ui.line(format!("            accepted by what they touched: {}", won.join(", ")));
     }
 }
 
@@ -350,6 +359,7 @@ fn as_json(summary: &Summary, running: Option<&str>, changed: &[&str], next: &st
             "of_best": last.agent.is_at(summary.base.as_ref()),
         })),
         "confirmations": summary.claims.count,
+        "resampling": Resampling::of(summary).map(|resampling| resampling.as_json()),
         "proposals": (summary.proposals.count() > 0).then_some(&summary.proposals),
         "running": running,
         "changed": changed,

@@ -71,6 +71,11 @@ pub fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
                     findings.wrong(seq, &what);
                 }
             }
+            Event::Resampled(resampled) => {
+                for what in rederive::resampled(resampled, &state, &experiment) {
+                    findings.wrong(seq, &what);
+                }
+            }
             Event::Trial(_) => findings.trials += 1,
             _ => {}
         }

@@ -194,23 +194,32 @@ impl<'a> Field<'a> {
     pub fn paths(&self) -> Result<Vec<String>> {
         let mut paths: Vec<String> = Vec::new();
         for item in self.texts()? {
-            let refuse = |why: &str| self.error(format!("cannot hold {item:?}: {why}"));
-            if item.starts_with(['/', '~']) || item.split('/').any(|part| part == "..") {
-                return Err(refuse("paths are relative to the experiment and stay inside it"));
-            }
-            if item.contains(['*', '?', '\\', '\0', '\n']) {
-                return Err(refuse("each item is one path, patterns and backslashes are not understood"));
-            }
-            let path = item.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/");
-            if path.is_empty() {
-                return Err(refuse("it names no file"));
-            }
+            let path = self.path(&item)?;
             if paths.contains(&path) {
-                return Err(refuse("it is listed twice"));
+                return Err(self.error(format!("cannot hold {item:?}: it is listed twice")));
             }
             paths.push(path);
         }
         Ok(paths)
+    }
+
+    /// One such path.
+    ///
+    /// # Errors
+    /// Usage when it is none.
+    pub fn path(&self, item: &str) -> Result<String> {
+        let refuse = |why: &str| self.error(format!("cannot hold {item:?}: {why}"));
+        if item.starts_with(['/', '~']) || item.split('/').any(|part| part == "..") {
+            return Err(refuse("paths are relative to the experiment and stay inside it"));
+        }
+        if item.contains(['*', '?', '\\', '\0', '\n']) {
+            return Err(refuse("each item is one path, patterns and backslashes are not understood"));
+        }
+        let path = item.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/");
+        if path.is_empty() {
+            return Err(refuse("it names no file"));
+        }
+        Ok(path)
     }
 
     /// A list of patterns for paths below the experiment: relative, without `..`, no pattern twice. `*`, `?` and `**` are

@@ -4,6 +4,7 @@
 //! a list of keys, and a configuration belongs to a section.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::path::PathBuf;
 
@@ -89,6 +90,8 @@ pub struct Config {
     pub holdout_disclosure: Option<Disclosure>,
     /// Whether `alpha` is spread over all edits of the experiment.
     pub alpha_spending: bool,
+    /// Groups of editable paths, by name.
+    pub surfaces: Surfaces,
     /// Coding agents that the loop can drive beside those it knows, by name.
     pub coding_agents: Map<String, Value>,
     /// Names of the environment variables that a coding agent may see although they look like secrets.
@@ -98,6 +101,9 @@ pub struct Config {
     /// US dollars for a million tokens read and written, for coding agents that report no dollars.
     pub loop_prices: Option<(f64, f64)>,
 }
+
+/// Groups of editable paths, by name.
+pub type Surfaces = BTreeMap<String, Vec<String>>;
 
 /// Why [`Config::own`] cannot fail: `Section::settings` has put the type there, and a benchmark is only ever asked about
 /// configurations of its own.

@@ -8,6 +8,7 @@ use super::fence_mode::FenceMode;
 use super::key::{Config, Key, Section, Shape};
 use super::parse::{Document, Entry};
 use super::secret::is_secret_name;
+use super::surfaces;
 use crate::error::{Code, Error, Result};
 use crate::model::gate::{Disclosure, GateRule, LeakScan};
 use crate::model::score::TimeoutPolicy;
@@ -305,6 +306,17 @@ pub const COMMON: &[Key] = &[
         "alpha_spending: true",
         "whether alpha is spread over all edits of the experiment instead of being each one's",
         |config| &mut config.alpha_spending,
+    ),
+    Key::own(
+        "surfaces",
+        "surfaces: {prompt: [agent/prompts], tools: [agent/tools]}",
+        "names for groups of editable paths; the loop says which of them an edit touched",
+        Shape::Mapping,
+        |config, field| {
+            config.surfaces = surfaces::read(field)?;
+            Ok(())
+        },
+        |config| json!(config.surfaces),
     ),
     Key::mapping(
         "coding_agents",

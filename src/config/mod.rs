@@ -15,6 +15,7 @@ mod parse;
 mod schema;
 mod secret;
 mod snapshot;
+mod surfaces;
 
 use std::ops::Range;
 use std::path::Path;
@@ -23,11 +24,12 @@ pub use coding_agent::{CodingAgent, PromptBy};
 pub use environment::{Environment, is_variable_name};
 pub use fence_mode::FenceMode;
 pub use field::Field;
-pub use key::{Config, Key, Section, Settings, Shape};
+pub use key::{Config, Key, Section, Settings, Shape, Surfaces};
 pub use keys::{COMMON, CONFIG_FILE, Sections, keys, keys_of, names, nearest};
 pub use parse::{Document, Entry};
 pub use schema::schema;
 pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_inside};
+pub use surfaces::touched;
 
 use crate::error::{Code, Error, Result};
 use crate::files;
@@ -70,6 +72,7 @@ impl Config {
         keys::check_overlap(&document, &config)?;
         keys::check_rule(&document, &config)?;
         keys::check_coding_agents(&document, &config)?;
+        surfaces::check(&document, &config)?;
         benchmark.check(&document, &config)?;
         benchmark.complete(&mut config);
         config.text = text;
@@ -114,6 +117,7 @@ impl Config {
             max_suite: None,
             holdout_disclosure: None,
             alpha_spending: false,
+            surfaces: Surfaces::new(),
             coding_agents: serde_json::Map::new(),
             loop_env: Vec::new(),
             loop_timeout: 3600,

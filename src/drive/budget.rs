@@ -43,6 +43,8 @@ pub enum Reason {
     Patience(u32),
     /// The score is reached.
     Target(f64),
+    /// Another run of the unchanged agent would take more than the search has: trials taken, those of the search, next run.
+    Matched(u64, u64, u64),
 }
 
 impl Reason {
@@ -55,6 +57,7 @@ impl Reason {
             Reason::Unpriced => "unpriced",
             Reason::Patience(_) => "patience",
             Reason::Target(_) => "target",
+            Reason::Matched(..) => "matched",
         }
     }
 
@@ -72,6 +75,9 @@ impl Reason {
             Reason::Unpriced => "a session reported no dollars, so the budget cannot be kept".into(),
             Reason::Patience(count) => format!("{count} iterations in a row without an accepted edit"),
             Reason::Target(score) => format!("val_score {score:.4} is reached"),
+            Reason::Matched(taken, search, next) => {
+                format!("{taken} trials are taken, the search took {search}, and the next run takes {next}")
+            }
         }
     }
 }
@@ -84,6 +90,13 @@ fn counted(what: &str, spent: u64, budget: u64, next: u64) -> String {
 }
 
 impl Budget {
+    /// Whether anything but patience ends it.
+    pub fn is_limited(&self) -> bool {
+        let Budget { iterations, hours, usd, tokens, trials, target, .. } = self;
+        let counts = iterations.is_some() || trials.is_some() || tokens.is_some();
+        counts || hours.is_some() || usd.is_some() || target.is_some()
+    }
+
     /// Whether to begin another iteration. `best`: the val_score so far.
     pub fn before_iteration(&self, night: &Night, best: Option<f64>) -> Option<Reason> {
         if let (Some(target), Some(best)) = (self.target, best)

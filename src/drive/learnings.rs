@@ -7,6 +7,8 @@ use crate::model::proposal::Surface;
 const REQUIRED: [&str; 4] = ["Hypothesis", "Change", "Result", "Learned"];
 /// A line that it may have.
 const SURFACE: &str = "Surface";
+/// Another one: groups of files, separated by commas.
+const TOUCHED: &str = "Touched";
 
 /// What the gate said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Section {
     pub change: String,
     /// What the edit worked on, where it says so.
     pub surface: Option<Surface>,
+    /// The groups of files that the edit touched, where they have names.
+    pub touched: Vec<String>,
     /// The gate's verdict line.
     pub result: String,
     /// What the next session should know.
@@ -75,6 +79,9 @@ impl Section {
         text.push_str(&line(REQUIRED[1], &self.change));
         if let Some(surface) = self.surface {
             text.push_str(&line(SURFACE, surface.as_str()));
+        }
+        if !self.touched.is_empty() {
+            text.push_str(&line(TOUCHED, &self.touched.join(", ")));
         }
         text.push_str(&line(REQUIRED[2], &self.result));
         text.push_str(&line(REQUIRED[3], &self.learned));
@@ -161,6 +168,7 @@ impl Learnings {
             hypothesis: String::new(),
             change: String::new(),
             surface: None,
+            touched: Vec::new(),
             result: String::new(),
             learned: String::new(),
         };
@@ -181,7 +189,7 @@ impl Learnings {
 impl Open {
     /// Takes a line in; says what is wrong with it.
     fn line(&mut self, line: &str) -> Option<String> {
-        let names = REQUIRED.into_iter().chain([SURFACE]);
+        let names = REQUIRED.into_iter().chain([SURFACE, TOUCHED]);
         let begun =
             names.filter_map(|name| Some((name, line.strip_prefix("- ")?.strip_prefix(name)?.strip_prefix(':')?)));
         match begun.into_iter().next() {
@@ -195,6 +203,11 @@ impl Open {
                     self.section.surface = Surface::parse(text);
                     let all = || Surface::ALL.map(Surface::as_str).join(", ");
                     return self.section.surface.is_none().then(|| format!("`- Surface:` is one of {}", all()));
+                }
+                if name == TOUCHED {
+                    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+                    self.section.touched = names.map(str::to_string).collect();
+                    return None;
                 }
                 self.add(text);
                 None
@@ -233,7 +246,7 @@ mod tests {
 
     const FILE: &str = "# Learnings\n\nfree text\n\n## Iteration 1: retry\n\n- Hypothesis: it gives up\n- Change: asks\n  again\n\
         - Result: gate: passed val_score=0.5000 evals_passed=1 evals_total=2\n- Learned: works\n\n## Iteration 2: shout\n\n\
-        - Hypothesis: h\n- Change: c\n- Surface: prompt\n- Result: gate: failed val_score=0.2000 evals_passed=1 evals_total=2\n\
+        - Hypothesis: h\n- Change: c\n- Surface: prompt\n- Touched: texts, code\n- Result: gate: failed val_score=0.2000 evals_passed=1 evals_total=2\n\
         - Learned: it does not listen\n\n## Summary\n\n- Anything\n";
 
     #[test]
@@ -244,6 +257,7 @@ mod tests {
         assert_eq!(read.sections[0].change, "asks again");
         assert_eq!(read.sections.iter().map(Section::verdict).collect::<Vec<_>>(), [Verdict::Kept, Verdict::Rejected]);
         assert_eq!((read.sections[1].surface, read.next_number()), (Some(Surface::Prompt), 3));
+        assert_eq!(read.sections[1].touched, ["texts", "code"]);
         let text: String = read.sections.iter().map(Section::render).collect();
         assert_eq!(Learnings::parse(&text).sections, read.sections);
         let sly = Section {

@@ -26,6 +26,12 @@ pub struct LoopState {
     pub night: Option<Night>,
     /// The iteration under way.
     pub current: Option<Current>,
+    /// The same as `night`, of a loop that runs the unchanged agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resampling: Option<Night>,
+    /// Runs of the unchanged agent that there were when that loop was begun: those since are its own, noted down or not.
+    #[serde(default)]
+    pub runs_before: u32,
 }
 
 /// What a loop has done since it was begun, however often it was killed.
@@ -104,6 +110,9 @@ pub struct Current {
     pub end: Option<End>,
     /// Why it did not come before the gate.
     pub reason: Option<String>,
+    /// The groups of editable paths that the edit touched.
+    #[serde(default)]
+    pub touched: Vec<String>,
     /// Number of its section in learnings.md.
     pub section: Option<u32>,
     /// Trials that the proposer at work has had run before it proposed.
@@ -122,6 +131,9 @@ pub struct Rival {
     pub candidate: String,
     /// Its fingerprint.
     pub agent: String,
+    /// The groups of editable paths that it touched.
+    #[serde(default)]
+    pub touched: Vec<String>,
     /// What it earned on train in the race, on the tasks that were run.
     pub train: Option<f64>,
 }
@@ -149,7 +161,7 @@ impl LoopState {
     /// Infrastructure when the disk refuses.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         self.v = VERSION;
-        if self.night.is_none() && self.current.is_none() {
+        if self.night.is_none() && self.current.is_none() && self.resampling.is_none() {
             return match fs_err::remove_file(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
                 _ => Ok(()),
@@ -180,7 +192,10 @@ mod tests {
         let mut state = LoopState { night: Some(night), ..LoopState::default() };
         state.save(&path).unwrap();
         assert_eq!(LoopState::load(&path).unwrap(), state);
-        state.night = None;
+        (state.resampling, state.runs_before) = (state.night.take(), 3);
+        state.save(&path).unwrap();
+        assert_eq!(LoopState::load(&path).unwrap(), state);
+        state.resampling = None;
         state.save(&path).unwrap();
         state.save(&path).unwrap();
         assert!(!path.exists());

@@ -34,7 +34,7 @@ pub use base::{BaseTree, Repo};
 pub use cause::causes;
 pub use change::{Change, Difference};
 pub use digest::digest_path;
-pub use editable_files::{EditableFile, EditableFiles};
+pub use editable_files::{EditableFile, EditableFiles, differing};
 pub use entries::{Entry, Mode};
 pub use files::{shell_path, show_path};
 pub use index::is_staged;

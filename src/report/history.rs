@@ -57,6 +57,8 @@ pub struct Version {
     pub verdict: Option<Judged>,
     /// The row and the commit that it was recorded as.
     pub recorded: Option<Recorded>,
+    /// The groups of editable paths that the edit touched, where the loop had it proposed and they have names.
+    pub touched: Vec<String>,
     /// Whether it was measured as a baseline.
     pub is_baseline: bool,
     /// What its trials cost, by the word of their purpose.
@@ -180,6 +182,13 @@ impl History {
                 };
                 self.version(&recorded.agent, &protocol.unwrap_or_default(), at).recorded = Some(recorded_as);
             }
+            Event::Proposed(proposed) => {
+                let Some(agent) = &proposed.agent else { return };
+                // The newest: the same edit may have been proposed under other conditions before.
+                if let Some(version) = self.versions.iter_mut().rfind(|version| version.agent == *agent) {
+                    version.touched.clone_from(&proposed.touched);
+                }
+            }
             _ => {}
         }
     }
@@ -197,6 +206,7 @@ impl History {
                 last: at,
                 verdict: None,
                 recorded: None,
+                touched: Vec::new(),
                 is_baseline: false,
                 spent: BTreeMap::new(),
             });

@@ -13,6 +13,7 @@ pub mod flips;
 pub mod history;
 pub mod learnings;
 pub mod page;
+pub mod resampling;
 pub mod serve;
 pub mod show;
 pub mod signature;

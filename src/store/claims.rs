@@ -7,15 +7,18 @@ use std::ops::Range;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Calibrated, Committed, Confirmed};
+use super::event::{Calibrated, Committed, Confirmed, Resampled};
 use super::trials::{Trials, aside};
 use crate::model::calibrate::{Earned, Noise, Repeated};
 use crate::model::claim::{Arms, Claim, MOST};
-use crate::model::score::TimeoutPolicy;
+use crate::model::score::{Rewards, TimeoutPolicy};
 use crate::model::split::TaskSplit;
 
 /// Where the numbers of these trials begin: their seeds are those of no gate.
 const ASIDE: u32 = 4_000;
+/// The same of runs of the unchanged agent, of which there may be many.
+const RUNS: u32 = 10_000;
+
 /// Numbers of the trials `range`, counted from 0.
 pub fn numbers(range: Range<u32>) -> Range<u32> {
     ASIDE + range.start..ASIDE + range.end
@@ -65,6 +68,30 @@ pub fn repeated(
     Repeated { min_evidence, train: earned(&split.train), test: earned(&split.test) }
 }
 
+/// What the trials of an agent stand under that is run again and again to see what luck makes of its score. `protocol`: of
+/// that score.
+pub fn resampled(trial_protocol: &str, protocol: &str) -> String {
+    aside(trial_protocol, &format!("resampled for {protocol}"))
+}
+
+/// Numbers of the trials of a run, counted from 1, with so many trials of each task.
+pub fn run_numbers(run: u32, trials: u32) -> Range<u32> {
+    let first = RUNS.saturating_add(run.saturating_sub(1).saturating_mul(trials));
+    first..first.saturating_add(trials)
+}
+
+/// What each task earned in a run: the mean over its trials; `None` where fewer than half of them gave evidence.
+pub fn run_rewards(known: &Trials, of: &Resampled, tasks: &[String], trials: u32, policy: TimeoutPolicy) -> Rewards {
+    let protocol = resampled(&of.trial_protocol, &of.protocol);
+    let reward = |task: &String| {
+        let values = known.values(&of.agent.agent, &protocol, task, run_numbers(of.run, trials), policy);
+        let values: Vec<f64> = values.into_iter().flatten().collect();
+        let is_enough = !values.is_empty() && values.len() * 2 >= trials as usize;
+        is_enough.then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
+}
+
 /// The tasks that are measured on.
 pub fn tasks(split: &TaskSplit, sealed: bool) -> &Vec<String> {
     if sealed { &split.sealed } else { &split.test }
@@ -86,6 +113,8 @@ pub struct Claims {
     pub openings: u32,
     /// The last `calibrated`.
     pub noise: Option<LastNoise>,
+    /// Runs of the unchanged agent, by the protocol fingerprint of their scores.
+    pub runs: BTreeMap<String, Runs>,
     /// How often each two agents were looked at, and with how many trials the last time.
     looks: BTreeMap<String, Looks>,
 }
@@ -128,6 +157,26 @@ impl LastClaim {
     }
 }
 
+/// All runs of the unchanged agent under one protocol: to leave one out would be to choose the result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Runs {
+    /// The agent.
+    pub agent: Committed,
+    /// How many.
+    pub count: u32,
+    /// The highest val_score of them.
+    pub best: f64,
+    /// Their val_scores, added up.
+    sum: f64,
+}
+
+impl Runs {
+    /// The mean of their val_scores.
+    pub fn mean(&self) -> f64 {
+        self.sum / f64::from(self.count.max(1))
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Looks {
     count: u32,
@@ -146,6 +195,24 @@ impl Claims {
         self.noise = Some(LastNoise { at, agent: calibrated.agent, noise: calibrated.noise });
     }
 
+    /// The runs of this agent under this protocol.
+    pub fn runs_of(&self, agent: &str, protocol: &str) -> Option<&Runs> {
+        self.runs.get(protocol).filter(|runs| runs.agent.agent == agent)
+    }
+
+    /// Which run of the agent the next one is, from 1.
+    pub fn next_run(&self, agent: &str, protocol: &str) -> u32 {
+        self.runs_of(agent, protocol).map_or(1, |runs| runs.count.saturating_add(1))
+    }
+
+    pub(super) fn resampled(&mut self, resampled: Resampled) {
+        let Resampled { agent, protocol, val_score, .. } = resampled;
+        let before = self.runs_of(&agent.agent, &protocol);
+        let (count, best, sum) = before.map_or((0, val_score, 0.0), |runs| (runs.count, runs.best, runs.sum));
+        let runs = Runs { agent, count: count.saturating_add(1), best: best.max(val_score), sum: sum + val_score };
+        self.runs.insert(protocol, runs);
+    }
+
     pub(super) fn confirmed(&mut self, confirmed: Confirmed, at: DateTime<Utc>) {
         let looks = Looks { count: confirmed.look, trials: confirmed.measured.trials() };
         self.looks.insert(key(&confirmed), looks);
@@ -160,4 +227,34 @@ impl Claims {
 fn key(of: &Confirmed) -> String {
     let tasks = if of.sealed { "sealed" } else { "hold-out" };
     format!("{} {} {} {tasks}", of.baseline.agent, of.best.agent, of.trial_protocol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_an_agent_add_up_and_share_no_trial() {
+        let run = |run, agent: &str, val_score| Resampled {
+            run,
+            agent: Committed { agent: agent.into(), commit: "c".into() },
+            trial_protocol: "t".into(),
+            protocol: "p".into(),
+            val_score,
+            evals_passed: 1,
+            evals_total: 2,
+        };
+        let mut claims = Claims::default();
+        assert_eq!(claims.next_run("a", "p"), 1);
+        for (number, score) in [(1, 0.5), (2, 0.75), (3, 0.25)] {
+            claims.resampled(run(number, "a", score));
+        }
+        let runs = claims.runs_of("a", "p").unwrap();
+        assert_eq!((runs.count, runs.best, runs.mean(), claims.next_run("a", "p")), (3, 0.75, 0.5, 4));
+        assert!(claims.runs_of("b", "p").is_none() && claims.runs_of("a", "q").is_none());
+        claims.resampled(run(1, "b", 0.1));
+        assert_eq!(claims.runs_of("b", "p").map(|runs| (runs.count, runs.best)), Some((1, 0.1)));
+        assert_eq!((run_numbers(1, 3), run_numbers(2, 3)), (10_000..10_003, 10_003..10_006));
+        assert!(numbers(0..MOST).end < RUNS);
+    }
 }

@@ -41,13 +41,19 @@ pub enum Event<'a> {
     Calibrated(Box<Calibrated>),
     /// The loop has had an edit proposed, and this is what became of it.
     Proposed(Box<Proposed>),
+    /// The agent that the experiment began with was measured once more, as a gate measures an edit.
+    Resampled(Box<Resampled>),
 }
 
 impl Event<'_> {
     /// The first format version whose programs know this event: what its line says of itself.
     pub fn version(&self) -> u32 {
         match self {
-            Event::SuiteChanged(_) | Event::Confirmed(_) | Event::Calibrated(_) | Event::Proposed(_) => 2,
+            Event::SuiteChanged(_)
+            | Event::Confirmed(_)
+            | Event::Calibrated(_)
+            | Event::Proposed(_)
+            | Event::Resampled(_) => 2,
             _ => 1,
         }
     }
@@ -77,6 +83,8 @@ pub enum Purpose {
     Claim,
     /// `autoharness calibrate`: how noisy an agent is.
     Calibrate,
+    /// `autoharness loop --arm resample`: what luck alone makes of the unchanged agent.
+    Resample,
 }
 
 impl Purpose {
@@ -93,7 +101,12 @@ impl Purpose {
 
     /// Whether it is beside the search: no gate, score or view knows of its trials.
     pub fn is_aside(self) -> bool {
-        matches!(self, Purpose::Claim | Purpose::Calibrate)
+        matches!(self, Purpose::Claim | Purpose::Calibrate | Purpose::Resample)
+    }
+
+    /// Whether the search for a better agent pays for it: what gates and `benchmark` run.
+    pub fn is_search(self) -> bool {
+        !self.is_aside() && !self.is_baseline()
     }
 
     /// The word used in run names.
@@ -109,6 +122,7 @@ impl Purpose {
             Purpose::Confirm => "confirm",
             Purpose::Claim => "claim",
             Purpose::Calibrate => "calibrate",
+            Purpose::Resample => "resample",
         }
     }
 }
@@ -457,6 +471,25 @@ pub struct Calibrated {
     pub forecast: Forecast,
 }
 
+/// `resampled`: one more measurement of the unchanged agent. No gate, score or view knows of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resampled {
+    /// Which run of this agent it is, from 1.
+    pub run: u32,
+    /// The agent, which is the one that the experiment began with.
+    pub agent: Committed,
+    /// Fingerprint of what one trial depends on.
+    pub trial_protocol: String,
+    /// Protocol fingerprint of the score.
+    pub protocol: String,
+    /// Mean reward on the gate split.
+    pub val_score: f64,
+    /// Its tasks that pass.
+    pub evals_passed: usize,
+    /// Its tasks with evidence.
+    pub evals_total: usize,
+}
+
 /// `proposed`: one iteration of the loop, whatever came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Proposed {
@@ -485,6 +518,9 @@ pub struct Proposed {
     pub predicted: Option<Predicted>,
     /// What its sessions used.
     pub usage: Usage,
+    /// The groups of editable paths (`surfaces` in the configuration) that the edit touched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touched: Vec<String>,
     /// Further candidates of the iteration, which were behind this one on train.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outdone: Vec<Outdone>,
@@ -580,6 +616,7 @@ mod tests {
             (Purpose::Confirm, "confirm", false),
             (Purpose::Claim, "claim", false),
             (Purpose::Calibrate, "calibrate", false),
+            (Purpose::Resample, "resample", false),
         ] {
             assert_eq!((purpose.as_str(), purpose.is_baseline()), (word, is_baseline));
         }

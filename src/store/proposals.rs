@@ -28,6 +28,9 @@ pub struct Proposals {
     pub unpredicted: u32,
     /// Proposals before the gate and those accepted, by what they worked on.
     pub surfaces: BTreeMap<Surface, (u32, u32)>,
+    /// The same by the groups of editable paths that they touched; one that touched two counts for both.
+    #[serde(default)]
+    pub groups: BTreeMap<String, (u32, u32)>,
 }
 
 impl Proposals {
@@ -46,9 +49,12 @@ impl Proposals {
             self.unpredicted += count(&outcome.unpredicted);
         }
         if let Some(proposal) = proposed.proposal.as_ref().filter(|_| proposed.end != End::Unusable) {
-            let (tried, won) = self.surfaces.entry(proposal.surface).or_default();
-            *tried += 1;
-            *won += u32::from(proposed.end == End::Accepted);
+            let won = u32::from(proposed.end == End::Accepted);
+            let count = |sums: &mut (u32, u32)| *sums = (sums.0 + 1, sums.1 + won);
+            for name in &proposed.touched {
+                count(self.groups.entry(name.clone()).or_default());
+            }
+            count(self.surfaces.entry(proposal.surface).or_default());
         }
     }
 
@@ -89,6 +95,7 @@ mod tests {
             proposal: Some(proposal.clone()),
             predicted,
             usage: Usage { sessions: 1, seconds: 2.0, turns: 3, tokens: 4, cost_usd: 0.5, unpriced: 1 },
+            touched: if iteration == 1 { vec!["a".into(), "b".into()] } else { vec!["b".into()] },
             outdone: Vec::new(),
         };
         let outcome = Outcome { fixed: vec!["a".into()], not_fixed: vec!["b".into()], ..Outcome::default() };
@@ -99,6 +106,7 @@ mod tests {
         assert_eq!((sums.last, sums.count(), sums.accepted, sums.unusable), (3, 3, 1, 1));
         assert_eq!((sums.predictions, sums.came_true), (2, 1));
         assert_eq!(sums.surfaces, BTreeMap::from([(Surface::Tool, (2, 1))]));
+        assert_eq!(sums.groups, BTreeMap::from([("a".into(), (1, 1)), ("b".into(), (2, 1))]));
         assert_eq!((sums.usage.sessions, sums.usage.tokens, sums.usage.cost_usd), (3, 12, 1.5));
     }
 }

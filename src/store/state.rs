@@ -111,6 +111,12 @@ pub struct Summary {
     pub claims: Claims,
     /// Trials in the ledger, with their cost.
     pub spent: Spent,
+    /// Those of them that the search ran under the present protocol: gates and `benchmark`.
+    #[serde(default)]
+    pub searched: Spent,
+    /// Those that ran the unchanged agent again, to see what luck alone makes of it.
+    #[serde(default)]
+    pub resampled: Spent,
     /// What the loop had proposed.
     #[serde(default)]
     pub proposals: Proposals,
@@ -211,7 +217,7 @@ fn stored_bytes(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// What a summary holds and how it is added up. A checkpoint of another format is made again from the ledger.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 impl State {
     /// Replays the whole ledger, checking its chain.
@@ -233,6 +239,11 @@ impl State {
         match event {
             Event::Trial(trial) => {
                 self.summary.spent.add(&trial);
+                if trial.purpose.is_search() {
+                    self.summary.searched.add(&trial);
+                } else if trial.purpose == Purpose::Resample {
+                    self.summary.resampled.add(&trial);
+                }
                 self.trials.insert(&trial);
             }
             Event::RunFinished(run) => self.run_finished(&run, at),
@@ -248,6 +259,7 @@ impl State {
             Event::Calibrated(calibrated) => self.summary.claims.calibrated(*calibrated, at),
             Event::Confirmed(confirmed) => self.summary.claims.confirmed(*confirmed, at),
             Event::Proposed(proposed) => self.summary.proposals.add(&proposed),
+            Event::Resampled(resampled) => self.summary.claims.resampled(*resampled),
         }
     }
 
@@ -285,6 +297,10 @@ impl State {
         }
         (summary.last_status, summary.undecided_in_a_row) = (None, 0);
         let changed = summary.prepared.as_ref().is_some_and(|earlier| earlier.protocol != prepared.protocol);
+        if changed {
+            // What was found under other rules is compared with nothing that is found now.
+            (summary.searched, summary.resampled) = Default::default();
+        }
         if !summary.rows.is_empty() && (changed || prepared.adopted.is_some()) {
             summary.protocol_changes.insert(summary.rows.len());
         }

@@ -8,6 +8,7 @@ pub mod running;
 mod signals;
 mod skip;
 pub mod tau;
+pub mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

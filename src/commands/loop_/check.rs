@@ -6,12 +6,13 @@ use super::Loop;
 use super::iteration::{base_of, is_infrastructure};
 use crate::commands::session::{Need, Session};
 use crate::commands::{agent, leak_scan, measure};
+use crate::config::touched;
 use crate::drive::proposal;
 use crate::drive::state::{Current, Rival, Stage};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
-use crate::guard::{BaseTree, Difference, Editable, EditableFiles, Repo, scan, violations};
+use crate::guard::{BaseTree, Difference, Editable, EditableFiles, Repo, differing, scan, violations};
 use crate::model::proposal::Proposal;
 
 /// Problems that are told; more help nobody.
@@ -67,7 +68,8 @@ impl Loop<'_> {
         let proposal = read_proposal(&session, current, &mut problems)?;
         let editable = Editable::new(&session.config.editable)?;
         let Some(files) = edit_of(current, &base, &editable, &mut problems)? else { return Ok(Err(problems)) };
-        if files == read_editable_from_tree(&base, &editable)? {
+        let before = read_editable_from_tree(&base, &editable)?;
+        if files == before {
             problems.push(format!("no editable file was changed ({})", session.config.editable.join(", ")));
         }
         let Some(proposal) = proposal.filter(|_| problems.is_empty()) else { return Ok(Err(problems)) };
@@ -89,7 +91,10 @@ impl Loop<'_> {
         let message = format!("{}\n\n{}\n", title(&proposal), proposal.change);
         let candidate = session.repo.keep_candidate(&name, &base, &editable, &files, &message)?;
         let receipt_before = session.state.summary.last_decided.as_ref().map(|receipt| receipt.seq);
-        let rival = Rival { number: current.number, proposal, candidate, agent: staged.fingerprint, train: None };
+        let changed = differing(&before, &files);
+        let touched = touched(&session.config.surfaces, changed.iter().map(String::as_str));
+        let rival =
+            Rival { number: current.number, proposal, candidate, agent: staged.fingerprint, touched, train: None };
         Ok(Ok((rival, receipt_before)))
     }
 }

@@ -27,7 +27,8 @@ pub(super) struct Said {
 impl Loop<'_> {
     /// Runs one of our commands on the experiment, outside of any fence.
     pub(super) async fn own(&self, words: &[&str]) -> Result<Said> {
-        let done = self.said(&[&["--format", "json"], words].concat(), Limits::SMALL.output, &self.now).await?;
+        let all = [&["--format", "json"], words].concat();
+        let done = self.watched(self.said(&all, Limits::SMALL.output, &self.now)).await?;
         let text = String::from_utf8_lossy(&done.stdout);
         let mut errors = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let error = errors.rfind(|said| said["type"] == "error");

@@ -45,6 +45,7 @@ impl Loop<'_> {
                 proposal: current.proposal.clone(),
                 predicted: judged.as_ref().map(|judged| judged.predicted.clone()),
                 usage: current.usage,
+                touched: current.touched.clone(),
                 outdone: current.outdone.clone(),
             })))?;
             session.finish()?;
@@ -93,6 +94,7 @@ impl Loop<'_> {
             ),
             change: proposal.map_or_else(|| "none that was judged".into(), |one| one.change.clone()),
             surface: proposal.map(|one| one.surface),
+            touched: current.touched.clone(),
             result: judged.map_or_else(|| format!("not judged: {reason}"), |judged| judged.line.clone()),
             learned: judged.map_or_else(|| "an iteration was lost".into(), |judged| judged.predicted.sentence(trials))
                 + &outdone(current),
@@ -118,16 +120,21 @@ impl Loop<'_> {
         let about = current
             .proposal
             .as_ref()
-            .map_or(String::new(), |one| format!(" [{}] {}", one.surface.as_str(), title(one)));
-        self.ui.line(format!("iteration {}: {}{about}; {told}; {cost}", current.iteration, end.as_str()));
+            .map_or(String::new(), |one| format!(" [{}]{} {}", one.surface.as_str(), touched(current), title(one)));
+        self.ui.verdict(format!("iteration {}: {}{about}; {told}; {cost}", current.iteration, end.as_str()));
         let said = json!({
             "type": "iteration", "iteration": current.iteration, "end": end, "reason": current.reason,
             "proposal": current.proposal, "predicted": judged.map(|judged| &judged.predicted), "verdict": judged.map(|judged| &judged.verdict), "usage": usage,
-            "outdone": current.outdone, "by": self.driver.name(),
+            "touched": current.touched, "outdone": current.outdone, "by": self.driver.name(),
         });
         self.ui.json(&said);
         self.hook(self.args.on_iteration.as_deref(), "iteration", &said).await;
     }
+}
+
+/// The groups of files that the edit touched, for the line of an iteration.
+fn touched(current: &Current) -> String {
+    if current.touched.is_empty() { String::new() } else { format!(" ({})", current.touched.join(", ")) }
 }
 
 /// What the gate said, as far as it may be told.

@@ -58,6 +58,7 @@ impl Loop<'_> {
             receipt_before: None,
             end: None,
             reason: None,
+            touched: Vec::new(),
             section: None,
             tried: 0,
         };

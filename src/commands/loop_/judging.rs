@@ -16,7 +16,7 @@ use crate::drive::budget::Reason;
 use crate::drive::state::{Current, Stage};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
-use crate::guard::{Editable, EditableFiles};
+use crate::guard::{Editable, EditableFiles, differing};
 use crate::model::gate::Status;
 use crate::process::git::{ensure_identity, git};
 use crate::store::atomic;
@@ -74,6 +74,8 @@ impl Loop<'_> {
             self.ui.status(format!("iteration {}: commit", current.iteration));
             let (supervisor, environment, root) = (&self.supervisor, &self.environment, self.paths.root.as_path());
             ensure_identity(supervisor, environment, root, &self.now).await?;
+            // Taken literally: a name may hold what git reads as a pattern.
+            let paths: Vec<String> = paths.iter().map(|path| format!(":(literal){path}")).collect();
             let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
             git(supervisor, environment, root, &[&["add", "--all", "--force", "--"], &paths[..]].concat(), &self.now)
                 .await?;
@@ -157,14 +159,6 @@ fn judged(session: &Session, current: &Current) -> Option<Status> {
     let is_new = current.receipt_before.is_none_or(|before| receipt.seq > before);
     let is_it = Some(&receipt.verdict.agent) == current.agent.as_ref() && receipt.verdict.base_ref.is_none();
     (is_new && is_it).then_some(receipt.verdict.decision.status)
-}
-
-/// Paths whose files differ, as git takes them.
-fn differing(was: &EditableFiles, is: &EditableFiles) -> Vec<String> {
-    let gone = was.keys().filter(|path| !is.contains_key(*path));
-    let other = is.iter().filter(|(path, file)| was.get(*path) != Some(*file)).map(|(path, _)| path);
-    // Taken literally: a name may hold what git reads as a pattern.
-    gone.chain(other).map(|path| format!(":(literal){}", String::from_utf8_lossy(path))).collect()
 }
 
 fn message(current: &Current) -> String {

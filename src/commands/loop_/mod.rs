@@ -11,6 +11,8 @@ mod judging;
 mod plan;
 mod propose;
 mod race;
+mod resample;
+mod screen;
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +22,7 @@ use serde_json::json;
 use super::experiment::Experiment;
 use super::missing::not_prepared;
 use super::session::{Need, Session, command_line};
-use crate::cli::{Global, LoopArgs};
+use crate::cli::{Arm, Global, LoopArgs};
 use crate::config::{CodingAgent, Config, Environment};
 use crate::drive::budget::{Budget, Reason};
 use crate::drive::drivers::{BUILT_IN, Driver};
@@ -57,18 +59,29 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         usd: args.budget_usd,
         tokens: args.budget_tokens,
         trials: args.budget_trials,
-        patience: args.patience,
+        // Without a search there is nothing to be patient with.
+        patience: if args.arm == Arm::Search { args.patience } else { u32::MAX },
         target: args.target,
     };
-    if args.dry_run {
-        return plan::print(ui, &config, &summary, &driver, &budget, desk::allowance(args, &summary));
+    if args.arm == Arm::Resample {
+        resample::require_end(&budget, &summary)?;
     }
-    if budget.usd.is_some() && !driver.reports_dollars() && config.loop_prices.is_none() {
+    if args.dry_run {
+        return match args.arm {
+            Arm::Search => {
+ plan::print(ui, &config, &summary, &driver, &budget, desk::allowance(args, &summary))
+}
+            Arm::Resample => resample::plan(ui, &config, &summary, &budget),
+        };
+    }
+    if args.arm == Arm::Search && budget.usd.is_some() && !driver.reports_dollars() && config.loop_prices.is_none() {
         return Err(Error::usage(format!("{} reports no dollars, so --budget-usd cannot be kept", driver.name()))
             .code(Code::ConfigInvalid)
             .hint("set `loop_prices` in experiment_config.yaml, or use --hours and --iterations."));
     }
-    warn_of_keys(&config, ui);
+    if args.arm == Arm::Search {
+        warn_of_keys(&config, ui);
+    }
     let Experiment { paths, environment, .. } = experiment;
     paths.create_state()?;
     let _alone = Lock::take(&paths.loop_lock(), &command_line(), timestamp(Utc::now()))?;
@@ -80,6 +93,7 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let place = worktree::place(&paths.root, environment.process("XDG_CACHE_HOME"), environment.process("HOME"))?;
     let state = LoopState::load(&paths.loop_state())?;
     let global = Global { directory: Some(paths.root.clone()), ..global.clone() };
+    let ui = &ui.with_screen();
     let mut this = Loop {
         args,
         global,
@@ -95,10 +109,15 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         state,
         place,
     };
-    this.begin_night(&summary)?;
-    match this.iterate().await {
-        Ok(reason) => this.end(&reason).await,
-        Err(error) => Err(this.broken_off(error)),
+    this.begin_night(&summary).inspect_err(|_| ui.close_screen())?;
+    let ended = match args.arm {
+        Arm::Search => this.iterate().await,
+        Arm::Resample => this.resample().await,
+    };
+    match (ended, args.arm) {
+        (Ok(reason), Arm::Search) => this.end(&reason).await,
+        (Ok(reason), Arm::Resample) => this.end_resampling(&reason).await,
+        (Err(error), _) => Err(this.broken_off(error)),
     }
 }
 
@@ -153,22 +172,38 @@ impl Loop<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
-        self.state.save(&self.paths.loop_state())
+        self.state.save(&self.paths.loop_state())?;
+        self.show();
+        Ok(())
     }
 
     fn night(&self) -> Result<&Night> {
-        self.state.night.as_ref().ok_or_else(|| Error::infrastructure("the loop has not begun"))
+        let night = match self.args.arm {
+            Arm::Search => &self.state.night,
+            Arm::Resample => &self.state.resampling,
+        };
+        night.as_ref().ok_or_else(not_begun)
+    }
+
+    fn night_mut(&mut self) -> &mut Option<Night> {
+        match self.args.arm {
+            Arm::Search => &mut self.state.night,
+            Arm::Resample => &mut self.state.resampling,
+        }
     }
 
     /// Goes on with a loop that was killed, or begins one; removes what killed ones left.
     fn begin_night(&mut self, summary: &Summary) -> Result<()> {
         let kept = self.state.current.as_ref().map(|current| current.worktree.clone());
         worktree::sweep(&self.place, kept.as_deref())?;
-        if let Some(current) = &self.state.current {
+        if let Some(current) = self.state.current.as_ref().filter(|_| self.args.arm == Arm::Search) {
             self.ui.status(format!("going on with iteration {}", current.iteration));
         }
-        if self.state.night.is_none() {
-            self.state.night = Some(Night {
+        if self.night().is_err() {
+            if self.args.arm == Arm::Resample {
+                self.state.runs_before = resample::runs(summary);
+            }
+            *self.night_mut() = Some(Night {
                 began: Utc::now(),
                 before: taken(summary),
                 done: 0,
@@ -225,7 +260,9 @@ impl Loop<'_> {
     /// What was spent since the loop was begun.
     fn spent(&self, summary: &Summary) -> Result<Spending> {
         let night = self.night()?;
-        let now = self.state.current.as_ref().map(|current| current.usage).unwrap_or_default();
+        // An unfinished iteration waits for the search; it is nothing that the other arm pays for.
+        let current = self.state.current.as_ref().filter(|_| self.args.arm == Arm::Search);
+        let now = current.map(|current| current.usage).unwrap_or_default();
         let (all, before) = (taken(summary), night.before);
         Ok(Spending {
             usd: (all.usd + now.cost_usd - before.usd).max(0.0),
@@ -244,7 +281,7 @@ impl Loop<'_> {
 
     /// Takes a failure of the infrastructure down: after three in a row it is enough.
     fn failed(&mut self, why: &str) -> Result<()> {
-        let failures = self.state.night.as_mut().map_or(FAILURES, |night| {
+        let failures = self.night_mut().as_mut().map_or(FAILURES, |night| {
             night.failures += 1;
             night.failures
         });
@@ -259,16 +296,17 @@ impl Loop<'_> {
 
     /// A step went well.
     fn went_well(&mut self) {
-        if let Some(night) = &mut self.state.night {
+        if let Some(night) = self.night_mut() {
             night.failures = 0;
         }
     }
 
     /// The loop has ended as it was asked to. An iteration that a budget has cut short stays for the next one.
     async fn end(&mut self, reason: &Reason) -> Result<i32> {
+        self.ui.close_screen();
         let night = self.state.night.take();
         self.save()?;
-        let night = night.ok_or_else(|| Error::infrastructure("the loop has not begun"))?;
+        let night = night.ok_or_else(not_begun)?;
         let best = self.best()?;
         let score = best.map_or_else(|| "-".into(), |best| format!("{best:.4}"));
         self.ui.line(format!(
@@ -292,15 +330,21 @@ impl Loop<'_> {
 
     /// The loop was broken off: killed by hand it goes on as the same loop, otherwise the next one begins anew.
     fn broken_off(&mut self, error: Error) -> Error {
+        self.ui.close_screen();
         if error.is_interruption() {
-            return error.hint("run `autoharness loop` again: it goes on where it stopped.");
+            let arm = if self.args.arm == Arm::Search { "" } else { " --arm resample" };
+            return error.hint(format!("run `autoharness loop{arm}` again: it goes on where it stopped."));
         }
-        self.state.night = None;
+        *self.night_mut() = None;
         match self.save() {
             Ok(()) => error,
             Err(worse) => worse,
         }
     }
+}
+
+fn not_begun() -> Error {
+    Error::infrastructure("the loop has not begun")
 }
 
 /// What trials and ended sessions took so far.

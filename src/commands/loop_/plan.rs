@@ -1,5 +1,7 @@
 //! What an iteration is likely to take, from what the ledger holds: said before the first cent.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::config::Config;
@@ -7,16 +9,29 @@ use crate::drive::budget::Budget;
 use crate::drive::drivers::Driver;
 use crate::drive::spending::Spending;
 use crate::error::{EXIT_OK, Result};
+use crate::model::gate::GateRule;
+use crate::model::trial::Split;
 use crate::store::state::Summary;
 use crate::ui::{Ui, duration};
 
 /// Trials that a gate may run: suite, hold-out and what waits for promotion.
-fn gate_trials(summary: &Summary) -> u64 {
-    let Some(prepared) = &summary.prepared else { return 0 };
-    let holdout = prepared.split.tasks(prepared.gate_split());
+pub(super) fn gate_trials(summary: &Summary) -> u64 {
+    let (train, holdout) = gate_tasks(summary);
+    (train.len() + holdout.len()) as u64 * u64::from(summary.counting().0)
+}
+
+/// The tasks that a gate may run: of train, where they are not those that give the score, and those.
+pub(super) fn gate_tasks(summary: &Summary) -> (Vec<String>, Vec<String>) {
+    let Some(prepared) = &summary.prepared else { return Default::default() };
     let suite = summary.suite();
-    let tasks = holdout.len() + suite.len() + summary.waiting(&suite).len();
-    tasks as u64 * u64::from(summary.counting().0)
+    let train: BTreeSet<String> = match prepared.gate_split() {
+        Split::Train => BTreeSet::new(),
+        Split::Test if prepared.config["gate_rule"] == GateRule::Paired.as_str() => {
+            prepared.split.train.iter().cloned().collect()
+        }
+        Split::Test => summary.waiting(&suite).into_iter().chain(suite).collect(),
+    };
+    (train.into_iter().collect(), prepared.split.tasks(prepared.gate_split()).to_vec())
 }
 
 /// What a gate takes.
@@ -41,24 +56,13 @@ pub(super) fn print(
     allowance: u64,
 ) -> Result<i32> {
     let (trials, spent, usage) = (gate_trials(summary), &summary.spent, &summary.proposals.usage);
-    let of_gate = spent.seconds / (spent.trials.max(1) as f64) * trials as f64 / f64::from(config.max_concurrency);
+    let of_gate = seconds(config, summary, trials);
     let sessions = f64::from(usage.sessions);
     let of_session = (usage.sessions > 0).then(|| usage.seconds / sessions);
     let priced = usage.sessions - usage.unpriced.min(usage.sessions);
     let session_usd = (priced > 0).then(|| usage.cost_usd / f64::from(priced));
     let gate_usd = (spent.cost_usd > 0.0).then(|| gate_cost(summary).usd);
-    let ends: Vec<String> = [
-        budget.iterations.map(|most| format!("{most} iterations")),
-        budget.hours.map(|hours| format!("{hours} h")),
-        budget.usd.map(|usd| format!("${usd:.2}")),
-        budget.trials.map(|trials| format!("{trials} trials")),
-        budget.tokens.map(|tokens| format!("{tokens} tokens")),
-        budget.target.map(|score| format!("val_score {score}")),
-        Some(format!("{} iterations in a row without an accepted edit", budget.patience)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let ends = ends(budget, Some(budget.patience)).join(", or ");
     let dollars = |known: Option<f64>| known.map_or_else(|| "dollars unknown".into(), |usd| format!("about ${usd:.2}"));
     ui.line(format!(
         "agent       {}, one session of at most {}",
@@ -66,7 +70,7 @@ pub(super) fn print(
         duration(f64::from(config.loop_timeout))
     ));
     ui.line(format!("edits       {}", config.editable.join(", ")));
-    ui.line(format!("ends after  {}", ends.join(", or ")));
+    ui.line(format!("ends after  {ends}"));
     let time = of_session.map_or_else(|| "time unknown".into(), |seconds| format!("about {}", duration(seconds)));
     let tries = if allowance == 0 { String::new() } else { format!(", up to {allowance} trials of its own") };
     ui.line(format!("session     {time}, {}{tries}", dollars(session_usd)));
@@ -79,4 +83,26 @@ pub(super) fn print(
         "gate_usd": gate_usd,
     }));
     Ok(EXIT_OK)
+}
+
+/// What ends a loop, in words.
+pub(super) fn ends(budget: &Budget, patience: Option<u32>) -> Vec<String> {
+    [
+        budget.iterations.map(|most| format!("{most} iterations")),
+        budget.hours.map(|hours| format!("{hours} h")),
+        budget.usd.map(|usd| format!("${usd:.2}")),
+        budget.trials.map(|trials| format!("{trials} trials")),
+        budget.tokens.map(|tokens| format!("{tokens} tokens")),
+        budget.target.map(|score| format!("val_score {score}")),
+        patience.map(|most| format!("{most} iterations in a row without an accepted edit")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Seconds that so many trials take, by the mean of all trials so far.
+pub(super) fn seconds(config: &Config, summary: &Summary, trials: u64) -> f64 {
+    let spent = &summary.spent;
+    spent.seconds / (spent.trials.max(1) as f64) * trials as f64 / f64::from(config.max_concurrency)
 }

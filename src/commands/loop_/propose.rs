@@ -73,7 +73,7 @@ impl Loop<'_> {
                 self.driver.name(),
                 directory.file_name().unwrap_or_default().display()
             ));
-            let mut session = self.attended(&mut current, &prompt, &directory).await?;
+            let mut session = self.watched(self.attended(&mut current, &prompt, &directory)).await?;
             if let Some((input, output)) = self.config.loop_prices {
                 session.seen.price(input, output);
             }

@@ -145,6 +145,7 @@ fn choose(current: &mut Current, winner: usize) {
     current.proposal = Some(rival.proposal);
     current.candidate = Some(rival.candidate);
     current.agent = Some(rival.agent);
+    current.touched = rival.touched;
     current.stage = Stage::Gating;
 }
 

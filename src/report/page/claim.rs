@@ -8,6 +8,7 @@ use crate::model::interval::wilson;
 use crate::model::trial::Split;
 use crate::report::flips::{Counting, Flips};
 use crate::report::history::History;
+use crate::report::resampling::Resampling;
 use crate::store::claims::LastClaim;
 use crate::store::event::Prepared;
 
@@ -97,6 +98,7 @@ fn doubts(history: &History, prepared: &Prepared) -> Markup {
         summary.claims.noise.as_ref().map(|last| format!(
             "Noise floor (calibrate): 9 of 10 measurements of one agent stray by at most {:.1} points.", 100.0 * last.noise.band
         )),
+        Resampling::of(summary).map(|resampling| format!("Held against luck ({}).", resampling.sentence())),
         times(summary.answers, "A gate asked the hold-out once", "Gates asked the hold-out").map(|note| note + "; each answer tells a little of it."),
     ];
     html! { ul { @for note in notes.iter().flatten() { li { (note) } } } }

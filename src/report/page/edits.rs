@@ -30,6 +30,8 @@ pub(super) fn section(inputs: &Inputs<'_>) -> Markup {
                 summary {
                     b { (history.label(*at)) } " " (verdict.status.as_str())
                     @if let Some(score) = verdict.val_score { (format!(", val_score {score:.4}")) }
+                    @let touched = &history.versions[*at].touched;
+                    @if !touched.is_empty() { ", touched " (one_line(&touched.join(", "), 120)) }
                     @if let Some(edit) = edit { " – " (one_line(&edit.subject, 120)) }
                 }
                 ul { @for (name, status, detail) in &verdict.steps { li { code { (name) } " " (status.as_str()) ": " (harmless(detail)) } } }

@@ -1,0 +1,218 @@
+//! The other arm: the trials that a search takes, spent on running the agent that it began with again and again. What the best
+//! of these runs earned is what luck alone can make of the same trials; a search that is worth its money is above that.
+//!
+//! These trials stand under a protocol of their own. No gate, record or view finds them: the agent has not changed, so nothing
+//! got better.
+
+use serde_json::{Value, json};
+
+use super::Loop;
+use super::iteration::{base_of, is_infrastructure};
+use super::plan::{cost, ends, gate_tasks, gate_trials, seconds};
+use crate::commands::confirm::{first_agent, require_import, went_well};
+use crate::commands::evaluate::{evaluate, no_evidence};
+use crate::commands::measure;
+use crate::commands::session::{Need, Session};
+use crate::commands::step::{Measurement, Step, StepReport};
+use crate::config::Config;
+use crate::drive::budget::{Budget, Reason};
+use crate::error::{Code, EXIT_OK, Error, Result};
+use crate::model::trial::Split;
+use crate::report::resampling::Resampling;
+use crate::store::claims;
+use crate::store::event::{Committed, Event, Purpose, Resampled};
+use crate::store::state::Summary;
+use crate::ui::{Ui, duration};
+
+/// Refuses to begin what would never end: without an end of its own the arm takes what the search took.
+///
+/// # Errors
+/// Usage where neither is there.
+pub(super) fn require_end(budget: &Budget, summary: &Summary) -> Result<()> {
+    if budget.is_limited() || summary.searched.trials > 0 {
+        return Ok(());
+    }
+    Err(Error::usage("no search has run a trial here, so there is nothing that resampling could match")
+        .hint("say how much it may take: --iterations, --hours or one of the budgets; or run the search first."))
+}
+
+/// Prints plan and estimate, and begins nothing.
+pub(super) fn plan(ui: &Ui, config: &Config, summary: &Summary, budget: &Budget) -> Result<i32> {
+    let trials = gate_trials(summary);
+    let (time, usd) = (seconds(config, summary, trials), cost(summary, trials).usd);
+    let dollars = if usd > 0.0 { format!("about ${usd:.2}") } else { "dollars unknown".into() };
+    let matched = (!budget.is_limited()).then(|| format!("{} trials, as the search", summary.searched.trials));
+    let ends: Vec<String> = ends(budget, None).into_iter().chain(matched).collect();
+    ui.line("agent       the one that the experiment began with, unchanged; no coding agent is asked");
+    ui.line(format!("ends after  {}", ends.join(", or ")));
+    ui.line(format!("run         {trials} trials, about {}, {dollars}", duration(time)));
+    ui.json(&json!({
+        "type": "plan", "arm": "resample", "iterations": budget.iterations, "hours": budget.hours,
+        "budget_usd": budget.usd, "budget_trials": budget.trials, "budget_tokens": budget.tokens, "target": budget.target,
+        "search_trials": summary.searched.trials, "resampled_trials": summary.resampled.trials, "run_trials": trials,
+        "run_seconds": time, "run_usd": (usd > 0.0).then_some(usd),
+    }));
+    Ok(EXIT_OK)
+}
+
+impl Loop<'_> {
+    /// Run after run, until it is enough.
+    pub(super) async fn resample(&mut self) -> Result<Reason> {
+        loop {
+            self.after_step.check()?;
+            self.count_done()?;
+            if let Some(reason) = self.enough()? {
+                return Ok(reason);
+            }
+            let resampled = match self.watched(self.run_again()).await {
+                Err(error) if is_infrastructure(&error) => {
+                    self.failed(&error.to_string())?;
+                    continue;
+                }
+                ended => ended?,
+            };
+            self.went_well();
+            self.count_done()?;
+            self.tell(&resampled).await?;
+        }
+    }
+
+    /// How many runs this loop has had, by the ledger: one that was killed before it could note its run down has had it.
+    fn count_done(&mut self) -> Result<()> {
+        let done = runs(&self.summary()?).saturating_sub(self.state.runs_before);
+        if let Some(night) = self.night_mut() {
+            night.done = done;
+        }
+        self.save()
+    }
+
+    /// Why no further run may begin.
+    fn enough(&self) -> Result<Option<Reason>> {
+        let summary = self.summary()?;
+        let best = Resampling::of(&summary).map(|known| known.best);
+        if let Some(reason) = self.budget.before_iteration(self.night()?, best) {
+            return Ok(Some(reason));
+        }
+        let next = gate_trials(&summary);
+        if let Some(reason) = self.over(|summary| cost(summary, next))? {
+            return Ok(Some(reason));
+        }
+        let (taken, search) = (summary.resampled.trials, summary.searched.trials);
+        let is_matched = !self.budget.is_limited() && taken.saturating_add(next) > search;
+        Ok(is_matched.then_some(Reason::Matched(taken, search, next)))
+    }
+
+    pub(super) fn summary(&self) -> Result<Summary> {
+        crate::commands::experiment::Experiment::find(&self.global, self.ui)?.read_summary()
+    }
+
+    /// Measures the unchanged agent as a gate measures an edit. What a killed loop has run of it already is not run again.
+    async fn run_again(&self) -> Result<Resampled> {
+        let mut session = self.open(Need::Trials)?;
+        measure::require_version(&session)?;
+        let prepared = session.prepared()?.clone();
+        let base = base_of(&session)?;
+        let (agent, commit) = first_agent(&session, &base)?;
+        session.require_surroundings()?;
+        let mut resampled = Resampled {
+            run: session.state.summary.claims.next_run(&agent.fingerprint, &prepared.protocol),
+            agent: Committed { agent: agent.fingerprint.clone(), commit },
+            trial_protocol: prepared.trial_protocol.clone(),
+            protocol: prepared.protocol.clone(),
+            val_score: 0.0,
+            evals_passed: 0,
+            evals_total: 0,
+        };
+        self.ui.status(format!("run {} of the unchanged agent", resampled.run));
+        let runner = measure::runner(&session, &base, &self.now).await?;
+        let ran = async {
+            let data = measure::data_digests(&session)?;
+            if measure::trial_protocol(&session, runner.as_ref(), &base, &data)? != prepared.trial_protocol {
+                return Err(measure::other_protocol());
+            }
+            require_import(&session, "first", &agent, runner.as_ref(), &self.now).await?;
+            let measurement = Measurement {
+                runner: runner.as_ref(),
+                agent: &agent,
+                trial_protocol: &claims::resampled(&prepared.trial_protocol, &prepared.protocol),
+                concurrency: session.config.max_concurrency,
+                fresh: false,
+                cancel: &self.now,
+            };
+            let steps = steps(&session.state.summary, prepared.gate_split(), resampled.run);
+            let reports = evaluate(&mut session, &measurement, &steps).await?;
+            reports.iter().try_for_each(went_well)?;
+            if measure::data_digests(&session)? != data {
+                return Err(Error::usage("provisioned data was changed while the agent ran; the run does not count")
+                    .code(Code::DataChanged)
+                    .hint("restore it, then run the same command again."));
+            }
+            Ok(())
+        }
+        .await;
+        runner.close().await;
+        ran?;
+        self.count(&mut session, &mut resampled)?;
+        Ok(resampled)
+    }
+
+    /// Writes down what the run earned.
+    fn count(&self, session: &mut Session, resampled: &mut Resampled) -> Result<()> {
+        let prepared = session.prepared()?;
+        let tasks = prepared.split.tasks(prepared.gate_split());
+        let (trials, policy) = session.state.summary.counting();
+        let score = claims::run_rewards(&session.state.trials, resampled, tasks, trials, policy).score();
+        let Some(val_score) = score.mean.filter(|_| score.is_enough(session.config.min_evidence)) else {
+            session.finish()?;
+            return Err(no_evidence(&StepReport::default(), score.evaluated, score.expected));
+        };
+        resampled.val_score = val_score;
+        (resampled.evals_passed, resampled.evals_total) = (score.passed, score.evaluated);
+        session.append(Event::Resampled(Box::new(resampled.clone())))?;
+        session.finish()
+    }
+
+    async fn tell(&self, resampled: &Resampled) -> Result<()> {
+        let Resampled { run, val_score, evals_passed, evals_total, .. } = resampled;
+        let best = Resampling::of(&self.summary()?).map_or(*val_score, |known| known.best);
+        self.ui.verdict(format!("run {run}: the unchanged agent, val_score={val_score:.4}; best of {run}: {best:.4}"));
+        let said = json!({"type": "resampled", "run": run, "val_score": val_score, "evals_passed": evals_passed,
+            "evals_total": evals_total, "best": best});
+        self.ui.json(&said);
+        self.hook(self.args.on_iteration.as_deref(), "iteration", &said).await;
+        Ok(())
+    }
+
+    /// The loop has ended as it was asked to.
+    pub(super) async fn end_resampling(&mut self, reason: &Reason) -> Result<i32> {
+        let done = self.night()?.done;
+        self.ui.close_screen();
+        self.state.resampling = None;
+        self.save()?;
+        let found = Resampling::of(&self.summary()?);
+        if let Some(found) = &found {
+            self.ui.line(found.sentence());
+        }
+        self.ui.line(format!("loop: {}; runs={done}", reason.sentence()));
+        let said = json!({"type": "loop", "arm": "resample", "end": reason.word(), "iterations": done,
+            "resampling": found.map_or(Value::Null, |found| found.as_json())});
+        self.ui.json(&said);
+        self.hook(self.args.on_complete.as_deref(), "complete", &said).await;
+        Ok(EXIT_OK)
+    }
+}
+
+/// Runs that there were under the present protocol.
+pub(super) fn runs(summary: &Summary) -> u32 {
+    Resampling::of(summary).map_or(0, |known| known.runs)
+}
+
+/// What a gate would run of an edit, under numbers of this run's own.
+fn steps(summary: &Summary, gate_split: Split, run: u32) -> Vec<Step> {
+    let (train, holdout) = gate_tasks(summary);
+    let numbers = claims::run_numbers(run, summary.counting().0);
+    let step =
+        |(split, tasks)| Step { purpose: Purpose::Resample, split: Some(split), tasks, numbers: numbers.clone() };
+    let parts = [(Split::Train, train), (gate_split, holdout)];
+    parts.into_iter().filter(|(_, tasks)| !tasks.is_empty()).map(step).collect()
+}
