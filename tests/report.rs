@@ -74,6 +74,9 @@ fn the_page_holds_the_night_and_nothing_that_acts() {
         "the agent that the experiment started from scores 0.0 %".into(),
         "the difference is +100.0 points; p 0.125: could be noise".into(),
         "Nobody looked at single results of the hold-out.".into(),
+        "No measurement was made for this claim alone (confirm was not run).".into(),
+        "No task is sealed: there is none that no gate ever saw.".into(),
+        "The noise floor is not measured (calibrate)".into(),
         "2: yak-1, yak-2".into(),
         "<span class=\"add\">+SKILLS = {&quot;zebra&quot;, &quot;yak&quot;}\n</span>".into(),
         "- Learned: &lt;/script&gt;".into(),
@@ -124,6 +127,21 @@ fn an_edit_that_the_rule_paired_did_not_accept_leaves_no_number_in_the_page() {
     assert!(page.contains("so choosing did not raise it"));
     let bed = Bed::table(json!({}), "");
     bed.run(&["report"]).expect(2).warns("error: this experiment is not prepared");
+}
+
+/// What is looked for is the failure; and a link that somebody put there hides one trace, not the night.
+#[test]
+fn of_several_trials_the_failed_one_is_shown_and_a_link_hides_one_task_alone() {
+    let bed = Bed::prepared(json!({"misbehave": {"easy-1": [1, 0, 0]}}), "trials: 3");
+    let place = "workspace/traces/latest/hard-1";
+    std::fs::remove_dir_all(bed.root.join(place)).unwrap();
+    std::os::unix::fs::symlink("/etc", bed.root.join(place)).unwrap();
+    let tasks = data(&page(&bed))["tasks"].as_array().unwrap().clone();
+    let of = |name: &str| tasks.iter().find(|task| task["task"] == name).unwrap()["latest"].clone();
+    assert_eq!((&of("easy-1")["trial"], &of("easy-1")["outcome"]), (&json!(1), &json!("failed")));
+    assert_eq!((&of("easy-2")["trial"], &of("easy-2")["outcome"]), (&json!(0), &json!("passed")));
+    assert!(of("hard-1")["without"].as_str().unwrap().contains("hard-1 is a link"), "{}", of("hard-1"));
+    bed.run(&["show", "--failing"]).expect(0).says("hard-1").says("(its trace is of another trial)");
 }
 
 /// The JSON objects of a file, one a line.

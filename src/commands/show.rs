@@ -61,7 +61,7 @@ fn one(args: &Show, task: &str, history: &History, experiment: &Experiment, ui: 
 }
 
 fn table(args: &Show, history: &History, experiment: &Experiment, ui: &Ui) -> Result<i32> {
-    let found = failing(history, &experiment.paths.workspace())?;
+    let found = failing(history, &experiment.paths.workspace());
     let of = history.summary().train_results.len();
     let mut by_signature: BTreeMap<String, Vec<&Failing>> = BTreeMap::new();
     for each in &found {

@@ -78,10 +78,7 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
                 .map(|line| format!("          {line}")),
         );
     }
-    let facts: Vec<(String, String)> = match &left.trace {
-        Some(trace) => result.facts().into_iter().chain(trace.facts.clone()).collect(),
-        None => result.facts(),
-    };
+    let facts = left.facts();
     let shown = if full { facts.len() } else { DETAILS };
     for (name, value) in facts.iter().take(shown) {
         out.push(format!("          {name}: {}", one_line(value, width.saturating_sub(20))));
@@ -172,7 +169,7 @@ pub fn as_json(about: &About, left: &Left, full: bool) -> Value {
         "failed_checks": result.failed,
         "signature": left.signature().to_string(),
         "last_tool_error": last.map(|(at, turn)| json!({"turn": at + 1, "tool": turn.tool, "text": excerpt(&turn.text, OF_A_TURN, WIDTH).join("\n")})),
-        "facts": result.facts().into_iter().chain(left.trace.iter().flat_map(|trace| trace.facts.clone())).collect::<Vec<_>>(),
+        "facts": left.facts(),
         "form": left.trace.as_ref().map(|trace| trace.form),
         "turns": turns.len(),
         "first_shown": from + 1,
