@@ -13,7 +13,7 @@ use crate::model::outcomes::exception_class;
 use crate::model::paired::first_on_holdout;
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Outcome, Split};
-use crate::store::event::{Event, Verdict};
+use crate::store::event::{Event, Usage, Verdict};
 use crate::store::ledger::{self, Entry, Tip};
 use crate::store::state::{Spent, State, Summary};
 use crate::store::trials::plain;
@@ -61,6 +61,19 @@ pub struct Version {
     pub is_baseline: bool,
     /// What its trials cost, by the word of their purpose.
     pub spent: BTreeMap<&'static str, Spent>,
+    /// What the coding agent that the loop drove said of the edit, and what its sessions used.
+    pub proposed: Option<Offer>,
+}
+
+/// How an edit came about, where the loop had it made.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// What the coding agent is called.
+    pub by: String,
+    /// What it supposed, in its words.
+    pub hypothesis: Option<String>,
+    /// What its sessions used.
+    pub usage: Usage,
 }
 
 /// A record.
@@ -180,6 +193,13 @@ impl History {
                 };
                 self.version(&recorded.agent, &protocol.unwrap_or_default(), at).recorded = Some(recorded_as);
             }
+            Event::Proposed(proposed) => {
+                let own = |version: &&mut Version| proposed.agent.as_ref() == Some(&version.agent);
+                if let Some(version) = self.versions.iter_mut().rfind(own) {
+                    let hypothesis = proposed.proposal.as_ref().map(|proposal| proposal.hypothesis.clone());
+                    version.proposed = Some(Offer { by: proposed.by.clone(), hypothesis, usage: proposed.usage });
+                }
+            }
             _ => {}
         }
     }
@@ -199,6 +219,7 @@ impl History {
                 recorded: None,
                 is_baseline: false,
                 spent: BTreeMap::new(),
+                proposed: None,
             });
         }
         let version = &mut self.versions[place];
