@@ -129,6 +129,21 @@ fn an_edit_that_the_rule_paired_did_not_accept_leaves_no_number_in_the_page() {
     bed.run(&["report"]).expect(2).warns("error: this experiment is not prepared");
 }
 
+/// Trials that are run of an old agent later were not spent before the scores after it.
+#[test]
+fn what_was_spent_is_told_in_the_order_of_the_ledger() {
+    let bed = Bed::prepared(json!({}), "");
+    bed.accept(&["easy", "hard"]);
+    bed.run(&["confirm", "--trials", "1"]).expect(0);
+    let page = page(&bed);
+    let (_, plot) = page.split_once("aria-label=\"recorded score over trials spent\"").unwrap();
+    let (_, path) = plot.split_once("<path class=\"step\" d=\"").unwrap();
+    let path = path.split_once('"').unwrap().0;
+    // From the baseline's half up to all, then on while confirm was run.
+    let (start, end) = path.split_once("V10.0").unwrap_or_else(|| panic!("{path}"));
+    assert!(start.starts_with('M') && start.contains(" 115.0H") && end.starts_with("H888.0"), "{path}");
+}
+
 /// What is looked for is the failure; and a link that somebody put there hides one trace, not the night.
 #[test]
 fn of_several_trials_the_failed_one_is_shown_and_a_link_hides_one_task_alone() {

@@ -25,6 +25,8 @@ pub struct History {
     pub state: State,
     /// The agents that were measured or judged, in the order they appeared.
     pub versions: Vec<Version>,
+    /// What all trials had cost when a score was recorded, and that score; the first one is the baseline's.
+    pub milestones: Vec<(Spent, f64)>,
     /// How the newest trial of each train task ended, and its exception's class; graded or not.
     newest: HashMap<String, (Outcome, Option<String>)>,
     places: HashMap<(String, String), usize>,
@@ -51,8 +53,6 @@ pub struct Version {
     pub protocol: String,
     /// When its first trial ended, or its verdict was given.
     pub first: DateTime<Utc>,
-    /// The same of the last.
-    pub last: DateTime<Utc>,
     /// The last verdict of the experiment itself about it.
     pub verdict: Option<Judged>,
     /// The row and the commit that it was recorded as.
@@ -174,7 +174,12 @@ impl History {
                     }
                 }
             }
-            Event::Prepared(prepared) => self.version(&prepared.agent, &prepared.trial_protocol, at).is_baseline = true,
+            Event::Prepared(prepared) => {
+                self.version(&prepared.agent, &prepared.trial_protocol, at).is_baseline = true;
+                if self.milestones.is_empty() {
+                    self.milestones.push((self.state.summary.spent, prepared.baseline.val_score));
+                }
+            }
             Event::Verdict(verdict) if verdict.base_ref.is_none() => {
                 // A gate that stopped early had no protocol yet: it belongs to what is known of the agent, or to the present.
                 let protocol = match (verdict.trial_protocol.as_str(), &self.state.summary.prepared) {
@@ -185,6 +190,7 @@ impl History {
                 self.version(&verdict.agent, &protocol, at).verdict = Some(Judged::of(verdict, at, incumbent));
             }
             Event::Recorded(recorded) => {
+                self.milestones.push((self.state.summary.spent, recorded.row.val_score));
                 let protocol = self.state.summary.prepared.as_ref().map(|prepared| prepared.trial_protocol.clone());
                 let recorded_as = Recorded {
                     iteration: recorded.row.iteration,
@@ -214,7 +220,6 @@ impl History {
                 agent: agent.to_string(),
                 protocol: protocol.to_string(),
                 first: at,
-                last: at,
                 verdict: None,
                 recorded: None,
                 is_baseline: false,
@@ -222,9 +227,7 @@ impl History {
                 proposed: None,
             });
         }
-        let version = &mut self.versions[place];
-        version.last = at;
-        version
+        &mut self.versions[place]
     }
 
     /// The summary.

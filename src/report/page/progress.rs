@@ -163,17 +163,9 @@ pub(super) fn cost(history: &History) -> Markup {
     let in_dollars = all.cost_usd > 0.0;
     let unit = if in_dollars { "dollars" } else { "trials" };
     let worth = |spent: &Spent| if in_dollars { spent.cost_usd } else { spent.trials as f64 };
-    let (mut sum, mut line) = (0.0, Vec::new());
-    let baseline = history.summary().rows.first().map(|row| row.val_score);
-    let mut order: Vec<usize> = (0..history.versions.len()).collect();
-    order.sort_by_key(|at| history.versions[*at].last);
-    for at in order {
-        let version = &history.versions[at];
-        sum += worth(&total(version.spent.values()));
-        let score =
-            version.verdict.as_ref().filter(|_| version.recorded.is_some()).and_then(|verdict| verdict.val_score);
-        line.extend(score.or(baseline.filter(|_| line.is_empty() && version.is_baseline)).map(|score| (sum, score)));
-    }
+    let mut line: Vec<(f64, f64)> = history.milestones.iter().map(|(spent, score)| (worth(spent), *score)).collect();
+    // What was spent since then recorded nothing.
+    line.extend(line.last().map(|(_, score)| (worth(&all), *score)));
     let row = |name: &str, spent: &Spent| {
         html! { tr { td { (name) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (spent.tokens) } td { (format!("${:.2}", spent.cost_usd)) } } }
     };
@@ -181,7 +173,7 @@ pub(super) fn cost(history: &History) -> Markup {
     let usage = &history.summary().proposals.usage;
     html! {
         p { "What the trials cost, as the benchmark reports it. " @if usage.sessions == 0 { "The coding agent's own bill is not in the ledger: no loop drove it." } @else { "The coding agent: " (bill(usage)) "." } }
-        @if line.len() > 1 { (plots::spending(&line, unit)) p class="key" { span { "The recorded score over " (unit) " spent." } } }
+        @if line.len() > 2 { (plots::spending(&line, unit)) p class="key" { span { "The recorded score over " (unit) " spent." } } }
         div class="wide" { table { (head("step")) tbody {
             @for (step, parts) in &by_step { (row(step, &total(parts))) }
             (row("all", &all))
