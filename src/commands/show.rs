@@ -14,7 +14,7 @@ use crate::report::evidence::left;
 use crate::report::failing::{Failing, failing};
 use crate::report::history::{History, marks};
 use crate::report::show::{About, LINES, as_json, lines};
-use crate::report::text::one_line;
+use crate::report::text::{name, one_line};
 use crate::store::traces::{Place, trial_numbers};
 use crate::ui::Ui;
 
@@ -85,7 +85,7 @@ fn table(args: &Show, history: &History, experiment: &Experiment, ui: &Ui) -> Re
         let same = if signature == earlier { "\"".to_string() } else { one_line(&signature, 160) };
         let older = if each.is_older { " (its trace is of another trial)" } else { "" };
         earlier = signature;
-        [one_line(&each.task, TASK), past(&each.history), format!("{same}{older}")]
+        [name(&each.task, TASK), past(&each.history), format!("{same}{older}")]
     });
     if !found.is_empty() {
         columns::lines(["task", "history", "signature"], rows).iter().for_each(|line| ui.line(line));
