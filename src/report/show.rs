@@ -91,23 +91,24 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
 
 /// The end of the conversation in at most `room` lines, or all of it.
 fn conversation(trace: &Trace, full: bool, width: usize, room: usize, out: &mut Vec<String>) {
-    let turns: Vec<Vec<String>> = trace
-        .turns
-        .iter()
-        .enumerate()
-        .map(|(at, turn)| spoken(at, turn, if full { usize::MAX } else { OF_A_TURN }, width))
-        .collect();
-    let (mut used, mut from) = (0, turns.len());
-    while from > 0 && (full || used + turns[from - 1].len() <= room) {
+    let all = trace.turns.len();
+    let as_lines = |at: usize| spoken(at, &trace.turns[at], if full { usize::MAX } else { OF_A_TURN }, width);
+    // From the end: of a long conversation the most is not looked at.
+    let (mut used, mut from, mut last) = (0, all, Vec::new());
+    while from > 0 {
+        let turn = as_lines(from - 1);
+        used += turn.len();
+        if !full && used > room {
+            break;
+        }
         from -= 1;
-        used += turns[from].len();
+        last.push(turn);
     }
-    let all = turns.len();
     out.push(match from {
         0 => format!("conversation: {all} turns"),
         _ => format!("conversation: the last {} of {all} turns (--full shows all)", all - from),
     });
-    out.extend(turns.into_iter().skip(from).flatten());
+    out.extend(last.into_iter().rev().flatten());
 }
 
 /// A turn as lines: who, then what, indented.
