@@ -5,10 +5,10 @@
 
 Builds the release binary and makes two experiments in a temporary directory: 50 iterations over 200 train tasks, and 100 over
 1,000 with one trace of 100 MB. Their tasks were run for real; later iterations are written into the ledger as the tool chains
-them, with a commit or a candidate, a verdict and a section of learnings each. `report`, `show --failing` and `export` are
-then measured on them. Limits: the smaller page takes 5 MB, and what is made of the larger experiment takes 5 CPU-s and 500 MB.
-Beside each stands the ratio to reading and hashing the ledger once. Exit status 1 when a limit is missed. With --keep DIR
-the larger experiment stays in DIR for `.ci/report.sh BINARY DIR/large/experiment`.
+them, with a commit or a candidate, a verdict and a section of learnings each. `report`, `show --failing`, `show` of the
+largest trace and `export` are then measured on them. Limits: the smaller page takes 5 MB, and what is made of the larger
+experiment takes 5 CPU-s and 500 MB. Beside each stands the ratio to reading and hashing the ledger once. Exit status 1 when a
+limit is missed. With --keep DIR the larger experiment stays in DIR for `.ci/report.sh BINARY DIR/large/experiment`.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import subprocess
 import speed
 
 TURNS = 40
+LARGEST = "family-9/task-0009"
 PROGRAM = r'''
 import json, sys
 request = json.load(sys.stdin)
@@ -126,7 +127,7 @@ class Night(speed.Experiment):
     def swell(self, megabytes):
         """Makes one trace of a failing task that large."""
         message = json.dumps({"role": "tool", "content": "a line of a very long log\n" * 4000})
-        place = self.root / "workspace/traces/latest/family-9%2Ftask-0009/trace.json"
+        place = self.root / "workspace/traces/latest" / LARGEST.replace("/", "%2F") / "trace.json"
         assert place.exists(), place
         count = megabytes * 1_000_000 // len(message) + 1
         with open(place, "w", encoding="utf-8") as file:
@@ -155,9 +156,9 @@ def main():
         size = f"{large.iterations} iterations x {large.tasks:,} tasks"
         floor = speed.hashing(large.state / "ledger.jsonl")
         figures.note(f"reading and hashing its ledger, {size}", floor, "CPU-s")
-        for words in (["report"], ["show", "--failing"], ["export", str(directory / "tables")]):
+        for words in (["report"], ["show", "--failing"], ["show", LARGEST], ["export", "--to", "parquet", str(directory / "tables")]):
             cpu, rss = large.best(3, *words)
-            name = words[0]
+            name = " ".join(words[:2])
             figures.note(f"{name}, to reading and hashing", cpu / floor, "x")
             figures.add(f"{name}, {size}", cpu, "CPU-s", 5, 1)
             figures.add(f"{name}, peak memory", rss, "MiB", 500, 1)

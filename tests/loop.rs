@@ -116,6 +116,9 @@ fn a_good_edit_is_kept_and_a_bad_one_goes() {
         page.contains("git keeps it as <code>refs/autoharness/candidates/2-1</code>")
             && !page.contains("No commit that")
     );
+    let hypothesis = "<b>Hypothesis: </b> the agent lacks skills that train asks for (fake)";
+    assert!(page.replace("</b>", "</b> ").replace("  ", " ").contains(hypothesis));
+    assert!(page.contains("<td>coding agent</td>") && page.contains("<td>$0.25</td>"), "what its sessions used");
     bed.run(&["learnings", "--kept"]).expect(0).says("1    kept      tool").says("learnings: 1 of 2 sections");
     bed.run(&["learnings", "--rejected", "--surface", "tool"]).expect(0).says("2    rejected");
     bed.run(&["verify"]).expect(0);

@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
 use crate::support::Bed;
+use chrono::DateTime;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::RowAccessor as _;
 use serde_json::{Value, json};
+use std::path::Path;
 
 const EVIL: &str = "</script><img src=x onerror=alert(1)>\u{1b}[31m\u{202e}javascript:alert(2)";
 
@@ -70,6 +74,9 @@ fn the_page_holds_the_night_and_nothing_that_acts() {
         "the agent that the experiment started from scores 0.0 %".into(),
         "the difference is +100.0 points; p 0.125: could be noise".into(),
         "Nobody looked at single results of the hold-out.".into(),
+        "No measurement was made for this claim alone (confirm was not run).".into(),
+        "No task is sealed: there is none that no gate ever saw.".into(),
+        "The noise floor is not measured (calibrate)".into(),
         "2: yak-1, yak-2".into(),
         "<span class=\"add\">+SKILLS = {&quot;zebra&quot;, &quot;yak&quot;}\n</span>".into(),
         "- Learned: &lt;/script&gt;".into(),
@@ -122,6 +129,42 @@ fn an_edit_that_the_rule_paired_did_not_accept_leaves_no_number_in_the_page() {
     bed.run(&["report"]).expect(2).warns("error: this experiment is not prepared");
 }
 
+/// Trials that are run of an old agent later were not spent before the scores after it.
+#[test]
+fn what_was_spent_is_told_in_the_order_of_the_ledger() {
+    let bed = Bed::prepared(json!({}), "");
+    bed.accept(&["easy", "hard"]);
+    bed.run(&["confirm", "--trials", "1"]).expect(0);
+    let page = page(&bed);
+    let (_, plot) = page.split_once("aria-label=\"recorded score over trials spent\"").unwrap();
+    let (_, path) = plot.split_once("<path class=\"step\" d=\"").unwrap();
+    let path = path.split_once('"').unwrap().0;
+    // From the baseline's half up to all, then on while confirm was run.
+    let (start, end) = path.split_once("V10.0").unwrap_or_else(|| panic!("{path}"));
+    assert!(start.starts_with('M') && start.contains(" 115.0H") && end.starts_with("H888.0"), "{path}");
+}
+
+/// What is looked for is the failure; and a link that somebody put there hides one trace, not the night.
+#[test]
+fn of_several_trials_the_failed_one_is_shown_and_a_link_hides_one_task_alone() {
+    let bed = Bed::prepared(json!({"misbehave": {"easy-1": [1, 0, 0]}}), "trials: 3");
+    let place = "workspace/traces/latest/hard-1";
+    std::fs::remove_dir_all(bed.root.join(place)).unwrap();
+    std::os::unix::fs::symlink("/etc", bed.root.join(place)).unwrap();
+    let tasks = data(&page(&bed))["tasks"].as_array().unwrap().clone();
+    let of = |name: &str| tasks.iter().find(|task| task["task"] == name).unwrap()["latest"].clone();
+    assert_eq!((&of("easy-1")["trial"], &of("easy-1")["outcome"]), (&json!(1), &json!("failed")));
+    assert_eq!((&of("easy-2")["trial"], &of("easy-2")["outcome"]), (&json!(0), &json!("passed")));
+    assert!(of("hard-1")["without"].as_str().unwrap().contains("hard-1 is a link"), "{}", of("hard-1"));
+    bed.run(&["show", "--failing"]).expect(0).says("hard-1").says("(its trace is of another trial)");
+}
+
+/// The JSON objects of a file, one a line.
+fn read_lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[test]
 fn tables_have_every_trial_and_no_name_of_a_held_out_task() {
     let bed = Bed::prepared(json!({"misbehave": {"odd-1": "agent_error"}}), "");
@@ -145,12 +188,37 @@ fn tables_have_every_trial_and_no_name_of_a_held_out_task() {
         assert!(page.contains(&format!("`{column}`")), "{column} is not described");
     }
     export(&["--to", "jsonl"]).expect(0);
-    let rows: Vec<Value> = read("iterations.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows = read_lines(&to.join("iterations.jsonl"));
     assert_eq!(
         (&rows[1]["val_score"], &rows[1]["evals_passed"], &rows[1]["rules_changed"]),
         (&json!(1.0), &json!(4), &json!(false))
     );
     assert_eq!(rows[1]["agent"], bed.events("recorded")[0]["agent"]);
+
+    // The same with types: columns, rows and values.
+    export(&["--to", "parquet"]).expect(0);
+    let typed = |name: &str| SerializedFileReader::new(std::fs::File::open(to.join(name)).unwrap()).unwrap();
+    let names = |file: &dyn FileReader| {
+        let schema = file.metadata().file_metadata().schema_descr();
+        schema.columns().iter().map(|column| column.name().to_string()).collect::<Vec<_>>()
+    };
+    let all = typed("trials.parquet");
+    assert_eq!(names(&all), columns);
+    let told: Vec<_> = all.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+    let plain: Vec<Value> = read_lines(&to.join("trials.jsonl"));
+    assert_eq!(told.len(), plain.len());
+    for (row, plain) in told.iter().zip(&plain) {
+        assert_eq!((row.get_long(0).ok(), row.get_double(10).ok()), (plain["seq"].as_i64(), plain["reward"].as_f64()));
+        assert_eq!(row.get_string(7).unwrap(), plain["task"].as_str().unwrap());
+        let at = plain["at"].as_str().map(|at| DateTime::parse_from_rfc3339(at).unwrap().timestamp_millis());
+        assert_eq!(row.get_timestamp_millis(1).ok(), at);
+    }
+    let iterations = typed("iterations.parquet");
+    let last = iterations.get_row_iter(None).unwrap().last().unwrap().unwrap();
+    assert_eq!((last.get_long(0).unwrap(), last.get_double(1).unwrap(), last.get_bool(7).unwrap()), (1, 1.0, false));
+    assert!(last.get_timestamp_millis(5).unwrap() > 1_700_000_000_000);
+    let bytes = std::fs::read(to.join("trials.parquet")).unwrap();
+    assert!(held.iter().all(|task| !bytes.windows(task.len()).any(|part| part == task.as_bytes())));
 
     export(&["--reveal-held-out"]).expect(0).warns("The look is written to the ledger.");
     assert!(held.iter().all(|task| read("trials.csv").contains(task)));

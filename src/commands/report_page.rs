@@ -11,8 +11,8 @@ use super::report_edits::edits;
 use crate::cli::{Global, ReportArgs};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::files;
-use crate::report::evidence::left;
-use crate::report::failing::failing;
+use crate::report::evidence::{Left, left};
+use crate::report::failing::{failing, of_the_failure};
 use crate::report::history::History;
 use crate::report::learnings;
 use crate::report::page::{Inputs, TaskTraces, all, document, render, share, weight};
@@ -60,7 +60,7 @@ pub(super) fn page(
     ui: &Ui,
 ) -> Result<String> {
     let workspace = experiment.paths.workspace();
-    let failing = failing(history, &workspace)?;
+    let failing = failing(history, &workspace);
     let learnings = files::read_text_if_there(&experiment.paths.learnings(), LEARNINGS).unwrap_or_else(|error| {
         ui.warn(format!("the learnings are left out: {error}"));
         None
@@ -82,7 +82,11 @@ pub(super) fn page(
         let mut newest = None;
         for place in [Place::Latest, Place::Baseline] {
             // A link in the way hides one task's trace, and says so in the page.
-            let found = left(&workspace, place, task, 0, LARGEST).unwrap_or(None);
+            let found = match place {
+                Place::Latest if read.fails => of_the_failure(&workspace, task),
+                _ => left(&workspace, place, task, 0, LARGEST),
+            };
+            let found = found.unwrap_or_else(|error| Some(Left::unreadable(place, &error.to_string())));
             // Before the first edit both are the same trial.
             let is_same =
                 newest.is_some() && found.as_ref().map(|found| (found.result.clone(), found.trace.clone())) == newest;

@@ -9,11 +9,12 @@ use super::missing::unknown_task;
 use crate::cli::{Global, Show};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::model::trial::Split;
+use crate::report::columns;
 use crate::report::evidence::left;
 use crate::report::failing::{Failing, failing};
 use crate::report::history::{History, marks};
 use crate::report::show::{About, LINES, as_json, lines};
-use crate::report::text::one_line;
+use crate::report::text::{name, one_line};
 use crate::store::traces::{Place, trial_numbers};
 use crate::ui::Ui;
 
@@ -21,6 +22,8 @@ use crate::ui::Ui;
 const LARGEST: u64 = 128 << 20;
 /// Agents whose marks are shown in a table.
 const MARKS: usize = 24;
+/// Longest name of a task in a table, in characters.
+const TASK: usize = 48;
 
 /// Runs the command.
 ///
@@ -61,7 +64,7 @@ fn one(args: &Show, task: &str, history: &History, experiment: &Experiment, ui: 
 }
 
 fn table(args: &Show, history: &History, experiment: &Experiment, ui: &Ui) -> Result<i32> {
-    let found = failing(history, &experiment.paths.workspace())?;
+    let found = failing(history, &experiment.paths.workspace());
     let of = history.summary().train_results.len();
     let mut by_signature: BTreeMap<String, Vec<&Failing>> = BTreeMap::new();
     for each in &found {
@@ -70,24 +73,22 @@ fn table(args: &Show, history: &History, experiment: &Experiment, ui: &Ui) -> Re
             "outcome": each.signature.outcome, "exception": each.signature.exception, "check": each.signature.check,
             "tool_error": each.signature.tool_error, "history": each.history, "older_trace": each.is_older, "directory": each.place}));
     }
-    let width = found.iter().map(|each| each.task.chars().count()).max().unwrap_or(4).clamp(4, 48);
     let past = |marks: &str| {
         let skipped = marks.chars().count().saturating_sub(if args.full { usize::MAX } else { MARKS });
         let newest: String = marks.chars().skip(skipped).collect();
         if skipped > 0 { format!("…{newest}") } else { newest }
     };
-    let column = found.iter().map(|each| past(&each.history).chars().count()).max().unwrap_or(0).max(7);
     let shown = if args.full { found.len() } else { LINES - 5 };
-    if !found.is_empty() {
-        ui.line(format!("{:width$}  {:column$}  signature", "task", "history"));
-    }
     let mut earlier = String::new();
-    for each in found.iter().take(shown) {
+    let rows = found.iter().take(shown).map(|each| {
         let signature = each.signature.to_string();
         let same = if signature == earlier { "\"".to_string() } else { one_line(&signature, 160) };
         let older = if each.is_older { " (its trace is of another trial)" } else { "" };
-        ui.line(format!("{:width$}  {:column$}  {same}{older}", one_line(&each.task, width), past(&each.history)));
         earlier = signature;
+        [name(&each.task, TASK), past(&each.history), format!("{same}{older}")]
+    });
+    if !found.is_empty() {
+        columns::lines(["task", "history", "signature"], rows).iter().for_each(|line| ui.line(line));
     }
     if found.len() > shown {
         ui.line(format!("and {} more (--full)", found.len() - shown));

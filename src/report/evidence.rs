@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::breakdown::Breakdown;
 use super::signature::Signature;
+use super::text::harmless;
 use super::trace::Trace;
 use crate::error::Result;
 use crate::store::traces::{Document, Kept, Place, kept};
@@ -53,8 +54,42 @@ pub fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) 
 }
 
 impl Left {
+    /// In the place of a trial whose files cannot be read.
+    pub fn unreadable(place: Place, why: &str) -> Left {
+        let (trial, result) = (0, Breakdown::default());
+        let without = Some(harmless(why).into_owned());
+        Left { place, trial, directory: String::new(), trace_file: String::new(), result, trace: None, without }
+    }
+
     /// What its failure has in common with others.
     pub fn signature(&self) -> Signature {
         Signature::of(&self.result, self.trace.as_ref())
+    }
+
+    /// What grader and trace say beside checks and conversation; what both say once.
+    pub fn facts(&self) -> Vec<(String, String)> {
+        let mut facts = self.result.facts();
+        for fact in self.trace.iter().flat_map(|trace| &trace.facts) {
+            if !facts.contains(fact) {
+                facts.push(fact.clone());
+            }
+        }
+        facts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_grader_and_trace_both_say_is_said_once() {
+        let mut left = Left::unreadable(Place::Latest, "gone\u{1b}");
+        assert_eq!(left.without.as_deref(), Some("gone\\u{1b}"));
+        left.result = Breakdown::read(json!({"detail": {"family": "dates", "expected": "x"}}).to_string().as_bytes());
+        left.trace = Some(Trace::of(&json!({"messages": [{"role": "user"}], "expected": "x", "family": "names"})));
+        let facts: Vec<String> = left.facts().iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(facts, ["family: dates", "expected: x", "family: names"]);
     }
 }

@@ -13,7 +13,7 @@ use crate::model::outcomes::exception_class;
 use crate::model::paired::first_on_holdout;
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Outcome, Split};
-use crate::store::event::{Event, Verdict};
+use crate::store::event::{Event, Usage, Verdict};
 use crate::store::ledger::{self, Entry, Tip};
 use crate::store::state::{Spent, State, Summary};
 use crate::store::trials::plain;
@@ -25,6 +25,8 @@ pub struct History {
     pub state: State,
     /// The agents that were measured or judged, in the order they appeared.
     pub versions: Vec<Version>,
+    /// What all trials had cost when a score was recorded, and that score; the first one is the baseline's.
+    pub milestones: Vec<(Spent, f64)>,
     /// How the newest trial of each train task ended, and its exception's class; graded or not.
     newest: HashMap<String, (Outcome, Option<String>)>,
     places: HashMap<(String, String), usize>,
@@ -51,8 +53,6 @@ pub struct Version {
     pub protocol: String,
     /// When its first trial ended, or its verdict was given.
     pub first: DateTime<Utc>,
-    /// The same of the last.
-    pub last: DateTime<Utc>,
     /// The last verdict of the experiment itself about it.
     pub verdict: Option<Judged>,
     /// The row and the commit that it was recorded as.
@@ -63,6 +63,19 @@ pub struct Version {
     pub is_baseline: bool,
     /// What its trials cost, by the word of their purpose.
     pub spent: BTreeMap<&'static str, Spent>,
+    /// What the coding agent that the loop drove said of the edit, and what its sessions used.
+    pub proposed: Option<Offer>,
+}
+
+/// How an edit came about, where the loop had it made.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// What the coding agent is called.
+    pub by: String,
+    /// What it supposed, in its words.
+    pub hypothesis: Option<String>,
+    /// What its sessions used.
+    pub usage: Usage,
 }
 
 /// A record.
@@ -163,7 +176,12 @@ impl History {
                     }
                 }
             }
-            Event::Prepared(prepared) => self.version(&prepared.agent, &prepared.trial_protocol, at).is_baseline = true,
+            Event::Prepared(prepared) => {
+                self.version(&prepared.agent, &prepared.trial_protocol, at).is_baseline = true;
+                if self.milestones.is_empty() {
+                    self.milestones.push((self.state.summary.spent, prepared.baseline.val_score));
+                }
+            }
             Event::Verdict(verdict) if verdict.base_ref.is_none() => {
                 // A gate that stopped early had no protocol yet: it belongs to what is known of the agent, or to the present.
                 let protocol = match (verdict.trial_protocol.as_str(), &self.state.summary.prepared) {
@@ -174,6 +192,7 @@ impl History {
                 self.version(&verdict.agent, &protocol, at).verdict = Some(Judged::of(verdict, at, incumbent));
             }
             Event::Recorded(recorded) => {
+                self.milestones.push((self.state.summary.spent, recorded.row.val_score));
                 let protocol = self.state.summary.prepared.as_ref().map(|prepared| prepared.trial_protocol.clone());
                 let recorded_as = Recorded {
                     iteration: recorded.row.iteration,
@@ -183,9 +202,11 @@ impl History {
                 self.version(&recorded.agent, &protocol.unwrap_or_default(), at).recorded = Some(recorded_as);
             }
             Event::Proposed(proposed) => {
-                let Some(agent) = &proposed.agent else { return };
                 // The newest: the same edit may have been proposed under other conditions before.
-                if let Some(version) = self.versions.iter_mut().rfind(|version| version.agent == *agent) {
+                let own = |version: &&mut Version| proposed.agent.as_ref() == Some(&version.agent);
+                if let Some(version) = self.versions.iter_mut().rfind(own) {
+                    let hypothesis = proposed.proposal.as_ref().map(|proposal| proposal.hypothesis.clone());
+                    version.proposed = Some(Offer { by: proposed.by.clone(), hypothesis, usage: proposed.usage });
                     version.touched.clone_from(&proposed.touched);
                 }
             }
@@ -203,17 +224,15 @@ impl History {
                 agent: agent.to_string(),
                 protocol: protocol.to_string(),
                 first: at,
-                last: at,
                 verdict: None,
                 recorded: None,
                 touched: Vec::new(),
                 is_baseline: false,
                 spent: BTreeMap::new(),
+                proposed: None,
             });
         }
-        let version = &mut self.versions[place];
-        version.last = at;
-        version
+        &mut self.versions[place]
     }
 
     /// The summary.

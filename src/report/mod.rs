@@ -6,6 +6,7 @@
 
 pub mod bill;
 pub mod breakdown;
+pub mod columns;
 pub mod evidence;
 pub mod export;
 pub mod failing;

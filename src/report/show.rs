@@ -78,10 +78,7 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
                 .map(|line| format!("          {line}")),
         );
     }
-    let facts: Vec<(String, String)> = match &left.trace {
-        Some(trace) => result.facts().into_iter().chain(trace.facts.clone()).collect(),
-        None => result.facts(),
-    };
+    let facts = left.facts();
     let shown = if full { facts.len() } else { DETAILS };
     for (name, value) in facts.iter().take(shown) {
         out.push(format!("          {name}: {}", one_line(value, width.saturating_sub(20))));
@@ -94,23 +91,24 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
 
 /// The end of the conversation in at most `room` lines, or all of it.
 fn conversation(trace: &Trace, full: bool, width: usize, room: usize, out: &mut Vec<String>) {
-    let turns: Vec<Vec<String>> = trace
-        .turns
-        .iter()
-        .enumerate()
-        .map(|(at, turn)| spoken(at, turn, if full { usize::MAX } else { OF_A_TURN }, width))
-        .collect();
-    let (mut used, mut from) = (0, turns.len());
-    while from > 0 && (full || used + turns[from - 1].len() <= room) {
+    let all = trace.turns.len();
+    let as_lines = |at: usize| spoken(at, &trace.turns[at], if full { usize::MAX } else { OF_A_TURN }, width);
+    // From the end: of a long conversation the most is not looked at.
+    let (mut used, mut from, mut last) = (0, all, Vec::new());
+    while from > 0 {
+        let turn = as_lines(from - 1);
+        used += turn.len();
+        if !full && used > room {
+            break;
+        }
         from -= 1;
-        used += turns[from].len();
+        last.push(turn);
     }
-    let all = turns.len();
     out.push(match from {
         0 => format!("conversation: {all} turns"),
         _ => format!("conversation: the last {} of {all} turns (--full shows all)", all - from),
     });
-    out.extend(turns.into_iter().skip(from).flatten());
+    out.extend(last.into_iter().rev().flatten());
 }
 
 /// A turn as lines: who, then what, indented.
@@ -172,7 +170,7 @@ pub fn as_json(about: &About, left: &Left, full: bool) -> Value {
         "failed_checks": result.failed,
         "signature": left.signature().to_string(),
         "last_tool_error": last.map(|(at, turn)| json!({"turn": at + 1, "tool": turn.tool, "text": excerpt(&turn.text, OF_A_TURN, WIDTH).join("\n")})),
-        "facts": result.facts().into_iter().chain(left.trace.iter().flat_map(|trace| trace.facts.clone())).collect::<Vec<_>>(),
+        "facts": left.facts(),
         "form": left.trace.as_ref().map(|trace| trace.form),
         "turns": turns.len(),
         "first_shown": from + 1,

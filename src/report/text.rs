@@ -55,6 +55,19 @@ pub fn one_line(text: &str, width: usize) -> String {
     line
 }
 
+/// A name on one line of at most `width` characters. Of a longer one both ends stay: what tells it from others is often the last
+/// word.
+pub fn name(text: &str, width: usize) -> String {
+    let line = one_line(text, usize::MAX);
+    let length = line.chars().count();
+    if length <= width {
+        return line;
+    }
+    let end = width / 2;
+    let head = width.saturating_sub(end + 1);
+    line.chars().take(head).chain(['…']).chain(line.chars().skip(length - end)).collect()
+}
+
 /// At most `limit` bytes of a text, or a few less: its beginning and its end, and in between how much is left out. The second
 /// value says whether anything is.
 pub fn cut(text: &str, limit: usize) -> (Cow<'_, str>, bool) {
@@ -113,6 +126,7 @@ mod tests {
     fn lines_are_cut_at_characters() {
         assert_eq!(one_line("  a\n\n b\u{1b} ", 99), "a b\\u{1b}");
         assert_eq!(one_line("ÜÜÜÜ", 2), "ÜÜ…");
+        assert_eq!((name("a/b\n-17", 8).as_str(), name("ÜÜÜÜ/task-17", 8).as_str()), ("a/b -17", "ÜÜÜ…k-17"));
         assert_eq!(excerpt("1\n2\n3\n4\n5\n6", 4, 9), ["1", "2", "[3 lines left out]", "6"]);
         assert_eq!(excerpt("\nÜÜÜ\n", 4, 2), ["ÜÜ…"]);
         assert_eq!(excerpt("", 4, 2), Vec::<String>::new());

@@ -4,6 +4,8 @@
 //! business in, so that nobody can make it from a name; and its rows say neither when they were made nor in which order, for
 //! trials run in the order of their tasks, and the neighbours of a missing name would tell it.
 
+mod column;
+mod parquet;
 mod table;
 
 use std::collections::{BTreeSet, HashSet};
@@ -12,6 +14,7 @@ use std::rc::Rc;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
+pub use column::{Column, Kind};
 pub use table::{Form, Table};
 
 use super::history::{History, Version, chosen_at};
@@ -23,46 +26,54 @@ use crate::store::ledger::Entry;
 use table::Writer;
 
 /// Columns of `trials`.
-pub const TRIALS: [&str; 16] = [
-    "seq",
-    "at",
-    "run",
-    "purpose",
-    "agent",
-    "protocol",
-    "split",
-    "task",
-    "trial",
-    "outcome",
-    "reward",
-    "seconds",
-    "tokens_in",
-    "tokens_out",
-    "cost_usd",
-    "error",
+pub const TRIALS: [Column; 16] = [
+    ("seq", Kind::Count),
+    ("at", Kind::Time),
+    ("run", Kind::Text),
+    ("purpose", Kind::Text),
+    ("agent", Kind::Text),
+    ("protocol", Kind::Text),
+    ("split", Kind::Text),
+    ("task", Kind::Text),
+    ("trial", Kind::Count),
+    ("outcome", Kind::Text),
+    ("reward", Kind::Number),
+    ("seconds", Kind::Number),
+    ("tokens_in", Kind::Count),
+    ("tokens_out", Kind::Count),
+    ("cost_usd", Kind::Number),
+    ("error", Kind::Text),
 ];
 /// Columns of `verdicts`.
-pub const VERDICTS: [&str; 16] = [
-    "seq",
-    "at",
-    "agent",
-    "status",
-    "val_score",
-    "evals_passed",
-    "evals_total",
-    "chosen_at",
-    "best",
-    "rule",
-    "base",
-    "base_ref",
-    "suite_tasks",
-    "promoted",
-    "steps",
-    "protocol",
+pub const VERDICTS: [Column; 16] = [
+    ("seq", Kind::Count),
+    ("at", Kind::Time),
+    ("agent", Kind::Text),
+    ("status", Kind::Text),
+    ("val_score", Kind::Number),
+    ("evals_passed", Kind::Count),
+    ("evals_total", Kind::Count),
+    ("chosen_at", Kind::Number),
+    ("best", Kind::Number),
+    ("rule", Kind::Text),
+    ("base", Kind::Text),
+    ("base_ref", Kind::Text),
+    ("suite_tasks", Kind::Count),
+    ("promoted", Kind::Count),
+    ("steps", Kind::Text),
+    ("protocol", Kind::Text),
 ];
 /// Columns of `iterations`.
-pub const ITERATIONS: [&str; 8] =
-    ["iteration", "val_score", "commit", "evals_passed", "evals_total", "timestamp", "agent", "rules_changed"];
+pub const ITERATIONS: [Column; 8] = [
+    ("iteration", Kind::Count),
+    ("val_score", Kind::Number),
+    ("commit", Kind::Text),
+    ("evals_passed", Kind::Count),
+    ("evals_total", Kind::Count),
+    ("timestamp", Kind::Time),
+    ("agent", Kind::Text),
+    ("rules_changed", Kind::Flag),
+];
 
 /// What goes into tables, kept while the ledger is read: what may be told is known at its end alone.
 #[derive(Default)]

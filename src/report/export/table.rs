@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::column::Column;
+use super::parquet::Sink as Parquet;
 use crate::error::{Context as _, Result};
 
 /// How tables are written.
@@ -11,6 +13,8 @@ pub enum Form {
     Csv,
     /// One JSON object per line
     Jsonl,
+    /// Apache Parquet, with types
+    Parquet,
 }
 
 impl Form {
@@ -19,6 +23,7 @@ impl Form {
         match self {
             Form::Csv => "csv",
             Form::Jsonl => "jsonl",
+            Form::Parquet => "parquet",
         }
     }
 }
@@ -37,7 +42,7 @@ pub struct Table {
 /// A table that takes rows.
 pub(super) struct Writer {
     name: &'static str,
-    columns: &'static [&'static str],
+    columns: &'static [Column],
     sink: Sink,
     rows: usize,
 }
@@ -45,17 +50,19 @@ pub(super) struct Writer {
 enum Sink {
     Csv(Box<csv::Writer<Vec<u8>>>),
     Jsonl(Vec<u8>),
+    Parquet(Box<Parquet>),
 }
 
 impl Writer {
-    pub(super) fn new(name: &'static str, columns: &'static [&'static str], form: Form) -> Result<Writer> {
+    pub(super) fn new(name: &'static str, columns: &'static [Column], form: Form) -> Result<Writer> {
         let sink = match form {
             Form::Csv => {
                 let mut writer = csv::Writer::from_writer(Vec::new());
-                writer.write_record(columns).infra(|| failed(name))?;
+                writer.write_record(columns.iter().map(|(name, _)| name)).infra(|| failed(name))?;
                 Sink::Csv(Box::new(writer))
             }
             Form::Jsonl => Sink::Jsonl(Vec::new()),
+            Form::Parquet => Sink::Parquet(Box::new(Parquet::new(columns).infra(|| failed(name))?)),
         };
         Ok(Writer { name, columns, sink, rows: 0 })
     }
@@ -73,12 +80,13 @@ impl Writer {
                 writer.write_record(row.map(cell)).infra(|| failed(self.name))
             }
             Sink::Jsonl(content) => {
-                let names = self.columns.iter().map(|name| (*name).to_string());
+                let names = self.columns.iter().map(|(name, _)| (*name).to_string());
                 let object: Map<String, Value> = names.zip(row).collect();
                 serde_json::to_writer(&mut *content, &object).infra(|| failed(self.name))?;
                 content.push(b'\n');
                 Ok(())
             }
+            Sink::Parquet(sink) => sink.row(row).infra(|| failed(self.name)),
         }
     }
 
@@ -86,6 +94,7 @@ impl Writer {
         let content = match self.sink {
             Sink::Csv(writer) => writer.into_inner().map_err(|error| error.into_error()).infra(|| failed(self.name))?,
             Sink::Jsonl(content) => content,
+            Sink::Parquet(sink) => sink.finish().infra(|| failed(self.name))?,
         };
         Ok(Table { name: self.name, content, rows: self.rows })
     }

@@ -92,11 +92,15 @@ fn doubts(history: &History, prepared: &Prepared) -> Markup {
         times(summary.rerolls, "The hold-out was run again on purpose once", "The hold-out was run again on purpose").map(|note| format!("{note}; all trials are averaged.")),
         times(summary.accepted, "A human accepted changed files or rules once", "A human accepted changed files or rules").map(|note| format!("{note}; scores on both sides are not comparable.")),
         (summary.adopted_rows > 0).then(|| format!("{} rows come from an earlier workspace and cannot be verified.", summary.adopted_rows)),
-        confirmed(history, summary.claims.last.as_ref(), "Run afresh for this alone (confirm)"),
+        Some(confirmed(history, summary.claims.last.as_ref(), "Run afresh for this alone (confirm)").unwrap_or_else(|| "No measurement was made for this claim alone (confirm was not run).".into())),
         confirmed(history, summary.claims.last_sealed.as_ref(), "On the sealed tasks, which no gate ever saw"),
-        times(summary.claims.openings, "The sealed tasks were opened once", "The sealed tasks were opened").map(|note| note + "."),
-        summary.claims.noise.as_ref().map(|last| format!(
-            "Noise floor (calibrate): 9 of 10 measurements of one agent stray by at most {:.1} points.", 100.0 * last.noise.band
+        Some(match (prepared.split.sealed.len(), times(summary.claims.openings, "were opened once", "were opened")) {
+            (0, _) => "No task is sealed: there is none that no gate ever saw.".into(),
+            (count, opened) => format!("{count} tasks are sealed, which no gate ever saw; they {}.", opened.unwrap_or_else(|| "were never opened".into())),
+        }),
+        Some(summary.claims.noise.as_ref().map_or_else(
+            || "The noise floor is not measured (calibrate): how far one agent's score strays by chance is told by the intervals alone.".into(),
+            |last| format!("Noise floor (calibrate): 9 of 10 measurements of one agent stray by at most {:.1} points.", 100.0 * last.noise.band),
         )),
         Resampling::of(summary).map(|resampling| format!("Held against luck ({}).", resampling.sentence())),
         times(summary.answers, "A gate asked the hold-out once", "Gates asked the hold-out").map(|note| note + "; each answer tells a little of it."),

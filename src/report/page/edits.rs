@@ -34,6 +34,9 @@ pub(super) fn section(inputs: &Inputs<'_>) -> Markup {
                     @if !touched.is_empty() { ", touched " (one_line(&touched.join(", "), 120)) }
                     @if let Some(edit) = edit { " – " (one_line(&edit.subject, 120)) }
                 }
+                @if let Some(offer) = &history.versions[*at].proposed {
+                    p { b { "Hypothesis: " } (offer.hypothesis.as_deref().map_or_else(|| "none was given".into(), |said| one_line(said, 1000))) " (" (one_line(&offer.by, 60)) ")" }
+                }
                 ul { @for (name, status, detail) in &verdict.steps { li { code { (name) } " " (status.as_str()) ": " (harmless(detail)) } } }
                 @if let Some(section) = learned.and_then(|at| inputs.learnings.get(at)) { (learnings(section)) }
                 @match edit {

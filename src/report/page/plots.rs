@@ -11,7 +11,9 @@ const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 44.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
-const BOTTOM: f64 = 24.0;
+const BOTTOM: f64 = 40.0;
+/// Where verdicts stand that told no score: below the axis, so that nobody takes them for a score of nothing.
+const UNTOLD: f64 = HEIGHT - 28.0;
 
 /// How a point ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,16 +117,11 @@ pub(super) fn scores(points: &[Point], band: Option<f64>) -> Markup {
                     @if let Some(selected) = point.selected {
                         rect class="selected" x=(n(place - 3.0)) y=(n(y(selected) - 3.0)) width="6" height="6" {}
                     }
-                    @match (point.score, point.kind) {
-                        (None, _) => {
-                            text class="untold" x=(n(place)) y=(n(HEIGHT - BOTTOM - 4.0)) text-anchor="middle" { "–" }
-                        }
-                        (Some(score), Kind::Rejected) => {
-                            path class="cross" d=(format!("M{0} {2}L{1} {3}M{0} {3}L{1} {2}", n(place - 4.0), n(place + 4.0), n(y(score) - 4.0), n(y(score) + 4.0))) {}
-                        }
-                        (Some(score), _) => {
-                            circle cx=(n(place)) cy=(n(y(score))) r="4.5" {}
-                        }
+                    @let height = point.score.map_or(UNTOLD, y);
+                    @if point.kind == Kind::Rejected {
+                        path class="cross" d=(format!("M{0} {2}L{1} {3}M{0} {3}L{1} {2}", n(place - 4.0), n(place + 4.0), n(height - 4.0), n(height + 4.0))) {}
+                    } @else {
+                        circle cx=(n(place)) cy=(n(height)) r="4.5" {}
                     }
                 }
                 @if at % every == 0 {

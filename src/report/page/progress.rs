@@ -78,7 +78,7 @@ pub(super) fn scores(history: &History) -> Markup {
             @for kind in [Kind::Baseline, Kind::Recorded, Kind::Passed, Kind::Rejected, Kind::Undecided] {
                 span class=(format!("dot {}", kind.class())) { (kind.word()) }
             }
-            span { "Lines up and down are 95 % intervals, the stepped line is the recorded score, a small square the score that an edit was chosen by where it was measured afresh; – is a verdict that told no score. A band is the noise floor around the recorded score (calibrate)." }
+            span { "Lines up and down are 95 % intervals, the stepped line is the recorded score, a small square the score that an edit was chosen by where it was measured afresh; a cross is a rejected edit, a ring an undecided one; what stands below the axis told no score. A band is the noise floor around the recorded score (calibrate)." }
         }
         details {
             summary { "as a table" }
@@ -127,8 +127,8 @@ pub(super) fn flips(history: &History) -> Markup {
                     @for (at, status, flips) in all.iter().rev().take(ROWS) {
                         tr {
                             td { (history.label(*at)) } td { (status.as_str()) }
-                            td { @if !flips.fixed.is_empty() { (names(&flips.fixed)) } }
-                            td { @if !flips.broken.is_empty() { (names(&flips.broken)) } }
+                            td class="names" { @if !flips.fixed.is_empty() { (names(&flips.fixed)) } }
+                            td class="names" { @if !flips.broken.is_empty() { (names(&flips.broken)) } }
                             td { (flips.compared) }
                             td { (format!("{:+.1} points", 100.0 * (flips.means.1 - flips.means.0))) }
                             td { (flips.noise()) }
@@ -163,17 +163,9 @@ pub(super) fn cost(history: &History) -> Markup {
     let in_dollars = all.cost_usd > 0.0;
     let unit = if in_dollars { "dollars" } else { "trials" };
     let worth = |spent: &Spent| if in_dollars { spent.cost_usd } else { spent.trials as f64 };
-    let (mut sum, mut line) = (0.0, Vec::new());
-    let baseline = history.summary().rows.first().map(|row| row.val_score);
-    let mut order: Vec<usize> = (0..history.versions.len()).collect();
-    order.sort_by_key(|at| history.versions[*at].last);
-    for at in order {
-        let version = &history.versions[at];
-        sum += worth(&total(version.spent.values()));
-        let score =
-            version.verdict.as_ref().filter(|_| version.recorded.is_some()).and_then(|verdict| verdict.val_score);
-        line.extend(score.or(baseline.filter(|_| line.is_empty() && version.is_baseline)).map(|score| (sum, score)));
-    }
+    let mut line: Vec<(f64, f64)> = history.milestones.iter().map(|(spent, score)| (worth(spent), *score)).collect();
+    // What was spent since then recorded nothing.
+    line.extend(line.last().map(|(_, score)| (worth(&all), *score)));
     let row = |name: &str, spent: &Spent| {
         html! { tr { td { (name) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (spent.tokens) } td { (format!("${:.2}", spent.cost_usd)) } } }
     };
@@ -181,16 +173,25 @@ pub(super) fn cost(history: &History) -> Markup {
     let usage = &history.summary().proposals.usage;
     html! {
         p { "What the trials cost, as the benchmark reports it. " @if usage.sessions == 0 { "The coding agent's own bill is not in the ledger: no loop drove it." } @else { "The coding agent: " (bill(usage)) "." } }
-        @if line.len() > 1 { (plots::spending(&line, unit)) p class="key" { span { "The recorded score over " (unit) " spent." } } }
+        @if line.len() > 2 { (plots::spending(&line, unit)) p class="key" { span { "The recorded score over " (unit) " spent." } } }
         div class="wide" { table { (head("step")) tbody {
             @for (step, parts) in &by_step { (row(step, &total(parts))) }
             (row("all", &all))
         } } }
-        details { summary { "by agent" } div class="wide" { table { (head("agent")) tbody {
-            @for (at, version) in history.versions.iter().enumerate().rev().take(ROWS) {
-                (row(&history.label(at), &total(version.spent.values())))
-            }
-        } } } }
+        details { summary { "by agent" } div class="wide" { table {
+            thead { tr { th { "agent" } th { "step" } th { "trials" } th { "time" } th { "tokens" } th { "dollars" } } }
+            tbody { @for (at, version) in history.versions.iter().enumerate().rev().take(ROWS) {
+                @for (number, (step, spent)) in version.spent.iter().enumerate() { tr {
+                    td { @if number == 0 { (history.label(at)) } }
+                    td { (step) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (spent.tokens) } td { (format!("${:.2}", spent.cost_usd)) }
+                } }
+                @if let Some(offer) = &version.proposed { tr {
+                    td { @if version.spent.is_empty() { (history.label(at)) } }
+                    td { "coding agent" } td { "–" } td { (duration(offer.usage.seconds)) } td { (offer.usage.tokens) }
+                    td { @if offer.usage.unpriced < offer.usage.sessions { (format!("${:.2}", offer.usage.cost_usd)) } @else { "not reported" } }
+                } }
+            } }
+        } } }
     }
 }
 

@@ -21,6 +21,8 @@ const MOST: usize = 120_000;
 const ESCAPED: &str = "\\u003c";
 /// Bytes of one text.
 const TEXT: usize = 6_000;
+/// Tool calls of one turn.
+const CALLS: usize = 20;
 
 /// How many bytes each trace gets when `left` bytes are there for `count` more of them; failing tasks come first and get more.
 pub fn share(left: usize, count: usize, fails: bool) -> usize {
@@ -42,13 +44,11 @@ pub const fn all() -> usize {
 /// A trial as the page's script reads it, in about `room` bytes.
 pub fn document(left: &Left, whose: &str, room: usize) -> Value {
     let result = &left.result;
-    let facts: Vec<(String, String)> =
-        result.facts().into_iter().chain(left.trace.iter().flat_map(|trace| trace.facts.clone())).collect();
     let mut document = json!({
         "place": left.place.as_str(), "trial": left.trial, "whose": whose, "file": left.trace_file, "outcome": result.outcome,
         "reward": result.reward, "seconds": result.seconds, "tokens": result.tokens, "cost": result.cost_usd,
         "error": result.error.as_ref().map(|error| one_line(error, 600)), "failed": result.failed,
-        "facts": facts.into_iter().take(20).map(|(name, value)| (name, one_line(&value, 240))).collect::<Vec<_>>(),
+        "facts": left.facts().into_iter().take(20).map(|(name, value)| (name, one_line(&value, 240))).collect::<Vec<_>>(),
         "without": left.without,
     });
     let turns = left.trace.as_ref().map_or(&[][..], |trace| &trace.turns);
@@ -71,13 +71,14 @@ pub fn document(left: &Left, whose: &str, room: usize) -> Value {
 }
 
 fn spoken(at: usize, turn: &Turn, limit: usize) -> Value {
-    let (text, is_cut) = cut(&turn.text, limit);
-    let calls: Vec<(String, String)> = turn
-        .calls
-        .iter()
-        .take(20)
-        .map(|call| (one_line(&call.name, 80), cut(&call.arguments, limit).0.into_owned()))
-        .collect();
+    let (text, mut is_cut) = cut(&turn.text, limit);
+    is_cut |= turn.calls.len() > CALLS;
+    let mut calls: Vec<(String, String)> = Vec::new();
+    for call in turn.calls.iter().take(CALLS) {
+        let (arguments, is_long) = cut(&call.arguments, limit);
+        is_cut |= is_long;
+        calls.push((one_line(&call.name, 80), arguments.into_owned()));
+    }
     let mut value = json!({"n": at + 1, "r": one_line(&turn.role, 40), "x": text});
     if is_cut {
         value["cut"] = json!(true);
@@ -122,7 +123,7 @@ pub(super) fn data(inputs: &Inputs<'_>, columns: &[(usize, Rewards)], rows: &[St
 mod tests {
     use super::*;
     use crate::report::breakdown::Breakdown;
-    use crate::report::trace::Trace;
+    use crate::report::trace::{Call, Trace};
     use crate::store::traces::Place;
 
     #[test]
@@ -148,6 +149,16 @@ mod tests {
                 500
             );
         }
+    }
+
+    #[test]
+    fn tool_calls_that_are_cut_or_left_out_are_called_so() {
+        let turn = |calls: usize, length: usize| {
+            let call = Call { name: "f".into(), arguments: "x".repeat(length) };
+            spoken(0, &Turn { role: "assistant".into(), calls: vec![call; calls], ..Turn::default() }, 300)
+        };
+        assert!(turn(2, 10).get("cut").is_none());
+        assert_eq!((&turn(1, 400)["cut"], &turn(21, 1)["cut"]), (&json!(true), &json!(true)));
     }
 
     #[test]

@@ -14,23 +14,33 @@ const PLACES: [&str; 6] = ["messages", "conversation", "transcript", "history", 
 pub(super) fn in_fields(fields: &Map<String, Value>) -> Option<Trace> {
     let (place, mut trace) =
         PLACES.iter().find_map(|place| Some((*place, in_list(fields.get(*place)?.as_array()?)?)))?;
+    finish(&mut trace, fields, place);
+    Some(trace)
+}
+
+/// The first place of messages that is there.
+pub(super) fn place_in(is_there: impl Fn(&str) -> bool) -> Option<&'static str> {
+    PLACES.into_iter().find(|place| is_there(place))
+}
+
+/// Puts what stands beside the messages in its place.
+pub(super) fn finish(trace: &mut Trace, fields: &Map<String, Value>, place: &str) {
     if let Some(timeline) = fields.get("timeline").and_then(Value::as_array) {
-        times(&mut trace, timeline);
+        times(trace, timeline);
     }
     // What was left out of the model's window is of no use without the numbers of messages.
     trace.beside(fields, &[place, "timeline", "left_out"]);
-    Some(trace)
 }
 
 /// The messages of a list; `None` when nothing in it is one.
 pub(super) fn in_list(items: &[Value]) -> Option<Trace> {
-    let is_message = |item: &Value| text_at(item, &["role"]).is_some() || is_item(item);
-    if !items.iter().any(is_message) {
-        return None;
-    }
     let mut reader = Reader::default();
     items.iter().for_each(|item| reader.take(item));
-    Some(Trace { form: "messages", facts: Vec::new(), turns: reader.turns })
+    reader.trace()
+}
+
+fn is_message(item: &Value) -> bool {
+    text_at(item, &["role"]).is_some() || is_item(item)
 }
 
 /// An item of OpenAI's Responses interface that has no role.
@@ -38,15 +48,24 @@ fn is_item(item: &Value) -> bool {
     matches!(text_at(item, &["type"]), Some("function_call" | "function_call_output" | "reasoning"))
 }
 
+/// Makes turns of messages, one after the other.
 #[derive(Default)]
-struct Reader {
+pub(super) struct Reader {
     turns: Vec<Turn>,
+    /// Whether any of them was a message.
+    is_one: bool,
     /// The tools that were called, by the number of the call.
     called: HashMap<String, String>,
 }
 
 impl Reader {
-    fn take(&mut self, item: &Value) {
+    /// What they came to; `None` when none of them was a message.
+    pub(super) fn trace(self) -> Option<Trace> {
+        self.is_one.then(|| Trace { form: "messages", facts: Vec::new(), turns: self.turns })
+    }
+
+    pub(super) fn take(&mut self, item: &Value) {
+        self.is_one |= is_message(item);
         match (text_at(item, &["role"]), text_at(item, &["type"])) {
             (Some(role), _) => self.message(role, item),
             (None, Some("function_call")) => {

@@ -3,6 +3,7 @@
 
 mod events;
 mod messages;
+mod pieces;
 mod tree;
 
 use serde_json::{Map, Value};
@@ -54,6 +55,9 @@ pub struct Call {
 impl Trace {
     /// Reads a trace file's bytes. Whatever they are, something can be shown.
     pub fn read(bytes: &[u8]) -> Trace {
+        if let Some(trace) = pieces::read(bytes) {
+            return trace;
+        }
         match serde_json::from_slice::<Value>(bytes) {
             Ok(value) => Trace::of(&value),
             Err(error) => Trace {

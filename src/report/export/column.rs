@@ -1,0 +1,19 @@
+//! What the cells of a table hold.
+
+/// A column: its name, and what its cells hold.
+pub type Column = (&'static str, Kind);
+
+/// What the cells of a column hold, unless they are null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number.
+    Count,
+    /// A number.
+    Number,
+    /// True or false.
+    Flag,
+    /// A time, as text that names its offset from UTC.
+    Time,
+    /// Text.
+    Text,
+}
