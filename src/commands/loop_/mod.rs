@@ -64,13 +64,12 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         target: args.target,
     };
     if args.arm == Arm::Resample {
+        resample::refuse_options(args)?;
         resample::require_end(&budget, &summary)?;
     }
     if args.dry_run {
         return match args.arm {
-            Arm::Search => {
- plan::print(ui, &config, &summary, &driver, &budget, desk::allowance(args, &summary))
-}
+            Arm::Search => plan::print(ui, &config, &summary, &driver, &budget, desk::allowance(args, &summary)),
             Arm::Resample => resample::plan(ui, &config, &summary, &budget),
         };
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Loop;
 use super::iteration::{base_of, is_infrastructure};
 use super::plan::{cost, ends, gate_tasks, gate_trials, seconds};
+use crate::cli::LoopArgs;
 use crate::commands::confirm::{first_agent, require_import, went_well};
 use crate::commands::evaluate::{evaluate, no_evidence};
 use crate::commands::measure;
@@ -23,6 +24,25 @@ use crate::store::claims;
 use crate::store::event::{Committed, Event, Purpose, Resampled};
 use crate::store::state::Summary;
 use crate::ui::{Ui, duration};
+
+/// Refuses what means nothing without a coding agent.
+///
+/// # Errors
+/// Usage, naming the option.
+pub(super) fn refuse_options(args: &LoopArgs) -> Result<()> {
+    let given = [
+        ("--candidates", args.candidates > 1),
+        ("--session-trials", args.session_trials.is_some()),
+        ("--model", args.model.is_some()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => {
+            Err(Error::usage(format!("`--arm resample` asks no coding agent, so {option} means nothing"))
+                .hint(format!("leave {option} out.")))
+        }
+        None => Ok(()),
+    }
+}
 
 /// Refuses to begin what would never end: without an end of its own the arm takes what the search took.
 ///
