@@ -39,6 +39,7 @@ mod packaging;
 mod paired;
 mod prepare;
 mod readme;
+mod real_agents;
 mod record;
 #[cfg(target_os = "linux")]
 mod red_team;
