@@ -35,6 +35,7 @@ mod limits;
 mod log;
 #[path = "loop.rs"]
 mod loop_;
+mod loop_kills;
 mod packaging;
 mod paired;
 mod prepare;

@@ -8,12 +8,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A prepared bed with a scripted coding agent `fake`.
-struct Night {
-    bed: Bed,
+pub(crate) struct Night {
+    pub(crate) bed: Bed,
 }
 
 impl Night {
-    fn new(options: Value, config: &str) -> Night {
+    pub(crate) fn new(options: Value, config: &str) -> Night {
         let bed = Bed::table(options, "");
         let place = bed.outside().join("agent");
         std::fs::create_dir(&place).unwrap();
@@ -33,34 +33,34 @@ impl Night {
     }
 
     /// A file between the test and the coding agent.
-    fn place(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn place(&self, name: &str) -> std::path::PathBuf {
         self.bed.outside().join("agent").join(name)
     }
 
     /// What the sessions from now on do.
-    fn plan(&self, plan: Value) {
+    pub(crate) fn plan(&self, plan: Value) {
         std::fs::write(self.place("plan.json"), plan.to_string()).unwrap();
         let _ = std::fs::remove_file(self.place("sessions.jsonl"));
     }
 
-    fn command(&self, words: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, words: &[&str]) -> std::process::Command {
         let mut command = self.bed.command(&[&["loop", "--with", "fake"], words].concat());
         command.env("PROPOSER_KEY", "sk-of-the-proposer").env("BENCH_API_KEY", "sk-of-the-benchmark");
         command
     }
 
-    fn run(&self, words: &[&str]) -> Done {
+    pub(crate) fn run(&self, words: &[&str]) -> Done {
         crate::support::done(self.command(words).output().unwrap())
     }
 
-    fn sessions(&self) -> Vec<Value> {
+    pub(crate) fn sessions(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.place("sessions.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Nothing is left over: no work tree, no state, no process, and the agent is the committed one.
     #[track_caller]
-    fn tidy(&self) {
+    pub(crate) fn tidy(&self) {
         let cache = self.bed.outside().join("home/.cache/autoharness/loop");
         let left: Vec<_> = walkdir::WalkDir::new(&cache).max_depth(2).into_iter().flatten().skip(1).collect();
         assert!(left.is_empty(), "{left:?}");

@@ -7,7 +7,7 @@ and saw goes into `PLACE/sessions.jsonl`. An object:
   proposal: text of proposal.md, null for none; left out: a good one
   usage: what it used; stdout, stderr: what it says; exit: its exit status
   reads: {name: path} to try to read; `PLACE/read.json` says of each whether it could
-  hold: wait until the file `PLACE/release` is there; `PLACE/held` says that it waits
+  hold: wait until the file `PLACE/release` is there; `PLACE/held` says that it waits. "first": before anything is written
   hang: never end, and leave a process in a session of its own
 """
 
@@ -46,8 +46,10 @@ def main():
     with open(os.path.join(place, "plan.json"), encoding="utf-8") as file:
         plan = json.load(file)
     act = plan[min(count, len(plan) - 1)]
+    if act.get("hold") == "first":
+        hold(place)
     if "skills" in act:
-        write("agent/agent.py", f"SKILLS = {set(act['skills'])!r}\n")
+        write("agent/agent.py", "SKILLS = {" + ", ".join(map(repr, sorted(act["skills"]))) + "}\n")
     for path, text in act.get("files", {}).items():
         write(path, text)
     proposal = act.get("proposal", GOOD)
@@ -64,10 +66,14 @@ def main():
         subprocess.Popen(["sleep", "3600"], start_new_session=True, stdout=subprocess.DEVNULL)
         time.sleep(3600)
     if act.get("hold"):
-        write(os.path.join(place, "held"), "")
-        while not os.path.exists(os.path.join(place, "release")):
-            time.sleep(0.005)
+        hold(place)
     return act.get("exit", 0)
+
+
+def hold(place):
+    write(os.path.join(place, "held"), "")
+    while not os.path.exists(os.path.join(place, "release")):
+        time.sleep(0.005)
 
 
 def readable(path):
