@@ -7,21 +7,61 @@ use crate::drive::budget::Budget;
 use crate::drive::drivers::Driver;
 use crate::drive::spending::Spending;
 use crate::error::{EXIT_OK, Result};
+use crate::model::gate::PairedPolicy;
+use crate::store::comparison::{again_numbers, promotion_numbers};
 use crate::store::state::Summary;
 use crate::ui::{Ui, duration};
 
-/// Trials that a gate may run: suite, hold-out and what waits for promotion.
-fn gate_trials(summary: &Summary) -> u64 {
-    let Some(prepared) = &summary.prepared else { return 0 };
-    let holdout = prepared.split.tasks(prepared.gate_split());
-    let suite = summary.suite();
-    let tasks = holdout.len() + suite.len() + summary.waiting(&suite).len();
-    tasks as u64 * u64::from(summary.counting().0)
+/// What a gate may have to measure.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Tasks of train.
+    train: u64,
+    /// Tasks of the hold-out.
+    hold_out: u64,
+    /// Tasks of the suite.
+    suite: u64,
+    /// Tasks that may join it.
+    waiting: u64,
+    /// Trials of each, where nothing asks for more.
+    trials: u32,
+}
+
+impl Sizes {
+    fn of(summary: &Summary) -> Option<Sizes> {
+        let prepared = summary.prepared.as_ref()?;
+        let suite = summary.suite();
+        Some(Sizes {
+            train: prepared.split.train.len() as u64,
+            hold_out: prepared.split.tasks(prepared.gate_split()).len() as u64,
+            suite: suite.len() as u64,
+            waiting: summary.waiting(&suite).len() as u64,
+            trials: summary.counting().0,
+        })
+    }
+
+    /// The most trials that a gate runs.
+    fn most(&self, paired: Option<&PairedPolicy>) -> u64 {
+        let Sizes { train, hold_out, suite, waiting, .. } = *self;
+        let trials = u64::from(self.trials);
+        let Some(paired) = paired else { return (hold_out + suite + waiting) * trials };
+        let of = |numbers: std::ops::Range<u32>| numbers.len() as u64;
+        let again = of(promotion_numbers(paired, self.trials));
+        // A first look at the candidate, rounds of both agents on what is in doubt, and either of them afresh.
+        let looks = trials + 2 * u64::from(paired.max_rounds.saturating_sub(1)) + 2 * u64::from(paired.confirm_trials);
+        (train + hold_out) * looks + suite * (trials + of(again_numbers())) + waiting * (trials + again)
+    }
+}
+
+/// Trials of a gate: what gates took so far; before the first one, the most that it may take.
+fn gate_trials(config: &Config, summary: &Summary) -> u64 {
+    let most = || Sizes::of(summary).map_or(0, |sizes| sizes.most(config.paired().as_ref()));
+    summary.gate_trials.mean().unwrap_or_else(most)
 }
 
 /// What a gate takes.
-pub(super) fn gate_cost(summary: &Summary) -> Spending {
-    cost(summary, gate_trials(summary))
+pub(super) fn gate_cost(config: &Config, summary: &Summary) -> Spending {
+    cost(summary, gate_trials(config, summary))
 }
 
 /// What so many trials take, by the mean of all trials so far.
@@ -33,13 +73,13 @@ pub(super) fn cost(summary: &Summary, trials: u64) -> Spending {
 
 /// Prints plan and estimate, and begins nothing.
 pub(super) fn print(ui: &Ui, config: &Config, summary: &Summary, driver: &Driver, budget: &Budget) -> Result<i32> {
-    let (trials, spent, usage) = (gate_trials(summary), &summary.spent, &summary.proposals.usage);
+    let (trials, spent, usage) = (gate_trials(config, summary), &summary.spent, &summary.proposals.usage);
     let of_gate = spent.seconds / (spent.trials.max(1) as f64) * trials as f64 / f64::from(config.max_concurrency);
     let sessions = f64::from(usage.sessions);
     let of_session = (usage.sessions > 0).then(|| usage.seconds / sessions);
     let priced = usage.sessions - usage.unpriced.min(usage.sessions);
     let session_usd = (priced > 0).then(|| usage.cost_usd / f64::from(priced));
-    let gate_usd = (spent.cost_usd > 0.0).then(|| gate_cost(summary).usd);
+    let gate_usd = (spent.cost_usd > 0.0).then(|| gate_cost(config, summary).usd);
     let ends: Vec<String> = [
         budget.iterations.map(|most| format!("{most} iterations")),
         budget.hours.map(|hours| format!("{hours} h")),
@@ -62,7 +102,8 @@ pub(super) fn print(ui: &Ui, config: &Config, summary: &Summary, driver: &Driver
     ui.line(format!("ends after  {}", ends.join(", or ")));
     let time = of_session.map_or_else(|| "time unknown".into(), |seconds| format!("about {}", duration(seconds)));
     ui.line(format!("session     {time}, {}", dollars(session_usd)));
-    ui.line(format!("gate        up to {trials} trials, about {}, {}", duration(of_gate), dollars(gate_usd)));
+    let up_to = if summary.gate_trials.mean().is_some() { "about" } else { "up to" };
+    ui.line(format!("gate        {up_to} {trials} trials, about {}, {}", duration(of_gate), dollars(gate_usd)));
     ui.json(&json!({
         "type": "plan", "with": driver.name(), "editable": config.editable, "iterations": budget.iterations,
         "hours": budget.hours, "budget_usd": budget.usd, "budget_trials": budget.trials,
@@ -71,4 +112,30 @@ pub(super) fn print(ui: &Ui, config: &Config, summary: &Summary, driver: &Driver
         "gate_usd": gate_usd,
     }));
     Ok(EXIT_OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_and_what_is_run_afresh_are_part_of_a_gate() {
+        let sizes = Sizes { train: 45, hold_out: 27, suite: 10, waiting: 5, trials: 1 };
+        assert_eq!(sizes.most(None), 42);
+        let paired = |max_rounds, confirm_trials| PairedPolicy {
+            alpha: 0.1,
+            max_rounds,
+            confirm_trials,
+            promote_after: Some(3),
+            candidate: None,
+        };
+        let suite = |policy| sizes.most(Some(&policy)) - 72 * 3;
+        assert_eq!(suite(paired(1, 1)), 10 * (1 + again_numbers().len() as u64) + 5 * 3);
+        assert_eq!(
+            sizes.most(Some(&paired(3, 1))) - sizes.most(Some(&paired(1, 1))),
+            72 * 2 * 2,
+            "rounds of both agents"
+        );
+        assert_eq!(sizes.most(Some(&paired(1, 3))) - sizes.most(Some(&paired(1, 1))), 72 * 2 * 2, "both afresh");
+    }
 }
