@@ -57,3 +57,4 @@ mod tau_bench;
 mod tau_bench_faults;
 mod verify;
 mod watch;
+mod worktree;

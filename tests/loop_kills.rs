@@ -12,10 +12,10 @@ use crate::support::running::{Gate, Running, nobody_left, until, views};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Runs git, and waits on the way when `hold` says so: `before` or `after`, `tree` (where a coding agent edits) or `root`, and git's word.
+/// Runs git, and waits on the way when `hold` says so: `before` or `after`, `tree` (for the coding agent's) or `root`, and git's word.
 const GIT: &str = r#"#!/bin/sh
 here=HERE
-case $PWD in */loop/*) where=tree ;; *) where=root ;; esac
+case "$*" in *pack-objects*) where=tree ;; *) where=root ;; esac
 held() {
     for word; do
         if [ "$(cat "$here/hold" 2>/dev/null)" = "$when $where $word" ]; then
@@ -162,7 +162,7 @@ fn a_night_of_kills_ends_as_one_that_nobody_disturbed() {
     night.plan(json!([first(&bad), bad, first(&good), last, rivals[0], rivals[1]]));
     let held = night.place("held");
 
-    kills.kill_in_git("before tree init", &[]);
+    kills.kill_in_git("before tree pack-objects", &[]);
     kills.kill("the first session is at work", &[], || held.exists());
     assert_eq!((kills.stage(), night.sessions().len()), (json!("proposing"), 1));
     kills.kill("a session is at work on what was sent back", &[], || night.sessions().len() == 3 && held.exists());
