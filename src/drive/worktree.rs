@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::Environment;
 use crate::error::{Error, Result};
@@ -52,6 +52,7 @@ impl Maker<'_> {
     /// # Errors
     /// Infrastructure when the disk or git refuses.
     pub async fn make(&self, directory: &Path, base: &BaseTree, program: &str, workspace: &Path) -> Result<()> {
+        let began = Instant::now();
         remove(directory)?;
         BaseTree::clear_ground(directory)?;
         self.pack(base, &directory.join(".git/objects/pack/pack")).await?;
@@ -59,6 +60,7 @@ impl Maker<'_> {
         for name in EVIDENCE {
             copy(&workspace.join(name), &directory.join("workspace").join(name))?;
         }
+        tracing::info!(files = base.iter().count(), seconds = began.elapsed().as_secs_f64(), "work tree made");
         Ok(())
     }
 
