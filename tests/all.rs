@@ -36,10 +36,12 @@ mod log;
 #[path = "loop.rs"]
 mod loop_;
 mod loop_desk;
+mod loop_kills;
 mod packaging;
 mod paired;
 mod prepare;
 mod readme;
+mod real_agents;
 mod record;
 #[cfg(target_os = "linux")]
 mod red_team;
@@ -57,3 +59,4 @@ mod tau_bench;
 mod tau_bench_faults;
 mod verify;
 mod watch;
+mod worktree;

@@ -57,7 +57,9 @@ impl Night {
 
     pub(crate) fn sessions(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.place("sessions.jsonl")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        // A session that begins may be in the middle of its line.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Nothing is left over: no work tree, no state, no process, and the agent is the committed one.

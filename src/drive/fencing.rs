@@ -155,9 +155,13 @@ impl Fencing<'_> {
     }
 }
 
-/// What belongs to a program: of `/opt/node/bin/x` all of `/opt/node`, of any other place its own directory. Never a home
-/// directory, or `~/.local`, in which everything lies.
+/// What belongs to a program: of `/opt/node/bin/x` all of `/opt/node`, of one that npm installed all of `node_modules`, of any other
+/// place its own directory. Never a home directory, or `~/.local`, in which everything lies.
 fn package(program: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    // A package's binary for this platform is another package beside it.
+    if let Some(modules) = program.ancestors().filter(|path| path.ends_with("node_modules")).last() {
+        return Some(modules.to_path_buf());
+    }
     let directory = program.parent()?;
     let package = if directory.ends_with("bin") { directory.parent()? } else { directory };
     let too_much = |path: &Path| {
@@ -180,6 +184,7 @@ mod tests {
             ("/home/me/.nvm/versions/node/v22/bin/node", Some("/home/me/.nvm/versions/node/v22")),
             ("/home/me/.local/bin/claude", Some("/home/me/.local/bin")),
             ("/home/me/bin/claude", Some("/home/me/bin")),
+            ("/home/me/x/node_modules/@openai/codex/node_modules/a/bin/codex.js", Some("/home/me/x/node_modules")),
             ("/home/me/claude", None),
             ("/home/me/.local/share/claude/versions/2.1", Some("/home/me/.local/share/claude/versions")),
             ("/usr/bin/git", Some("/usr")),

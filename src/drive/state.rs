@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::drivers::Counted;
 use super::spending::Spending;
 use crate::error::{Context as _, Error, Result};
 use crate::files;
@@ -98,6 +99,8 @@ pub struct Current {
     pub sent_back: Option<String>,
     /// The session to go on with, as the coding agent called it.
     pub session: Option<String>,
+    /// What was counted of it, where its next run will say that again.
+    pub counted: Option<Counted>,
     /// What was proposed.
     pub proposal: Option<Proposal>,
     /// The candidate's commit.

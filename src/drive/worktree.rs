@@ -5,15 +5,18 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::config::Environment;
 use crate::error::{Error, Result};
 use crate::guard::BaseTree;
 use crate::model::hash::hash;
-use crate::process::Supervisor;
-use crate::process::git::git;
+use crate::process::git::git_fed;
 use crate::process::signals::Cancel;
+use crate::process::{Limits, Supervisor};
 
+/// How long packing a repository's files may take.
+const PACKING: Limits = Limits { time: Duration::from_secs(600), ..Limits::SMALL };
 /// What of `workspace/` the coding agent gets a copy of.
 const EVIDENCE: [&str; 7] =
     ["task_context", "learnings.md", "suite.json", "train_results.json", "results.tsv", "gate.json", "traces"];
@@ -49,22 +52,25 @@ impl Maker<'_> {
     /// # Errors
     /// Infrastructure when the disk or git refuses.
     pub async fn make(&self, directory: &Path, base: &BaseTree, program: &str, workspace: &Path) -> Result<()> {
+        let began = Instant::now();
         remove(directory)?;
-        fs_err::create_dir_all(directory)?;
-        base.export_all(directory)?;
-        let run =
-            async |arguments: &[&str]| git(self.supervisor, self.environment, directory, arguments, self.cancel).await;
-        run(&["init", "--quiet", "--initial-branch=main"]).await?;
-        run(&["config", "user.name", "autoharness"]).await?;
-        run(&["config", "user.email", "autoharness@localhost"]).await?;
-        fs_err::write(directory.join("PROGRAM.md"), program)?;
-        // What the base commit ignores and holds all the same is part of it.
-        run(&["add", "--all", "--force"]).await?;
-        run(&["commit", "--quiet", "--no-gpg-sign", "--allow-empty", "-m", "the agent to improve"]).await?;
+        BaseTree::clear_ground(directory)?;
+        self.pack(base, &directory.join(".git/objects/pack/pack")).await?;
+        base.plant(directory, ("PROGRAM.md", program))?;
         for name in EVIDENCE {
             copy(&workspace.join(name), &directory.join("workspace").join(name))?;
         }
+        tracing::info!(files = base.iter().count(), seconds = began.elapsed().as_secs_f64(), "work tree made");
         Ok(())
+    }
+
+    /// Packs the files of a commit, and nothing else: a repository that shared its objects with the experiment's would have all of them.
+    async fn pack(&self, base: &BaseTree, at: &Path) -> Result<()> {
+        let at = at.display().to_string();
+        // Fast rather than small: it goes with the iteration.
+        let words = ["--git-dir=.", "pack-objects", "-q", "--window=0", "--compression=1", &at];
+        let Maker { supervisor, environment, cancel } = *self;
+        git_fed(base.objects(), PACKING, supervisor, environment, &base.git_directory(), &words, cancel).await.map(drop)
     }
 }
 

@@ -277,6 +277,10 @@ impl BaseTree {
         &self.commit
     }
 
+    pub(super) fn repository(&self) -> &Repository {
+        &self.git
+    }
+
     /// The same commit without the files that the benchmark does not read.
     #[must_use]
     pub fn without(&self, not_read: &NotRead) -> BaseTree {

@@ -1,17 +1,10 @@
-//! Edits that are not in the work tree: exports of a commit for whoever is to edit, and candidates kept as commits that no
-//! branch names.
+//! Edits that are not in the work tree: candidates kept as commits that no branch names.
 
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-
-use fs_err as fs;
 use git2::build::TreeUpdateBuilder;
 use git2::{FileMode, ObjectType, Oid, Signature};
 
 use super::base::{BaseTree, Repo};
 use super::editable_files::EditableFiles;
-use super::entries::Mode;
 use super::files;
 use super::staging::read_editable_from_tree;
 use crate::error::{Context as _, Error, Result};
@@ -19,35 +12,6 @@ use crate::guard::Editable;
 
 /// Where candidates are named.
 const CANDIDATES: &str = "refs/autoharness/candidates";
-
-impl BaseTree {
-    /// Writes every file of the commit below `root`, an empty directory, byte by byte. Submodules are left out.
-    ///
-    /// # Errors
-    /// When the disk refuses or an object is missing.
-    pub fn export_all(&self, root: &Path) -> Result<()> {
-        // Links come last, so that no file is ever written through one.
-        let (links, plain): (Vec<_>, Vec<_>) = self.iter().partition(|(_, entry)| entry.mode == Mode::Symlink);
-        for (path, entry) in plain.into_iter().chain(links) {
-            if entry.mode == Mode::Submodule {
-                continue;
-            }
-            let (full, bytes) = (files::join(root, path), self.content(path, entry)?);
-            if let Some(parent) = full.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            if entry.mode == Mode::Symlink {
-                fs::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(&bytes), &full)?;
-                continue;
-            }
-            fs::write(&full, bytes)?;
-            if entry.mode == Mode::Executable {
-                fs::set_permissions(&full, std::fs::Permissions::from_mode(0o755))?;
-            }
-        }
-        Ok(())
-    }
-}
 
 impl Repo {
     /// Keeps an edit of `base` as a commit under `refs/autoharness/candidates/<name>`. Returns the commit.

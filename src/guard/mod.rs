@@ -24,6 +24,7 @@ pub mod leaks;
 mod merged;
 mod not_read;
 mod ownership;
+mod planted;
 pub mod policy;
 pub mod preflight;
 pub mod scan;

@@ -46,6 +46,24 @@ pub async fn git_within(
         .check(&format!("run `git {}`", arguments.join(" ")))
 }
 
+/// As [`git_within`], with this on its stdin.
+///
+/// # Errors
+/// As [`git`].
+pub async fn git_fed(
+    input: String,
+    limits: Limits,
+    supervisor: &Supervisor,
+    environment: &Environment,
+    directory: &Path,
+    arguments: &[&str],
+    cancel: &Cancel,
+) -> Result<Captured> {
+    let mut command = command(environment, directory, arguments);
+    command.stdin = input.into_bytes();
+    run_captured(supervisor, command, limits, cancel).await?.check(&format!("run `git {}`", arguments.join(" ")))
+}
+
 /// Commits the named files, and nothing else that may be staged. The repository needs an identity: [`ensure_identity`].
 ///
 /// # Errors
@@ -111,9 +129,12 @@ async fn start(
     arguments: &[&str],
     cancel: &Cancel,
 ) -> Result<Captured> {
+    run_captured(supervisor, command(environment, directory, arguments), limits, cancel).await
+}
+
+fn command(environment: &Environment, directory: &Path, arguments: &[&str]) -> Command {
     let hardened = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"];
     let mut env = environment.for_child(&[], &[]);
     env.push((OsString::from("LC_ALL"), OsString::from("C.UTF-8")));
-    let command = Command::new("git", directory).args(hardened.iter().chain(arguments)).env(env);
-    run_captured(supervisor, command, limits, cancel).await
+    Command::new("git", directory).args(hardened.iter().chain(arguments)).env(env)
 }

@@ -6,6 +6,7 @@ pub mod claims;
 pub mod comparison;
 pub mod context;
 pub mod event;
+pub mod gates;
 pub mod ledger;
 pub mod lock;
 pub mod log;

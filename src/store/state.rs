@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::atomic;
 use super::claims::Claims;
 use super::event::{By, Event, Prepared, Purpose, Recorded, Row, RunFinished, SuiteChanged, Trial, Verdict};
+use super::gates::GateTrials;
 use super::ledger::{self, Entry, ReadReport, Tip};
 use super::proposals::Proposals;
 use super::trials::Trials;
@@ -117,6 +118,9 @@ pub struct Summary {
     /// Those that ran the unchanged agent again, to see what luck alone makes of it.
     #[serde(default)]
     pub resampled: Spent,
+    /// Of these, what gates took.
+    #[serde(default)]
+    pub gate_trials: GateTrials,
     /// What the loop had proposed.
     #[serde(default)]
     pub proposals: Proposals,
@@ -244,6 +248,7 @@ impl State {
                 } else if trial.purpose == Purpose::Resample {
                     self.summary.resampled.add(&trial);
                 }
+                self.summary.gate_trials.ran(&trial);
                 self.trials.insert(&trial);
             }
             Event::RunFinished(run) => self.run_finished(&run, at),
@@ -351,6 +356,7 @@ impl State {
 
     fn verdict(&mut self, seq: u64, at: DateTime<Utc>, verdict: Verdict) {
         let summary = &mut self.summary;
+        summary.gate_trials.judged(&verdict.agent);
         // What was judged against a branch says nothing about the experiment's own history.
         if verdict.base_ref.is_some() {
             return;

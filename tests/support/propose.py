@@ -9,7 +9,7 @@ and saw goes into `PLACE/sessions.jsonl`. An object:
   reads: {name: path} to try to read; `PLACE/read.json` says of each whether it could
   links: {path: target}: directories to put links in place of
   runs: commands to run then in the work tree, each a list of words; `PLACE/ran.json` has what each said
-  hold: wait until the file `PLACE/release` is there; `PLACE/held` says that it waits
+  hold: wait until the file `PLACE/release` is there; `PLACE/held` says that it waits. "first": before anything is written
   hang: never end, and leave a process in a session of its own
 """
 
@@ -51,8 +51,10 @@ def main():
     with open(os.path.join(place, "plan.json"), encoding="utf-8") as file:
         plan = json.load(file)
     act = plan[min(count, len(plan) - 1)]
+    if act.get("hold") == "first":
+        hold(place)
     if "skills" in act:
-        write("agent/agent.py", f"SKILLS = {set(act['skills'])!r}\n")
+        write("agent/agent.py", "SKILLS = {" + ", ".join(map(repr, sorted(act["skills"]))) + "}\n")
     for path, text in act.get("files", {}).items():
         write(path, text)
     proposal = act.get("proposal", GOOD)
@@ -77,10 +79,14 @@ def main():
         subprocess.Popen(["sleep", "3600"], start_new_session=True, stdout=subprocess.DEVNULL)
         time.sleep(3600)
     if act.get("hold"):
-        write(os.path.join(place, "held"), "")
-        while not os.path.exists(os.path.join(place, "release")):
-            time.sleep(0.005)
+        hold(place)
     return act.get("exit", 0)
+
+
+def hold(place):
+    write(os.path.join(place, "held"), "")
+    while not os.path.exists(os.path.join(place, "release")):
+        time.sleep(0.005)
 
 
 def readable(path):

@@ -81,6 +81,19 @@ impl Gate {
         std::fs::rename(next, self.0.join("go")).unwrap();
     }
 
+    /// Holds only what runs over this split, after its first trial; `None` lets that run, too.
+    pub fn hold(&self, split: Option<&str>) {
+        self.let_through(None);
+        for known in ["train", "test"] {
+            let _ = std::fs::remove_file(self.0.join(format!("go-{known}")));
+        }
+        if let Some(split) = split {
+            let next = self.0.join("next");
+            std::fs::write(&next, "1").unwrap();
+            std::fs::rename(next, self.0.join(format!("go-{split}"))).unwrap();
+        }
+    }
+
     /// Waits until the run over this split is held.
     #[track_caller]
     pub fn held(&self, split: &str) {

@@ -6,7 +6,8 @@ The agent file says `SKILLS = {...}`: a task `name-3` passes when `name` is in i
     a list with one of them a trial}
   log: file that gets a line `task trial` for every trial run (to see what was paid for); `<log>.requests` gets what was asked
   gate: directory; before each trial wait until the file `go` exists there (for kill tests) and is empty or holds a
-    number greater than that of the trials this process has run; `held-<split>` there says that it waits
+    number greater than that of the trials this process has run (`go-<split>`, where it exists, in its place); `held-<split>`
+    there says that it waits
   linger: split whose run takes a second to end when it is asked to
   fault: how the run misbehaves before its first trial (`garbage`), or after its last one (`flood`, `flood_stderr`, `endless_line`,
     `close`: close stdout and stay; `escape`: leave a process in a session of its own)
@@ -212,7 +213,8 @@ def run(options, scope, task, trial):
 def wait(options, split, done):
     if not options.get("gate"):
         return
-    while not may_go(os.path.join(options["gate"], "go"), done):
+    own = os.path.join(options["gate"], f"go-{split}")
+    while not may_go(own if os.path.exists(own) else os.path.join(options["gate"], "go"), done):
         with open(os.path.join(options["gate"], f"held-{split}"), "w", encoding="utf-8"):
             pass
         time.sleep(0.005)

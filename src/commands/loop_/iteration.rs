@@ -51,6 +51,7 @@ impl Loop<'_> {
             usage: Usage::default(),
             sent_back: None,
             session: None,
+            counted: None,
             records: None,
             proposal: None,
             candidate: None,

@@ -26,7 +26,7 @@ impl Loop<'_> {
     /// Has the gate judge the candidate. Says why when it may not begin.
     pub(super) async fn gate(&mut self) -> Result<Option<Reason>> {
         let Some(mut current) = self.state.current.clone() else { return Ok(None) };
-        if let Some(reason) = self.over(gate_cost)? {
+        if let Some(reason) = self.over(|summary| gate_cost(&self.config, summary))? {
             return Ok(Some(reason));
         }
         let mut verdict = {

@@ -74,6 +74,7 @@ impl Loop<'_> {
                 directory.file_name().unwrap_or_default().display()
             ));
             let mut session = self.watched(self.attended(&mut current, &prompt, &directory)).await?;
+            session.seen.count_once(&mut current.counted);
             if let Some((input, output)) = self.config.loop_prices {
                 session.seen.price(input, output);
             }
@@ -180,6 +181,7 @@ impl Loop<'_> {
             let text = files::read_text_if_there(&records.join("transcript.jsonl"), LARGEST).ok().flatten();
             let mut seen = Seen::default();
             text.unwrap_or_default().lines().for_each(|line| self.driver.read(line.as_bytes(), &mut seen));
+            seen.count_once(&mut current.counted);
             let mut usage = seen.usage(0.0);
             // It did not come to say what it cost; a budget is no reason to stop for that.
             usage.unpriced = 0;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Loop;
 use super::iteration::{base_of, is_infrastructure};
-use super::plan::{cost, ends, gate_tasks, gate_trials, seconds};
+use super::plan::{cost, ends, gate_tasks, look_trials, seconds};
 use crate::cli::LoopArgs;
 use crate::commands::confirm::{first_agent, require_import, went_well};
 use crate::commands::evaluate::{evaluate, no_evidence};
@@ -58,7 +58,7 @@ pub(super) fn require_end(budget: &Budget, summary: &Summary) -> Result<()> {
 
 /// Prints plan and estimate, and begins nothing.
 pub(super) fn plan(ui: &Ui, config: &Config, summary: &Summary, budget: &Budget) -> Result<i32> {
-    let trials = gate_trials(summary);
+    let trials = look_trials(summary);
     let (time, usd) = (seconds(config, summary, trials), cost(summary, trials).usd);
     let dollars = if usd > 0.0 { format!("about ${usd:.2}") } else { "dollars unknown".into() };
     let matched = (!budget.is_limited()).then(|| format!("{} trials, as the search", summary.searched.trials));
@@ -113,7 +113,7 @@ impl Loop<'_> {
         if let Some(reason) = self.budget.before_iteration(self.night()?, best) {
             return Ok(Some(reason));
         }
-        let next = gate_trials(&summary);
+        let next = look_trials(&summary);
         if let Some(reason) = self.over(|summary| cost(summary, next))? {
             return Ok(Some(reason));
         }

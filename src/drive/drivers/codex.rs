@@ -5,13 +5,14 @@ use serde_json::Value;
 use super::{Ask, Invocation, Seen, message, sum};
 
 pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
-    let mut invocation = Invocation::new(&["codex", "exec"]);
-    if let Some(session) = ask.resume {
-        invocation.add(&["resume", session]);
-    }
-    invocation.add(&["--json", "-s", if ask.fenced { "danger-full-access" } else { "workspace-write" }]);
+    let mut invocation = Invocation::new(&["codex", "exec", "--json"]);
+    // Before `resume`, which takes none of its own.
+    invocation.add(&["-s", if ask.fenced { "danger-full-access" } else { "workspace-write" }]);
     if let Some(model) = ask.model {
         invocation.add(&["-m", model]);
+    }
+    if let Some(session) = ask.resume {
+        invocation.add(&["resume", session]);
     }
     invocation.add(&[ask.prompt]);
     invocation
@@ -20,13 +21,13 @@ pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
 pub(super) fn read(event: &Value, seen: &mut Seen) {
     match event["type"].as_str() {
         Some("thread.started") => seen.session = event["thread_id"].as_str().map(str::to_string),
-        // What it calls a turn is the whole session; an item is what others call one.
-        Some("item.completed") => seen.turns += 1,
+        // What it calls a turn is the whole session; an item is what others call one. A warning is an item of type "error".
+        Some("item.completed") if event["item"]["type"] != "error" => seen.turns += 1,
         Some("turn.completed") => {
-            let written = sum(&event["usage"], &["output_tokens"]);
-            seen.tokens_out = seen.tokens_out.saturating_add(written);
-            // Cached tokens are among those read.
-            seen.tokens = seen.tokens.saturating_add(sum(&event["usage"], &["input_tokens"])).saturating_add(written);
+            // Of the whole session, with what it used before it was resumed. Cached tokens are among those read.
+            seen.tokens_out = sum(&event["usage"], &["output_tokens"]);
+            seen.tokens = sum(&event["usage"], &["input_tokens"]).saturating_add(seen.tokens_out);
+            seen.adds_up = true;
             seen.error = None;
         }
         Some("turn.failed") => seen.error = Some(message(&event["error"])),
@@ -61,6 +62,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_resumed_session_used_before_is_counted_once() {
+        let mut counted = None;
+        let mut first = seen(&[START, ITEM, END]);
+        first.count_once(&mut counted);
+        let mut failed = seen(&[START, r#"{"type":"turn.failed","error":{"message":"429"}}"#]);
+        failed.count_once(&mut counted);
+        let again = END.replace(":100,", ":250,").replace(":20}", ":50}");
+        let mut second = seen(&[START, ITEM, &again]);
+        second.count_once(&mut counted);
+        let mut other = seen(&[r#"{"type":"thread.started","thread_id":"t-2"}"#, END]);
+        other.count_once(&mut counted);
+        let counts = [first, failed, second, other].map(|seen| (seen.tokens, seen.tokens_out));
+        assert_eq!(counts, [(120, 20), (0, 0), (180, 30), (120, 20)]);
+    }
+
+    #[test]
+    fn a_warning_is_no_turn() {
+        let warning =
+            r#"{"type":"item.completed","item":{"id":"item_0","type":"error","message":"metadata not found"}}"#;
+        assert_eq!(seen(&[START, warning, ITEM, END]).turns, 1);
+    }
+
+    #[test]
     fn only_a_failed_turn_fails_it() {
         let error = r#"{"type":"error","message":"Reconnecting... 1/5"}"#;
         assert_eq!(seen(&[START, error, ITEM, END]).error, None);
@@ -77,6 +101,6 @@ mod tests {
         let fenced = invocation(&Ask { fenced: true, ..ask });
         assert_eq!(fenced.words, ["codex", "exec", "--json", "-s", "danger-full-access", "-m", "gpt", "go"]);
         let again = invocation(&Ask { resume: Some("t-1"), model: None, ..ask });
-        assert_eq!(again.words, ["codex", "exec", "resume", "t-1", "--json", "-s", "workspace-write", "go"]);
+        assert_eq!(again.words, ["codex", "exec", "--json", "-s", "workspace-write", "resume", "t-1", "go"]);
     }
 }

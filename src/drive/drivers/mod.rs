@@ -1,7 +1,7 @@
 //! The coding agents that the loop can drive: what is typed to start a session, and what their event streams say.
 //!
-//! All of it is pure. The command lines are those that were tried with the real programs: Claude Code 2.1.197, Codex 0.171.0,
-//! Gemini CLI 0.61.0, OpenCode 1.18.33.
+//! All of it is pure. The command lines are those that were tried with the real programs: Claude Code 2.1.197 and Codex 0.171.0
+//! by tests/real_agents.rs, Gemini CLI 0.61.0 and OpenCode 1.18.33 by hand.
 
 mod claude;
 mod codex;
@@ -12,7 +12,7 @@ mod seen;
 
 use std::ffi::OsString;
 
-pub use seen::Seen;
+pub use seen::{Counted, Seen};
 use serde_json::Value;
 
 use crate::config::{CodingAgent, PromptBy};

@@ -1,5 +1,7 @@
 //! What the event stream of a session has said so far.
 
+use serde::{Deserialize, Serialize};
+
 use crate::store::event::Usage;
 
 /// Sums and signs.
@@ -21,6 +23,17 @@ pub struct Seen {
     pub error: Option<String>,
     /// Tools that it was not allowed to use.
     pub denied: Vec<String>,
+    /// Whether the tokens are those of all runs of the session, not of this one alone.
+    pub adds_up: bool,
+}
+
+/// What was counted of a session whose stream adds all its runs up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// What the coding agent calls the session.
+    session: String,
+    tokens: u64,
+    tokens_out: u64,
 }
 
 impl Seen {
@@ -33,6 +46,16 @@ impl Seen {
             tokens: self.tokens,
             cost_usd: self.cost_usd.unwrap_or(0.0),
             unpriced: u32::from(self.cost_usd.is_none()),
+        }
+    }
+
+    /// Takes off what was counted of the same session when it ran before. `counted`: of the session that ran last.
+    pub fn count_once(&mut self, counted: &mut Option<Counted>) {
+        let Some(session) = self.session.clone().filter(|_| self.adds_up) else { return };
+        let all = Counted { session, tokens: self.tokens, tokens_out: self.tokens_out };
+        if let Some(before) = counted.replace(all).filter(|before| Some(&before.session) == self.session.as_ref()) {
+            self.tokens = self.tokens.saturating_sub(before.tokens);
+            self.tokens_out = self.tokens_out.saturating_sub(before.tokens_out);
         }
     }
 
