@@ -110,9 +110,13 @@ impl Rig {
             self.key,
             bed.ledger().display()
         );
+        let mut first = patch(0);
+        let tries =
+            format!("{}\nautoharness benchmark --task-ids {failing}; echo tried=$?", first["shell"].as_str().unwrap());
+        first["shell"] = json!(tries);
         let stop = json!({"say": "Edited; the proposal is written."});
         self.steps(&json!([
-            {"shell": look}, patch(0), proposal("tool"), stop,
+            {"shell": look}, first, proposal("tool"), stop,
             {"status": 429, "say": "too many requests; retry after 1 s", "times": refusals},
             patch(1), proposal("control loop"), stop,
             patch(2), {"hold": true},
@@ -150,6 +154,8 @@ impl Rig {
         assert!(asked.iter().all(|one| one["key"] == KEYS[0]), "each with the coding agent's own key");
         let heard = asked.last().unwrap()["body"].to_string() + &asked[1]["body"].to_string();
         assert!(!heard.contains(KEYS[1]) && heard.contains("train_results.json"), "{heard}");
+        let tried = asked[2]["body"].to_string();
+        assert!(tried.contains("tried=0") && tried.contains("trials are left to this session"), "{tried}");
         if fenced(bed) {
             assert!(heard.contains("ledger=2"), "the ledger can be read by a session: {heard}");
         }
