@@ -4,6 +4,8 @@
 //! supervisor of children does, or would be disturbed by processes that others start (locks are inherited), is a program of its own
 //! beside this one.
 
+// A whole configuration as JSON is a long macro.
+#![recursion_limit = "256"]
 mod support;
 
 mod action;

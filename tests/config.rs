@@ -55,7 +55,7 @@ fn a_file_that_says_only_benchmark_gets_every_default() {
             "seed": 42, "max_concurrency": 4, "per_task_timeout": 10.0, "agent_model": null, "user_model": null,
             "reasoning_effort": null, "pass_env": [], "fence": "auto", "data": [], "not_read": [], "leak_scan": "warn", "gate_rule": "best", "alpha": 0.1, "max_rounds": 3, "confirm_trials": 3,
             "promote_after": 3, "max_suite": null, "holdout_disclosure": "score", "alpha_spending": false,
-            "surfaces": {}, "coding_agents": {}, "loop_env": [], "loop_timeout": 3600, "loop_prices": null, "noise": 0.0
+            "surfaces": {}, "coding_agents": {}, "loop_env": [], "loop_timeout": 3600, "loop_prices": null, "trial_prices": null, "noise": 0.0
         })
     );
 }
@@ -88,7 +88,7 @@ fn a_full_configuration_is_read() {
         file_guard: No\r\ngate_split: train\r\nsealed: .25\r\nthreshold: 1\r\nmin_evidence: .5\r\ntrials: \"4\"\r\ninfra_retries: 0\r\n\
         timeout_policy: infra\r\nseed: 1_000\r\nmax_concurrency: 0x10\r\nper_task_timeout: 1e2\r\nagent_model: gpt-5 # c\r\n\
         user_model:\r\nreasoning_effort: off\r\npass_env: [OPENAI_API_KEY]\r\ndata: [bench_data/]\r\nnot_read: [docs/, '*.md']\r\nleak_scan: fail\r\ngate_rule: best\r\nalpha: 0.05\r\nmax_rounds: 2\r\nconfirm_trials: 1\r\npromote_after: 5\r\nmax_suite: 12\r\nholdout_disclosure: bit\r\nalpha_spending: true\r\n\
-        surfaces: {prompt: [agent//prompt.md], code: [./agent/agent.py]}\r\ncoding_agents: {mine: {command: [x, '1'], prompt: argument, usage: u.jsonl}}\r\nloop_env: [A_KEY]\r\nloop_timeout: 60\r\nloop_prices: {input: 1, output: 2.5}\r\n\
+        surfaces: {prompt: [agent//prompt.md], code: [./agent/agent.py]}\r\ncoding_agents: {mine: {command: [x, '1'], prompt: argument, usage: u.jsonl}}\r\nloop_env: [A_KEY]\r\nloop_timeout: 60\r\nloop_prices: {input: 1, output: 2.5}\r\ntrial_prices: {input: 0, output: 3}\r\n\
         command: [python3, bench.py, '3']\r\noptions: {deep: [1, -2, 0.5, null, true], word: \"yes\"}\r\nagent_symbol: solve\r\n";
     let config = load(text.as_bytes()).unwrap();
     assert_eq!(config.text, text);
@@ -103,7 +103,7 @@ fn a_full_configuration_is_read() {
             "data": ["bench_data"], "not_read": ["docs", "*.md"], "leak_scan": "fail", "gate_rule": "best", "alpha": 0.05, "max_rounds": 2, "confirm_trials": 1, "promote_after": 5, "max_suite": 12,
             "holdout_disclosure": "bit", "alpha_spending": true, "command": ["python3", "bench.py", "3"],
             "surfaces": {"prompt": ["agent/prompt.md"], "code": ["agent/agent.py"]}, "coding_agents": {"mine": {"command": ["x", "1"], "prompt": "argument", "usage": "u.jsonl"}}, "loop_env": ["A_KEY"],
-            "loop_timeout": 60, "loop_prices": {"input": 1.0, "output": 2.5},
+            "loop_timeout": 60, "loop_prices": {"input": 1.0, "output": 2.5}, "trial_prices": {"input": 0.0, "output": 3.0},
             "options": {"deep": [1, -2, 0.5, null, true], "word": "yes"}, "agent_symbol": "solve",
             "import_agent": true
         })
@@ -390,6 +390,7 @@ fn the_template_lists_every_key_with_its_true_default() {
             "agent_symbol",
             "max_suite",
             "loop_prices",
+            "trial_prices",
         ];
         for line in changed {
             assert!(examples.iter().any(|key| line.starts_with(&format!("{key}: "))), "{name}: {line}");

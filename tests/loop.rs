@@ -375,7 +375,7 @@ fn a_budget_stops_before_the_next_paid_step_and_what_was_paid_for_counts() {
     night
         .run(&["--budget-usd", "5", "--patience", "1"])
         .expect(0)
-        .says("loop: a session reported no dollars, so the budget cannot be kept");
+        .says("loop: sessions or trials reported no dollars, so the budget cannot be kept");
     night.run(&["--budget-trials", "3"]).expect(0).says("loop: 0 of 3 trials are used, and the next step takes about");
     night.run(&["--hours", "0.0000001"]).expect(0).says("loop: 0.0000001 h are over");
     bed.run(&["loop", "--with", "codex", "--budget-usd", "1"]).expect(2).warns("codex reports no dollars");
@@ -515,6 +515,29 @@ fn a_killed_canary_leaves_nothing_behind_the_next_checks() {
     nobody_left(bed);
     bed.run(&["doctor"]).expect(0).says("loop's fence   a canary could not read");
     assert_eq!((left("hangs"), left("checks-"), left(".tmp")), (0, 0, 0));
+}
+
+#[test]
+fn dollars_that_no_trial_reports_are_not_taken_for_none() {
+    let unpriced = Night::new(json!({"tokens": 1_000_000}), "");
+    unpriced.plan(json!([{"skills": ["easy", "hard"], "usage": {"cost_usd": 0.25}}]));
+    unpriced
+        .run(&["--iterations", "1", "--budget-usd", "100"])
+        .expect(2)
+        .warns("10 trials so far reported tokens and no dollars, so --budget-usd cannot be kept")
+        .warns("set `trial_prices`");
+    unpriced.bed.run(&["status"]).expect(0).says("10000000 tokens (10 trials reported no dollars)");
+
+    // Three dollars a trial: the baseline's are before the loop, and a gate takes more than what is left.
+    let priced = Night::new(json!({"tokens": 1_000_000}), "trial_prices: {input: 3, output: 15}");
+    priced.plan(json!([{"skills": ["easy", "hard"], "usage": {"cost_usd": 0.25}}]));
+    assert!(priced.bed.events("trial").iter().all(|trial| trial["cost_usd"] == 3.0));
+    priced
+        .run(&["--iterations", "1", "--budget-usd", "5"])
+        .expect(0)
+        .says("loop: $0.25 of $5.00 are spent, and the next step costs about $");
+    priced.bed.run(&["status"]).expect(0).says("10000000 tokens, $30.00");
+    priced.run(&["--iterations", "1", "--budget-usd", "500"]).expect(0).says("iteration 1: accepted");
 }
 
 #[test]

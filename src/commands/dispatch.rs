@@ -345,7 +345,7 @@ impl<'a> Dispatcher<'a> {
             seconds: result.seconds,
             tokens_in: result.tokens_in,
             tokens_out: result.tokens_out,
-            cost_usd: result.cost_usd,
+            cost_usd: result.cost_usd.or_else(|| priced(session.config.trial_prices, &result)),
             error: result.error.as_deref().filter(|_| step.split == Some(Split::Train)).map(Into::into),
             silent: no_tokens && self.measurement.runner.reports_tokens(),
             trace_lost: traced.as_ref().is_err_and(|(_, lost)| *lost),
@@ -399,6 +399,14 @@ fn keep_trace(session: &Session, step: &Step, agent: &str, result: &TrialResult)
 }
 
 /// A trial that the benchmark was asked for and said nothing of.
+/// What a trial cost by these prices of a million tokens, read and written; `None` where it told no tokens.
+fn priced(prices: Option<(f64, f64)>, result: &TrialResult) -> Option<f64> {
+    let (input, output) = prices?;
+    let tokens = |count: Option<u64>| count.unwrap_or(0) as f64;
+    result.tokens_in.or(result.tokens_out)?;
+    Some((tokens(result.tokens_in) * input + tokens(result.tokens_out) * output) / 1e6)
+}
+
 fn unreported(task: String, trial: u32, error: String) -> TrialResult {
     TrialResult {
         task,

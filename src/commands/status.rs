@@ -102,6 +102,9 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
     if spent.cost_usd > 0.0 {
         cost.push_str(&format!(", ${:.2}", spent.cost_usd));
     }
+    if spent.unpriced > 0 {
+        cost.push_str(&format!(" ({} trials reported no dollars)", spent.unpriced));
+    }
     ui.line(format!("spent       {cost}"));
     proposal_lines(&summary.proposals, ui);
     if summary.adopted_rows > 0 {

@@ -100,6 +100,8 @@ pub struct Config {
     pub loop_timeout: u32,
     /// US dollars for a million tokens read and written, for coding agents that report no dollars.
     pub loop_prices: Option<(f64, f64)>,
+    /// The same of the benchmark's model, for trials that report tokens and no dollars.
+    pub trial_prices: Option<(f64, f64)>,
 }
 
 /// Groups of editable paths, by name.

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::coding_agent::CodingAgent;
 use super::environment::is_variable_name;
 use super::fence_mode::FenceMode;
+use super::field::Field;
 use super::key::{Config, Key, Section, Shape};
 use super::parse::{Document, Entry};
 use super::secret::is_secret_name;
@@ -353,21 +354,37 @@ pub const COMMON: &[Key] = &[
         "US dollars for a million tokens of the coding agent's model, where it reports no dollars itself",
         Shape::Mapping,
         |config, field| {
-            let (prices, _) = field.mapping()?;
-            let price = |name: &str| prices.get(name)?.as_f64().filter(|price| (0.0..=1e6).contains(price));
-            match (price("input"), price("output"), prices.len()) {
-                (Some(input), Some(output), 2) => config.loop_prices = Some((input, output)),
-                _ => return Err(field.error("expects `input` and `output`, two numbers from 0 on")),
-            }
+            config.loop_prices = Some(prices(field)?);
             Ok(())
         },
-        |config| {
-            config
-                .loop_prices
-                .map_or(serde_json::Value::Null, |(input, output)| json!({"input": input, "output": output}))
+        |config| prices_shown(config.loop_prices),
+    ),
+    Key::own(
+        "trial_prices",
+        "trial_prices: {input: 1.25, output: 10.0}",
+        "US dollars for a million tokens of the benchmark's model, for trials that report tokens and no dollars",
+        Shape::Mapping,
+        |config, field| {
+            config.trial_prices = Some(prices(field)?);
+            Ok(())
         },
+        |config| prices_shown(config.trial_prices),
     ),
 ];
+
+/// US dollars for a million tokens read, and written.
+fn prices(field: &Field<'_>) -> Result<(f64, f64)> {
+    let (prices, _) = field.mapping()?;
+    let price = |name: &str| prices.get(name)?.as_f64().filter(|price| (0.0..=1e6).contains(price));
+    match (price("input"), price("output"), prices.len()) {
+        (Some(input), Some(output), 2) => Ok((input, output)),
+        _ => Err(field.error("expects `input` and `output`, two numbers from 0 on")),
+    }
+}
+
+fn prices_shown(prices: Option<(f64, f64)>) -> serde_json::Value {
+    prices.map_or(serde_json::Value::Null, |(input, output)| json!({"input": input, "output": output}))
+}
 
 /// Whether `path` is `directory` or below it. Case is ignored, because some file systems do.
 fn within(path: &str, directory: &str) -> bool {

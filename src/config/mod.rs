@@ -122,6 +122,7 @@ impl Config {
             loop_env: Vec::new(),
             loop_timeout: 3600,
             loop_prices: None,
+            trial_prices: None,
         };
         benchmark.defaults(&mut config);
         config

@@ -72,7 +72,7 @@ impl Reason {
             }
             Reason::Tokens(spent, budget, next) => counted("tokens", *spent, *budget, *next),
             Reason::Trials(spent, budget, next) => counted("trials", *spent, *budget, *next),
-            Reason::Unpriced => "a session reported no dollars, so the budget cannot be kept".into(),
+            Reason::Unpriced => "sessions or trials reported no dollars, so the budget cannot be kept".into(),
             Reason::Patience(count) => format!("{count} iterations in a row without an accepted edit"),
             Reason::Target(score) => format!("val_score {score:.4} is reached"),
             Reason::Matched(taken, search, next) => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Spending {
     /// US dollars.
     pub usd: f64,
-    /// Sessions that reported no dollars.
+    /// Sessions that reported no dollars, and trials that reported tokens and none.
     pub unpriced: u32,
     /// Tokens.
     pub tokens: u64,

@@ -148,9 +148,37 @@ pub struct Spent {
     pub tokens: u64,
     /// US dollars.
     pub cost_usd: f64,
+    /// Trials that reported tokens and no dollars: unknown is not nothing.
+    #[serde(default)]
+    pub unpriced: u64,
+    /// Tokens of those.
+    #[serde(default)]
+    pub unpriced_tokens: u64,
 }
 
 impl Spent {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, more: Spent) -> Spent {
+        Spent {
+            trials: self.trials + more.trials,
+            seconds: (self.seconds + more.seconds).min(f64::MAX),
+            tokens: self.tokens.saturating_add(more.tokens),
+            cost_usd: (self.cost_usd + more.cost_usd).min(f64::MAX),
+            unpriced: self.unpriced + more.unpriced,
+            unpriced_tokens: self.unpriced_tokens.saturating_add(more.unpriced_tokens),
+        }
+    }
+
+    /// US dollars, and how many trials are not among them. Those without dollars count at the mean price of a token of the others.
+    pub fn dollars(&self) -> (f64, u64) {
+        let priced = self.tokens.saturating_sub(self.unpriced_tokens);
+        if self.unpriced == 0 || priced == 0 || self.cost_usd <= 0.0 {
+            return (self.cost_usd, self.unpriced);
+        }
+        ((self.cost_usd * self.tokens as f64 / priced as f64).min(f64::MAX), 0)
+    }
+
     /// Adds a trial.
     pub fn add(&mut self, trial: &Trial<'_>) {
         self.trials += 1;
@@ -160,6 +188,11 @@ impl Spent {
             self.tokens = self.tokens.saturating_add(tokens.unwrap_or(0));
         }
         self.cost_usd = (self.cost_usd + trial.cost_usd.unwrap_or(0.0)).min(f64::MAX);
+        let used = trial.tokens_in.unwrap_or(0).saturating_add(trial.tokens_out.unwrap_or(0));
+        if used > 0 && trial.cost_usd.is_none() {
+            self.unpriced += 1;
+            self.unpriced_tokens = self.unpriced_tokens.saturating_add(used);
+        }
     }
 }
 
@@ -221,7 +254,7 @@ fn stored_bytes(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// What a summary holds and how it is added up. A checkpoint of another format is made again from the ledger.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 impl State {
     /// Replays the whole ledger, checking its chain.

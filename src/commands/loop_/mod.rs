@@ -79,6 +79,14 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
             .hint("set `loop_prices` in experiment_config.yaml, or use --hours and --iterations."));
     }
     if args.arm == Arm::Search {
+        let (_, unpriced) = summary.spent.dollars();
+        if budget.usd.is_some() && unpriced > 0 && config.trial_prices.is_none() {
+            let what =
+                format!("{unpriced} trials so far reported tokens and no dollars, so --budget-usd cannot be kept");
+            return Err(Error::usage(what)
+                .code(Code::ConfigInvalid)
+                .hint("set `trial_prices` in experiment_config.yaml, or use --budget-tokens or --budget-trials."));
+        }
         warn_of_keys(&config, ui);
     }
     let Experiment { paths, environment, .. } = experiment;
@@ -349,9 +357,10 @@ fn not_begun() -> Error {
 /// What trials and ended sessions took so far.
 fn taken(summary: &Summary) -> Spending {
     let (spent, usage) = (&summary.spent, &summary.proposals.usage);
+    let (usd, unpriced) = spent.dollars();
     Spending {
-        usd: spent.cost_usd + usage.cost_usd,
-        unpriced: usage.unpriced,
+        usd: usd + usage.cost_usd,
+        unpriced: usage.unpriced.saturating_add(u32::try_from(unpriced).unwrap_or(u32::MAX)),
         tokens: spent.tokens.saturating_add(usage.tokens),
         trials: spent.trials,
     }

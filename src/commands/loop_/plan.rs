@@ -91,7 +91,7 @@ pub(super) fn gate_cost(config: &Config, summary: &Summary) -> Spending {
 pub(super) fn cost(summary: &Summary, trials: u64) -> Spending {
     let spent = &summary.spent;
     let share = trials as f64 / spent.trials.max(1) as f64;
-    Spending { usd: spent.cost_usd * share, tokens: (spent.tokens as f64 * share) as u64, trials, unpriced: 0 }
+    Spending { usd: spent.dollars().0 * share, tokens: (spent.tokens as f64 * share) as u64, trials, unpriced: 0 }
 }
 
 /// Prints plan and estimate, and begins nothing.

@@ -146,12 +146,7 @@ fn short(seconds: f64) -> String {
 }
 
 fn total<'s>(parts: impl IntoIterator<Item = &'s Spent>) -> Spent {
-    parts.into_iter().fold(Spent::default(), |sum, part| Spent {
-        trials: sum.trials + part.trials,
-        seconds: sum.seconds + part.seconds,
-        tokens: sum.tokens.saturating_add(part.tokens),
-        cost_usd: sum.cost_usd + part.cost_usd,
-    })
+    parts.into_iter().fold(Spent::default(), |sum, part| sum.plus(*part))
 }
 
 pub(super) fn cost(history: &History) -> Markup {
