@@ -51,23 +51,10 @@ fn the_noise_is_measured_and_the_gate_played_with_it() {
     bed.run(&["status"]).expect(0).says(", of an earlier agent)");
     bed.run(&["verify"]).expect(0);
     // A forged floor is found.
-    let mut previous = autoharness::store::ledger::GENESIS.to_string();
-    let lines: Vec<String> = bed
-        .ledger_lines()
-        .iter()
-        .map(|line| {
-            let mut entry: Value = serde_json::from_str(line).unwrap();
-            if let Some(calibrated) = entry["event"].get_mut("calibrated") {
-                calibrated["noise"]["sd"] = json!(0.001);
-            }
-            entry["prev"] = json!(previous);
-            let line = entry.to_string();
-            previous = autoharness::model::hash::hash(line.as_bytes());
-            line
-        })
-        .collect();
-    bed.write_ledger(&lines);
-    std::fs::remove_file(bed.state().join("checkpoint.json")).unwrap();
+    bed.forge(|entries| {
+        let all = entries.iter_mut().filter_map(|entry| entry["event"].get_mut("calibrated"));
+        all.for_each(|calibrated| calibrated["noise"]["sd"] = json!(0.001));
+    });
     bed.run(&["verify"]).expect(1).says("what was measured gives another noise");
 }
 

@@ -12,12 +12,13 @@ use autoharness::model::score::{self, Rewards, TimeoutPolicy, task_reward};
 use autoharness::model::split::TaskSplit;
 use autoharness::model::suite::Change as SuiteChange;
 use autoharness::model::trial::{Outcome, Split};
+use autoharness::store::checkpoint::Checkpoint;
 use autoharness::store::event::{
     Accepted, Baseline, By, Committed, End, Event, Outdone, Prepared, Proposed, Purpose, Recorded, Resampled, Revealed,
     Row, RunFinished, SuiteChanged, Trial, Usage, Verdict,
 };
 use autoharness::store::ledger::{self, Entry, Tip, VERSION, Writer};
-use autoharness::store::state::{Checkpoint, State};
+use autoharness::store::state::State;
 use autoharness::store::views;
 use chrono::DateTime;
 use fs_err as fs;

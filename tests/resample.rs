@@ -75,23 +75,10 @@ fn luck_is_measured_beside_the_search_and_held_against_it() {
     bed.run(&["verify"]).expect(0);
 
     // A forged score is found.
-    let mut previous = autoharness::store::ledger::GENESIS.to_string();
-    let lines: Vec<String> = bed
-        .ledger_lines()
-        .iter()
-        .map(|line| {
-            let mut entry: Value = serde_json::from_str(line).unwrap();
-            if let Some(resampled) = entry["event"].get_mut("resampled") {
-                resampled["val_score"] = json!(0.25);
-            }
-            entry["prev"] = json!(previous);
-            let line = entry.to_string();
-            previous = autoharness::model::hash::hash(line.as_bytes());
-            line
-        })
-        .collect();
-    bed.write_ledger(&lines);
-    std::fs::remove_file(bed.state().join("checkpoint.json")).unwrap();
+    bed.forge(|entries| {
+        let all = entries.iter_mut().filter_map(|entry| entry["event"].get_mut("resampled"));
+        all.for_each(|resampled| resampled["val_score"] = json!(0.25));
+    });
     bed.run(&["verify"]).expect(1).says("the score of a run of the unchanged agent is not the mean of its trials");
 }
 

@@ -10,8 +10,10 @@ use crate::guard::Repo;
 use crate::paths::{Paths, STATE_VARIABLE};
 use crate::process::Supervisor;
 use crate::report::history::History;
+use crate::store::checkpoint::Checkpoint;
 use crate::store::ledger::Entry;
-use crate::store::state::{Checkpoint, State, Summary};
+use crate::store::state::State;
+use crate::store::summary::Summary;
 use crate::ui::Ui;
 
 const TEMPLATE_FILE: &str = "experiment_config.yaml.template";

@@ -10,7 +10,8 @@ use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::{Editable, compare_trees, violations};
 use crate::model::gate::{Status, VIOLATIONS_SHOWN, shortened};
 use crate::store::event::{Event, Recorded, Row};
-use crate::store::state::{Receipt, timestamp};
+use crate::store::state::timestamp;
+use crate::store::summary::Receipt;
 use crate::store::traces;
 use crate::ui::Ui;
 

@@ -19,11 +19,12 @@ use crate::process::{Redactor, Supervisor};
 use crate::provision;
 use crate::report::bill::Paid;
 use crate::store::atomic;
+use crate::store::checkpoint::Checkpoint;
 use crate::store::event::{Event, Prepared};
 use crate::store::ledger::{Entry, Writer};
 use crate::store::lock::Lock;
 use crate::store::scratch;
-use crate::store::state::{Checkpoint, State, timestamp};
+use crate::store::state::{State, timestamp};
 use crate::store::views::{self, Comparison, Written};
 use crate::ui::Ui;
 

@@ -18,7 +18,8 @@ use crate::report::spark::spark;
 use crate::store::claims::LastClaim;
 use crate::store::lock::Lock;
 use crate::store::proposals::Proposals;
-use crate::store::state::{Summary, timestamp};
+use crate::store::state::timestamp;
+use crate::store::summary::Summary;
 use crate::store::views;
 use crate::ui::{Ui, duration};
 

@@ -13,7 +13,8 @@ use crate::model::suite::{Change, History};
 use crate::model::trial::{Split, show};
 use crate::store::comparison::{Of, histories};
 use crate::store::event::{By, Event, SuiteChanged};
-use crate::store::state::{Aside, Summary, timestamp};
+use crate::store::state::timestamp;
+use crate::store::summary::{Aside, Summary};
 use crate::ui::Ui;
 
 /// Runs the command.

@@ -15,11 +15,12 @@ use crate::model::paired::{Pairs, Rule};
 use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
+use crate::store::checkpoint::Checkpoint;
 use crate::store::comparison::{Sides, Tried, at_best, at_worst, confirmed, promotion_numbers, suite_known};
 use crate::store::event::{Event, Prepared, Recorded, Verdict};
 use crate::store::ledger::{self, Tip};
 use crate::store::lock::Lock;
-use crate::store::state::{Checkpoint, State, timestamp};
+use crate::store::state::{State, timestamp};
 use crate::store::views::{self, Written};
 use crate::ui::Ui;
 
@@ -437,7 +438,7 @@ impl Findings {
 }
 
 fn counting(prepared: &Prepared) -> (u32, crate::model::score::TimeoutPolicy) {
-    crate::store::state::Summary { prepared: Some(prepared.clone()), ..Default::default() }.counting()
+    crate::store::summary::Summary { prepared: Some(prepared.clone()), ..Default::default() }.counting()
 }
 
 /// Wording may differ between versions; what was decided may not.

@@ -41,9 +41,7 @@ pub async fn git_within(
     arguments: &[&str],
     cancel: &Cancel,
 ) -> Result<Captured> {
-    start(limits, supervisor, environment, directory, arguments, cancel)
-        .await?
-        .check(&format!("run `git {}`", arguments.join(" ")))
+    git_fed(String::new(), limits, supervisor, environment, directory, arguments, cancel).await
 }
 
 /// As [`git_within`], with this on its stdin.
@@ -118,18 +116,7 @@ async fn run(
     arguments: &[&str],
     cancel: &Cancel,
 ) -> Result<Captured> {
-    start(Limits::SMALL, supervisor, environment, directory, arguments, cancel).await
-}
-
-async fn start(
-    limits: Limits,
-    supervisor: &Supervisor,
-    environment: &Environment,
-    directory: &Path,
-    arguments: &[&str],
-    cancel: &Cancel,
-) -> Result<Captured> {
-    run_captured(supervisor, command(environment, directory, arguments), limits, cancel).await
+    run_captured(supervisor, command(environment, directory, arguments), Limits::SMALL, cancel).await
 }
 
 fn command(environment: &Environment, directory: &Path, arguments: &[&str]) -> Command {

@@ -1,7 +1,7 @@
 //! What was paid for: by the coding agent, where the loop drove it, and for the trials of one command.
 
 use crate::store::event::{Trial, Usage};
-use crate::store::state::Spent;
+use crate::store::spent::Spent;
 use crate::ui::duration;
 
 /// Its sessions in words. Dollars that were not reported are not nothing.

@@ -15,7 +15,9 @@ use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Outcome, Split};
 use crate::store::event::{Event, Usage, Verdict};
 use crate::store::ledger::{self, Entry, Tip};
-use crate::store::state::{Spent, State, Summary};
+use crate::store::spent::Spent;
+use crate::store::state::State;
+use crate::store::summary::Summary;
 use crate::store::trials::plain;
 
 /// The ledger, read for people.

@@ -6,7 +6,8 @@ use crate::model::gate::GateRule;
 use crate::model::paired::mantel::points;
 use crate::store::claims::Runs;
 use crate::store::event::Usage;
-use crate::store::state::{Spent, Summary};
+use crate::store::spent::Spent;
+use crate::store::summary::Summary;
 
 /// Both sides, under the present protocol.
 #[derive(Debug, Clone, Copy, PartialEq)]

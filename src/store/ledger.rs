@@ -3,7 +3,7 @@
 //! Line format, version 1: `{"v":1,"seq":N,"prev":"<sha256 of the previous line>","at":"<UTC>","event":{…}}`; the first
 //! line's `prev` is 64 zeros; the hash covers the line without its newline. Lines other than trials may have a `"sum"` at
 //! their end: the SHA-256 of what the ledger adds up to with them, by which a checkpoint is believed (see
-//! [`super::state::Checkpoint`]).
+//! [`super::checkpoint::Checkpoint`]).
 
 use std::borrow::Cow;
 use std::fs::TryLockError;

@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub(crate) mod beneath;
+pub mod checkpoint;
 pub mod claims;
 pub mod comparison;
 pub mod context;
@@ -12,7 +13,9 @@ pub mod lock;
 pub mod log;
 pub mod proposals;
 pub mod scratch;
+pub mod spent;
 pub mod state;
+pub mod summary;
 pub mod traces;
 pub mod trials;
 pub mod views;

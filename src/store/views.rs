@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::atomic;
-use super::state::{Summary, timestamp};
+use super::state::timestamp;
+use super::summary::Summary;
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
 use crate::model::gate::Step;

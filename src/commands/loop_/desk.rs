@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::guard::Editable;
 use crate::guard::staging::read_editable_from_tree;
 use crate::process::signals::Cancel;
-use crate::store::state::Summary;
+use crate::store::summary::Summary;
 
 /// How often it is looked for requests.
 const LOOK: Duration = Duration::from_millis(100);

@@ -34,7 +34,8 @@ use crate::paths::Paths;
 use crate::process::Supervisor;
 use crate::process::signals::Cancel;
 use crate::store::lock::Lock;
-use crate::store::state::{Summary, timestamp};
+use crate::store::state::timestamp;
+use crate::store::summary::Summary;
 use crate::ui::Ui;
 
 /// Failures of the infrastructure in a row that end the loop.

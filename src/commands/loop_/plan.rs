@@ -12,7 +12,7 @@ use crate::error::{EXIT_OK, Result};
 use crate::model::gate::{GateRule, PairedPolicy};
 use crate::model::trial::Split;
 use crate::store::comparison::{again_numbers, promotion_numbers};
-use crate::store::state::Summary;
+use crate::store::summary::Summary;
 use crate::ui::{Ui, duration};
 
 /// Trials of one look of a gate at suite, hold-out and what waits for promotion.

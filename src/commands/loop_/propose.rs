@@ -50,7 +50,7 @@ impl Loop<'_> {
         }
         let mut waits = 0;
         loop {
-            let mean = |summary: &crate::store::state::Summary| {
+            let mean = |summary: &crate::store::summary::Summary| {
                 let usage = &summary.proposals.usage;
                 let sessions = usage.sessions.max(1);
                 Spending {

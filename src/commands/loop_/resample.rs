@@ -22,7 +22,7 @@ use crate::model::trial::Split;
 use crate::report::resampling::Resampling;
 use crate::store::claims;
 use crate::store::event::{Committed, Event, Purpose, Resampled};
-use crate::store::state::Summary;
+use crate::store::summary::Summary;
 use crate::ui::{Ui, duration};
 
 /// Refuses what means nothing without a coding agent.

@@ -12,7 +12,7 @@ use crate::drive::budget::Budget;
 use crate::drive::spending::Spending;
 use crate::drive::state::Night;
 use crate::report::resampling::Resampling;
-use crate::store::state::Summary;
+use crate::store::summary::Summary;
 
 /// How often it is brought up to date at most.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -12,7 +12,7 @@ use crate::report::bill::bill;
 use crate::report::flips::{Counting, Flips};
 use crate::report::history::{History, Version};
 use crate::report::text::one_line;
-use crate::store::state::Spent;
+use crate::store::spent::Spent;
 use crate::ui::duration;
 
 /// Rows of tables of edits; the newest are shown.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::gate::{Evidence, Policy, decide};
+use crate::model::score::TimeoutPolicy;
 use crate::model::split::TaskSplit;
 use crate::model::trial::Outcome;
 use crate::store::event::{Accepted, Adopted, Baseline, By, Revealed, SuiteChanged, Trial};

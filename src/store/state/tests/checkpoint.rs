@@ -1,6 +1,7 @@
 //! What of a checkpoint is believed.
 
 use super::*;
+use crate::store::checkpoint::Checkpoint;
 
 #[test]
 fn a_checkpoint_of_another_format_is_made_again_but_still_shows_a_cut_ledger() {

@@ -1,6 +1,7 @@
 //! Whose suite holds what.
 
 use super::*;
+use crate::model::suite::Change;
 use proptest::prelude::*;
 
 #[test]
