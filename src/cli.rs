@@ -228,6 +228,9 @@ pub struct BenchmarkArgs {
     /// Run again what the ledger has; on train a new trial replaces the old one once it gave evidence
     #[arg(long)]
     pub fresh: bool,
+    /// Keep these trials apart, to choose among edits by them: no gate counts them in favour of the one that is chosen
+    #[arg(long, conflicts_with = "domain")]
+    pub apart: bool,
     /// Show per-task results of the hold-out; for humans only, and written to the ledger
     #[arg(long)]
     pub reveal_held_out: bool,

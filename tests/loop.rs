@@ -183,6 +183,13 @@ fn several_proposals_race_on_train_for_one_look_at_the_hold_out() {
         .map(|trial| json!([trial["agent"], trial["protocol"], trial["task"], trial["trial"]]).to_string())
         .collect();
     assert_eq!(different.len(), ran.len(), "no trial was run twice");
+    // The luck of the best of three is no evidence for it: what chose it stands apart, and the gate has measured anew.
+    let of_race = |trial: &&Value| trial["protocol"].as_str().unwrap().ends_with(" to choose");
+    let verdict = bed.events("verdict").pop().unwrap();
+    let (race, gate): (Vec<&Value>, Vec<&Value>) =
+        ran.iter().filter(|trial| trial["agent"] == verdict["agent"]).partition(of_race);
+    assert!(race.len() == 6 && race.iter().all(|trial| trial["split"] == "train"), "{race:?}");
+    assert!(gate.iter().any(|trial| trial["split"] == "train"), "{gate:?}");
     night.tidy();
 
     // Whoever proposes what somebody else has proposed is asked for something else, once.

@@ -21,6 +21,7 @@ use crate::model::trial::{Split, show};
 use crate::report::flips::Flips;
 use crate::store::event::{Event, Purpose, Revealed};
 use crate::store::traces;
+use crate::store::trials::apart;
 use crate::ui::Ui;
 
 /// Failing tasks shown before the rest is only counted.
@@ -42,6 +43,10 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
         let base = session.repo.base_tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
         return domain::run(&mut session, domain, config, args, &base, &cancel).await;
     }
+    if args.apart && args.split != Split::Train {
+        return Err(Error::usage("--apart is for train: edits are not chosen by the hold-out")
+            .hint("leave out --apart, or --split."));
+    }
     let tasks = select(args, &prepared.split)?;
     session.require_surroundings()?;
     let base = session.repo.base_tree(session.state.summary.base.as_deref().unwrap_or(&prepared.base))?;
@@ -51,7 +56,8 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
     if let Some(failure) = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await? {
         return Err(agent::refused(&failure));
     }
-    let trial_protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &measure::data_digests(&session)?)?;
+    let protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &measure::data_digests(&session)?)?;
+    let trial_protocol = if args.apart { apart(&protocol) } else { protocol.clone() };
     let measurement = Measurement {
         runner: runner.as_ref(),
         agent: &agent,
@@ -79,7 +85,7 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
     }
     let incumbent = agent::fingerprint(&session, &base)?;
     let flips = (args.split == Split::Train)
-        .then(|| flips::known(&session, &incumbent, &agent.fingerprint, &trial_protocol, &prepared.split.train))
+        .then(|| flips::known(&session, &incumbent, &agent.fingerprint, &protocol, &prepared.split.train))
         .flatten();
     print(&session, args, &agent.fingerprint, &rewards, flips.as_ref(), &|| {
         outcomes::tell(&session, args.split.as_str(), &agent.fingerprint, &trial_protocol, &tasks);

@@ -136,6 +136,7 @@ impl Stage<'_> {
             domain: None,
             concurrency: None,
             fresh: false,
+            apart: false,
             reveal_held_out: false,
         }))?;
         self.judge(&edit.title)

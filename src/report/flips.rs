@@ -6,7 +6,7 @@ use super::text::one_line;
 use crate::model::paired::mantel::{Chance, Mantel, Stratum};
 use crate::model::score::{TimeoutPolicy, passes};
 use crate::store::comparison::unchosen;
-use crate::store::trials::Trials;
+use crate::store::trials::{Trials, apart};
 
 /// Tasks of each kind that are named on one line.
 const NAMED: usize = 5;
@@ -32,13 +32,17 @@ pub struct Counting<'a> {
 
 impl Counting<'_> {
     /// What an agent earned on a task, trial by trial. Of an agent that was chosen by its first trials those afresh count
-    /// alone, where there are any.
+    /// alone, where there are any. Those that were to choose among edits do where there are no others.
     fn earned(&self, agent: &str, task: &str) -> Vec<f64> {
         let afresh = unchosen(self.trials, agent, self.first == Some(agent), self.protocol, task, self.policy);
         if !afresh.is_empty() {
             return afresh;
         }
-        self.trials.values(agent, self.protocol, task, 0..self.each, self.policy).into_iter().flatten().collect()
+        let first = |protocol: &str| -> Vec<f64> {
+            self.trials.values(agent, protocol, task, 0..self.each, self.policy).into_iter().flatten().collect()
+        };
+        let counted = first(self.protocol);
+        if counted.is_empty() { first(&apart(self.protocol)) } else { counted }
     }
 }
 

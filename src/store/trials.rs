@@ -64,6 +64,12 @@ pub fn versus(protocol: &str, other: &str) -> String {
     aside(protocol, &format!("versus {other}"))
 }
 
+/// What trials stand under that are to choose among edits: no gate finds them. Whoever keeps the luckiest of several would carry
+/// their luck into the comparison otherwise.
+pub fn apart(protocol: &str) -> String {
+    aside(protocol, "to choose")
+}
+
 /// What trials stand under that only one purpose may find: the protocol, and after a blank what they are for.
 pub fn aside(protocol: &str, purpose: &str) -> String {
     format!("{protocol} {purpose}")

@@ -123,7 +123,7 @@ impl Loop<'_> {
         allowance: u64,
         closing: &Cancel,
     ) -> Result<Answer> {
-        let (tasks, before) = {
+        let (tasks, before, is_edited) = {
             let session = self.open(Need::Summary)?;
             let summary = &session.state.summary;
             let train = &summary.prepared.as_ref().ok_or_else(not_prepared)?.split.train;
@@ -146,14 +146,15 @@ impl Loop<'_> {
             let Some(files) = files.filter(|_| problems.is_empty()) else {
                 return Err(Error::usage(problems.join("; ")).hint("take that back, then run the same command again."));
             };
-            if files != read_editable_from_tree(&base, &editable)? {
+            let is_edited = files != read_editable_from_tree(&base, &editable)?;
+            if is_edited {
                 let name = name(current.iteration, current.number);
                 let message = "tried before it was proposed\n";
                 current.candidate = Some(session.repo.keep_candidate(&name, &base, &editable, &files, message)?);
                 self.keep(current)?;
                 put_files(&session, current, &files)?;
             }
-            (tasks, summary.spent.trials)
+            (tasks, summary.spent.trials, is_edited)
         };
         self.ui.status(format!(
             "iteration {}: the session tries its edit on {} train tasks",
@@ -162,7 +163,9 @@ impl Loop<'_> {
         ));
         let ids: Vec<String> = tasks.iter().map(|task| format!("--task-ids={task}")).collect();
         let words = ["--format", if json { "json" } else { "human" }, "benchmark"];
-        let words: Vec<&str> = words.into_iter().chain(ids.iter().map(String::as_str)).collect();
+        // What an edit was chosen by is nothing for the gate to count.
+        let apart = is_edited.then_some("--apart");
+        let words: Vec<&str> = words.into_iter().chain(apart).chain(ids.iter().map(String::as_str)).collect();
         let said = self.handed_on(&words, closing).await;
         let spent = Experiment::find(&self.global, self.ui)?.read_summary()?.spent.trials;
         current.tried += spent.saturating_sub(before);

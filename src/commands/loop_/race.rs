@@ -11,6 +11,7 @@ use crate::error::{EXIT_OK, Result};
 use crate::model::paired::mantel::{Mantel, Stratum, upper_tail};
 use crate::model::score::Rewards;
 use crate::store::event::{End, Outdone};
+use crate::store::trials::apart;
 
 /// With fewer train tasks all of them are run at once.
 const WORTH_HALVING: usize = 8;
@@ -38,7 +39,7 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Measures the candidates on train and lets the best one before the gate. Says why when it may not go on.
+    /// Measures the candidates on train, apart from what the gate counts, and lets the best one before the gate. Says why when it may not go on.
     pub(super) async fn race(&mut self) -> Result<Option<Reason>> {
         let Some(mut current) = self.state.current.clone() else { return Ok(None) };
         let train = self.open(Need::Summary)?.prepared()?.split.train.clone();
@@ -89,7 +90,7 @@ impl Loop<'_> {
             tasks.len()
         ));
         let words: Vec<&str> =
-            ["benchmark", "--task-ids"].into_iter().chain(tasks.iter().map(String::as_str)).collect();
+            ["benchmark", "--apart", "--task-ids"].into_iter().chain(tasks.iter().map(String::as_str)).collect();
         let said = self.own(&words).await?;
         match said.code {
             EXIT_OK => {
@@ -105,7 +106,7 @@ impl Loop<'_> {
     fn rewards(&self, current: &Current, tasks: &[String]) -> Result<Vec<Rewards>> {
         let session = self.open(Need::Trials)?;
         let summary = &session.state.summary;
-        let protocol = &session.prepared()?.trial_protocol;
+        let protocol = &apart(&session.prepared()?.trial_protocol);
         let (trials, policy) = summary.counting();
         let of = |rival: &Rival| session.state.trials.rewards(&rival.agent, protocol, tasks, trials, policy);
         Ok(current.rivals.iter().map(of).collect())
