@@ -127,6 +127,11 @@ impl Paths {
         self.state.join("loop.json")
     }
 
+    /// How the loop looks at a work tree: a repository of its own around it.
+    pub fn loop_view(&self) -> PathBuf {
+        self.state.join("loop-view")
+    }
+
     /// Held by the loop that is at work: one at a time, and not while single commands hold the experiment.
     pub fn loop_lock(&self) -> PathBuf {
         self.state.join("loop.lock")

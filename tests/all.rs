@@ -37,6 +37,7 @@ mod limits;
 mod log;
 #[path = "loop.rs"]
 mod loop_;
+mod loop_astray;
 mod loop_desk;
 mod loop_kills;
 mod packaging;

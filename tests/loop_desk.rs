@@ -83,7 +83,7 @@ fn a_closed_desk_and_an_edit_of_other_files_are_said() {
     night.plan(json!([{"skills": ["easy", "hard"], "runs": commands}]));
     night.run(&["--iterations", "1", "--session-trials", "0"]).expect(0).says("iteration 1: accepted");
     let ran = night.ran_inside();
-    assert!(ran[0].0 == 2 && ran[0].2.contains("no experiment"), "{ran:?}");
+    assert!(ran[0].0 == 2 && ran[0].2.contains("the loop does not answer in this work tree"), "{ran:?}");
     assert!(night.sessions()[0]["program"].as_str().unwrap().contains("Nothing can be run here"));
 
     night.plan(json!([{"skills": ["odd"], "files": {"bench.py": "print()\n"}, "runs": commands}]));

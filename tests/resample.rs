@@ -17,6 +17,9 @@ fn luck_is_measured_beside_the_search_and_held_against_it() {
     let bed = Bed::prepared(json!({}), "");
     let views = bed.views();
     run(&bed, &[]).expect(2).warns("there is nothing that resampling could match");
+    // What no trial tells would never be used up.
+    run(&bed, &["--budget-tokens", "5"]).expect(2).warns("no trial so far has reported tokens");
+    run(&bed, &["--budget-usd", "5"]).expect(2).warns("no trial so far has reported dollars");
     run(&bed, &["--iterations", "1", "--candidates", "2"])
         .expect(2)
         .warns("asks no coding agent, so --candidates means nothing");

@@ -51,6 +51,10 @@ pub(super) fn carried(cli: &Cli, ui: &Ui) -> Option<Result<i32>> {
 /// Whether a repository of its own begins here, and nothing was ever prepared in it: so that nobody's experiment is taken for a
 /// work tree because of a directory in it.
 fn is_bare(place: &std::path::Path) -> bool {
+    // No session sees this: the experiment here has its history elsewhere.
+    if std::env::var_os(crate::paths::STATE_VARIABLE).is_some_and(|value| !value.is_empty()) {
+        return false;
+    }
     let Ok(repo) = Repo::open(place) else { return false };
     let paths = Paths::new(place, None).and_then(|paths| paths.with_state(None, repo.common_dir(), ""));
     repo.prefix().is_empty() && paths.is_ok_and(|paths| !paths.ledger().exists())

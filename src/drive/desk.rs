@@ -22,8 +22,10 @@ const ENDING: &str = ".json";
 const LARGEST_REQUEST: u64 = 4 << 20;
 /// Larger than any answer, in bytes.
 const LARGEST_ANSWER: u64 = 16 << 20;
-/// Requests looked at in one go; a flood is left lying.
+/// Requests looked at in one go; a flood waits.
 const AT_ONCE: usize = 16;
+/// Longer than the name of any request of ours.
+const LONGEST_NAME: usize = 64;
 
 /// What may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,14 +86,23 @@ impl Desk {
     /// Opens the desk of a work tree. What a killed loop left unanswered there goes: its command went with it.
     ///
     /// # Errors
-    /// Usage where a link is in the way, infrastructure when the disk refuses.
+    /// Usage where a link is in the way, infrastructure when the disk refuses or something lies there that is no file.
     pub fn open(worktree: &Path) -> Result<Desk> {
+        let desk = Desk::closed(worktree)?;
+        desk.0.replace(OPEN, b"")?;
+        Ok(desk)
+    }
+
+    /// A desk that nobody is at: whoever asks there hears that.
+    ///
+    /// # Errors
+    /// As [`Desk::open`].
+    pub fn closed(worktree: &Path) -> Result<Desk> {
         let dir = Dir::open(worktree)?.make_below(Path::new(PLACE))?;
         for name in dir.names()? {
             // Best effort: a directory of this name is nobody's request.
             let _ = dir.remove(&name);
         }
-        dir.replace(OPEN, b"")?;
         Ok(Desk(dir))
     }
 
@@ -109,16 +120,20 @@ impl Desk {
     /// Infrastructure when the disk refuses.
     pub fn take(&self) -> Result<Vec<(String, Option<Request>)>> {
         let name = |name: &str| Some(name.strip_prefix(REQUEST)?.strip_suffix(ENDING)?.to_string());
-        let waiting: Vec<String> = self.0.names()?.iter().filter_map(|one| name(one)).take(AT_ONCE).collect();
+        // Ours are short and of plain characters; what cannot be named again cannot be taken away.
+        let is_ours = |id: &String| id.len() < LONGEST_NAME && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let mut taken = Vec::new();
-        for id in waiting {
+        for id in self.0.names()?.iter().filter_map(|one| name(one)).filter(is_ours) {
             let file = format!("{REQUEST}{id}{ENDING}");
-            let bytes = self.0.read_within(&file, LARGEST_REQUEST)?.and_then(std::result::Result::ok);
+            let bytes = self.0.read_within(&file, LARGEST_REQUEST).ok().flatten().and_then(std::result::Result::ok);
             // A directory of this name would come up for ever.
             if self.0.remove(&file).is_err() {
                 continue;
             }
             taken.push((id, bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok())));
+            if taken.len() == AT_ONCE {
+                break;
+            }
         }
         Ok(taken)
     }

@@ -1,6 +1,7 @@
 //! One session of a coding agent: started, heard, bounded, ended with all that it started.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use crate::files;
 use crate::process::output::LineReader;
 use crate::process::signals::Cancel;
 use crate::process::{Command, Exit, Log, Redactor, Stderr, Supervisor};
+use crate::store::beneath::Dir;
 
 /// What a transcript may grow to, in bytes.
 const LARGEST_TRANSCRIPT: u64 = 64 << 20;
@@ -77,11 +79,9 @@ pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> 
     if let Some(fence) = place.fence {
         words.extend(fence.iter().cloned());
         if !stdin.is_empty() {
-            // Behind a fence stdin is empty. Git's own directory is where no edit is looked for.
-            let file = place.worktree.join(".git/prompt");
-            fs_err::write(&file, std::mem::take(&mut stdin))?;
-            words.extend(["sh", "-c", "exec \"$@\" < \"$0\""].map(OsString::from));
-            words.push(file.into());
+            // Behind a fence stdin is empty. No file: in the work tree anything can be a link to anywhere.
+            words.extend(["sh", "-c", "printf %s \"$0\" | \"$@\""].map(OsString::from));
+            words.push(OsString::from_vec(std::mem::take(&mut stdin)));
         }
     }
     words.extend(invocation.words);
@@ -132,7 +132,7 @@ pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> 
     if let Driver::Own(_, agent) = driver
         && let Some(path) = &agent.usage
     {
-        add_usage(&place.worktree.join(path), &mut seen)?;
+        add_usage(place.worktree, Path::new(path), &mut seen);
     }
     if let Some(signal) = interrupted {
         return Err(Error::interrupted(signal));
@@ -200,9 +200,20 @@ fn tail(text: &str) -> String {
     text.chars().skip(skipped).collect()
 }
 
-/// Adds up what a program of the user's own says that it used.
-fn add_usage(path: &Path, seen: &mut Seen) -> Result<()> {
-    let text = files::read_text_if_there(path, LARGEST_USAGE)?.unwrap_or_default();
+/// Adds up what a program of the user's own says that it used, in a file below the work tree. What cannot be read was not said.
+fn add_usage(worktree: &Path, path: &Path, seen: &mut Seen) {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let open = || {
+        let root = Dir::open(worktree).ok()?;
+        match parent {
+            Some(parent) => root.below(parent).ok()?,
+            None => Some(root),
+        }
+    };
+    let Some(dir) = open() else { return };
+    let said = dir.read_within(name, LARGEST_USAGE).ok().flatten().and_then(std::result::Result::ok);
+    let text = String::from_utf8(said.unwrap_or_default()).unwrap_or_default();
     for line in text.lines() {
         let Ok(said) = serde_json::from_str::<serde_json::Value>(line) else { continue };
         let number = |name: &str| said[name].as_u64().unwrap_or(0);
@@ -212,10 +223,7 @@ fn add_usage(path: &Path, seen: &mut Seen) -> Result<()> {
         seen.pay(said["cost_usd"].as_f64());
     }
     // The next session in this work tree begins at zero.
-    match fs_err::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
+    let _ = dir.remove(name);
 }
 
 #[cfg(test)]
@@ -251,8 +259,8 @@ mod tests {
         )
         .unwrap();
         let mut seen = Seen::default();
-        add_usage(&path, &mut seen).unwrap();
-        add_usage(&path, &mut seen).unwrap();
+        add_usage(directory.path(), Path::new("usage.jsonl"), &mut seen);
+        add_usage(directory.path(), Path::new("usage.jsonl"), &mut seen);
         assert_eq!((seen.turns, seen.tokens, seen.tokens_out, seen.cost_usd), (2, 15, 5, Some(0.75)));
     }
 }

@@ -54,12 +54,16 @@ impl Maker<'_> {
     pub async fn make(&self, directory: &Path, base: &BaseTree, program: &str, workspace: &Path) -> Result<()> {
         let began = Instant::now();
         remove(directory)?;
-        BaseTree::clear_ground(directory)?;
-        self.pack(base, &directory.join(".git/objects/pack/pack")).await?;
-        base.plant(directory, ("PROGRAM.md", program))?;
+        // Beside it, so that one that is there is whole.
+        let new = directory.with_extension("new");
+        remove(&new)?;
+        BaseTree::clear_ground(&new)?;
+        self.pack(base, &new.join(".git/objects/pack/pack")).await?;
+        base.plant(&new, ("PROGRAM.md", program))?;
         for name in EVIDENCE {
-            copy(&workspace.join(name), &directory.join("workspace").join(name))?;
+            copy(&workspace.join(name), &new.join("workspace").join(name))?;
         }
+        fs_err::rename(&new, directory)?;
         tracing::info!(files = base.iter().count(), seconds = began.elapsed().as_secs_f64(), "work tree made");
         Ok(())
     }

@@ -38,6 +38,16 @@ impl Repo {
         })
     }
 
+    /// A repository of ours around a directory that somebody else has: whatever lies in its own `.git` is not looked at.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub(super) fn around(git: Repository, directory: &Path) -> Result<Repo> {
+        let experiment = fs::canonicalize(directory).usage(|| "cannot open the work tree".into())?;
+        git.set_workdir(&experiment, false)?;
+        Ok(Repo { git: Rc::new(git), prefix: Vec::new(), experiment })
+    }
+
     /// The repository whose work tree holds `experiment`, ignoring `GIT_DIR` and the like; `None` when there is none.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid, Repository, RepositoryInitOptions, Signature};
 
-use super::base::{BaseTree, read_blob};
+use super::base::{BaseTree, Repo, read_blob};
 use super::entries::Mode;
 use super::{files, show_path};
 use crate::error::{Context as _, Result};
@@ -43,6 +43,32 @@ impl BaseTree {
         config.set_str("user.name", WHO.0)?;
         config.set_str("user.email", WHO.1)?;
         Ok(())
+    }
+
+    /// The directory at `root` as somebody has left it who was given this commit's files there, to be compared with them. The
+    /// repository is made anew at `place`, out of their reach, because everything in theirs can be theirs: pipes that keep a
+    /// reader waiting, filters, links, another index.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn seen_at(&self, root: &Path, place: &Path) -> Result<Repo> {
+        match fs::remove_dir_all(place) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let mut options = RepositoryInitOptions::new();
+        options.bare(true).external_template(false).mkpath(true);
+        let git = Repository::init_opts(place, &options)
+            .infra(|| format!("cannot make a repository in {}", place.display()))?;
+        git.odb()?.add_disk_alternate(&self.git_directory().join("objects").to_string_lossy())?;
+        // On its own: that of a repository would ask for each object.
+        let mut index = Index::open(&place.join("index"))?;
+        for (path, entry) in self.iter() {
+            let entry = index_entry(path, entry.mode, entry.oid);
+            index.add(&entry).infra(|| format!("cannot put {} into an index", show_path(path)))?;
+        }
+        index.write()?;
+        Repo::around(git, root)
     }
 
     /// Writes every file of the commit, byte by byte, and `extra` with its text into the repository at `root`, which has their
@@ -105,18 +131,34 @@ fn add(index: &mut Index, path: &[u8], mode: Mode, id: Oid, full: &Path) -> Resu
         mtime: time(metadata.mtime(), metadata.mtime_nsec()),
         dev: cut(metadata.dev()),
         ino: cut(metadata.ino()),
-        mode: match mode {
-            Mode::Executable => 0o100_755,
-            Mode::Symlink => 0o120_000,
-            Mode::File | Mode::Submodule => 0o100_644,
-        },
         uid: metadata.uid(),
         gid: metadata.gid(),
         file_size: cut(metadata.size()),
+        ..index_entry(path, mode, id)
+    };
+    index.add(&entry).infra(|| format!("cannot put {} into the index", show_path(path)))
+}
+
+/// A file in an index, without any sign by which it is known to be unchanged.
+fn index_entry(path: &[u8], mode: Mode, id: Oid) -> IndexEntry {
+    let never = || IndexTime::new(0, 0);
+    IndexEntry {
+        ctime: never(),
+        mtime: never(),
+        dev: 0,
+        ino: 0,
+        mode: match mode {
+            Mode::Executable => 0o100_755,
+            Mode::Symlink => 0o120_000,
+            Mode::Submodule => 0o160_000,
+            Mode::File => 0o100_644,
+        },
+        uid: 0,
+        gid: 0,
+        file_size: 0,
         id,
         flags: 0,
         flags_extended: 0,
         path: path.to_vec(),
-    };
-    index.add(&entry).infra(|| format!("cannot put {} into the index", show_path(path)))
+    }
 }

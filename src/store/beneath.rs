@@ -72,7 +72,7 @@ impl Dir {
     }
 
     /// The directory at `relative`; `None` when it, or one above it, is missing.
-    pub(super) fn below(&self, relative: &Path) -> Result<Option<Dir>> {
+    pub(crate) fn below(&self, relative: &Path) -> Result<Option<Dir>> {
         if let Some(there) = self.straight(relative) {
             return Ok(Some(there));
         }

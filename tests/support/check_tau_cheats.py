@@ -293,6 +293,9 @@ def files_with(directory, marker):
     found = []
     for folder, _, names in os.walk(directory):
         for name in names:
+            # Somebody else's pipe there would keep us waiting.
+            if not os.path.isfile(os.path.join(folder, name)):
+                continue
             with open(os.path.join(folder, name), "rb") as file:
                 if marker in file.read():
                     found.append(os.path.join(folder, name))

@@ -7,6 +7,7 @@ and saw goes into `PLACE/sessions.jsonl`. An object:
   proposal: text of proposal.md, null for none; left out: a good one
   usage: what it used; stdout, stderr: what it says; exit: its exit status
   reads: {name: path} to try to read; `PLACE/read.json` says of each whether it could
+  first: commands of the shell to run before anything else
   links: {path: target}: directories to put links in place of
   runs: commands to run then in the work tree, each a list of words; `PLACE/ran.json` has what each said
   hold: wait until the file `PLACE/release` is there; `PLACE/held` says that it waits. "first": before anything is written
@@ -40,12 +41,11 @@ def main():
     if os.path.exists(log):
         with open(log, encoding="utf-8") as file:
             count = len(file.readlines())
-    workspace = sorted(os.listdir("workspace"))
+    workspace = sorted(os.listdir("workspace")) if os.path.isdir("workspace") else None
     with open("PROGRAM.md", encoding="utf-8") as file:
         program = file.read()
     with open(log, "a", encoding="utf-8") as file:
-        with open("workspace/train_results.json", encoding="utf-8") as results:
-            passed = [task for task, reward in json.load(results)["results"].items() if reward == 1.0]
+        passed = trained()
         seen = {"passed": passed, "told": told, "cwd": os.getcwd(), "env": dict(os.environ), "workspace": workspace, "program": program}
         file.write(json.dumps(seen) + "\n")
     with open(os.path.join(place, "plan.json"), encoding="utf-8") as file:
@@ -53,6 +53,8 @@ def main():
     act = plan[min(count, len(plan) - 1)]
     if act.get("hold") == "first":
         hold(place)
+    for line in act.get("first", []):
+        subprocess.run(["sh", "-c", line], check=False)
     if "skills" in act:
         write("agent/agent.py", "SKILLS = {" + ", ".join(map(repr, sorted(act["skills"]))) + "}\n")
     for path, text in act.get("files", {}).items():
@@ -87,6 +89,14 @@ def hold(place):
     write(os.path.join(place, "held"), "")
     while not os.path.exists(os.path.join(place, "release")):
         time.sleep(0.005)
+
+
+def trained():
+    try:
+        with open("workspace/train_results.json", encoding="utf-8") as results:
+            return [task for task, reward in json.load(results)["results"].items() if reward == 1.0]
+    except OSError:
+        return None
 
 
 def readable(path):

@@ -1,6 +1,7 @@
 //! Whether a proposal can come before the gate: all that costs nothing.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::Loop;
 use super::iteration::{base_of, is_infrastructure};
@@ -10,10 +11,11 @@ use crate::config::touched;
 use crate::drive::proposal;
 use crate::drive::state::{Current, Rival, Stage};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{BaseTree, Difference, Editable, EditableFiles, Repo, differing, scan, violations};
 use crate::model::proposal::Proposal;
+use crate::paths::Paths;
+use crate::store::beneath::Dir;
 
 /// Problems that are told; more help nobody.
 const SHOWN: usize = 10;
@@ -67,7 +69,9 @@ impl Loop<'_> {
         let mut problems = Vec::new();
         let proposal = read_proposal(&session, current, &mut problems)?;
         let editable = Editable::new(&session.config.editable)?;
-        let Some(files) = edit_of(current, &base, &editable, &mut problems)? else { return Ok(Err(problems)) };
+        let Some(files) = edit_of(&self.paths, current, &base, &editable, &mut problems)? else {
+            return Ok(Err(problems));
+        };
         let before = read_editable_from_tree(&base, &editable)?;
         if files == before {
             problems.push(format!("no editable file was changed ({})", session.config.editable.join(", ")));
@@ -101,23 +105,23 @@ impl Loop<'_> {
 
 /// The editable files as the coding agent left them; `None`, and why, where there is no telling. Other problems are told, too.
 pub(super) fn edit_of(
+    paths: &Paths,
     current: &Current,
     base: &BaseTree,
     editable: &Editable,
     problems: &mut Vec<String>,
 ) -> Result<Option<EditableFiles>> {
-    if !current.worktree.join(".git").is_dir() {
-        problems.push("the directory `.git` of your work tree is gone: make your edit anew".into());
+    if !current.worktree.is_dir() || current.worktree.is_symlink() {
+        problems.push("your work tree is gone: make your edit anew".into());
         return Ok(None);
     }
-    let repo = match Repo::open(&current.worktree) {
-        Ok(repo) => repo,
-        Err(error) => {
-            problems.push(format!("your work tree is no git repository any more: {error}"));
-            return Ok(None);
-        }
-    };
-    problems.extend(other_files(&repo, base, editable)?);
+    let repo = base.seen_at(&current.worktree, &paths.loop_view())?;
+    let others = other_files(&repo, base, editable)?;
+    // What git says of the editable files depends on such files, and a pipe among them would keep us waiting.
+    if !others.is_empty() {
+        problems.extend(others);
+        return Ok(None);
+    }
     match read_editable_from_disk(&repo, base, editable) {
         Ok(files) => Ok(Some(files)),
         Err(error) if is_infrastructure(&error) => Err(error),
@@ -142,16 +146,24 @@ pub(super) fn title(proposal: &Proposal) -> String {
     }
 }
 
+/// What the coding agent has written into its proposal, or why it cannot be read. A link there leads to what it may not read
+/// itself, and errors quote what they read.
+pub(super) fn written(worktree: &Path) -> Result<String, String> {
+    let is = |what: &str| format!("{} {what}", proposal::FILE);
+    let found = Dir::open(worktree).and_then(|dir| dir.read_within(proposal::FILE, proposal::LARGEST));
+    match found.map_err(|error| error.to_string())? {
+        None if worktree.join(proposal::FILE).is_symlink() => Err(is("is a link: write the file itself")),
+        None => Err(is("is missing")),
+        Some(Err(size)) => Err(is(&format!("is too large: {size} bytes"))),
+        Some(Ok(bytes)) => String::from_utf8(bytes).map_err(|_| is("is not UTF-8 text")),
+    }
+}
+
 fn read_proposal(session: &Session, current: &Current, problems: &mut Vec<String>) -> Result<Option<Proposal>> {
-    let path = current.worktree.join(proposal::FILE);
-    let text = match files::read_text_if_there(&path, proposal::LARGEST) {
-        Ok(Some(text)) => text,
-        Ok(None) => {
-            problems.push(format!("{} is missing", proposal::FILE));
-            return Ok(None);
-        }
-        Err(error) => {
-            problems.push(error.to_string());
+    let text = match written(&current.worktree) {
+        Ok(text) => text,
+        Err(why) => {
+            problems.push(why);
             return Ok(None);
         }
     };

@@ -15,11 +15,11 @@ use super::plan::cost;
 use crate::cli::LoopArgs;
 use crate::commands::experiment::Experiment;
 use crate::commands::missing::not_prepared;
-use crate::commands::session::Need;
+use crate::commands::session::{Need, Session};
 use crate::drive::desk::{Answer, Desk, Request};
 use crate::drive::session;
 use crate::drive::state::Current;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::guard::Editable;
 use crate::guard::staging::read_editable_from_tree;
 use crate::process::signals::Cancel;
@@ -52,10 +52,16 @@ impl Loop<'_> {
         records: &Path,
     ) -> Result<session::Session> {
         let allowance = self.allowance()?;
-        if allowance == 0 {
-            return self.session(current, prompt, records).await;
-        }
-        let desk = Desk::open(&current.worktree)?;
+        let desk = match allowance {
+            0 => Desk::closed(&current.worktree).map(|_| None),
+            _ => Desk::open(&current.worktree).map(Some),
+        };
+        // Where a session before has put something in its place, this one has to do without.
+        let desk = desk.unwrap_or_else(|error| {
+            self.ui.detail(format!("the session cannot ask for anything: {error}"));
+            None
+        });
+        let Some(desk) = desk else { return self.session(current, prompt, records).await };
         let asking = current.clone();
         let (close, closing) = self.now.linked();
         let (ended, served) = tokio::join!(
@@ -78,13 +84,16 @@ impl Loop<'_> {
     /// Answers until the session has ended.
     async fn serve(&self, desk: &Desk, current: &mut Current, allowance: u64, closing: &Cancel) -> Result<()> {
         while closing.signal().is_none() {
-            for (id, request) in desk.take()? {
+            // A session that has spoilt its desk gets no answers, and that is all.
+            for (id, request) in desk.take().unwrap_or_default() {
                 let answer = match request {
                     None => refused(&Error::usage("the loop cannot read this request")),
                     Some(request) => self.answer(request, current, allowance, closing).await,
                 };
-                self.take_back(current)?;
-                desk.answer(&id, &answer)?;
+                self.take_back(current).await?;
+                if let Err(error) = desk.answer(&id, &answer) {
+                    self.ui.detail(format!("an answer could not be laid down: {error}"));
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
@@ -96,6 +105,9 @@ impl Loop<'_> {
 
     async fn answer(&self, request: Request, current: &mut Current, allowance: u64, closing: &Cancel) -> Answer {
         info!(trials = current.tried, "a session asks");
+        if !can_be_asked(&request) {
+            return refused(&Error::usage("the names of tasks are too long, or are no text"));
+        }
         let answered = match request {
             Request::Benchmark { tasks, json } => self.run_train(&tasks, json, current, allowance, closing).await,
             Request::Show { task, failing, baseline, trial, full, json } => {
@@ -124,7 +136,7 @@ impl Loop<'_> {
         closing: &Cancel,
     ) -> Result<Answer> {
         let (tasks, before, is_edited) = {
-            let session = self.open(Need::Summary)?;
+            let session = self.open_in_turn().await?;
             let summary = &session.state.summary;
             let train = &summary.prepared.as_ref().ok_or_else(not_prepared)?.split.train;
             let tasks = wanted(tasks, train)?;
@@ -142,7 +154,7 @@ impl Loop<'_> {
             }
             let (base, editable) = (base_of(&session)?, Editable::new(&session.config.editable)?);
             let mut problems = Vec::new();
-            let files = edit_of(current, &base, &editable, &mut problems)?;
+            let files = edit_of(&self.paths, current, &base, &editable, &mut problems)?;
             let Some(files) = files.filter(|_| problems.is_empty()) else {
                 return Err(Error::usage(problems.join("; ")).hint("take that back, then run the same command again."));
             };
@@ -185,15 +197,28 @@ impl Loop<'_> {
     }
 
     /// Brings the committed agent back after an edit was tried, also one that a kill has left in the main work tree.
-    pub(super) fn take_back(&self, current: &mut Current) -> Result<()> {
+    pub(super) async fn take_back(&self, current: &mut Current) -> Result<()> {
         if current.candidate.is_none() {
             return Ok(());
         }
-        let session = self.open(Need::Summary)?;
+        let session = self.open_in_turn().await?;
         restore(&session, current)?;
         session.repo.forget_candidate(&name(current.iteration, current.number))?;
         current.candidate = None;
         self.keep(current)
+    }
+
+    /// The experiment, held, as soon as whoever holds it is done.
+    async fn open_in_turn(&self) -> Result<Session> {
+        loop {
+            match self.open(Need::Summary) {
+                Err(error) if error.named() == Code::InUse => {
+                    self.now.check()?;
+                    tokio::time::sleep(LOOK).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// Writes down how far the iteration has come while a session is at work.
@@ -202,6 +227,16 @@ impl Loop<'_> {
         state.current = Some(current.clone());
         state.save(&self.paths.loop_state())
     }
+}
+
+/// Whether a request can be handed to a command: as words of at most this much in all, without what ends a word.
+fn can_be_asked(request: &Request) -> bool {
+    const MOST: usize = 64 << 10;
+    let words: Vec<&String> = match request {
+        Request::Benchmark { tasks, .. } => tasks.iter().collect(),
+        Request::Show { task, .. } => task.iter().collect(),
+    };
+    words.iter().map(|word| word.len()).sum::<usize>() <= MOST && !words.iter().any(|word| word.contains('\0'))
 }
 
 /// The tasks to run: those named, which must be of train, or all.

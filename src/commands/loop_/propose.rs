@@ -6,11 +6,11 @@ use std::time::Duration;
 use chrono::Utc;
 use tracing::info;
 
+use super::check::written;
 use super::{Loop, records};
 use crate::drive::budget::Reason;
 use crate::drive::drivers::{Ask, Invocation, Seen, limit};
 use crate::drive::fencing::Fencing;
-use crate::drive::proposal;
 use crate::drive::session::{self, Place};
 use crate::drive::spending::Spending;
 use crate::drive::state::{Current, Stage};
@@ -30,14 +30,14 @@ impl Loop<'_> {
     /// Has the coding agent edit. Says why when no session may begin.
     pub(super) async fn propose(&mut self) -> Result<Option<Reason>> {
         let Some(mut current) = self.state.current.clone() else { return Ok(None) };
-        self.take_back(&mut current)?;
+        self.take_back(&mut current).await?;
         if current.begun {
             self.pick_up(&mut current)?;
             if current.stage != Stage::Proposing {
                 return self.put(current).map(|()| None);
             }
         }
-        if !current.worktree.join(".git").exists() {
+        if !current.worktree.is_dir() {
             // What the proposer before had tried is not the committed agent's. Nothing is run for this.
             if current.number > 1 {
                 let said = self.own(&["benchmark"]).await?;
@@ -73,7 +73,10 @@ impl Loop<'_> {
                 self.driver.name(),
                 directory.file_name().unwrap_or_default().display()
             ));
-            let mut session = self.watched(self.attended(&mut current, &prompt, &directory)).await?;
+            let attended = self.watched(self.attended(&mut current, &prompt, &directory)).await;
+            // With what it has tried, also where the loop ends now.
+            self.state.current = Some(current.clone());
+            let mut session = attended?;
             session.seen.count_once(&mut current.counted);
             if let Some((input, output)) = self.config.loop_prices {
                 session.seen.price(input, output);
@@ -189,8 +192,7 @@ impl Loop<'_> {
             current.session = seen.session.or(current.session.take());
         }
         current.begun = false;
-        let path = current.worktree.join(proposal::FILE);
-        if files::read_text_if_there(&path, proposal::LARGEST).ok().flatten().is_some_and(|text| whole(&text)) {
+        if written(&current.worktree).is_ok_and(|text| whole(&text)) {
             current.stage = Stage::Proposed;
         }
         Ok(())

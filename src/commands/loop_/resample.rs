@@ -49,6 +49,16 @@ pub(super) fn refuse_options(args: &LoopArgs) -> Result<()> {
 /// # Errors
 /// Usage where neither is there.
 pub(super) fn require_end(budget: &Budget, summary: &Summary) -> Result<()> {
+    let counts = budget.iterations.is_some() || budget.hours.is_some() || budget.trials.is_some();
+    let spent = &summary.spent;
+    let silent = [
+        (budget.usd.is_some() && spent.cost_usd <= 0.0, "dollars", "--budget-usd"),
+        (budget.tokens.is_some() && spent.tokens == 0, "tokens", "--budget-tokens"),
+    ];
+    if let Some((_, what, option)) = silent.into_iter().find(|(is_silent, ..)| *is_silent && !counts) {
+        return Err(Error::usage(format!("no trial so far has reported {what}, so {option} would never end this"))
+            .hint("say how much it may take by --iterations, --hours or --budget-trials."));
+    }
     if budget.is_limited() || summary.searched.trials > 0 {
         return Ok(());
     }

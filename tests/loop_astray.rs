@@ -1,0 +1,63 @@
+//! What a session leaves in its work tree leads the loop nowhere: no link is followed, no pipe waited for, and whatever is broken
+//! there is the session's own loss.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
+
+use crate::loop_::Night;
+use serde_json::json;
+
+/// What a session leaves, and how the next one in the same work tree tidies up, where it has to. VICTIM is a file of the user's.
+const TRAPS: [(&str, &str); 17] = [
+    ("ln -sf VICTIM .git/prompt", ""),
+    ("mkfifo .git/prompt", ""),
+    ("ln -s VICTIM proposal.md", "rm proposal.md"),
+    ("mkfifo proposal.md", "rm proposal.md"),
+    ("rm -rf .git; git init -q", ""),
+    ("rm -rf .git", ""),
+    ("rm -rf .git; ln -s \"$(dirname VICTIM)\" .git", "rm -f .git"),
+    ("echo garbage > .git/index", ""),
+    ("rm -f .git/index; mkfifo .git/index .git/info", ""),
+    ("rm -rf workspace; ln -s \"$(dirname VICTIM)\" workspace", "rm -f workspace"),
+    ("rm -rf workspace; : > workspace", "rm -f workspace"),
+    ("rm -f workspace/.desk/open; mkdir -p workspace/.desk/open/x", ""),
+    (": > workspace/.desk/request-$(printf 'a%.0s' $(seq 242)).json", ""),
+    ("mkdir workspace/.desk/answer-x.json; : > workspace/.desk/request-x.json", ""),
+    ("rm -f usage.jsonl; mkdir usage.jsonl", "rm -rf usage.jsonl"),
+    ("ln -sf VICTIM usage.jsonl", "rm -f usage.jsonl"),
+    ("mkfifo .gitattributes", "rm .gitattributes"),
+];
+
+#[test]
+fn nothing_that_a_session_leaves_leads_the_loop_astray() {
+    let night = Night::new(json!({}), "");
+    let bed = &night.bed;
+    std::fs::create_dir(bed.outside().join("private")).unwrap();
+    let victim = bed.outside().join("private/victim");
+    let private = "---\nhypothesis: the password is hunter2\nsurface: s3cr3t\n---\n";
+    std::fs::write(&victim, private).unwrap();
+    for (number, (trap, mend)) in (1..).zip(TRAPS) {
+        let trap = trap.replace("VICTIM", victim.to_str().unwrap());
+        // A moment for the loop to look at the desk is what the second command there is for.
+        let runs = json!([["sh", "-c", trap], ["timeout", "0.3", "autoharness", "show", "--failing"]]);
+        night.plan(json!([
+            {"proposal": null, "runs": runs},
+            {"skills": ["odd"], "first": [mend]},
+        ]));
+        let done = night.run(&["--iterations", "1"]);
+        let sessions = night.sessions();
+        assert_eq!(done.code, 0, "{trap}: {}{}", done.stdout, done.stderr);
+        assert!(
+            done.stdout.contains(&format!("iteration {number}: rejected")),
+            "{trap}: {}{}",
+            done.stdout,
+            done.stderr
+        );
+        assert_eq!(sessions.len(), 2, "{trap}");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), private, "{trap}");
+        let told = sessions[1]["told"].as_str().unwrap();
+        assert!(told.contains("cannot be judged as it is"), "{trap}: {told}");
+        assert!(!told.contains("hunter2") && !told.contains("s3cr3t"), "{trap}: {told}");
+        assert_eq!(std::fs::read_dir(bed.outside().join("private")).unwrap().count(), 1, "{trap}");
+        night.tidy();
+    }
+    bed.run(&["verify"]).expect(0);
+}
