@@ -6,7 +6,9 @@ use crate::loop_::Night;
 use serde_json::json;
 
 /// What a session leaves, and how the next one in the same work tree tidies up, where it has to. VICTIM is a file of the user's.
-const TRAPS: [(&str, &str); 17] = [
+const TRAPS: [(&str, &str); 18] = [
+    // Quoted back, this would be longer than a word of a command may be, and has what ends one.
+    ("python3 -c 'print(\"---\\n\\\"\" + \"a\\\\0\" * 40000 + \"\\\": 1\\n---\")' > proposal.md", "rm proposal.md"),
     ("ln -sf VICTIM .git/prompt", ""),
     ("mkfifo .git/prompt", ""),
     ("ln -s VICTIM proposal.md", "rm proposal.md"),

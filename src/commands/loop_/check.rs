@@ -15,10 +15,13 @@ use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{BaseTree, Difference, Editable, EditableFiles, Repo, differing, scan, violations};
 use crate::model::proposal::Proposal;
 use crate::paths::Paths;
+use crate::report::text::one_line;
 use crate::store::beneath::Dir;
 
 /// Problems that are told; more help nobody.
 const SHOWN: usize = 10;
+/// Characters of a problem that are told.
+const LONGEST_PROBLEM: usize = 1000;
 /// Directories that coding agents make for themselves where they work.
 const OWN: [&[u8]; 4] = [b".claude/", b".codex/", b".gemini/", b".opencode/"];
 
@@ -188,7 +191,9 @@ fn other_files(repo: &Repo, base: &BaseTree, editable: &Editable) -> Result<Vec<
 
 /// Problems in words for the coding agent.
 fn told(problems: &[String]) -> String {
-    let mut lines: Vec<String> = problems.iter().take(SHOWN).map(|problem| format!("- {problem}")).collect();
+    // What they quote is the coding agent's, and may be endless: the prompt is a word of a command.
+    let told = |problem: &String| format!("- {}", one_line(problem, LONGEST_PROBLEM));
+    let mut lines: Vec<String> = problems.iter().take(SHOWN).map(told).collect();
     if problems.len() > SHOWN {
         lines.push(format!("- and {} more", problems.len() - SHOWN));
     }
