@@ -73,9 +73,9 @@ impl Kills {
 
     /// Starts the loop, kills it once `reached`, and looks whether anybody is left.
     #[track_caller]
-    fn kill(&self, point: &str, words: &[&str], reached: impl FnMut() -> bool) {
-        let running = Running::start(self.command(words));
-        until(point, reached);
+    fn kill(&self, point: &str, words: &[&str], mut reached: impl FnMut() -> bool) {
+        let mut running = Running::start(self.command(words));
+        until(point, || reached() || running.has_ended());
         running.signal(Signal::KILL);
         let done = running.end();
         assert_eq!(done.code, 137, "{point}: {}\n{}", done.stdout, done.stderr);

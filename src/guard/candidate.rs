@@ -43,7 +43,7 @@ impl Repo {
         let tree = update.create_updated(git, &parent.tree()?).infra(failed)?;
         let who = Signature::now("autoharness", "autoharness@localhost")?;
         let commit = git.commit(None, &who, &who, message, &git.find_tree(tree)?, &[&parent]).infra(failed)?;
-        git.reference(&format!("{CANDIDATES}/{name}"), commit, true, "candidate of the loop").infra(failed)?;
+        self.name(&format!("{CANDIDATES}/{name}"), commit, "candidate of the loop").infra(failed)?;
         Ok(commit.to_string())
     }
 
@@ -73,8 +73,18 @@ impl Repo {
     /// # Errors
     /// Infrastructure when the repository cannot be written to.
     pub fn forget_candidate(&self, name: &str) -> Result<()> {
-        match self.git().find_reference(&format!("{CANDIDATES}/{name}")) {
-            Ok(mut reference) => reference.delete().infra(|| format!("cannot forget the candidate {name}")),
+        let full = format!("{CANDIDATES}/{name}");
+        match self.git().find_reference(&full) {
+            Ok(mut reference) => {
+                let gone = match reference.delete() {
+                    Err(error) if error.code() == git2::ErrorCode::Locked => {
+                        self.unlock(&full);
+                        reference.delete()
+                    }
+                    gone => gone,
+                };
+                gone.infra(|| format!("cannot forget the candidate {name}"))
+            }
             Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(()),
             Err(error) => Err(Error::from(error)),
         }

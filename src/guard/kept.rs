@@ -18,8 +18,25 @@ impl Repo {
         if self.git().find_reference(&name).is_ok() {
             return Ok(());
         }
-        let made = self.git().reference(&name, id, true, "base commit of an experiment");
-        made.map(drop).infra(|| format!("cannot write {name}"))
+        self.name(&name, id, "base commit of an experiment").infra(|| format!("cannot write {name}"))
+    }
+
+    /// Gives a commit one of our names below `refs/autoharness`. A killed command may have left that name locked; whoever holds the
+    /// experiment is the only one who writes there, and takes that away.
+    pub(super) fn name(&self, name: &str, id: Oid, why: &str) -> std::result::Result<(), git2::Error> {
+        let write = || self.git().reference(name, id, true, why).map(drop);
+        match write() {
+            Err(error) if error.code() == ErrorCode::Locked => {
+                self.unlock(name);
+                write()
+            }
+            written => written,
+        }
+    }
+
+    /// Takes away the lock that a killed command has left on one of our names.
+    pub(super) fn unlock(&self, name: &str) {
+        let _ = fs_err::remove_file(self.common_dir().join(format!("{name}.lock")));
     }
 
     /// Whether this repository still holds a base commit, given in full.

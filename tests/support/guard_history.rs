@@ -58,6 +58,17 @@ fn a_base_commit_is_kept_for_all_work_trees() {
     assert_eq!(bed.git_in(&linked, ["rev-parse", &name]), bed.base);
 }
 
+#[test]
+fn a_lock_that_a_killed_command_has_left_keeps_no_name_from_being_written() {
+    let bed = Bed::new();
+    let name = format!("refs/autoharness/base/{}", bed.base);
+    let lock = bed.path(format!(".git/{name}.lock"));
+    fs_err::create_dir_all(lock.parent().unwrap()).unwrap();
+    fs_err::write(&lock, "").unwrap();
+    bed.repo().keep(&bed.base).unwrap();
+    assert_eq!(bed.git(["rev-parse", &name]), bed.base);
+}
+
 /// What main threw away of branch `edit`, which changed the guarded `agent/other.py` before main merged it.
 fn thrown_away(merge: &[&str]) -> (Bed, Vec<String>) {
     let bed = Bed::new();

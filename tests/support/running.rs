@@ -44,6 +44,11 @@ impl Running {
         send(self.pid(), signal);
     }
 
+    /// Whether it has come to its end by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end.
     pub fn end(self) -> Done {
         done(self.child.wait_with_output().unwrap())
