@@ -14,6 +14,7 @@ use super::plan::Plan;
 use super::session::Session;
 use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
+use crate::config::dollars;
 use crate::error::{Error, Result};
 use crate::model::score::Evidence;
 use crate::model::trial::{Outcome, Split, TrialResult};
@@ -401,10 +402,8 @@ fn keep_trace(session: &Session, step: &Step, agent: &str, result: &TrialResult)
 /// A trial that the benchmark was asked for and said nothing of.
 /// What a trial cost by these prices of a million tokens, read and written; `None` where it told no tokens.
 fn priced(prices: Option<(f64, f64)>, result: &TrialResult) -> Option<f64> {
-    let (input, output) = prices?;
-    let tokens = |count: Option<u64>| count.unwrap_or(0) as f64;
     result.tokens_in.or(result.tokens_out)?;
-    Some((tokens(result.tokens_in) * input + tokens(result.tokens_out) * output) / 1e6)
+    Some(dollars(prices?, result.tokens_in.unwrap_or(0), result.tokens_out.unwrap_or(0)))
 }
 
 fn unreported(task: String, trial: u32, error: String) -> TrialResult {

@@ -25,7 +25,7 @@ pub use environment::{Environment, is_variable_name};
 pub use fence_mode::FenceMode;
 pub use field::Field;
 pub use key::{Config, Key, Section, Settings, Shape, Surfaces};
-pub use keys::{COMMON, CONFIG_FILE, Sections, keys, keys_of, names, nearest};
+pub use keys::{COMMON, CONFIG_FILE, Sections, dollars, keys, keys_of, names, nearest};
 pub use parse::{Document, Entry};
 pub use schema::schema;
 pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_inside};

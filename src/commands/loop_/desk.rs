@@ -13,7 +13,6 @@ use super::iteration::{base_of, is_infrastructure};
 use super::judging::{put_files, restore};
 use super::plan::cost;
 use crate::cli::LoopArgs;
-use crate::commands::experiment::Experiment;
 use crate::commands::missing::not_prepared;
 use crate::commands::session::{Need, Session};
 use crate::drive::desk::{Answer, Desk, Request};
@@ -41,7 +40,7 @@ pub(super) fn allowance(args: &LoopArgs, summary: &Summary) -> u64 {
 impl Loop<'_> {
     /// As [`allowance`], of this loop.
     pub(super) fn allowance(&self) -> Result<u64> {
-        Ok(allowance(self.args, &Experiment::find(&self.global, self.ui)?.read_summary()?))
+        Ok(allowance(self.args, &self.summary()?))
     }
 
     /// A session, answered while it is at work.
@@ -179,7 +178,7 @@ impl Loop<'_> {
         let apart = is_edited.then_some("--apart");
         let words: Vec<&str> = words.into_iter().chain(apart).chain(ids.iter().map(String::as_str)).collect();
         let said = self.handed_on(&words, closing).await;
-        let spent = Experiment::find(&self.global, self.ui)?.read_summary()?.spent.trials;
+        let spent = self.summary()?.spent.trials;
         current.tried += spent.saturating_sub(before);
         self.keep(current)?;
         let mut answer = said?;

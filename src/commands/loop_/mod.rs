@@ -253,14 +253,19 @@ impl Loop<'_> {
     }
 
     fn best(&self) -> Result<Option<f64>> {
-        let summary = Experiment::find(&self.global, self.ui)?.read_summary()?;
+        let summary = self.summary()?;
         let prepared = summary.prepared.as_ref();
         Ok(prepared.and_then(|prepared| summary.best(&prepared.protocol)).map(|best| best.val_score))
     }
 
+    /// What the ledger adds up to now.
+    fn summary(&self) -> Result<Summary> {
+        Experiment::find(&self.global, self.ui)?.read_summary()
+    }
+
     /// Why the next paid step may not begin. `next`: what it costs, from what is known.
     fn over(&self, next: impl Fn(&Summary) -> Spending) -> Result<Option<Reason>> {
-        let summary = Experiment::find(&self.global, self.ui)?.read_summary()?;
+        let summary = self.summary()?;
         let (night, spent) = (self.night()?, self.spent(&summary)?);
         Ok(self.budget.before_step(night, Utc::now(), spent, next(&summary)))
     }
@@ -283,7 +288,7 @@ impl Loop<'_> {
     /// What is left of the budget, in US dollars.
     fn dollars_left(&self) -> Result<Option<f64>> {
         let Some(budget) = self.budget.usd else { return Ok(None) };
-        let summary = Experiment::find(&self.global, self.ui)?.read_summary()?;
+        let summary = self.summary()?;
         Ok(Some((budget - self.spent(&summary)?.usd).max(0.0)))
     }
 

@@ -132,10 +132,6 @@ impl Loop<'_> {
         Ok(is_matched.then_some(Reason::Matched(taken, search, next)))
     }
 
-    pub(super) fn summary(&self) -> Result<Summary> {
-        crate::commands::experiment::Experiment::find(&self.global, self.ui)?.read_summary()
-    }
-
     /// Measures the unchanged agent as a gate measures an edit. What a killed loop has run of it already is not run again.
     async fn run_again(&self) -> Result<Resampled> {
         let mut session = self.open(Need::Trials)?;

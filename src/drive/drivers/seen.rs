@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::dollars;
 use crate::store::event::Usage;
 
 /// Sums and signs.
@@ -70,7 +71,7 @@ impl Seen {
     pub fn price(&mut self, input: f64, output: f64) {
         if self.cost_usd.is_none() && self.tokens > 0 {
             let read = self.tokens.saturating_sub(self.tokens_out);
-            self.cost_usd = Some((read as f64 * input + self.tokens_out as f64 * output) / 1e6);
+            self.cost_usd = Some(dollars((input, output), read, self.tokens_out));
         }
     }
 }
