@@ -4,10 +4,10 @@
     python3 benches/loop.py [--binary FILE] [--runs 3] [--files 20000]
 
 The share is processor time of everything that the loop starts, git included, without that of the benchmark and the coding agent:
-both run through a shell that writes down what they took. The work tree is time on the clock, as the log says it, beside what
-writing the same files takes there: a slow disk is not the loop's. The fence is off; benches/fence.py measures it. Each is the
-smallest of several measurements. Exit status 1 when the share is more than 0.3 s, or the work tree takes more than a second and
-more than twice the plain writing.
+both run through a shell that writes down what they took. The work tree is time on the clock, as the log says it: the first one
+beside what writing the same files takes there, because a slow disk is not the loop's, and the one of the next iteration. The fence
+is off; benches/fence.py measures it. Each is the smallest of several measurements. Exit status 1 when the share is more than 0.3 s,
+the first work tree takes more than a second and more than twice the plain writing, or the next one more than a second.
 """
 
 import argparse
@@ -128,19 +128,22 @@ def main():
             both, theirs = Bed(binary, directory).loop(2)
             shares.append(((both - theirs) / 2, theirs / 2))
     share, theirs = min(shares)
-    trees, writes = [], []
+    trees, later, writes = [], [], []
     for _ in range(arguments.runs if arguments.files else 0):
         with tempfile.TemporaryDirectory() as directory:
             bed = Bed(binary, directory, arguments.files)
             writes.append(plain(directory, arguments.files))
-            bed.loop(1)
-            trees.extend(bed.tree_seconds())
+            bed.loop(2)
+            seconds = bed.tree_seconds()
+            trees.append(seconds[0])
+            later.extend(seconds[1:])
     print(f"iteration on the demo: {share:.3f} processor s of ours, beside {theirs:.2f} of benchmark and coding agent")
     bad = share > MOST_SHARE_S
     if trees:
         tree, write = min(trees), min(writes)
         print(f"work tree of {arguments.files} files: {tree:.2f} s, {tree / write:.2f} times writing them ({write:.2f} s)")
-        bad = bad or (tree > MOST_TREE_S and tree / write > MOST_TREE_RATIO)
+        print(f"the next one, of what the first has left: {min(later):.2f} s")
+        bad = bad or (tree > MOST_TREE_S and tree / write > MOST_TREE_RATIO) or min(later) > MOST_TREE_S
     return int(bad)
 
 

@@ -63,3 +63,27 @@ fn nothing_that_a_session_leaves_leads_the_loop_astray() {
     }
     bed.run(&["verify"]).expect(0);
 }
+
+#[test]
+fn the_next_work_tree_is_as_if_nobody_had_been_there() {
+    let night = Night::new(json!({}), "");
+    let leave = "echo more >> experiment_config.yaml; ln .gitignore twin; chmod 777 bench.py; echo x > agent/new.py; \
+                 mkdir -p deep/er; echo x > deep/er/file; chmod 500 deep/er; mkdir -m 0 locked; mkfifo pipe; ln -sfn / root; \
+                 rm -rf .git; git init -q; git config core.fsmonitor false";
+    let look = format!(
+        "(git status --porcelain --ignored; git ls-files -s | grep -v PROGRAM.md; git config -l | grep fsmonitor; \
+          find . -path ./workspace -prune -o -path ./.git -prune -o -type d -o -printf '%p %y %m %n\\n' | sort) >> {}; echo >> {0}",
+        night.place("seen").display()
+    );
+    night.plan(json!([
+        {"first": [look], "proposal": null, "runs": [["sh", "-c", leave]]},
+        {"proposal": null},
+        {"first": [look], "skills": ["odd"]},
+    ]));
+    night.run(&["--iterations", "2"]).expect(0).says("iteration 1: unusable").says("iteration 2: rejected");
+    let seen = std::fs::read_to_string(night.place("seen")).unwrap();
+    let seen: Vec<&str> = seen.split_terminator("\n\n").collect();
+    assert!(seen.len() == 2 && seen[0].contains("./agent/agent.py f 644 1"), "{seen:?}");
+    assert_eq!(seen[0].trim(), seen[1].trim());
+    night.tidy();
+}

@@ -4,6 +4,7 @@
 //! No linked work tree of the experiment's repository: through that, the ledger and every ref would be a `cd` away.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,8 @@ pub fn place(root: &Path, cache: Option<&str>, home: Option<&str>) -> Result<Pat
 }
 
 impl Maker<'_> {
-    /// Makes a work tree at `directory`; one that a killed loop left half made is replaced.
+    /// Makes a work tree at `directory`, out of the one that was [retired](retire) last where there is one; one that a killed loop
+    /// left half made is replaced.
     ///
     /// # Errors
     /// Infrastructure when the disk or git refuses.
@@ -57,6 +59,10 @@ impl Maker<'_> {
         // Beside it, so that one that is there is whole.
         let new = directory.with_extension("new");
         remove(&new)?;
+        // Writing many files, and removing as many, can take seconds; looking at each of them takes little.
+        if fs_err::rename(retired(directory), &new).is_ok() && base.weed(&new).is_err() {
+            remove(&new)?;
+        }
         BaseTree::clear_ground(&new)?;
         self.pack(base, &new.join(".git/objects/pack/pack")).await?;
         base.plant(&new, ("PROGRAM.md", program))?;
@@ -78,16 +84,50 @@ impl Maker<'_> {
     }
 }
 
+/// Where the work tree beside `directory` waits that the next one is made of.
+fn retired(directory: &Path) -> PathBuf {
+    directory.with_file_name("retired")
+}
+
+/// Takes a work tree away, when there is one, and keeps what the next one can be made of.
+///
+/// # Errors
+/// As [`remove`].
+pub fn retire(directory: &Path) -> Result<()> {
+    let place = retired(directory);
+    remove(&place)?;
+    match fs_err::rename(directory, &place) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a work tree, when there is one.
 ///
 /// # Errors
 /// Infrastructure when something in it cannot be removed.
 pub fn remove(directory: &Path) -> Result<()> {
-    match fs_err::remove_dir_all(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::from(error).hint("remove that directory by hand; nothing in it is needed.")),
-        Ok(()) => Ok(()),
+    use std::io::ErrorKind::{NotFound, PermissionDenied};
+    let removed = fs_err::remove_dir_all(directory).or_else(|error| match error.kind() {
+        // Whoever has worked there may have locked a directory.
+        PermissionDenied => unlock(directory).and_then(|()| fs_err::remove_dir_all(directory)),
+        _ => Err(error),
+    });
+    match removed {
+        Err(error) if error.kind() != NotFound => {
+            Err(Error::from(error).hint("remove that directory by hand; nothing in it is needed."))
+        }
+        _ => Ok(()),
     }
+}
+
+/// Lets us into every directory there.
+fn unlock(directory: &Path) -> std::io::Result<()> {
+    if !fs_err::symlink_metadata(directory)?.is_dir() {
+        return Ok(());
+    }
+    fs_err::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    fs_err::read_dir(directory)?.try_for_each(|entry| unlock(&entry?.path()))
 }
 
 /// Removes every work tree below [`place`] but one.
@@ -135,6 +175,24 @@ mod tests {
         assert!(at("/a").starts_with("/home/me/.cache/autoharness/loop") && at("/a") != at("/b"));
         assert!(place(Path::new("/a"), Some("/c"), None).unwrap().starts_with("/c/autoharness/loop"));
         assert_eq!(place(Path::new("/a"), Some("relative"), None).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_locked_directory_goes_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("1-1");
+        fs_err::create_dir_all(place.join("a/b")).unwrap();
+        fs_err::write(place.join("a/b/file"), "").unwrap();
+        for (part, mode) in [("a/b", 0o000), ("a", 0o500)] {
+            fs_err::set_permissions(place.join(part), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        // Who may do everything needs no key.
+        unlock(&place).unwrap();
+        for part in ["a", "a/b"] {
+            assert_eq!(fs_err::metadata(place.join(part)).unwrap().permissions().mode() & 0o7777, 0o700);
+        }
+        remove(&place).unwrap();
+        assert!(!place.exists());
     }
 
     #[test]

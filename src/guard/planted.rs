@@ -1,6 +1,7 @@
 //! A repository of its own with the files of a commit, for whoever is to edit: nothing of the experiment's history, refs or other
 //! objects can be reached from it. Its objects come as one pack, and its index is written with what is known already: for a
-//! repository of many files, `git add` would spend seconds on finding out what they are.
+//! repository of many files, `git add` would spend seconds on finding out what they are. What an earlier one has and the commit
+//! has, too, is not written again.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -71,8 +72,56 @@ impl BaseTree {
         Repo::around(git, root)
     }
 
-    /// Writes every file of the commit, byte by byte, and `extra` with its text into the repository at `root`, which has their
-    /// [`objects`](Self::objects) already, and commits them. Submodules are left out.
+    /// Takes everything out of the directory at `root` but what [`plant`](Self::plant) would write there just so: plain files of
+    /// the commit under their own and only name, whatever somebody has done there meanwhile. Nobody may be at work there.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn weed(&self, root: &Path) -> Result<()> {
+        self.weed_directory(root, &mut Vec::new())
+    }
+
+    fn weed_directory(&self, root: &Path, at: &mut Vec<u8>) -> Result<()> {
+        let length = at.len();
+        for entry in fs::read_dir(files::join(root, at))? {
+            let entry = entry?;
+            if length > 0 {
+                at.push(b'/');
+            }
+            at.extend_from_slice(entry.file_name().as_bytes());
+            let metadata = entry.metadata()?;
+            if !metadata.is_dir() {
+                if !self.stands(at, &entry.path(), &metadata)? {
+                    fs::remove_file(entry.path())?;
+                }
+            } else if self.entries().any_below(at) && metadata.mode() & 0o7700 == 0o700 {
+                self.weed_directory(root, at)?;
+            } else {
+                fs::remove_dir_all(entry.path())?;
+            }
+            at.truncate(length);
+        }
+        Ok(())
+    }
+
+    /// Whether `path` is the commit's file, as we would write it. Another name for it would be another way to change it.
+    fn stands(&self, path: &[u8], full: &Path, metadata: &std::fs::Metadata) -> Result<bool> {
+        let Some(entry) = self.get(path).filter(|entry| entry.mode.is_regular()) else { return Ok(false) };
+        let bits = metadata.mode() & 0o7777;
+        let is_executable = entry.mode == Mode::Executable;
+        let bits_are_ours = bits & 0o7602 == 0o600 && (bits & 0o111 != 0) == is_executable;
+        if !metadata.is_file() || metadata.nlink() != 1 || !bits_are_ours {
+            return Ok(false);
+        }
+        let Some((file, _)) = files::open_regular(full)? else { return Ok(false) };
+        // Longer than it was a moment ago means that somebody is writing.
+        let bytes = files::read_up_to(file, metadata.len())?;
+        Ok(bytes.is_some_and(|bytes| Oid::hash_object(ObjectType::Blob, &bytes).is_ok_and(|oid| oid == entry.oid)))
+    }
+
+    /// Writes every file of the commit that is not there, byte by byte, and `extra` with its text into the repository at `root`,
+    /// which has their [`objects`](Self::objects) already, and commits them. Whatever else lies there has been
+    /// [weeded](Self::weed) out. Submodules are left out.
     ///
     /// # Errors
     /// When the disk refuses or an object is missing.
@@ -85,12 +134,16 @@ impl BaseTree {
         let all = || self.iter().filter(|(path, entry)| entry.mode != Mode::Submodule && *path != extra.0.as_bytes());
         let plain = all().filter(|(_, entry)| !is_link(entry.mode));
         for (path, entry) in plain.chain(all().filter(|(_, entry)| is_link(entry.mode))) {
+            let full = files::join(root, path);
+            if fs::symlink_metadata(&full).is_ok() {
+                add(&mut index, path, entry.mode, entry.oid, &full)?;
+                continue;
+            }
             let bytes = read_blob(&git, entry.oid)
                 .infra(|| format!("cannot read {} from commit {}", show_path(path), self.commit()))
                 .map_err(|error| {
                     error.hint("`git fsck` checks the repository; a partial clone must be fetched in full.")
                 })?;
-            let full = files::join(root, path);
             if let Some(parent) = full.parent().filter(|parent| *parent != made) {
                 fs::create_dir_all(parent)?;
                 made = parent.to_path_buf();
@@ -160,5 +213,80 @@ fn index_entry(path: &[u8], mode: Mode, id: Oid) -> IndexEntry {
         flags: 0,
         flags_extended: 0,
         path: path.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn commit(files: &[(&str, &str)], root: &Path) -> BaseTree {
+        let git = Repository::init(root).unwrap();
+        let mut index = git.index().unwrap();
+        for (path, text) in files {
+            let id = git.blob(text.as_bytes()).unwrap();
+            let mode = if path.ends_with(".sh") { Mode::Executable } else { Mode::File };
+            index.add(&index_entry(path.as_bytes(), mode, id)).unwrap();
+        }
+        let tree = git.find_tree(index.write_tree().unwrap()).unwrap();
+        let who = Signature::now("a", "b").unwrap();
+        let id = git.commit(Some("HEAD"), &who, &who, "files", &tree, &[]).unwrap();
+        Repo::open(root).unwrap().base_tree(&id.to_string()).unwrap()
+    }
+
+    /// Path, mode and content of everything but `.git`.
+    fn seen(root: &Path) -> Vec<(PathBuf, u32, String)> {
+        let found = walkdir::WalkDir::new(root).sort_by_file_name().into_iter().map(std::result::Result::unwrap);
+        let found = found.filter(|entry| !entry.path().starts_with(root.join(".git")));
+        let content = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        let path = |entry: &walkdir::DirEntry| entry.path().strip_prefix(root).unwrap().to_path_buf();
+        found.map(|entry| (path(&entry), entry.metadata().unwrap().mode(), content(entry.path()))).collect()
+    }
+
+    #[test]
+    fn a_weeded_directory_is_planted_like_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+        let names = ["a.py", "deep/down/b.py", "deep/c.py", "deep/e.py", "run.sh", "tidy/f.py", "x/y", "z.py"];
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (*name, "text\n")).collect();
+        let base = commit(&files, &directory.path().join("repository"));
+        let plant = |root: &Path| {
+            BaseTree::clear_ground(root).unwrap();
+            let objects = base.git_directory().join("objects").display().to_string();
+            std::fs::write(root.join(".git/objects/info/alternates"), format!("{objects}\n")).unwrap();
+            base.plant(root, ("PROGRAM.md", "one edit\n")).unwrap();
+        };
+        plant(&old);
+        let victim = directory.path().join("victim");
+        std::fs::write(&victim, "text\n").unwrap();
+        let at = |name: &str| old.join(name);
+        let mode =
+            |name: &str, mode| std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        // Another text, one that is as long, other bits, a link, a name elsewhere, a directory, a locked one, and what is new.
+        std::fs::write(at("a.py"), "other\n").unwrap();
+        std::fs::write(at("deep/c.py"), "tex!\n").unwrap();
+        mode("run.sh", 0o4755);
+        mode("z.py", 0o777);
+        std::fs::remove_file(at("deep/down/b.py")).unwrap();
+        symlink(&victim, at("deep/down/b.py")).unwrap();
+        std::fs::hard_link(at("deep/e.py"), at("another")).unwrap();
+        std::fs::remove_file(at("x/y")).unwrap();
+        std::fs::create_dir_all(at("x/y/z")).unwrap();
+        mode("x", 0o500);
+        std::fs::write(at("tidy/g.py"), "").unwrap();
+        std::fs::write(at("proposal.md"), "").unwrap();
+        std::fs::remove_dir_all(at(".git")).unwrap();
+        symlink(directory.path(), at(".git")).unwrap();
+        let kept = std::fs::metadata(at("tidy/f.py")).unwrap().ino();
+        base.weed(&old).unwrap();
+        plant(&old);
+        plant(&new);
+        assert_eq!(seen(&old), seen(&new));
+        assert_eq!(std::fs::metadata(at("tidy/f.py")).unwrap().ino(), kept);
+        assert_eq!(std::fs::metadata(&victim).unwrap().nlink(), 1);
+        let status = |root: &Path| Repository::open(root).unwrap().statuses(None).unwrap().len();
+        assert_eq!([status(&old), status(&new)], [0, 0]);
     }
 }

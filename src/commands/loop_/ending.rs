@@ -12,6 +12,7 @@ use crate::commands::learnings::LARGEST;
 use crate::commands::session::{Need, Session};
 use crate::drive::learnings::{Learnings, Section};
 use crate::drive::state::Current;
+use crate::drive::worktree;
 use crate::error::Result;
 use crate::files;
 use crate::model::proposal::Outcome;
@@ -56,7 +57,7 @@ impl Loop<'_> {
         }
         drop(session);
         self.learn(&mut current, judged.as_ref(), trials)?;
-        self.remove_worktree(&current)?;
+        worktree::retire(&current.worktree)?;
         if let Some(night) = &mut self.state.night {
             night.done += 1;
             night.without += 1;

@@ -85,12 +85,10 @@ impl Loop<'_> {
         maker.make(&current.worktree, &base, &program, &self.paths.workspace()).await
     }
 
-    /// Takes the work tree away.
-    pub(super) fn remove_worktree(&self, current: &Current) -> Result<()> {
-        worktree::remove(&current.worktree)?;
-        // The directory above, when no other is in it.
-        let _ = fs_err::remove_dir(&self.place);
-        Ok(())
+    /// Removes every work tree, and what is kept for the next one, but for that of an iteration under way.
+    pub(super) fn sweep(&self) -> Result<()> {
+        let kept = self.state.current.as_ref().map(|current| current.worktree.as_path());
+        worktree::sweep(&self.place, kept)
     }
 }
 

@@ -122,6 +122,9 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         Arm::Search => this.iterate().await,
         Arm::Resample => this.resample().await,
     };
+    if let Err(error) = this.sweep() {
+        ui.warn(format!("a work tree is left over: {error}"));
+    }
     match (ended, args.arm) {
         (Ok(reason), Arm::Search) => this.end(&reason).await,
         (Ok(reason), Arm::Resample) => this.end_resampling(&reason).await,
@@ -202,8 +205,7 @@ impl Loop<'_> {
 
     /// Goes on with a loop that was killed, or begins one; removes what killed ones left.
     fn begin_night(&mut self, summary: &Summary) -> Result<()> {
-        let kept = self.state.current.as_ref().map(|current| current.worktree.clone());
-        worktree::sweep(&self.place, kept.as_deref())?;
+        self.sweep()?;
         if let Some(current) = self.state.current.as_ref().filter(|_| self.args.arm == Arm::Search) {
             self.ui.status(format!("going on with iteration {}", current.iteration));
         }

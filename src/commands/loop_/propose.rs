@@ -14,6 +14,7 @@ use crate::drive::fencing::Fencing;
 use crate::drive::session::{self, Place};
 use crate::drive::spending::Spending;
 use crate::drive::state::{Current, Stage};
+use crate::drive::worktree;
 use crate::error::{EXIT_OK, Error, Result};
 use crate::files;
 use crate::process::Redactor;
@@ -101,7 +102,7 @@ impl Loop<'_> {
                 }
                 None => {
                     // What a failed session left is nothing to build on.
-                    self.remove_worktree(&current)?;
+                    worktree::retire(&current.worktree)?;
                     current.session = None;
                     self.put(current)?;
                     return self.failed(&format!("{}: {why}", self.driver.name())).map(|()| None);

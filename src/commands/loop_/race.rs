@@ -7,6 +7,7 @@ use super::plan::cost;
 use crate::commands::session::Need;
 use crate::drive::budget::Reason;
 use crate::drive::state::{Current, Rival, Stage};
+use crate::drive::worktree;
 use crate::error::{EXIT_OK, Result};
 use crate::model::paired::mantel::{Mantel, Stratum, upper_tail};
 use crate::model::score::Rewards;
@@ -25,7 +26,7 @@ impl Loop<'_> {
         current.session = None;
         current.tried = 0;
         if current.number < self.args.candidates {
-            self.remove_worktree(current)?;
+            worktree::retire(&current.worktree)?;
             current.number += 1;
             current.worktree = self.place.join(format!("{}-{}", current.iteration, current.number));
             current.stage = Stage::Proposing;
