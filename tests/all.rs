@@ -25,6 +25,7 @@ mod evidence;
 mod faults;
 #[cfg(target_os = "linux")]
 mod fence;
+mod fence_hosts;
 mod first_run;
 mod gate;
 mod gate_git;

@@ -163,12 +163,13 @@ fn the_loop_in_c_interact() {
     rig.run(&["verify"]).expect(0).says("verify: ok");
 }
 
-/// Hostile agents' lines about what an agent of this benchmark has: a network for its model and the services.
-const NEEDED: [&str; 4] = ["connects by TCP", "opens TCP", "opens TCP over IPv6", "opens UDP"];
+/// Hostile agents' lines about what an agent of this benchmark has: TCP to its model's door and the services.
+const NEEDED: [&str; 2] = ["opens TCP", "opens TCP over IPv6"];
 
 /// Looks for what is none of an agent's business, at every call of its model; the trace says what it could reach.
 const PRY: &str = r#"
 import ctypes
+import httpx
 
 def _pry():
     found = []
@@ -204,6 +205,7 @@ def _pry():
     reached("passwords", lambda: any(b"PG_PASSWORD=" in about for about in environments()))
     reached("memory", memory)
     reached("note", note)
+    reached("another host", lambda: httpx.get(f"http://127.0.0.1:{OTHER}/").status_code == 200)
     for name, attack in ATTACKS.items():
         try:
             if attack():
@@ -228,10 +230,11 @@ fn agents_get_messages_and_nothing_else() {
         return crate::support::skipped("this machine has not every layer of the fence");
     }
     rig.run(&["prepare"]).expect(0);
+    let other = crate::fence_hosts::server();
     let pry = |fenced| {
         let place = (rig.data(), &rig.bed.root, rig.bed.outside().join("note"));
-        let attacks = crate::red_team::attacks(fenced, &NEEDED);
-        format!("DATA, ROOT, NOTE = {:?}, {:?}, {:?}\n{attacks}\n{PRY}", place.0, place.1, place.2)
+        let attacks = crate::red_team::attacks(fenced, &NEEDED, other);
+        format!("DATA, ROOT, NOTE, OTHER = {:?}, {:?}, {:?}, {other}\n{attacks}\n{PRY}", place.0, place.1, place.2)
     };
     let honest = rig.bed.read("agent/agent.py");
     rig.bed.write("agent/agent.py", &format!("{honest}\n{}\n", pry(true)));
@@ -253,6 +256,7 @@ fn agents_get_messages_and_nothing_else() {
     rig.run(&["prepare", "--accept"]).expect(0);
     rig.run(&["benchmark", "--fresh"]).expect(0).says("passed=2 evaluated=2");
     let reached = reached()[1].as_array().unwrap().clone();
-    assert_eq!(reached[..5], ["gold", "experiment", "passwords", "memory", "note"].map(Value::from));
+    let named = ["gold", "experiment", "passwords", "memory", "note", "another host"];
+    assert_eq!(reached[..6], named.map(Value::from));
     assert!(reached.len() > 15, "{reached:?}");
 }

@@ -53,7 +53,7 @@ fn a_file_that_says_only_benchmark_gets_every_default() {
             "benchmark": "demo", "editable": ["agent/agent.py"], "file_guard": true, "gate_split": "test", "sealed": 0.0,
             "threshold": 0.8, "min_evidence": 0.9, "trials": 1, "infra_retries": 1, "timeout_policy": "agent",
             "seed": 42, "max_concurrency": 4, "per_task_timeout": 10.0, "agent_model": null, "user_model": null,
-            "reasoning_effort": null, "pass_env": [], "fence": "auto", "data": [], "not_read": [], "leak_scan": "warn", "gate_rule": "best", "alpha": 0.1, "max_rounds": 3, "confirm_trials": 3,
+            "reasoning_effort": null, "pass_env": [], "fence": "auto", "model_hosts": [], "data": [], "not_read": [], "leak_scan": "warn", "gate_rule": "best", "alpha": 0.1, "max_rounds": 3, "confirm_trials": 3,
             "promote_after": 3, "max_suite": null, "holdout_disclosure": "score", "alpha_spending": false,
             "surfaces": {}, "coding_agents": {}, "loop_env": [], "loop_timeout": 3600, "loop_prices": null, "trial_prices": null, "noise": 0.0
         })
@@ -99,7 +99,7 @@ fn a_full_configuration_is_read() {
             "benchmark": "command", "editable": ["agent/agent.py", "agent/prompt.md"], "file_guard": false,
             "gate_split": "train", "sealed": 0.25, "threshold": 1.0, "min_evidence": 0.5, "trials": 4, "infra_retries": 0,
             "timeout_policy": "infra", "seed": 1000, "max_concurrency": 16, "per_task_timeout": 100.0,
-            "agent_model": "gpt-5", "user_model": null, "reasoning_effort": "off", "pass_env": ["OPENAI_API_KEY"], "fence": "auto",
+            "agent_model": "gpt-5", "user_model": null, "reasoning_effort": "off", "pass_env": ["OPENAI_API_KEY"], "fence": "auto", "model_hosts": [],
             "data": ["bench_data"], "not_read": ["docs", "*.md"], "leak_scan": "fail", "gate_rule": "best", "alpha": 0.05, "max_rounds": 2, "confirm_trials": 1, "promote_after": 5, "max_suite": 12,
             "holdout_disclosure": "bit", "alpha_spending": true, "command": ["python3", "bench.py", "3"],
             "surfaces": {"prompt": ["agent/prompt.md"], "code": ["agent/agent.py"]}, "coding_agents": {"mine": {"command": ["x", "1"], "prompt": "argument", "usage": "u.jsonl"}}, "loop_env": ["A_KEY"],

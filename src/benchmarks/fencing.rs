@@ -11,8 +11,10 @@ use crate::provision::Finding;
 /// A fence that agents can be started behind.
 #[derive(Debug, Clone)]
 pub struct Fencing {
-    /// The words before the program to be fenced; options and `--` come in between.
-    pub prefix: Vec<String>,
+    /// The words that start a fence.
+    pub words: Vec<String>,
+    /// What agents behind it may reach where they have the network; none: whatever they like.
+    pub hosts: Vec<String>,
     /// What stands on this machine.
     pub layers: Layers,
 }
@@ -25,14 +27,20 @@ impl Fencing {
     pub async fn put_up(ground: &Ground<'_>) -> Result<Option<Fencing>> {
         match ground.config.fence {
             FenceMode::Off => Ok(None),
-            mode => Fencing::of(mode, tried(ground).await?),
+            mode => Fencing::of(mode, &ground.config.model_hosts, tried(ground).await?),
         }
     }
 
-    fn of(mode: FenceMode, tried: Tried) -> Result<Option<Fencing>> {
+    /// The words before the program to be fenced; options and `--` come in between.
+    pub fn prefix(&self) -> Vec<String> {
+        let hosts = self.hosts.iter().flat_map(|host| ["--host", host]).map(String::from);
+        self.words.iter().cloned().chain(hosts).collect()
+    }
+
+    fn of(mode: FenceMode, hosts: &[String], tried: Tried) -> Result<Option<Fencing>> {
         match tried {
             Ok((program, layers)) if mode == FenceMode::Auto || layers.missing.is_empty() => {
-                Ok(Some(Fencing { prefix: prefix(&program, mode), layers }))
+                Ok(Some(Fencing { words: prefix(&program, mode), hosts: hosts.to_vec(), layers }))
             }
             Err(_) if mode == FenceMode::Auto => Ok(None),
             Ok((_, layers)) => Err(lacking(&layers.to_string())),
@@ -77,7 +85,7 @@ pub(super) async fn found(ground: &Ground<'_>) -> Result<(Option<Fencing>, Findi
         (false, _) => Finding::warn("fence", detail, fix),
     };
     // Where one is required and a layer lacks, the finding says so.
-    Ok((Fencing::of(mode, tried).ok().flatten(), finding))
+    Ok((Fencing::of(mode, &ground.config.model_hosts, tried).ok().flatten(), finding))
 }
 
 /// This program and the layers that stand, or why there are none.

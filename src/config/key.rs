@@ -68,6 +68,9 @@ pub struct Config {
     pub pass_env: Vec<String>,
     /// Whether agents are fenced in.
     pub fence: FenceMode,
+    /// Hosts that fenced agents may reach where they have the network at all: [names](crate::config::is_host). None: every one, but
+    /// where the benchmark knows better.
+    pub model_hosts: Vec<String>,
     /// Provisioned data below the experiment that must keep its digest; normalised like `editable`.
     pub data: Vec<String>,
     /// Patterns of committed files that neither benchmark nor agent reads: they are not in the copy that is run.

@@ -6,6 +6,7 @@ use super::coding_agent::CodingAgent;
 use super::environment::is_variable_name;
 use super::fence_mode::FenceMode;
 use super::field::Field;
+use super::host::is_host;
 use super::key::{Config, Key, Section, Shape};
 use super::parse::{Document, Entry};
 use super::secret::is_secret_name;
@@ -214,6 +215,25 @@ pub const COMMON: &[Key] = &[
         &["auto", "required", "off"],
         |config, word| config.fence = FenceMode::parse(word).unwrap_or_default(),
         |config| config.fence.as_str(),
+    ),
+    Key::own(
+        "model_hosts",
+        "model_hosts: [api.openai.com]",
+        "hosts that agents with the network may reach: `host` (ports 443 and 80), `host:port`, `.domain` for all below one",
+        Shape::Texts,
+        |config, field| {
+            let names = field.texts()?;
+            if let Some(index) = names.iter().position(|name| !is_host(name)) {
+                let name = &names[index];
+                return Err(field.error(format!(
+                    "expects hosts such as api.openai.com or localhost:8000, item {} is {name:?}",
+                    index + 1
+                )));
+            }
+            config.model_hosts = names;
+            Ok(())
+        },
+        |config| json!(config.model_hosts),
     ),
     Key::paths(
         "data",

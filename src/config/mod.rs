@@ -9,6 +9,7 @@ mod dotenv;
 mod environment;
 mod fence_mode;
 mod field;
+mod host;
 mod key;
 mod keys;
 mod parse;
@@ -24,6 +25,7 @@ pub use coding_agent::{CodingAgent, PromptBy};
 pub use environment::{Environment, is_variable_name};
 pub use fence_mode::FenceMode;
 pub use field::Field;
+pub use host::{host_and_port, is_host, is_host_letter};
 pub use key::{Config, Key, Section, Settings, Shape, Surfaces};
 pub use keys::{COMMON, CONFIG_FILE, Sections, dollars, keys, keys_of, names, nearest};
 pub use parse::{Document, Entry};
@@ -106,6 +108,7 @@ impl Config {
             reasoning_effort: None,
             pass_env: Vec::new(),
             fence: FenceMode::Auto,
+            model_hosts: Vec::new(),
             data: Vec::new(),
             not_read: Vec::new(),
             leak_scan: LeakScan::Warn,

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
+
+use super::policy::Network;
 
 /// The newest version of Landlock that this fence knows what to do with; older ones do what they can.
 const KNOWN: ABI = ABI::V6;
@@ -53,7 +55,12 @@ pub(super) fn system() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When the kernel has no Landlock, or it is switched off.
-pub(super) fn keep_to(readable: &[PathBuf], writable: &[PathBuf], private: bool, network: bool) -> Result<(), String> {
+pub(super) fn keep_to(
+    readable: &[PathBuf],
+    writable: &[PathBuf],
+    private: bool,
+    network: Network,
+) -> Result<(), String> {
     restrict(readable, writable, private, network).map_err(|error| error.to_string()).and_then(|status| match status {
         RulesetStatus::NotEnforced => Err("this kernel has none, or it is switched off".into()),
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
@@ -64,13 +71,13 @@ fn restrict(
     readable: &[PathBuf],
     writable: &[PathBuf],
     private: bool,
-    network: bool,
+    network: Network,
 ) -> Result<RulesetStatus, RulesetError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(KNOWN))?
         .scope(Scope::from_all(KNOWN))?;
-    if !network {
+    if matches!(network, Network::None | Network::Door(_)) {
         ruleset = ruleset.handle_access(AccessNet::from_all(KNOWN))?;
     }
     let read = AccessFs::from_read(KNOWN);
@@ -83,6 +90,9 @@ fn restrict(
     }
     let nodes = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
     ruleset = ruleset.add_rules(path_beneath_rules(writable, AccessFs::from_all(KNOWN) & !nodes))?;
+    if let Network::Door(Some(port)) = network {
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    }
     if private {
         ruleset = ruleset.add_rules(path_beneath_rules([Path::new(PRIVATE)], AccessFs::from_all(KNOWN) & !nodes))?;
     }

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, Signal, WaitOptions, setrlimit, wait};
 
 use super::files;
 use super::layers::{EXIT_NO_FENCE, Layers, complain, report};
-use super::policy::Policy;
+use super::policy::{Network, Policy};
 use super::root;
 use super::syscalls::{Others, refuse};
 use crate::process::watcher::{EXIT_CANNOT_START, EXIT_NOT_FOUND};
@@ -40,12 +40,12 @@ pub(super) fn run(policy: &Policy) -> u8 {
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
         return complain(&format!("cannot give up new privileges: {error}"));
     }
-    let kept = layers.note("landlock", files::keep_to(&readable, &policy.write, rooted, policy.network));
+    let kept = layers.note("landlock", files::keep_to(&readable, &policy.write, rooted, policy.reach()));
     // Landlock keeps a process from looking into those outside; without it, the machine's processes would lie open.
     if policy.proc && rooted && !own_proc && kept.is_none() && root::hide_proc().is_err() {
         return complain("cannot hide the machine's processes");
     }
-    let others = Others { alone: layers.has("namespaces"), sealed: rooted, network: policy.network };
+    let others = Others { alone: layers.has("namespaces"), sealed: rooted, network: policy.reach() };
     layers.note("seccomp", refuse(others));
     layers.note("limits", limits(policy.processes.unwrap_or(PROCESSES)));
     if policy.report {
@@ -97,6 +97,14 @@ fn start(policy: &Policy, rooted: bool) -> u8 {
             continue;
         }
         command.env(OsStr::new(name), OsStr::new(value));
+    }
+    if let Network::Door(Some(port)) = policy.reach() {
+        // Whatever is asked for there is outside.
+        for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
+            let url = format!("http://127.0.0.1:{port}");
+            command.env(name, &url).env(name.to_ascii_lowercase(), url);
+        }
+        command.env_remove("NO_PROXY").env_remove("no_proxy");
     }
     let child = match command.spawn() {
         Ok(child) => child,

@@ -8,8 +8,12 @@
 //!   shared memory, no interface;
 //! - `root`: a root directory of its own with what it may read, read-only, and an empty `/tmp` that goes with it;
 //! - `landlock`: the same once more, by path, and no signals and no TCP across the fence;
-//! - `seccomp`: no tracing, keyrings, System V or POSIX queues, mounts, io_uring, and no sockets;
+//! - `seccomp`: no tracing, keyrings, System V or POSIX queues, mounts, io_uring, and no sockets (with the network: none but of
+//!   TCP and UDP);
 //! - `limits`: of processes, memory, file sizes; no core files.
+//!
+//! A program with the network may be kept to some hosts: then it has a network of its own all the same, and what lets it out is a
+//! proxy outside, which serves a socket that was opened inside.
 //!
 //! Three processes: the *outer* one (whom the caller knows and kills) makes the namespaces, the *inner* one is the first
 //! process in them, puts itself under the rest and starts the program. When the outer one dies, however it does, the
@@ -20,11 +24,17 @@ mod policy;
 mod trial;
 
 #[cfg(target_os = "linux")]
+mod door;
+#[cfg(target_os = "linux")]
 mod files;
+#[cfg(target_os = "linux")]
+mod hosts;
 #[cfg(target_os = "linux")]
 mod inner;
 #[cfg(target_os = "linux")]
 mod outer;
+#[cfg(target_os = "linux")]
+mod proxy;
 #[cfg(target_os = "linux")]
 mod root;
 #[cfg(target_os = "linux")]

@@ -8,10 +8,11 @@ use fs_err as fs;
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+use super::hosts::Hosts;
 use super::layers::{EXIT_NO_FENCE, INNER, Layers, complain};
-use super::policy::Policy;
+use super::policy::{Network, Policy};
 use super::syscalls::as_text;
-use super::{files, root};
+use super::{door, files, proxy, root};
 
 /// Who the program is inside: nobody in particular, so that starting it takes every privilege away.
 const INSIDE: u32 = 1000;
@@ -19,10 +20,13 @@ const INSIDE: u32 = 1000;
 /// Runs a program behind the fence; returns its exit status, 128 + signal when a signal ended it.
 pub(super) fn run(policy: &Policy) -> u8 {
     if policy.filter {
-        return match as_text(policy.network) {
+        return match as_text(policy.reach()) {
             Ok(text) => u8::from(writeln!(std::io::stdout(), "{text}").is_err()),
             Err(error) => complain(&error.to_string()),
         };
+    }
+    if policy.proxy {
+        return proxy::run(Hosts::new(policy.hosts.clone(), |name| std::env::var(name).ok()));
     }
     match fence_in(policy) {
         Ok(code) => code,
@@ -38,7 +42,15 @@ fn fence_in(policy: &Policy) -> Result<u8, String> {
     let here = std::env::current_dir();
     let mut policy = Policy { read: readable(policy, &own), write: writable(policy), ..policy.clone() };
     let mut layers = Layers::default();
-    let namespaces = layers.note("namespaces", namespaces(policy.network));
+    let is_kept = matches!(policy.reach(), Network::Door(_)) && !policy.report;
+    // Before this process has no network any more.
+    let out = is_kept.then(|| door::Proxy::start(&own, &policy.hosts)).transpose();
+    let mut out = out.map_err(|error| format!("cannot start the way out of the fence: {error}"))?;
+    let namespaces = layers.note("namespaces", namespaces(policy.reach()));
+    if let Some(proxy) = &mut out {
+        let opened = proxy.open(namespaces.is_some());
+        policy.door = Some(opened.map_err(|error| format!("cannot open the way out of the fence: {error}"))?);
+    }
     if namespaces.is_some() {
         let workshop = root::workshop();
         if layers.note("root", workshop).is_some() {
@@ -100,7 +112,7 @@ fn writable(policy: &Policy) -> Vec<PathBuf> {
 }
 
 /// Leaves the machine's processes, shared memory, mounts, names and network for empty ones.
-fn namespaces(network: bool) -> Result<(), String> {
+fn namespaces(network: Network) -> Result<(), String> {
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     let mut flags = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWPID
@@ -108,7 +120,7 @@ fn namespaces(network: bool) -> Result<(), String> {
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
-    flags.set(CloneFlags::CLONE_NEWNET, !network);
+    flags.set(CloneFlags::CLONE_NEWNET, matches!(network, Network::None | Network::Door(_)));
     unshare(flags).map_err(|error| format!("the kernel refuses them: {}", error.desc()))?;
     // A process that changed its user cannot be looked into, nor can it write about itself.
     let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::config::is_host;
+
 /// Variables that any program may see: none of them is a secret.
 const HARMLESS: [&str; 6] = ["PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONHASHSEED"];
 
@@ -18,8 +20,12 @@ pub struct Policy {
     pub proc: bool,
     /// Names of variables it gets.
     pub env: Vec<OsString>,
-    /// Whether it may speak TCP and UDP with the world.
+    /// Whether it may speak with the world, by TCP and UDP: with [`hosts`](Self::hosts) alone where some are named.
     pub network: bool,
+    /// Whether TCP is all that it may speak.
+    pub tcp: bool,
+    /// What it may reach where it has the network, by a proxy: [names](crate::config::is_host). None: whatever it likes.
+    pub hosts: Vec<String>,
     /// Whether it gets our stdout, and nothing as stdin.
     pub output: bool,
     /// How many processes and threads there may be of it at a time.
@@ -30,13 +36,40 @@ pub struct Policy {
     pub report: bool,
     /// Instead of starting a program, print the seccomp filters.
     pub filter: bool,
+    /// Instead of starting a program, be the proxy to the hosts for the sockets that stdin brings.
+    pub proxy: bool,
+    /// Between the two processes of a fence: the port of the proxy.
+    pub door: Option<u16>,
     /// Between the two processes of a fence: the layers that the outer one has built, as JSON.
     pub built: Option<String>,
     /// The program and its arguments.
     pub program: Vec<OsString>,
 }
 
+/// What of the network a fence lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Nothing.
+    None,
+    /// A proxy on this port of the machine itself; the port is not known before there is one.
+    Door(Option<u16>),
+    /// TCP.
+    Tcp,
+    /// TCP and UDP.
+    Whole,
+}
+
 impl Policy {
+    /// What of the network is let through.
+    pub fn reach(&self) -> Network {
+        match (self.network, self.hosts.is_empty(), self.tcp) {
+            (false, _, _) => Network::None,
+            (true, false, _) => Network::Door(self.door),
+            (true, true, true) => Network::Tcp,
+            (true, true, false) => Network::Whole,
+        }
+    }
+
     /// Reads the words after `__fence`.
     ///
     /// # Errors
@@ -53,13 +86,18 @@ impl Policy {
                 Some("--proc") => policy.proc = true,
                 Some("--built") => policy.built = Some(value()?.to_string_lossy().into_owned()),
                 Some("--network") => policy.network = true,
-                Some("--output") => policy.output = true,
-                Some("--processes") => {
-                    let number = value()?;
-                    let parsed = number.to_str().and_then(|number| number.parse().ok());
-                    let why = || format!("--processes needs a number, not {}", number.to_string_lossy());
-                    policy.processes = Some(parsed.ok_or_else(why)?);
+                Some("--tcp") => policy.tcp = true,
+                Some("--host") => {
+                    let name = value()?.to_string_lossy().into_owned();
+                    if !is_host(&name) {
+                        return Err(format!("--host needs a host's name, not {name}"));
+                    }
+                    policy.hosts.push(name);
                 }
+                Some("--proxy") => policy.proxy = true,
+                Some("--door") => policy.door = Some(number(&value()?, "--door")?),
+                Some("--output") => policy.output = true,
+                Some("--processes") => policy.processes = Some(number(&value()?, "--processes")?),
                 Some("--required") => policy.required = true,
                 Some("--report") => policy.report = true,
                 Some("--filter") => policy.filter = true,
@@ -70,7 +108,7 @@ impl Policy {
                 _ => return Err(format!("a fence has no option {}", word.to_string_lossy())),
             }
         }
-        if policy.program.is_empty() && !policy.report && !policy.filter {
+        if policy.program.is_empty() && !policy.report && !policy.filter && !policy.proxy {
             return Err("a fence needs a program: `__fence [OPTIONS] -- PROGRAM ARGS`".into());
         }
         Ok(policy)
@@ -81,6 +119,8 @@ impl Policy {
         let mut words: Vec<OsString> = Vec::new();
         let flags = [
             (self.network, "--network"),
+            (self.tcp, "--tcp"),
+            (self.proxy, "--proxy"),
             (self.output, "--output"),
             (self.proc, "--proc"),
             (self.required, "--required"),
@@ -89,6 +129,8 @@ impl Policy {
         ];
         words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, word)| OsString::from(word)));
         words.extend(self.processes.iter().flat_map(|most| ["--processes".into(), most.to_string().into()]));
+        words.extend(self.hosts.iter().flat_map(|host| ["--host".into(), host.into()]));
+        words.extend(self.door.iter().flat_map(|port| ["--door".into(), port.to_string().into()]));
         for path in &self.read {
             words.extend([OsString::from("--read"), path.into()]);
         }
@@ -123,6 +165,11 @@ impl Policy {
     }
 }
 
+fn number<T: std::str::FromStr>(word: &OsStr, option: &str) -> Result<T, String> {
+    let parsed = word.to_str().and_then(|number| number.parse().ok());
+    parsed.ok_or_else(|| format!("{option} needs a number, not {}", word.to_string_lossy()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +182,10 @@ mod tests {
             proc: true,
             env: vec!["KEY".into()],
             network: true,
+            tcp: true,
+            hosts: vec!["a.example".into(), ".b:1".into()],
+            proxy: true,
+            door: Some(8),
             output: true,
             processes: Some(7),
             required: true,
@@ -153,6 +204,8 @@ mod tests {
             &["--read"],
             &[],
             &["--network", "--"],
+            &["--host", "a/b", "--", "y"],
+            &["--door", "70000", "--", "y"],
             &["--processes", "x", "--", "y"],
             &["python3"],
         ] {

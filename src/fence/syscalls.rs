@@ -9,6 +9,8 @@ use seccompiler::{
     apply_filter,
 };
 
+use super::policy::Network;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Refused whatever the arguments.
@@ -148,8 +150,8 @@ pub(super) struct Others {
     pub(super) alone: bool,
     /// No file of the machine can be changed.
     pub(super) sealed: bool,
-    /// The network is allowed.
-    pub(super) network: bool,
+    /// What of the network is allowed.
+    pub(super) network: Network,
 }
 
 /// Refuses, for good, in this process and all that it starts.
@@ -173,7 +175,7 @@ fn programs(others: Others) -> Result<[BpfProgram; 2], Error> {
 ///
 /// # Errors
 /// When the crate has none for this processor.
-pub(super) fn as_text(network: bool) -> Result<String, Error> {
+pub(super) fn as_text(network: Network) -> Result<String, Error> {
     let lines = programs(Others { alone: false, sealed: false, network })?.map(|program| {
         let bytes = program.iter().flat_map(|step| {
             let [a, b] = step.code.to_ne_bytes();
@@ -218,18 +220,24 @@ fn rules(others: Others) -> Result<Rules, Error> {
     );
     let unix = libc::AF_UNIX.unsigned_abs().into();
     rules.insert(libc::SYS_socketpair, vec![all(&[(0, SeccompCmpOp::Ne, unix)])?]);
-    rules.insert(libc::SYS_socket, if others.network { sockets()? } else { Vec::new() });
+    let sockets = match others.network {
+        Network::None => Vec::new(),
+        Network::Door(_) | Network::Tcp => sockets(&[(libc::SOCK_STREAM, libc::IPPROTO_TCP)])?,
+        Network::Whole => sockets(&[(libc::SOCK_STREAM, libc::IPPROTO_TCP), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)])?,
+    };
+    rules.insert(libc::SYS_socket, sockets);
     Ok(rules)
 }
 
-/// What is refused where the network is allowed: everything but TCP and UDP.
-fn sockets() -> Result<Vec<SeccompRule>, Error> {
+/// What is refused where something of the network is allowed: every socket of another kind and protocol.
+fn sockets(allowed: &[(i32, i32)]) -> Result<Vec<SeccompRule>, Error> {
     let ne = |argument, value: i32| (argument, SeccompCmpOp::Ne, u64::from(value.unsigned_abs()));
+    let protocols = allowed.iter().map(|(_, protocol)| ne(2, *protocol));
     let mut refused = vec![
         all(&[ne(0, libc::AF_INET), ne(0, libc::AF_INET6)])?,
-        all(&[ne(2, 0), ne(2, libc::IPPROTO_TCP), ne(2, libc::IPPROTO_UDP)])?,
+        all(&std::iter::once(ne(2, 0)).chain(protocols).collect::<Vec<_>>())?,
     ];
-    for kind in (0..16).filter(|kind| ![libc::SOCK_STREAM, libc::SOCK_DGRAM].contains(kind)) {
+    for kind in (0..16).filter(|kind| !allowed.iter().any(|(allowed, _)| allowed == kind)) {
         refused.push(all(&[(1, SeccompCmpOp::MaskedEq(0xf), u64::from(kind.unsigned_abs()))])?);
     }
     Ok(refused)
@@ -260,8 +268,9 @@ mod tests {
 
     #[test]
     fn every_filter_can_be_built() {
-        for bits in 0..8 {
-            let others = Others { alone: bits & 1 != 0, sealed: bits & 2 != 0, network: bits & 4 != 0 };
+        let networks = [Network::None, Network::Door(None), Network::Tcp, Network::Whole];
+        for bits in 0..16 {
+            let others = Others { alone: bits & 1 != 0, sealed: bits & 2 != 0, network: networks[bits >> 2] };
             let built = program(rules(others).unwrap(), libc::EPERM).unwrap();
             assert!(built.len() < 4096, "the kernel takes 4,096 instructions, not {}", built.len());
         }

@@ -7,21 +7,30 @@ where that one stands behind it, this keeps its children apart. What the kernel 
 there is no fence here, and whoever runs the agent says so.
 """
 
+import contextlib
 import ctypes
 import os
+import socket
 import struct
 import subprocess
 import sys
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
-PATH_BENEATH = 1
+PATH_BENEATH, NET_PORT = 1, 2
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
 # Devices to be made and asked: never, not even in a directory of one's own.
 DEVICE_NODES = 1 << 6 | 1 << 11 | 1 << 15
-NETWORK = 0b11
+NETWORK, CONNECT = 0b11, 0b10
 SCOPES = 0b11
+# Since this version of Landlock, a process can be kept to some ports.
+WITH_PORTS = 4
+# User, IPC, names, control groups; and network. One of processes would be its children's, not its own.
+NEW, NEW_NETWORK = 0x10000000 | 0x08000000 | 0x04000000 | 0x02000000, 0x40000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+CAPABILITIES = 0x20080522
 
 SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc")
 DEVICES = {"/dev/null": READ_FILE | WRITE_FILE, "/dev/urandom": READ_FILE, "/dev/zero": READ_FILE}
@@ -55,10 +64,11 @@ def uncovers(places, secret):
 
 
 def filters(words, network):
-    """The programs of autoharness's seccomp filters, asked for before any agent is there; none without a fence."""
+    """The programs of autoharness's seccomp filters, asked for before any agent is there; none without a fence. `network`: as for
+    `put_up`."""
     if not words:
         return []
-    options = ["--filter"] + ["--network"] * network
+    options = ["--filter"] + ["--network"] * (network is not False) + ["--tcp"] * (network not in (True, False))
     said = subprocess.run([*words, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     return [bytes.fromhex(line) for line in said.stdout.decode().split()] if said.returncode == 0 else []
 
@@ -77,10 +87,68 @@ def refuse(programs):
     return done
 
 
+class Way:
+    """The way out to the hosts that agents may reach: autoharness's proxy, one process for all of them. It ends with us."""
+
+    def __init__(self, words):
+        self.socket, theirs = socket.socketpair()
+        self.process = subprocess.Popen([*words, "--proxy"], stdin=theirs, stdout=subprocess.DEVNULL)
+        theirs.close()
+
+    def door(self):
+        """Opens a door to it on the machine that this process sees; returns its port."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            socket.send_fds(self.socket, [b"."], [listener.fileno()])
+            return listener.getsockname()[1]
+
+
+def way(words):
+    """The way out where `words` name hosts; None where they name none."""
+    return Way(words) if "--host" in words else None
+
+
 def put_up(places, network, programs=(), private=None):
-    """Fences this process in, for good. `private`: a directory that it may do with as it likes. Returns whether it worked."""
+    """Fences this process in, for good. It must have one thread. `network`: False for none, True for all, a list of this machine's
+    ports, or the `Way` out, whose address it then has in its environment. `private`: a directory that it may do with as it likes.
+    Returns whether it worked."""
+    if not isinstance(network, list):
+        leave(network is not True)
+    if isinstance(network, Way):
+        way, network = network, [network.door()]
+        way.socket.close()
+        for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+            for name in (name, name.lower()):
+                os.environ[name] = "" if name.upper() == "NO_PROXY" else f"http://127.0.0.1:{network[0]}"
     done = landlocked(places, network, private)
-    return (refuse(programs) or not programs) and done
+    done = (refuse(programs) or not programs) and done
+    return done
+
+
+def leave(network):
+    """Leaves the machine's shared memory, names and, where asked, its `network` for empty ones, with no privilege in them. Returns
+    whether the kernel lets us; then everything else is as before."""
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None)
+    user, group = os.getuid(), os.getgid()
+    if library.unshare(ctypes.c_int(NEW | (NEW_NETWORK if network else 0))):
+        return False
+    # Who changed its user cannot write about itself otherwise.
+    library.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    for file, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        with contextlib.suppress(OSError), open(f"/proc/self/{file}", "w", encoding="ascii") as stream:
+            stream.write(text)
+    library.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if network:
+        _raise_loopback()
+    return library.capset(struct.pack("=Ii", CAPABILITIES, 0), bytes(24)) == 0
+
+
+def _raise_loopback():
+    import fcntl
+
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
 
 
 def landlocked(places, network, private=None):
@@ -92,8 +160,8 @@ def landlocked(places, network, private=None):
     for since, bit in ((2, 1 << 13), (3, 1 << 14), (5, 1 << 15)):
         if level >= since:
             files |= bit
-    attributes = struct.pack("=QQQ", files, 0 if network else NETWORK, SCOPES)
-    attributes = attributes[: 8 if level < 4 else 16 if level < 6 else 24]
+    attributes = struct.pack("=QQQ", files, 0 if network is True else NETWORK, SCOPES)
+    attributes = attributes[: 8 if level < WITH_PORTS else 16 if level < 6 else 24]
     ruleset = _call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0))
     if ruleset < 0:
         return False
@@ -103,6 +171,9 @@ def landlocked(places, network, private=None):
         _allow(ruleset, device, rights)
     if private is not None:
         _allow(ruleset, private, files & ~DEVICE_NODES)
+    for port in network if isinstance(network, list) else ():
+        rule = struct.pack("=QQ", CONNECT, port)
+        _call(ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(NET_PORT), rule, ctypes.c_uint(0))
     ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     done = _call(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0)) == 0
     os.close(ruleset)

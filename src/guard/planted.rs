@@ -240,7 +240,7 @@ mod tests {
     fn seen(root: &Path) -> Vec<(PathBuf, u32, String)> {
         let found = walkdir::WalkDir::new(root).sort_by_file_name().into_iter().map(std::result::Result::unwrap);
         let found = found.filter(|entry| !entry.path().starts_with(root.join(".git")));
-        let content = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        let content = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         let path = |entry: &walkdir::DirEntry| entry.path().strip_prefix(root).unwrap().to_path_buf();
         found.map(|entry| (path(&entry), entry.metadata().unwrap().mode(), content(entry.path()))).collect()
     }
@@ -255,37 +255,36 @@ mod tests {
         let plant = |root: &Path| {
             BaseTree::clear_ground(root).unwrap();
             let objects = base.git_directory().join("objects").display().to_string();
-            std::fs::write(root.join(".git/objects/info/alternates"), format!("{objects}\n")).unwrap();
+            fs::write(root.join(".git/objects/info/alternates"), format!("{objects}\n")).unwrap();
             base.plant(root, ("PROGRAM.md", "one edit\n")).unwrap();
         };
         plant(&old);
         let victim = directory.path().join("victim");
-        std::fs::write(&victim, "text\n").unwrap();
+        fs::write(&victim, "text\n").unwrap();
         let at = |name: &str| old.join(name);
-        let mode =
-            |name: &str, mode| std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        let mode = |name: &str, mode| fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
         // Another text, one that is as long, other bits, a link, a name elsewhere, a directory, a locked one, and what is new.
-        std::fs::write(at("a.py"), "other\n").unwrap();
-        std::fs::write(at("deep/c.py"), "tex!\n").unwrap();
+        fs::write(at("a.py"), "other\n").unwrap();
+        fs::write(at("deep/c.py"), "tex!\n").unwrap();
         mode("run.sh", 0o4755);
         mode("z.py", 0o777);
-        std::fs::remove_file(at("deep/down/b.py")).unwrap();
+        fs::remove_file(at("deep/down/b.py")).unwrap();
         symlink(&victim, at("deep/down/b.py")).unwrap();
-        std::fs::hard_link(at("deep/e.py"), at("another")).unwrap();
-        std::fs::remove_file(at("x/y")).unwrap();
-        std::fs::create_dir_all(at("x/y/z")).unwrap();
+        fs::hard_link(at("deep/e.py"), at("another")).unwrap();
+        fs::remove_file(at("x/y")).unwrap();
+        fs::create_dir_all(at("x/y/z")).unwrap();
         mode("x", 0o500);
-        std::fs::write(at("tidy/g.py"), "").unwrap();
-        std::fs::write(at("proposal.md"), "").unwrap();
-        std::fs::remove_dir_all(at(".git")).unwrap();
+        fs::write(at("tidy/g.py"), "").unwrap();
+        fs::write(at("proposal.md"), "").unwrap();
+        fs::remove_dir_all(at(".git")).unwrap();
         symlink(directory.path(), at(".git")).unwrap();
-        let kept = std::fs::metadata(at("tidy/f.py")).unwrap().ino();
+        let kept = fs::metadata(at("tidy/f.py")).unwrap().ino();
         base.weed(&old).unwrap();
         plant(&old);
         plant(&new);
         assert_eq!(seen(&old), seen(&new));
-        assert_eq!(std::fs::metadata(at("tidy/f.py")).unwrap().ino(), kept);
-        assert_eq!(std::fs::metadata(&victim).unwrap().nlink(), 1);
+        assert_eq!(fs::metadata(at("tidy/f.py")).unwrap().ino(), kept);
+        assert_eq!(fs::metadata(&victim).unwrap().nlink(), 1);
         let status = |root: &Path| Repository::open(root).unwrap().statuses(None).unwrap().len();
         assert_eq!([status(&old), status(&new)], [0, 0]);
     }

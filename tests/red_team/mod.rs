@@ -7,7 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 pub(crate) mod agents;
-mod tau;
+pub(crate) mod tau;
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -150,9 +150,9 @@ def solve(question):
 }
 
 /// The lines that try to reach or to leave something, as a dictionary `ATTACKS` of functions by their names: for agents that
-/// try all of them in one trial. `but` these. Without a fence only those that show something, and do no harm: root would mount
+/// try all of them in one trial. `but` these. `port`: somebody listens there. Without a fence only those that show something, and do no harm: root would mount
 /// over everybody's /tmp.
-pub(crate) fn attacks(fenced: bool, but: &[&str]) -> String {
+pub(crate) fn attacks(fenced: bool, but: &[&str], port: u16) -> String {
     let tried = HOSTILE.iter().filter(|line| match line.sign {
         Sign::Reaches | Sign::Leaves => !but.contains(&line.name),
         Sign::MayReach | Sign::MayLeave => fenced && !but.contains(&line.name),
@@ -161,7 +161,7 @@ pub(crate) fn attacks(fenced: bool, but: &[&str]) -> String {
     let token = (std::process::id() % 100_000 * 10_000 + 9_000).to_string();
     let mut text = format!("{PRELUDE}\nATTACKS = {{}}\n");
     for line in tried {
-        let code = line.code.replace("TOKEN", &token).replace("PORT", "9");
+        let code = line.code.replace("TOKEN", &token).replace("PORT", &port.to_string());
         let body = if code.starts_with('\n') { code } else { format!("\n    {code}") };
         text.push_str(&format!("def attack():{body}\nATTACKS[{:?}] = attack\n", line.name));
     }

@@ -7,7 +7,7 @@ use super::agents::{Hostile, Sign};
 use super::{Field, Told, all_gone, file};
 
 /// The agent of `tau-bench`. To the grader it says the same in every conversation, and what came of the attack goes to stdout.
-const CLASS: &str = "
+pub(crate) const CLASS: &str = "
 from tau2.agent.base_agent import HalfDuplexAgent
 from tau2.data_model.message import AssistantMessage
 

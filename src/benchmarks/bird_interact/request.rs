@@ -107,7 +107,7 @@ pub(super) fn options(settings: &BirdInteractSettings, places: &Places) -> Map<S
 
 /// The option `fence`. `staging` holds what agents are imported from, and what they may read.
 pub(super) fn fence(fence: &Fencing, staging: &Path) -> Value {
-    json!({"words": fence.prefix, "alone": fence.layers.has("namespaces"), "staging": staging})
+    json!({"words": fence.words, "hosts": fence.hosts, "alone": fence.layers.has("namespaces"), "staging": staging})
 }
 
 /// The Python that runs the agent. Its process knows the models and their keys, but nothing of PostgreSQL; what is behind
@@ -140,7 +140,7 @@ pub(super) fn agent_python(settings: &BirdInteractSettings, places: &Places, run
         None => Way::File(name),
     };
     let above = directory.parent().unwrap_or(Path::new("")).to_path_buf();
-    let behind = runner.fence.as_ref().map(|fence| fence.prefix.clone()).unwrap_or_default();
+    let behind = runner.fence.as_ref().map(|fence| fence.words.clone()).unwrap_or_default();
     let import = Import { first: vec![above], ways: vec![way], behind, ..Import::default() };
     AgentPython::new(&places.python, environment, import)
 }

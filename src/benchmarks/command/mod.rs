@@ -74,7 +74,7 @@ impl Benchmark for Command {
             // A program that fences its agent in imports it no other way. What other programs do is not known.
             let fence = runner.fence.as_ref().filter(|_| base.get(LIBRARY.as_bytes()).is_some());
             if let (Some(fence), Some(python)) = (fence, runner.agent_python.as_mut()) {
-                python.import = python.import.take().map(|import| Import { behind: fence.prefix.clone(), ..import });
+                python.import = python.import.take().map(|import| Import { behind: fence.prefix(), ..import });
             }
             runner.protocol = json!({
                 "command": settings.command,

@@ -115,7 +115,7 @@ fn command(helper: &Path) -> Vec<String> {
 /// The Python that runs the agent.
 fn agent_python(runner: &ProtocolRunner) -> AgentPython {
     let beside = runner.agent_file.parent().unwrap_or(Path::new("")).to_path_buf();
-    let behind = runner.fence.as_ref().map(|fence| fence.prefix.clone()).unwrap_or_default();
+    let behind = runner.fence.as_ref().map(Fencing::prefix).unwrap_or_default();
     let import = Import { last: vec![beside], ways: vec![Way::File("agent".into())], behind, ..Import::default() };
     AgentPython::new("python3", runner.environment.clone(), import)
 }

@@ -201,8 +201,8 @@ async fn harbor(ground: &Ground<'_>) -> Result<HarborRunner> {
 /// What `doctor` says of the fence: this benchmark has none, because Harbor calls the agent in its own process.
 fn unfenced(mode: FenceMode) -> Finding {
     let detail = "none: Harbor runs the agent in its own process, so it can reach what this user can, keys of models and task \
-                  files included; tasks and their verifiers run in sandboxes, and rewards that the agent could have written are \
-                  not believed";
+                  files included, and could change Harbor itself; tasks and their verifiers run in sandboxes, and a reward file \
+                  of the agent's is not believed";
     match mode {
         FenceMode::Required => Finding::fail("fence", detail, "set `fence: auto` if you accept that"),
         FenceMode::Auto | FenceMode::Off => {

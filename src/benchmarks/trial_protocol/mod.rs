@@ -252,7 +252,7 @@ impl ProtocolRunner {
             "options": self.options,
         });
         if let Some(fence) = &self.fence {
-            message["fence"] = json!(fence.prefix);
+            message["fence"] = json!(fence.prefix());
         }
         let child = self.start(&message, &request.staging, Some(&request.scratch), &log)?;
         let bounds = self.bounds(request);

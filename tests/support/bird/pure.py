@@ -106,6 +106,31 @@ def the_model_is_known_by_name_and_place():
     assert not model.holds_key(url, {"authorization": "Bearer sk-wrong"}), "a wrong key was the provider's refusal"
 
 
+def agents_reach_their_model_and_what_is_configured():
+    def url(text):
+        scheme, host = text.split("://")
+        host, _, port = host.rpartition(":") if host.count(":") else (host, "", "")
+        return Url(scheme, host.strip("[]"), int(port) if port else None, "/")
+
+    gateway = {"OPENAI_API_BASE": "http://127.0.0.1:4000/v1"}
+    for name, variables, configured, good, bad in (
+        ("openai/x", {}, [], "https://api.openai.com", "https://api.anthropic.com"),
+        ("openai/x", {}, [], "http://api.openai.com:443", "https://api.openai.com:22"),
+        ("openai/x", gateway, [], "http://127.0.0.1:4000", "https://api.openai.com"),
+        ("azure/x", {}, [], "https://me.openai.azure.com", "https://openai.azure.com.evil.example"),
+        ("openai/x", {}, ["a.example:8", ".b.example"], "http://A.example:8", "https://api.openai.com"),
+        ("openai/x", {}, ["a.example:8", ".b.example"], "https://c.b.example", "https://b.example"),
+        ("openai/x", {}, ["[::1]:8"], "http://[::1]:8", "http://[::1]:9"),
+        ("strange/x", {}, ["a.example"], "https://a.example.", "https://a.example.b"),
+    ):
+        hosts = calls.Model(name, variables).reached_at(configured)
+        assert calls.lets_through(hosts, url(good)) and not calls.lets_through(hosts, url(bad)), (name, good, bad, hosts)
+    # Nobody knows where these live, or their clients have other ways.
+    for name in ("strange/x", "bedrock/x", "vertex_ai/x", ""):
+        assert calls.Model(name, {}).reached_at([]) is None, name
+    assert calls.lets_through(None, url("https://any.example"))
+
+
 def answers_are_read():
     for body, kind, failed, tokens in (
         (b'{"choices": [{}], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}', "application/json", False, (7, 2)),
@@ -267,6 +292,7 @@ CHECKS = [
     calls_tell_whose_failure_it_is,
     a_flood_is_no_evidence,
     the_model_is_known_by_name_and_place,
+    agents_reach_their_model_and_what_is_configured,
     answers_are_read,
     what_the_agent_causes_is_zero,
     what_we_saw_is_infrastructure,

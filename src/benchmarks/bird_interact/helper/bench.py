@@ -24,8 +24,9 @@ is for the option `host` of runs.
 
 Options: mode ("a-interact", "c-interact"; "oracle" hands in the gold SQL and needs no model), dataset ("lite", "full"),
 patience, adk_dir, data_path, python, pg {host, port, user, password_env}, ports {agent, user, db} (default: any), host (see
-above; default: one of its own), fence {words, alone, staging} (what starts a program behind autoharness's fence, whether that
-has processes of its own, and what holds the copies of agents; default: no fence).
+above; default: one of its own), fence {words, hosts, alone, staging} (what starts a program behind autoharness's fence, which
+hosts agents may reach, whether the program has processes of its own there, and what holds the copies of agents; default: no
+fence).
 
 Exit status: 0 when every trial was reported, 2 when the request makes no sense, else the run broke off: 3 because PostgreSQL
 cannot be used, 4 because a port is in use, 5 because a model refuses every request, 1 for other reasons. The log events that

@@ -44,6 +44,9 @@ PUBLIC = {
     "xai": ("api.x.ai",),
 }
 FAMILIES = (("claude", "anthropic"), ("gemini", "gemini"), ("gpt-", "openai"), ("chatgpt", "openai"), ("codex", "openai"))
+# Whose clients ask more than the model: a machine's role or an account's token, and by other ways than the door knows.
+OTHER_WAYS = ("bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta")
+USUAL_PORTS = (443, 80)
 BASES = ("_API_BASE", "_BASE_URL", "_API_URL", "_ENDPOINT", "_API_ENDPOINT")
 
 Trouble = collections.namedtuple("Trouble", "reason fatal")
@@ -150,6 +153,13 @@ class Model:
             return any(host == name or (name[0] == "." and host.endswith(name)) for name in public)
         return host in self.answering
 
+    def reached_at(self, configured):
+        """The hosts, as `model_hosts` names them, that agents may reach through the door and no others: those that are `configured`,
+        else where the model lives. None where that is not known, and agents have the network themselves."""
+        if configured or self.provider in OTHER_WAYS:
+            return configured or None
+        return sorted(self.hosts) or list(PUBLIC.get(self.provider, ())) or None
+
     def asked(self, url, body):
         """Whether a request is about the configured model."""
         if not self.words:
@@ -166,6 +176,27 @@ class Model:
         """Whether a request carries a key of ours; where there is none to carry, it cannot be the wrong one."""
         text = str(url) + " ".join(headers.values())
         return not self.secrets or any(secret in text for secret in self.secrets)
+
+
+def lets_through(names, url):
+    """Whether a URL (an object with `host` and `port`) is at one of these hosts; None lets everything through."""
+    if names is None:
+        return True
+    host, port = url.host.lower().rstrip("."), port_of(url)
+    for name in names:
+        name, wanted = split_host(name.lower())
+        if (port == wanted if wanted else port in USUAL_PORTS) and (host == name or (name[0] == "." and host.endswith(name))):
+            return True
+    return False
+
+
+def split_host(name):
+    """`host:port` or `[address]:port` as both; the port is None where there is none."""
+    if name.startswith("["):
+        host, _, port = name[1:].partition("]")
+        return host, int(port[1:]) if port else None
+    host, colon, port = name.partition(":")
+    return (name, None) if not colon or ":" in port else (host, int(port))
 
 
 def authority(base):

@@ -21,13 +21,16 @@ LARGEST_LOOK = 32 << 20
 HOP = {"connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 NOT_SENT = HOP | {"host", "content-length", "accept-encoding", ADDRESS_HEADER, TOKEN_HEADER}
 LOCAL = {"localhost", "127.0.0.1", "::1"}
+# Hosts that are told of.
+MOST_REFUSED = 8
 
 
 class Door:
     """Carries calls. Every agent's process has a token of its own, which says whose call it is."""
 
-    def __init__(self, model):
-        self.model, self.calls = model, {}
+    def __init__(self, model, hosts, say):
+        """`hosts`: what it leads to, None for everywhere. `say` is told of each host that it did not let an agent through to."""
+        self.model, self.calls, self.hosts, self.say, self.refused = model, {}, hosts, say, set()
         self.client = self.server = None
 
     async def open(self, sock):
@@ -68,6 +71,9 @@ class Door:
                 url = self.url(headers.get(ADDRESS_HEADER, ""))
             except self.errors:
                 return
+            if not calls.lets_through(self.hosts, url):
+                await self._refuse(writer, f"{url.host}:{calls.port_of(url)}")
+                return
             ours = self.model.asked(url, body)
             call = known.begin(time.monotonic(), ours and self.model.knows(url))
             carried = asyncio.ensure_future(self._carry(call, method, url, headers, body, ours, writer))
@@ -88,6 +94,14 @@ class Door:
             if call is not None and call.end is None:
                 call.end = time.monotonic()
             writer.close()
+
+    async def _refuse(self, writer, place):
+        if place not in self.refused and len(self.refused) < MOST_REFUSED:
+            self.refused.add(place)
+            self.say(f"the fence let no agent through to {place[:100]}; if it needs that, name it in `model_hosts`")
+        await _say(writer, 403, [("content-type", "application/json")])
+        writer.write(b'{"error": {"message": "the fence lets nothing through to this host", "type": "autoharness"}}')
+        await writer.drain()
 
     async def _carry(self, call, method, url, headers, body, ours, writer):
         sent = [(name, value) for name, value in headers.items() if name not in NOT_SENT]

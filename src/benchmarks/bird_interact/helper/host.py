@@ -14,6 +14,7 @@ import shutil
 import socket
 import tempfile
 
+import calls
 import dataset
 import environment
 from nurse import Nursery
@@ -80,10 +81,11 @@ class Host:
             )
             sockets[kind].close()
         if self.nursery is not None:
-            surroundings = environment.base(options, secret=False)
-            await self.nursery.start(
-                options["python"], surroundings, self.scratch, self.logs, options["fence"], self.agents
-            )
+            surroundings, behind = environment.base(options, secret=False), options["fence"]
+            if behind:
+                model = calls.Model(self.agent.get("model"), os.environ)
+                behind = {**behind, "ports": model.reached_at(behind["hosts"]) is not None}
+            await self.nursery.start(options["python"], surroundings, self.scratch, self.logs, behind, self.agents)
         sock, guard = listen()
         self.guards.append(guard)
         self.port = sock.getsockname()[1]

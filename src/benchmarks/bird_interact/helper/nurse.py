@@ -52,8 +52,8 @@ class Nursery:
 
     async def start(self, python, environment, scratch, logs, behind, view):
         """`environment` must hold no secret: it is every agent's. `behind`: the words that start a program behind the fence
-        (`words`), whether it has processes of its own there (`alone`), and what holds the copies of agents (`staging`); nothing
-        where there is to be no fence. `view`: what holds what else agents' processes may read."""
+        (`words`), whether it has processes of its own there (`alone`), what holds the copies of agents (`staging`), and whether
+        all that they reach is `ports` of this machine; nothing where there is to be no fence. `view`: what holds what else agents' processes may read."""
         self.control, theirs = socket.socketpair()
         self.control.setblocking(False)
         log, alone, plan = os.path.join(logs, "nursery.log"), bool(behind and behind["alone"]), None
@@ -62,10 +62,10 @@ class Nursery:
             os.mkdir(private, 0o700)
             certificates = [os.path.abspath(environment[name]) for name in CERTIFICATES if environment.get(name)]
             places = [*await python_places(python), *filter(os.path.exists, certificates)]
-            plan = {"places": places, "filter": [] if alone else behind["words"], "private": private}
+            plan = {"places": places, "filter": [] if alone else behind["words"], "ports": behind["ports"], "private": private}
         arguments = [python, "-s", "-B", PROGRAM, "0", json.dumps(plan)]
         if alone:
-            options = ["--network", "--proc", "--processes", str(MOST_PROCESSES), "--write", private]
+            options = ["--network", *(["--tcp"] if behind["ports"] else []), "--proc", "--processes", str(MOST_PROCESSES), "--write", private]
             # What it shows of the system is its own business, and less.
             for place in (*(place for place in places if place not in fence.SYSTEM), HERE, view, behind["staging"]):
                 options += ["--read", place]

@@ -7,10 +7,10 @@ task and no agent's code, so nothing passes from one agent's process to the next
 line out says how the imports went, and every message in is a port (digits, `PORT_BYTES` long; 0 for any) with a connection.
 
 PLAN is JSON: what keeps the forked processes apart (fence.py), `null` for nothing: `places` that all may read, the words of
-the `filter`, and where `private` directories lie. A fence around all of them is the business of whoever starts this.
+the `filter`, whether all keep to `ports`, and where `private` directories lie. A fence around all of them is the business of whoever starts this.
 
-On the connection the caller says in one line what the process is for (`cwd`, `environment`, `own` directories to be read, `mode`,
-`agent_file`, `door`). The process answers with its states, waits for a line before it loads the agent, and is killed when the
+On the connection the caller says in one line what the process is for (`cwd`, `environment`, `own` directories to be read, `ports`
+of this machine that are all it may reach, or `null`, `mode`, `agent_file`, `door`). The process answers with its states, waits for a line before it loads the agent, and is killed when the
 caller hangs up. When it has ended, for whatever reason, the nursery says with which status and what it last printed, and hangs
 up. A connection that ends without that was the nursery's end, not the agent's doing.
 
@@ -93,14 +93,14 @@ def private_directory(plan, pid):
     return os.path.join(plan["private"], str(pid))
 
 
-def fence_in(plan, filters, own):
-    """Keeps this process to Python, its `own` directories, and a private one that it may change."""
+def fence_in(plan, filters, own, ports):
+    """Keeps this process to Python, its `own` directories, a private one that it may change, and these ports where there are any."""
     private = private_directory(plan, os.getpid())
     shutil.rmtree(private, ignore_errors=True)
     os.mkdir(private, 0o700)
     os.environ.update(HOME=private, TMPDIR=private)
     tempfile.tempdir = None
-    fence.put_up([*plan["places"], *own], network=True, programs=filters, private=private)
+    fence.put_up([*plan["places"], *own], network=True if ports is None else ports, programs=filters, private=private)
 
 
 def become_agent_process(connection, states, go, printed, port, plan, filters):
@@ -130,7 +130,7 @@ def become_agent_process(connection, states, go, printed, port, plan, filters):
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # Or all agents would draw the same numbers.
     if plan is not None:
-        fence_in(plan, filters, request["own"])
+        fence_in(plan, filters, request["own"], request["ports"])
     return service.serve(sock, states, request["mode"], request["agent_file"], request.get("door"))
 
 
@@ -160,7 +160,7 @@ class Nursery:
 
     def __init__(self, control, plan):
         self.control, self.plan, self.nurslings = control, plan, {}
-        self.filters = fence.filters(plan["filter"], network=True) if plan else []
+        self.filters = fence.filters(plan["filter"], [] if plan["ports"] else True) if plan else []
         self.selector = selectors.DefaultSelector()
 
     def run(self):

@@ -14,6 +14,7 @@ import time
 import calls
 import dataset
 import environment
+import fence
 import http1
 import report
 import verdict
@@ -63,7 +64,9 @@ class Run:
         self.ports, self.guards = {}, []
         about = request.get("agent") or {}
         keys = calls.keys_of(os.environ, environment.SECRET_ENDINGS)
-        self.door = Door(calls.Model(about.get("model"), os.environ, keys))
+        model, fenced = calls.Model(about.get("model"), os.environ, keys), options["fence"] is not None
+        self.hosts = model.reached_at(options["fence"]["hosts"]) if fenced else None
+        self.door = Door(model, self.hosts, lambda message: say(event="log", level="warning", message=message))
         self.spare = None  # An agent's process that is on its way, for the next trial.
         self.first_call = None  # Whether a model can be called at all with what is installed, once somebody has doubts.
         self.agent_failure = None
@@ -129,6 +132,9 @@ class Run:
         self.guards.append(guard)
         self.ports["model"] = sock.getsockname()[1]
         await self.door.open(sock)
+        if self.hosts is not None and fence.version() < fence.WITH_PORTS:
+            message = "this machine's Landlock is too old to keep agents to their model: they have the whole network"
+            self.say(event="log", level="warning", message=message)
         agent = await self._spawn_agent()
         try:
             await agent.load(AGENT_LOAD_S)
@@ -161,10 +167,13 @@ class Run:
         ports = (self.ports["agent", "user"], self.ports["agent", "db"])
         about = self.request.get("agent") or {}
         number, token = next(self.numbers), secrets.token_hex(16)
+        # With the doors alone it reaches whom they lead to.
+        network = None if self.hosts is None else [*ports, self.ports["model"]]
         agent = await self.link.agent(
             number,
             self.options["ports"].get("agent") or 0,
             {
+                "ports": network,
                 "cwd": self.agent_view,
                 "own": [self.agent_view, os.getcwd()],
                 "environment": environment.for_agent(self.options, about, *ports),

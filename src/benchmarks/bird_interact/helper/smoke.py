@@ -203,7 +203,9 @@ async def smoke(options, agent_file, about):
     log, mode, task = os.path.join(scratch, "agent.log"), options["mode"], f"smoke_{secrets.token_hex(4)}"
     world, nursery, server, agent, guard = World(), Nursery(), None, None, None
     try:
-        behind, view = options["fence"], os.path.join(scratch, "agent")
+        view = os.path.join(scratch, "agent")
+        # Everybody is behind one port.
+        behind = {**options["fence"], "ports": True} if options["fence"] else None
         own = [view, *([behind["staging"]] if behind else [])]
         copy_code(options["adk_dir"], view, AGENT_CODE)
         door, guard = listen()
@@ -218,7 +220,7 @@ async def smoke(options, agent_file, about):
         nursery.hand_on(0, theirs.fileno())
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
-        about = {"cwd": view, "own": own, "environment": surroundings, "mode": mode, "agent_file": agent_file}
+        about = {"cwd": view, "own": own, "ports": [port], "environment": surroundings, "mode": mode, "agent_file": agent_file}
         writer.write(json.dumps(about).encode() + b"\n")
         agent = AgentService("smoke", reader, writer, log)
         await agent.prepared(START_LIMIT_S)

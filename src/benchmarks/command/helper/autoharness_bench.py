@@ -12,7 +12,7 @@ as data. Nothing but Python 3.9 is needed. `autoharness docs benchmarks/command`
     reply       where given, run_agent gets a third argument: ask(message) returns what reply(task, message) returns here.
                 So a model or a tool can serve the agent without giving it a key or the network.
     read, env   paths (relative to this program) and names of variables that the agent may have, too.
-    network     True lets it open TCP and UDP connections.
+    network     True gives it the network: the hosts in `model_hosts` by a proxy (HTTPS_PROXY), or all of it where none is named.
 """
 
 import concurrent.futures, inspect, json, os, signal, socket, struct, subprocess, sys, textwrap, threading, time

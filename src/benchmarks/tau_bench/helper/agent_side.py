@@ -196,7 +196,7 @@ class Agent:
         return self._kinds[item["kind"]].model_validate(item["message"])
 
 
-def main(upstream, path, tools, settings, connection, vault, agent_env, effort, places, filters):
+def main(upstream, path, tools, settings, connection, vault, agent_env, effort, places, network, filters):
     """Runs in a freshly forked process until the runner closes the connection."""
     environment = vault.environment(agent_env)
     vault.close()
@@ -205,7 +205,7 @@ def main(upstream, path, tools, settings, connection, vault, agent_env, effort, 
     os.environ.update(environment, AGENT_MODEL=settings.llm_agent, AGENT_REASONING_EFFORT=effort or "")
     sys.path.insert(0, os.path.dirname(path))
     if places is not None:
-        fence.put_up(places, bool(agent_env), filters)
+        fence.put_up(places, network, filters)
     line = Line(connection)
     carry_model_calls(upstream.litellm, upstream.llm_utils, line)
     threading.Thread(target=line.listen, daemon=True).start()

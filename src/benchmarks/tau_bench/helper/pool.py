@@ -76,7 +76,12 @@ class Pool:
         self.limit = request["timeout_s"] + runner.grading_time(request["timeout_s"]) + HARD_MARGIN_S
         # None: agents' processes are kept from nothing.
         self.places = fence.readable(os.path.dirname(request["agent_path"])) if request["fenced"] else None
-        self.filters = fence.filters(request["fence"], bool(request["agent_env"]))
+        # The network is for keys of the agent's own. `self.network`: as fence.py takes it.
+        self.network = bool(request["agent_env"])
+        if self.network and request["fenced"] and (way := fence.way(request["fence"])):
+            processes.alive.add(way.process.pid)
+            self.network = way
+        self.filters = fence.filters(request["fence"], self.network)
         self.running = set()
         self.runners = {}  # By the pipe they speak on.
         self.selector = selectors.DefaultSelector()
@@ -127,11 +132,12 @@ class Pool:
         here, there = socket.socketpair()
         agent = processes.fork()
         if not agent:
-            processes.keep_only([there.fileno()])
+            kept = [self.network.socket.fileno()] if isinstance(self.network, fence.Way) else []
+            processes.keep_only([there.fileno(), *kept])
             raise Become(
                 agent_side.main,
                 (self.upstream, request["agent_path"], self.tools, self.settings, there, self.vault,
-                 request["agent_env"], request["effort"], self.places, self.filters),
+                 request["agent_env"], request["effort"], self.places, self.network, self.filters),
             )
         there.close()
         job = runner.job(self.known.places[index], self.seeds[number])
