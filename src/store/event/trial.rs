@@ -1,0 +1,119 @@
+//! Trials, and the runs that they were made in.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::Purpose;
+use crate::model::trial::{Outcome, Split};
+
+#[cfg(test)]
+impl Trial<'static> {
+    /// A trial of `a` that passed, for tests to change.
+    pub(crate) fn example() -> Trial<'static> {
+        Trial {
+            run: "r".into(),
+            purpose: Purpose::Benchmark,
+            agent: "a".into(),
+            protocol: "p".into(),
+            split: Some(Split::Train),
+            task: "t".into(),
+            trial: 0,
+            outcome: Outcome::Passed,
+            reward: Some(1.0),
+            seconds: None,
+            tokens_in: None,
+            tokens_out: None,
+            cost_usd: None,
+            error: None,
+            silent: false,
+            trace_lost: false,
+        }
+    }
+}
+
+/// `trial`: one execution of one task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Trial<'a> {
+    /// Run name.
+    #[serde(borrow)]
+    pub run: Cow<'a, str>,
+    /// Why the run was made.
+    pub purpose: Purpose,
+    /// Agent fingerprint.
+    #[serde(borrow)]
+    pub agent: Cow<'a, str>,
+    /// Fingerprint of what one trial depends on beside the agent.
+    #[serde(borrow)]
+    pub protocol: Cow<'a, str>,
+    /// Split; none while it is not drawn yet.
+    pub split: Option<Split>,
+    /// Task id.
+    #[serde(borrow)]
+    pub task: Cow<'a, str>,
+    /// Trial number, from 0.
+    pub trial: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// 0.0–1.0, or null.
+    pub reward: Option<f64>,
+    /// Wall seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Tokens read by the agent's model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_in: Option<u64>,
+    /// Tokens written by the agent's model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_out: Option<u64>,
+    /// US dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// Why it did not pass; train only.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Cow<'a, str>>,
+    /// True when it named no tokens although its benchmark always does: silence means that none was used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
+    /// True when the disk refused its trace. The trial counts; `benchmark` runs it again for a trace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trace_lost: bool,
+}
+
+/// `run_finished`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunFinished {
+    /// Run name.
+    pub run: String,
+    /// Why it was made.
+    pub purpose: Purpose,
+    /// Agent fingerprint.
+    pub agent: String,
+    /// Fingerprint of what one trial depends on beside the agent.
+    pub protocol: String,
+    /// Split; none while it is not drawn yet.
+    pub split: Option<Split>,
+    /// The tasks it was about, those whose trials were already in the ledger included.
+    pub tasks: Vec<String>,
+    /// Trials run.
+    pub run_trials: usize,
+    /// True when trials already in the ledger were run again on purpose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
+    /// Trials found in the ledger and not paid for again.
+    pub reused_trials: usize,
+    /// What broke it off, when something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// The layers of the fence that its agents could be put behind; none when there was no fence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fence: Vec<String>,
+    /// True when no trial showed any model activity, or the benchmark said what it could not know: all trials of the run
+    /// are infrastructure errors.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub void: bool,
+    /// True when it was a baseline and no trial of its agent on these tasks ever used a model token: the trials of earlier
+    /// runs are infrastructure errors, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tokenless: bool,
+}
