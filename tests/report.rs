@@ -137,11 +137,17 @@ fn what_was_spent_is_told_in_the_order_of_the_ledger() {
     bed.run(&["confirm", "--trials", "1"]).expect(0);
     let page = page(&bed);
     let (_, plot) = page.split_once("aria-label=\"recorded score over trials spent\"").unwrap();
-    let (_, path) = plot.split_once("<path class=\"step\" d=\"").unwrap();
-    let path = path.split_once('"').unwrap().0;
+    let (_, line) = plot.split_once("<polyline").unwrap().1.split_once("points=\"").unwrap();
+    let line = line.split_once('"').unwrap().0;
+    let places: Vec<(i32, i32)> = line
+        .split_whitespace()
+        .filter_map(|place| place.split_once(','))
+        .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
+        .collect();
     // From the baseline's half up to all, then on while confirm was run.
-    let (start, end) = path.split_once("V10.0").unwrap_or_else(|| panic!("{path}"));
-    assert!(start.starts_with('M') && start.contains(" 115.0H") && end.starts_with("H888.0"), "{path}");
+    let [start, below, above, .., end] = places[..] else { panic!("{line}") };
+    assert!(start.1 == below.1 && below.0 == above.0 && above.1 < below.1 && end.1 == above.1, "{line}");
+    assert!(start.0 < above.0 && above.0 < end.0, "{line}");
 }
 
 /// What is looked for is the failure; and a link that somebody put there hides one trace, not the night.

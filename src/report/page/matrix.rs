@@ -1,10 +1,9 @@
 //! The train tasks and the agents: who passes what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
-use super::plots::{Cell, cells};
 use crate::model::score::Rewards;
 use crate::report::history::{History, marks};
 use crate::report::text::one_line;
@@ -69,5 +68,53 @@ fn cell(rewards: &Rewards, task: &str) -> Cell {
         None => Cell::NotRun,
         Some(None) => Cell::NoEvidence,
         Some(Some(reward)) => Cell::Earned(*reward),
+    }
+}
+
+/// The history of a task as cells of one row: adjacent cells of one kind are one rectangle.
+fn cells(marks: &[Cell]) -> Markup {
+    // One path a colour: an element a cell would be a hundred thousand in a long history, and every click slow.
+    let mut paths: BTreeMap<&'static str, String> = BTreeMap::new();
+    for (at, cell) in marks.iter().enumerate() {
+        paths.entry(cell.class()).or_default().push_str(&format!("M{} 0h8", at * 9));
+    }
+    let text: String = marks.iter().map(|cell| cell.mark()).collect();
+    html! {
+        svg class="cells" width=(marks.len() * 9) height="14" viewBox=(format!("0 -7 {} 14", marks.len() * 9)) role="img" aria-label=(one_line(&text, 400)) {
+            @for (class, d) in paths { path class=(class) d=(d) {} }
+        }
+    }
+}
+
+/// A task under an agent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Cell {
+    NotRun,
+    NoEvidence,
+    Earned(f64),
+}
+
+impl Cell {
+    fn class(self) -> &'static str {
+        match self {
+            Cell::NotRun => "c-none",
+            Cell::NoEvidence => "c-lost",
+            Cell::Earned(reward) => match (reward.clamp(0.0, 1.0) * 4.0).floor() as u8 {
+                0 => "c0",
+                1 => "c1",
+                2 => "c2",
+                3 => "c3",
+                _ => "c4",
+            },
+        }
+    }
+
+    fn mark(self) -> char {
+        match self {
+            Cell::NotRun => '-',
+            Cell::NoEvidence => '?',
+            Cell::Earned(reward) if crate::model::score::passes(Some(reward)) => '.',
+            Cell::Earned(_) => 'x',
+        }
     }
 }

@@ -1,19 +1,25 @@
-//! The plots: SVG without scripts or styles of its own; the page's classes give the colours.
+//! The plots. The crate plotters draws them, in the colours of the light page; the page's style goes by these and has the dark ones.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
 
-use crate::report::text::one_line;
-
-const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 44.0;
-const RIGHT: f64 = 12.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = 40.0;
+const SIZE: (u32, u32) = (900, 264);
+/// Where the plot of scores begins, with room for verdicts that told none.
+const FLOOR: f64 = -0.12;
 /// Where verdicts stand that told no score: below the axis, so that nobody takes them for a score of nothing.
-const UNTOLD: f64 = HEIGHT - 28.0;
+const UNTOLD: f64 = -0.07;
+/// The most that an axis of dollars or trials goes to: what is larger fits no label, and no arithmetic of ticks.
+const MOST: f64 = 1e9;
+
+const GOOD: RGBColor = RGBColor(0x1A, 0x7F, 0x4B);
+const BAD: RGBColor = RGBColor(0xC0, 0x2B, 0x2B);
+const MIDDLE: RGBColor = RGBColor(0xB8, 0x86, 0x0B);
+const LINK: RGBColor = RGBColor(0x0B, 0x57, 0xD0);
+const DIM: RGBColor = RGBColor(0x5A, 0x60, 0x69);
+const LINE: RGBColor = RGBColor(0xD6, 0xD9, 0xDE);
 
 /// How a point ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +51,16 @@ impl Kind {
             Kind::Undecided => "k-und",
         }
     }
+
+    fn colour(self) -> RGBColor {
+        match self {
+            Kind::Baseline => DIM,
+            Kind::Recorded => GOOD,
+            Kind::Passed => LINK,
+            Kind::Rejected => BAD,
+            Kind::Undecided => MIDDLE,
+        }
+    }
 }
 
 /// A verdict in the plot of scores.
@@ -57,79 +73,125 @@ pub(super) struct Point {
     pub(super) selected: Option<f64>,
 }
 
-fn x(at: usize, count: usize) -> f64 {
-    LEFT + (WIDTH - LEFT - RIGHT) * (at as f64 + 0.5) / count.max(1) as f64
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Drawn<T> = Result<T, DrawingAreaErrorKind<std::io::Error>>;
+
+/// The lower axis.
+struct Axis<'a> {
+    name: &'a str,
+    range: Range<f64>,
+    /// The score that it lies at.
+    floor: f64,
+    /// Its labels, at most.
+    labels: usize,
+    label: &'a dyn Fn(&f64) -> String,
 }
 
-fn y(value: f64) -> f64 {
-    TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - value.clamp(0.0, 1.0))
-}
-
-fn n(value: f64) -> String {
-    format!("{value:.1}")
-}
-
-fn grid() -> Markup {
+/// A plot of scores: axes, and what `series` draws into them. It returns what lies above the drawing.
+fn plot(about: &str, axis: &Axis<'_>, series: impl FnOnce(&Chart<'_, '_>) -> Drawn<Markup>) -> Markup {
+    let mut drawing = String::new();
+    let above =
+        draw(&mut drawing, axis, series).expect("memory takes whatever is drawn, and the sizes here leave room");
+    // An element of our own takes the place of plotters' `svg`, which cannot say what it is a picture of.
+    let inside =
+        drawing.split_once('>').and_then(|(_, rest)| rest.rsplit_once("</svg>")).map_or("", |(inside, _)| inside);
     html! {
-        @for tenth in [0u8, 2, 4, 6, 8, 10] {
-            @let at = y(f64::from(tenth) / 10.0);
-            line class="grid" x1=(n(LEFT)) x2=(n(WIDTH - RIGHT)) y1=(n(at)) y2=(n(at)) {}
-            text class="axis" x=(n(LEFT - 6.0)) y=(n(at + 4.0)) text-anchor="end" { (format!("{:.1}", f64::from(tenth) / 10.0)) }
+        svg class="plot" viewBox=(format!("0 0 {} {}", SIZE.0, SIZE.1)) role="img" aria-label=(about) {
+            // Its texts are numbers and names of axes: nobody else's.
+            (PreEscaped(inside))
+            (above)
         }
     }
+}
+
+fn draw(drawing: &mut String, axis: &Axis<'_>, series: impl FnOnce(&Chart<'_, '_>) -> Drawn<Markup>) -> Drawn<Markup> {
+    let canvas = SVGBackend::with_string(drawing, SIZE).into_drawing_area();
+    let mut chart = ChartBuilder::on(&canvas)
+        .margin(8)
+        .margin_right(24)
+        .x_label_area_size(36)
+        .y_label_area_size(48)
+        .build_cartesian_2d(axis.range.clone(), axis.floor..1.0)?;
+    let text = || ("sans-serif", 14).with_color(DIM);
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .axis_style(TRANSPARENT)
+        .bold_line_style(LINE)
+        .light_line_style(TRANSPARENT)
+        .set_all_tick_mark_size(3)
+        .label_style(text())
+        .axis_desc_style(text())
+        .x_desc(axis.name)
+        .x_labels(axis.labels)
+        .x_label_formatter(axis.label)
+        .y_desc("val_score")
+        .y_labels(6)
+        .y_label_formatter(&|score| format!("{score:.1}"))
+        .draw()?;
+    let above = series(&chart)?;
+    canvas.present()?;
+    Ok(above)
+}
+
+/// Tells a verdict wherever somebody points above or below it.
+fn told(chart: &Chart<'_, '_>, at: f64, point: &Point) -> Markup {
+    let (left, top) = chart.backend_coord(&(at - 0.5, 1.0));
+    let (right, bottom) = chart.backend_coord(&(at + 0.5, FLOOR));
+    html! { rect class="told" x=(left) y=(top) width=((right - left).max(1)) height=(bottom - top) { title { (title(point)) } } }
+}
+
+/// A score where there is an axis for it.
+fn level(score: f64) -> f64 {
+    score.clamp(0.0, 1.0)
+}
+
+/// A line that keeps its height until the next point, and after the last one until `end`.
+fn steps(points: impl Iterator<Item = (f64, f64)>, end: f64) -> PathElement<(f64, f64)> {
+    let mut line: Vec<(f64, f64)> = Vec::new();
+    for (x, y) in points {
+        line.extend(line.last().map(|(_, before)| (x, *before)));
+        line.push((x, level(y)));
+    }
+    line.extend(line.last().map(|(_, last)| (end, *last)));
+    PathElement::new(line, GOOD.stroke_width(2))
 }
 
 /// val_score over the verdicts, with the recorded score as a stepped line. `band`: how far a measurement strays by chance.
 pub(super) fn scores(points: &[Point], band: Option<f64>) -> Markup {
-    let count = points.len();
-    let is_recorded = |point: &&Point| matches!(point.kind, Kind::Baseline | Kind::Recorded);
-    let last = points.iter().rfind(is_recorded).and_then(|point| point.score);
-    let band = band.zip(last).map(|(band, last)| (y((last + band).min(1.0)), y((last - band).max(0.0))));
-    let mut path = String::new();
-    for (at, point) in
-        points.iter().enumerate().filter(|(_, point)| matches!(point.kind, Kind::Baseline | Kind::Recorded))
-    {
-        let Some(score) = point.score else { continue };
-        let step = if path.is_empty() { "M" } else { "H" };
-        match step {
-            "M" => path.push_str(&format!("M{} {}", n(x(at, count)), n(y(score)))),
-            _ => path.push_str(&format!("H{}V{}", n(x(at, count)), n(y(score)))),
+    let range = -0.5..points.len().max(1) as f64 - 0.5;
+    let recorded = || {
+        let marked =
+            points.iter().enumerate().filter(|(_, point)| matches!(point.kind, Kind::Baseline | Kind::Recorded));
+        marked.filter_map(|(at, point)| Some((at as f64, point.score?)))
+    };
+    // One a verdict, or fewer: plotters then takes whole numbers.
+    let labels = points.len().clamp(1, 25);
+    let axis = Axis { name: "verdict", range: range.clone(), floor: FLOOR, labels, label: &|at| format!("{at:.0}") };
+    plot("val_score over the verdicts", &axis, |chart| {
+        let area = chart.plotting_area();
+        if let Some((band, (_, last))) = band.zip(recorded().next_back()) {
+            let corners = [(range.start, level(last + band)), (range.end, level(last - band))];
+            area.draw(&Rectangle::new(corners, GOOD.mix(0.12).filled()))?;
         }
-    }
-    if !path.is_empty() {
-        path.push_str(&format!("H{}", n(WIDTH - RIGHT)));
-    }
-    let every = count.div_ceil(25).max(1);
-    html! {
-        svg class="plot" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label="val_score over the verdicts" {
-            (grid())
-            @if let Some((top, bottom)) = band {
-                rect class="band" x=(n(LEFT)) width=(n(WIDTH - LEFT - RIGHT)) y=(n(top)) height=(n(bottom - top)) {}
+        area.draw(&steps(recorded(), range.end))?;
+        for (at, point) in points.iter().enumerate() {
+            let (x, colour) = (at as f64, point.kind.colour());
+            if let Some((low, high)) = point.interval {
+                area.draw(&PathElement::new([(x, level(low)), (x, level(high))], colour.mix(0.45)))?;
             }
-            path class="step" d=(path) {}
-            @for (at, point) in points.iter().enumerate() {
-                @let place = x(at, count);
-                g class=(point.kind.class()) {
-                    title { (title(point)) }
-                    @if let Some((low, high)) = point.interval {
-                        line class="whisker" x1=(n(place)) x2=(n(place)) y1=(n(y(low))) y2=(n(y(high))) {}
-                    }
-                    @if let Some(selected) = point.selected {
-                        rect class="selected" x=(n(place - 3.0)) y=(n(y(selected) - 3.0)) width="6" height="6" {}
-                    }
-                    @let height = point.score.map_or(UNTOLD, y);
-                    @if point.kind == Kind::Rejected {
-                        path class="cross" d=(format!("M{0} {2}L{1} {3}M{0} {3}L{1} {2}", n(place - 4.0), n(place + 4.0), n(height - 4.0), n(height + 4.0))) {}
-                    } @else {
-                        circle cx=(n(place)) cy=(n(height)) r="4.5" {}
-                    }
-                }
-                @if at % every == 0 {
-                    text class="axis" x=(n(place)) y=(n(HEIGHT - 8.0)) text-anchor="middle" { (at) }
-                }
+            if let Some(selected) = point.selected {
+                area.draw(&(EmptyElement::at((x, level(selected))) + Rectangle::new([(-3, -3), (3, 3)], colour)))?;
+            }
+            let place = (x, point.score.map_or(UNTOLD, level));
+            match point.kind {
+                Kind::Rejected => area.draw(&Cross::new(place, 4, colour.stroke_width(2)))?,
+                Kind::Undecided => area.draw(&Circle::new(place, 4, colour.stroke_width(2)))?,
+                _ => area.draw(&Circle::new(place, 4, colour.filled()))?,
             }
         }
-    }
+        Ok(html! { @for (at, point) in points.iter().enumerate() { (told(chart, at as f64, point)) } })
+    })
 }
 
 fn title(point: &Point) -> String {
@@ -141,97 +203,109 @@ fn title(point: &Point) -> String {
 
 /// The recorded score against what was spent until then, both in order.
 pub(super) fn spending(points: &[(f64, f64)], unit: &str) -> Markup {
-    let most = points.iter().map(|(spent, _)| *spent).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-    let at = |spent: f64| LEFT + (WIDTH - LEFT - RIGHT) * (spent / most).clamp(0.0, 1.0);
-    let mut path = String::new();
-    for (spent, score) in points {
-        let step = match path.is_empty() {
-            true => format!("M{} {}", n(at(*spent)), n(y(*score))),
-            false => format!("H{}V{}", n(at(*spent)), n(y(*score))),
-        };
-        path.push_str(&step);
+    // Below a cent, or ten trials, labels would be all alike.
+    let least = if unit == "dollars" { 0.01 } else { 10.0 };
+    let end = points.iter().map(|(spent, _)| *spent).fold(least, f64::max).min(MOST);
+    let places = if end < 0.1 { 3 } else { 2 * usize::from(end < 10.0) };
+    let axis = Axis { name: unit, range: 0.0..end, floor: 0.0, labels: 9, label: &|spent| format!("{spent:.places$}") };
+    plot(&format!("recorded score over {unit} spent"), &axis, |chart| {
+        let points = points.iter().map(|(spent, score)| (spent.clamp(0.0, end), *score));
+        chart.plotting_area().draw(&steps(points, end))?;
+        Ok(html! {})
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [Kind; 5] = [Kind::Baseline, Kind::Recorded, Kind::Passed, Kind::Rejected, Kind::Undecided];
+
+    fn point(kind: Kind, score: Option<f64>) -> Point {
+        Point { label: "a<b".into(), kind, score, interval: score.map(|score| (score, score)), selected: score }
     }
-    html! {
-        svg class="plot" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(format!("recorded score over {unit} spent")) {
-            (grid())
-            path class="step" d=(path) {}
-            text class="axis" x=(n(LEFT)) y=(n(HEIGHT - 8.0)) { "0" }
-            text class="axis" x=(n(WIDTH - RIGHT)) y=(n(HEIGHT - 8.0)) text-anchor="end" { (amount(most, unit)) }
+
+    /// The labels of the lower axis, after the names of both and the labels of the other.
+    fn labels(drawing: &str, name: &str) -> Vec<String> {
+        let texts = drawing.split("<text ").skip(1).filter_map(|text| text.split(['>', '<']).nth(1));
+        let texts: Vec<String> = texts.map(|text| text.trim().to_owned()).collect();
+        let (others, labels) = texts.split_at(8);
+        assert_eq!(others, ["val_score", name, "0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        labels.to_vec()
+    }
+
+    fn sound(drawing: &str) {
+        let wrong = ["NaN", "nan", "inf", "style=", "a<b", "width=\"-", "height=\"-"];
+        assert_eq!(wrong.iter().find(|wrong| drawing.contains(**wrong)), None, "{drawing}");
+        assert_eq!(drawing.matches("<svg ").count(), drawing.matches("</svg>").count());
+    }
+
+    #[test]
+    fn each_kind_has_a_colour_that_the_style_of_the_page_knows() {
+        let points: Vec<Point> = KINDS.iter().map(|kind| point(*kind, Some(0.5))).collect();
+        let drawing = scores(&points, Some(0.1)).into_string();
+        sound(&drawing);
+        let colours = drawing.split("=\"#").skip(1).map(|rest| &rest[..6]);
+        for colour in colours {
+            for name in ["fill", "stroke"] {
+                assert!(crate::report::page::STYLE.contains(&format!("[{name}=\"#{colour}\"]")), "{name} {colour}");
+            }
+        }
+        for kind in KINDS {
+            assert!(drawing.contains(&format!("<title>a&lt;b: {}, val_score 0.5000", kind.word())), "{drawing}");
         }
     }
-}
 
-/// An amount of dollars or trials.
-pub(super) fn amount(value: f64, unit: &str) -> String {
-    if unit == "dollars" { format!("${value:.2}") } else { format!("{value:.0} {unit}") }
-}
-
-/// Parts of a whole as one bar: (class, share, what).
-pub(super) fn bar(parts: &[(&'static str, usize, &str)]) -> Markup {
-    let all = parts.iter().map(|(_, count, _)| count).sum::<usize>().max(1) as f64;
-    let mut from = 0.0;
-    let placed: Vec<(&str, f64, f64, String)> = parts
-        .iter()
-        .filter(|(_, count, _)| *count > 0)
-        .map(|(class, count, what)| {
-            let width = 200.0 * *count as f64 / all;
-            from += width;
-            (*class, from - width, width, format!("{count} {what}"))
-        })
-        .collect();
-    html! {
-        svg class="bar" viewBox="0 0 200 12" preserveAspectRatio="none" role="img" aria-label=(parts.iter().filter(|part| part.1 > 0).map(|(_, count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")) {
-            @for (class, x, width, what) in placed {
-                rect class=(class) x=(n(x)) y="0" width=(n(width)) height="12" { title { (what) } }
+    #[test]
+    fn labels_are_round_numbers_each_once() {
+        for count in (0..80).chain([999, 12_345]) {
+            let points: Vec<Point> = (0..count).map(|_| point(Kind::Passed, None)).collect();
+            let drawing = scores(&points, None).into_string();
+            sound(&drawing);
+            let numbers: Vec<usize> = labels(&drawing, "verdict").iter().map(|text| text.parse().unwrap()).collect();
+            assert!(
+                numbers[0] == 0 && numbers.windows(2).all(|two| two[0] < two[1]) && numbers.len() < 26,
+                "{numbers:?}"
+            );
+            assert!(count == 0 || numbers.iter().all(|number| *number < count), "{numbers:?}");
+        }
+        let labels = |end: f64, unit| labels(&spending(&[(0.0, 0.5), (end, 1.0)], unit).into_string(), unit);
+        assert_eq!(labels(3.4, "dollars"), ["0.00", "0.50", "1.00", "1.50", "2.00", "2.50", "3.00"]);
+        assert_eq!(labels(1247.2, "dollars"), ["0", "200", "400", "600", "800", "1000", "1200"]);
+        assert_eq!(labels(90.0, "trials"), ["0", "20", "40", "60", "80"]);
+        for power in -20..14 {
+            for times in [1.0, 1.7, 2.0, 3.3, 5.0, 9.99] {
+                for unit in ["dollars", "trials"] {
+                    let labels = labels(times * 10f64.powi(power), unit);
+                    let apart: std::collections::BTreeSet<_> = labels.iter().collect();
+                    assert!(labels.len() > 2 && apart.len() == labels.len(), "{labels:?}");
+                }
             }
         }
     }
-}
 
-/// The history of a task as cells of one row: adjacent cells of one kind are one rectangle.
-pub(super) fn cells(marks: &[Cell]) -> Markup {
-    // One path a colour: an element a cell would be a hundred thousand in a long history, and every click slow.
-    let mut paths: BTreeMap<&'static str, String> = BTreeMap::new();
-    for (at, cell) in marks.iter().enumerate() {
-        paths.entry(cell.class()).or_default().push_str(&format!("M{} 0h8", at * 9));
-    }
-    let text: String = marks.iter().map(|cell| cell.mark()).collect();
-    html! {
-        svg class="cells" width=(marks.len() * 9) height="14" viewBox=(format!("0 -7 {} 14", marks.len() * 9)) role="img" aria-label=(one_line(&text, 400)) {
-            @for (class, d) in paths { path class=(class) d=(d) {} }
+    #[test]
+    fn no_numbers_break_a_plot() {
+        let far = [0.0, 1e-320, 1e-17, 0.3, 1.0, 7.0, 1e12, 1e300, f64::MAX];
+        for unit in ["dollars", "trials"] {
+            sound(&spending(&[], unit).into_string());
+            for one in far {
+                sound(&spending(&[(one, 0.5)], unit).into_string());
+                sound(&spending(&[(one, 0.0); 3], unit).into_string());
+                for other in far {
+                    sound(&spending(&[(one.min(other), 0.0), (one.max(other), 1.0)], unit).into_string());
+                }
+            }
         }
-    }
-}
-
-/// A task under an agent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Cell {
-    NotRun,
-    NoEvidence,
-    Earned(f64),
-}
-
-impl Cell {
-    fn class(self) -> &'static str {
-        match self {
-            Cell::NotRun => "c-none",
-            Cell::NoEvidence => "c-lost",
-            Cell::Earned(reward) => match (reward.clamp(0.0, 1.0) * 4.0).floor() as u8 {
-                0 => "c0",
-                1 => "c1",
-                2 => "c2",
-                3 => "c3",
-                _ => "c4",
-            },
-        }
-    }
-
-    fn mark(self) -> char {
-        match self {
-            Cell::NotRun => '-',
-            Cell::NoEvidence => '?',
-            Cell::Earned(reward) if crate::model::score::passes(Some(reward)) => '.',
-            Cell::Earned(_) => 'x',
+        for band in [None, Some(0.0), Some(1e-320), Some(0.2), Some(f64::MAX)] {
+            for score in [None, Some(0.0), Some(1e-320), Some(1.0), Some(f64::MAX), Some(f64::MIN)] {
+                for kind in KINDS {
+                    for count in [0, 1, 2, 50] {
+                        let points: Vec<Point> = (0..count).map(|_| point(kind, score)).collect();
+                        sound(&scores(&points, band).into_string());
+                    }
+                }
+            }
         }
     }
 }

@@ -190,6 +190,28 @@ pub(super) fn cost(history: &History) -> Markup {
     }
 }
 
+/// Parts of a whole as one bar: (class, share, what).
+fn bar(parts: &[(&'static str, usize, &str)]) -> Markup {
+    let all = parts.iter().map(|(_, count, _)| count).sum::<usize>().max(1) as f64;
+    let mut from = 0.0;
+    let placed: Vec<(&str, f64, f64, String)> = parts
+        .iter()
+        .filter(|(_, count, _)| *count > 0)
+        .map(|(class, count, what)| {
+            let width = 200.0 * *count as f64 / all;
+            from += width;
+            (*class, from - width, width, format!("{count} {what}"))
+        })
+        .collect();
+    html! {
+        svg class="bar" viewBox="0 0 200 12" preserveAspectRatio="none" role="img" aria-label=(parts.iter().filter(|part| part.1 > 0).map(|(_, count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")) {
+            @for (class, x, width, what) in placed {
+                rect class=(class) x=(format!("{x:.1}")) y="0" width=(format!("{width:.1}")) height="12" { title { (what) } }
+            }
+        }
+    }
+}
+
 pub(super) fn outcomes(history: &History, columns: &[(usize, Rewards)]) -> Markup {
     let (each, _) = history.summary().counting();
     let of = |at: usize, rewards: &Rewards| {
@@ -209,7 +231,7 @@ pub(super) fn outcomes(history: &History, columns: &[(usize, Rewards)]) -> Marku
             thead { tr { th { "agent" } th { "trials" } @for (word, _) in OUTCOMES { th { (word) } } } }
             tbody { @for (at, counts) in &rows { tr {
                 td { (history.label(*at)) }
-                td { (plots::bar(&OUTCOMES.map(|(word, class)| (class, counts.get(word).copied().unwrap_or(0), word)))) }
+                td { (bar(&OUTCOMES.map(|(word, class)| (class, counts.get(word).copied().unwrap_or(0), word)))) }
                 @for (word, _) in OUTCOMES { td { (counts.get(word).copied().unwrap_or(0)) } }
             } } }
         } }
