@@ -8,6 +8,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::Surroundings;
+use super::finding::Finding;
 use super::installer::Install;
 use super::need::find_program;
 use super::python::{self, Interpreter, Range, Version};
@@ -155,6 +156,32 @@ pub async fn provision(
     atomic::replace(&directory.join(MARKER), &bytes)?;
     say(format!("installed {} in {:.0} s", spec.name, install.elapsed().as_secs_f64()));
     Ok(at(&directory))
+}
+
+/// What `doctor` says of packages that `prepare` is to install: that it can, and with what. `detail`: what is the matter now;
+/// `does`: what `prepare` does about it.
+///
+/// # Errors
+/// `Interrupted`.
+pub async fn ahead(
+    name: &'static str,
+    mut detail: String,
+    python: Range,
+    does: &str,
+    around: &Surroundings<'_>,
+) -> Result<Finding> {
+    let uv = find_program(around.environment, around.root, "uv");
+    let search = python::search(python, around).await?;
+    let with = match (search.found, uv) {
+        (Some(found), _) => found.path.display().to_string(),
+        (None, Some(uv)) => format!("{}, which downloads Python 3.{}", uv.display(), python.min),
+        (None, None) => {
+            search.rejected.iter().for_each(|why| detail.extend(["; ", why]));
+            let fix = "install uv (https://docs.astral.sh/uv), or a newer Python; then `autoharness prepare`";
+            return Ok(Finding::fail(name, format!("{detail}; no {python} to install it with"), fix));
+        }
+    };
+    Ok(Finding::warn(name, detail, format!("autoharness prepare {does} (with {with})")))
 }
 
 async fn build(

@@ -10,7 +10,7 @@ use crate::config::{Config, Environment};
 use crate::error::{Code, Error, Result};
 use crate::provision::model_keys;
 use crate::provision::need::{KeyRequirement, find_program, home};
-use crate::provision::python::{self, Range};
+use crate::provision::python::Range;
 use crate::provision::python_env::{self, Spec};
 use crate::provision::{Finding, Surroundings};
 
@@ -335,28 +335,8 @@ async fn installation(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<
         Err(error) if error.is_interruption() => return Err(error),
         Err(error) => return Ok(Finding::fail("tau2", error.to_string(), error.hints().join(" "))),
     }
-    let uv = find_program(around.environment, around.root, "uv");
-    let search = python::search(PYTHON, around).await?;
     let passed_over = wanted.passed_over.iter().map(|why| format!("; {why}")).collect::<String>();
-    Ok(match (search.found, uv) {
-        (None, None) => {
-            let seen = search.rejected.join("; ");
-            let between = if seen.is_empty() { "" } else { "; " };
-            Finding::fail(
-                "tau2",
-                format!("not installed{passed_over}{between}{seen}; no {PYTHON} to install it with"),
-                "install uv (https://docs.astral.sh/uv), or a newer Python; then `autoharness prepare`",
-            )
-        }
-        (found, uv) => {
-            let with = found.map(|found| found.path).or(uv).unwrap_or_default();
-            Finding::warn(
-                "tau2",
-                format!("not installed{passed_over}"),
-                format!("autoharness prepare fetches and installs it (with {})", with.display()),
-            )
-        }
-    })
+    python_env::ahead("tau2", format!("not installed{passed_over}"), PYTHON, "fetches and installs it", around).await
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::config::{Config, Environment};
 use crate::error::{Code, Error, Result};
 use crate::provision::model_keys;
 use crate::provision::need::{KeyRequirement, Need, ask, find_program, home};
-use crate::provision::python::{self, Range, Version};
+use crate::provision::python::{Range, Version};
 use crate::provision::python_env::{self, Spec};
 use crate::provision::{Finding, Surroundings};
 
@@ -359,30 +359,8 @@ async fn installation(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<
         };
         return Ok(vec![harbor, litellm]);
     }
-    let mut detail =
-        found.passed_over.map_or_else(|| "not installed".to_owned(), |why| format!("not installed; {why}"));
-    let uv = find_program(around.environment, around.root, "uv");
-    let search = python::search(PYTHON, around).await?;
-    Ok(vec![match (search.found, uv) {
-        (None, None) => {
-            if !search.rejected.is_empty() {
-                detail = format!("{detail}; {}", search.rejected.join("; "));
-            }
-            Finding::fail(
-                "harbor",
-                format!("{detail}; no {PYTHON} to install it with"),
-                "install uv (https://docs.astral.sh/uv), or a newer Python; then `autoharness prepare`",
-            )
-        }
-        (Some(python), _) => {
-            Finding::warn("harbor", detail, format!("autoharness prepare installs it (with {})", python.path.display()))
-        }
-        (None, Some(uv)) => Finding::warn(
-            "harbor",
-            detail,
-            format!("autoharness prepare installs it (with {}, which downloads Python 3.{})", uv.display(), PYTHON.min),
-        ),
-    }])
+    let passed_over = found.passed_over.map(|why| format!("; {why}")).unwrap_or_default();
+    Ok(vec![python_env::ahead("harbor", format!("not installed{passed_over}"), PYTHON, "installs it", around).await?])
 }
 
 fn telemetry(environment: &Environment) -> Finding {
