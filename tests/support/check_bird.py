@@ -341,6 +341,47 @@ def check_spoiling_sql(bed):
     assert not bed.database.admin("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'bird'::regrole")
 
 
+def closed(bed):
+    """The templates that refuse connections."""
+    return bed.database.admin("SELECT datname FROM pg_database WHERE datname LIKE '%\\_template' AND NOT datallowconn ORDER BY 1")
+
+
+def enters(bed, template):
+    """Whether the role that runs use gets into a template."""
+    try:
+        bed.database.admin("SELECT 1", database=template, user=beds.database.USER)
+    except RuntimeError as error:
+        assert "not currently accepting connections" in str(error), error
+        return False
+    return True
+
+
+def check_templates_are_closed(bed):
+    """While a run is on, nobody gets into a template; SQL that opens one earns nothing, and does not open it for the next trial."""
+    opening = "ALTER DATABASE shop_template ALLOW_CONNECTIONS true"
+    hang = bed.path("closed")
+    bed.script(
+        {
+            "yard_M_1": [submit(f"{gold('yard_M_1')}; {opening}"), DONE],
+            "shop_2": [{"hang": hang, "then": submit(gold("shop_2"))}, DONE],
+        }
+    )
+    assert enters(bed, "shop_template") and not closed(bed)
+    started = bed.start(["yard_M_1", "shop_2"], concurrency=1)
+    wait_for(lambda: os.path.exists(hang + ".seen"), "the second trial", 300)
+    assert not enters(bed, "shop_template") and closed(bed) == ["shop_template", "yard_template"]
+    open(hang, "w").close()
+    result = started.finish()
+    expect(result, yard_M_1=("agent_error", 0.0), shop_2=("passed", 0.7))
+    assert "opened shop_template" in result.trials["yard_M_1"]["error"], result.trials
+    assert not closed(bed) and enters(bed, "shop_template")
+    # What the user has closed stays closed.
+    bed.database.admin("ALTER DATABASE yard_template ALLOW_CONNECTIONS false")
+    expect(bed.run(["shop_2"], {"shop_2": [submit(gold("shop_2")), DONE]}), shop_2=("passed", 0.7))
+    assert closed(bed) == ["yard_template"]
+    bed.database.admin("ALTER DATABASE yard_template ALLOW_CONNECTIONS true")
+
+
 def check_ports(bed):
     for family, address, kind in ((socket.AF_INET, "127.0.0.1", "db"), (socket.AF_INET6, "::1", "agent")):
         try:
@@ -400,6 +441,11 @@ def check_killed(bed):
         bed.kill(started)
         wait_for(lambda: not started.survivors(), f"{stage}: processes end: {started.survivors()}", 15)
     assert bed.database.copies(), "nothing was left to sweep, so this proves nothing"
+    assert closed(bed) == ["shop_template", "yard_template"], closed(bed)
+    # Looking is enough to have the templates back.
+    found = subprocess_json(bed, bed.start(action="doctor", program="doctor.py", options={"oracle_sample": 0}), clean=False)
+    assert any("had left shop_template, yard_template closed" in finding["message"] for finding in found), found
+    assert not closed(bed)
     result = bed.run(
         ["shop_2", "shop_3"], {"shop_2": [submit(gold("shop_2")), DONE], "shop_3": [submit(gold("shop_3")), DONE]}
     )
@@ -417,8 +463,10 @@ def check_two_runs(bed):
     second = bed.start(["shop_2"])
     expect(second.finish(), shop_2=("passed", 0.7))
     assert bed.database.copies() == copies and copies, f"{copies}, then {bed.database.copies()}"
+    assert closed(bed) == ["shop_template", "yard_template"], "the end of one run opened what another has closed"
     bed.kill(first)
     bed.run(["shop_2"], mode="oracle")
+    assert not closed(bed)
 
 
 # ------------------------------------------------------------------------------------------------------------ doctor
@@ -499,9 +547,10 @@ def check_doctor_agents(bed):
         assert text in found[0]["message"], found
 
 
-def subprocess_json(bed, started):
+def subprocess_json(bed, started, clean=True):
     result = started.finish()
-    bed.check_clean(started)
+    if clean:
+        bed.check_clean(started)
     assert result.status in (0, 1), result
     return [event for event in result.events if event["event"] == "finding"]
 

@@ -179,10 +179,18 @@ impl Rig {
         String::from_utf8(output.stdout).unwrap().trim().to_string()
     }
 
-    /// Has the administrator change a database.
+    /// Has the administrator change a database, one that is closed to connections too.
     pub fn change(&self, database: &str, sql: &str) {
+        let closed = self.query(&format!("SELECT 1 FROM pg_database WHERE datname = '{database}' AND NOT datallowconn"));
+        let allow = |allowed| self.query(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS {allowed}"));
+        if !closed.is_empty() {
+            allow(true);
+        }
         let output = self.psql().args(["-d", database, "-c", sql]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        if !closed.is_empty() {
+            allow(false);
+        }
     }
 
     /// Keeps databases from being made or dropped until the value is dropped.

@@ -216,6 +216,13 @@ class Doctor:
             "the next run removes them.",
             level="warning",
         )
+        closed = self.server.open_templates()
+        if closed:
+            self.report(
+                "closed-templates",
+                True,
+                f"a run that was killed had left {self.few(closed)} closed to connections; open again",
+            )
         return True
 
     async def oracle(self, size):

@@ -15,17 +15,23 @@ import time
 COPY = re.compile(r".+__ah([0-9a-f]{8})t[0-9]+(?:__p1snap)?\Z")
 COPY_SQL = "__ah[0-9a-f]{8}t[0-9]+(__p1snap)?$"
 APPLICATION = "autoharness_"
+LIVE = r"autoharness\_%"
 # Only a superuser may end the server's own workers, and dropping a database ends its autovacuum by itself.
 CLIENT = "backend_type = 'client backend'"
 CONNECT_LIMIT_S = 10
 QUERY_LIMIT_S = 60
 # Settings whose values are lists of names, written as they are read; others are texts.
 LISTS = {"local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces"}
+# What is set for a template that we have closed. A run that was killed leaves it, and the next one knows whose doing it is. (A
+# name of our own only a superuser may set, and a comment may be the user's.)
+CLOSED = "application_name", "closed by autoharness"
+# Runs that begin and end at the same time take turns at closing and opening templates.
+TURN = 0x61685F74
 # What roles and databases have set for the sessions of others; copies have gone when it is looked at.
 SETTINGS = (
     "SELECT coalesce(quote_ident(rolname), ''), coalesce(quote_ident(datname), ''), setting FROM pg_db_role_setting "
     "LEFT JOIN pg_roles r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase, unnest(setconfig) setting "
-    f"WHERE datname IS NULL OR datname !~ '{COPY_SQL}' ORDER BY 1, 2, 3"
+    f"WHERE (datname IS NULL OR datname !~ '{COPY_SQL}') AND setting <> '{CLOSED[0]}={CLOSED[1]}' ORDER BY 1, 2, 3"
 )
 SWEEP_LIMIT_S = 40
 
@@ -85,8 +91,7 @@ class Server:
     def live_runs(self):
         """The run ids that somebody holds a session for."""
         rows = self.query(
-            "SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name LIKE "
-            + quoted(APPLICATION.replace("_", r"\_") + "%")
+            f"SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name LIKE {quoted(LIVE)}"
         )
         return {row[len(APPLICATION) :] for row in rows}
 
@@ -135,6 +140,34 @@ class Server:
         if statements:
             self.query(*statements)
         return bool(statements)
+
+    def close_templates(self, databases):
+        """Has the templates of these databases refuse connections, where they are ours to close; a template can be copied all
+        the same. The names of those that were open."""
+        names = ", ".join(quoted(f"{name}_template") for name in databases)
+        mine = f"datname IN ({names}) AND datallowconn AND pg_has_role(datdba, 'USAGE')"
+        found = self.query(f"SELECT datname FROM pg_database WHERE {mine} ORDER BY 1")
+        if found:
+            self._each("datname FROM pg_database WHERE " + mine, f"SET {CLOSED[0]} TO {quoted(CLOSED[1])}", "ALLOW_CONNECTIONS false")
+        return found
+
+    def open_templates(self):
+        """Opens what runs have closed, unless a run is on; the names of what was closed and has been opened."""
+        marked = (
+            f"datname FROM pg_database JOIN pg_db_role_setting ON setdatabase = pg_database.oid AND setrole = 0 WHERE "
+            f"'{CLOSED[0]}={CLOSED[1]}' = ANY (setconfig) AND pg_has_role(datdba, 'USAGE') AND NOT EXISTS (SELECT FROM "
+            f"pg_stat_activity WHERE application_name LIKE {quoted(LIVE)})"
+        )
+        found = self.query(f"SELECT {marked} ORDER BY 1")
+        if found:
+            self._each(marked, "ALLOW_CONNECTIONS true", f"RESET {CLOSED[0]}")
+        return found
+
+    def _each(self, databases, *changes):
+        """Alters every database that a query names, all or none."""
+        alter = " ".join(f"EXECUTE format({quoted(f'ALTER DATABASE %I {change}')}, one);" for change in changes)
+        turn = f"PERFORM pg_advisory_xact_lock({TURN});"
+        self.query(f"DO $$ DECLARE one name; BEGIN {turn} FOR one IN SELECT {databases} LOOP {alter} END LOOP; END $$")
 
     def sweep_run(self, run, limit=SWEEP_LIMIT_S):
         """Removes every copy of one run, including those that a killed client left the server busy with.

@@ -57,6 +57,7 @@ class Run:
         self.scratch = tempfile.mkdtemp(prefix="bird-", dir=parent)
         pg = options["pg"]
         self.password = os.environ.get(pg["password_env"], "")
+        self.databases = dataset.databases(tasks)
         self.server = Server(pg["host"], pg["port"], pg["user"], self.password, environment.without_secrets(os.environ))
         self.session = Session(self.server, self.id)
         self.host = self.link = self.agent_view = None
@@ -71,7 +72,7 @@ class Run:
         self.first_call = None  # Whether a model can be called at all with what is installed, once somebody has doubts.
         self.agent_failure = None
         self.children, self.settings = set(), []
-        self.swept = False
+        self.swept, self.opened = False, False
 
     # ------------------------------------------------------------------------------------------- what the proxy asks
 
@@ -147,7 +148,9 @@ class Run:
         """Logs in, marks our copies as in use, and removes what killed runs have left."""
         try:
             await self.session.open()
+            self.opened = True
             leaked = await asyncio.to_thread(self.server.leaked)
+            await asyncio.to_thread(self.server.close_templates, self.databases)
             self.settings = await asyncio.to_thread(self.server.settings)
             failed = await asyncio.to_thread(self.server.drop, leaked)
         except PostgresError as error:
@@ -315,6 +318,7 @@ class Run:
         if self.mode == "oracle":
             return
         try:
+            opened = await asyncio.to_thread(self.server.close_templates, self.databases)
             changed = await asyncio.to_thread(self.server.restore_settings, self.settings)
         except PostgresError as error:
             if "authentication failed" not in str(error) or not await self.session.restore_password():
@@ -323,7 +327,9 @@ class Run:
             with contextlib.suppress(PostgresError):
                 await asyncio.to_thread(self.server.restore_settings, self.settings)
             return
-        if changed:
+        if opened:
+            record.spoiled = f"opened {', '.join(opened)} to connections"
+        elif changed:
             record.spoiled = "changed settings of a database role"
 
     async def _corroborate(self, record, task):
@@ -436,6 +442,7 @@ class Run:
         if self.link is not None:
             await self.link.close()
         await self.session.close()
+        await self._open_templates()
         end_strays()
         for guard in self.guards:
             if guard is not None:
@@ -443,6 +450,13 @@ class Run:
         if self.agent_view is not None:
             shutil.rmtree(self.agent_view, ignore_errors=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+    async def _open_templates(self):
+        """The templates are the user's again, unless another run is on. Where the server is lost, the next run sees to it."""
+        if self.opened:
+            self.opened = False
+            with contextlib.suppress(PostgresError):
+                await asyncio.to_thread(self.server.open_templates)
 
     async def _sweep(self):
         """Removes the copies of this run. A service that stays is perhaps still making one for a trial that was cut off."""
