@@ -341,6 +341,48 @@ def check_spoiling_sql(bed):
     assert not bed.database.admin("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'bird'::regrole")
 
 
+def check_left_behind(bed):
+    """What a first phase leaves behind decides nothing in the second; what an honest one makes may be used there."""
+    function = "CREATE FUNCTION f() RETURNS numeric LANGUAGE plpgsql"
+    table = "CREATE TABLE decoy.plots AS SELECT 5.0 AS area, 'rye'::text AS crop"
+    view = "VIEW plots AS SELECT 3 AS id, 'rye'::text AS crop, 3.0 AS area"
+    spoils = {
+        "rows": ("UPDATE plots SET area = 7 WHERE crop = 'rye'", "SELECT 14.0"),
+        "replaced": (f"ALTER TABLE plots RENAME TO fields; CREATE {view}", "SELECT 3.0"),
+        "caller": (f"{function} AS $$ BEGIN UPDATE plots SET area = 0; RETURN 0.0; END $$", "SELECT f()"),
+        "definer": (f"{function} SECURITY DEFINER AS $$ BEGIN DELETE FROM plots WHERE id = 3; RETURN 2.5; END $$", "SELECT f()"),
+        "path": (
+            f"CREATE SCHEMA decoy; {table}; {function} AS $$ BEGIN PERFORM set_config('search_path', 'decoy', false); RETURN 5.0; END $$",
+            "SELECT public.f()",
+        ),
+        "mine": (f"CREATE SCHEMA AUTHORIZATION CURRENT_USER CREATE {view}", "SELECT 3.0"),
+    }
+    honest = {
+        "helper": (f"{function} AS $$ BEGIN RETURN (SELECT sum(area) FROM plots WHERE crop = 'rye'); END $$", "SELECT f()"),
+        "scratch": (
+            f"{function} AS $$ DECLARE found numeric; BEGIN CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT area FROM plots "
+            "WHERE crop = 'rye'; SELECT sum(area) INTO found FROM kept; RETURN found; END $$",
+            "SELECT f()",
+        ),
+        "more": ("CREATE TABLE notes AS SELECT id, 'gone'::text AS why FROM plots", "SELECT sum(area) FROM plots WHERE crop = 'rye'"),
+    }
+    parts = {**spoils, **honest}
+    script = {
+        f"case_{word}": [submit(f"{gold('yard_M_1')}; {first}"), submit(second), DONE]
+        for word, (first, second) in parts.items()
+    }
+    options = {"data_path": tasks.write(bed.path("cases"), tasks.TASKS + tasks.CASES)}
+    result = bed.run(list(script), script, concurrency=3, options=options)
+    got = {word: reward(result, f"case_{word}") for word in parts}
+    assert got == {word: ("agent_error", 0.0) if word in spoils else ("passed", 1.0) for word in parts}, (
+        got,
+        [event.get("error") for event in result.trials.values()],
+    )
+    for word in spoils:
+        said = "its first task leaves alone" if word in ("rows", "replaced", "mine") else "the follow-up is compared with"
+        assert said in result.trials[f"case_{word}"]["error"], result.trials[f"case_{word}"]
+
+
 def closed(bed):
     """The templates that refuse connections."""
     return bed.database.admin("SELECT datname FROM pg_database WHERE datname LIKE '%\\_template' AND NOT datallowconn ORDER BY 1")

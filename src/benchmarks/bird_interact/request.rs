@@ -35,6 +35,7 @@ pub const HELPER: Helper = helper!("bird_interact":
     "processes.py",
     "proxy.py",
     "redirect.py",
+    "reference.py",
     "report.py",
     "requirements.txt",
     "run.py",

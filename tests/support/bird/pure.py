@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "..", "agent", "helpers", "bir
 
 import calls  # noqa: E402
 import proxy  # noqa: E402
+import reference  # noqa: E402
 import report  # noqa: E402
 import sql  # noqa: E402
 import verdict  # noqa: E402
@@ -256,6 +257,7 @@ def questions_are_told_from_changes():
         "VALUES (1)",
         "EXPLAIN (ANALYZE, BUFFERS) SELECT 1; EXPLAIN ANALYZE VERBOSE SELECT 2; TABLE t",
         "SELECT count(update), t.delete, \"insert\" FROM t /* INSERT INTO /* t */ VALUES */",
+        "SELECT u & \"flags\" FROM t",
         "SELECT $$ INSERT INTO t $$, $a$ ; DELETE FROM t $$ $a$, E'it\\'s; DROP', U&'\\0041', a$b$ FROM t",
         "",
         ";;",
@@ -275,6 +277,7 @@ def questions_are_told_from_changes():
         "DO $$ BEGIN DELETE FROM t; END $$",
         "SELECT set_config('search_path', 'x', false)",
         "SELECT \"set_config\"('search_path', 'x', false)",
+        "SELECT U&\"set\\005fconfig\"('search_path', 'x', false)",
         "SELECT 1 -- a\rDELETE FROM t\n; DELETE FROM t",
         "SELECT 1 --\r; DELETE FROM t",
         "SELECT '\\'; DELETE FROM t; --'",
@@ -287,7 +290,41 @@ def questions_are_told_from_changes():
         assert not sql.only_asks(text), text
 
 
+class State:
+    """A database, as reference.State reads it: rows by relation, the relations that are new, and meanings."""
+
+    def __init__(self, rows, new=(), meanings=()):
+        self.rows = {name: collections.Counter(some) for name, some in rows.items()}
+        self.relations = dict.fromkeys([*rows, *new], "")
+        self.meanings = set(meanings)
+
+
+def only_what_the_gold_leaves_alone_is_meddled_with():
+    before = State({"public.a": "xyz", "public.b": "pq", "public.v": "1"}, (), [("routine", "f()", "1")])
+    gold = State({"public.a": "xy", "public.b": "pr", "public.v": "2"}, ["public.made"], [("routine", "f()", "1"), ("operator", "=", "e")])
+    same = {"public.a": "xy", "public.b": "pr", "public.v": "2"}
+    for name, changes, new, meanings, wanted in (
+        ("as the gold SQL has it", {}, ["public.made"], gold.meanings, False),
+        ("another table, other values where values change", {"public.b": "ps"}, ["public.own"], before.meanings, False),
+        ("nothing done", {"public.a": "xyz"}, [], before.meanings, False),
+        ("a row gone that stays", {"public.a": "x"}, [], before.meanings, True),
+        ("a row changed that stays", {"public.a": "xw"}, [], before.meanings, True),
+        ("a row too many", {"public.a": "xyw"}, [], before.meanings, True),
+        ("a row twice", {"public.a": "xyy"}, [], before.meanings, True),
+        ("a row gone beside those that change", {"public.b": "r"}, [], before.meanings, True),
+        ("one that hides another", {}, ["decoy.a"], before.meanings, True),
+        ("an operator", {}, [], before.meanings | {("operator", "<>", "f")}, True),
+        ("a function of the database's own", {}, [], {("routine", "f()", "2")}, True),
+        ("a new function", {}, [], before.meanings | {("routine", "g()", "1")}, False),
+    ):
+        agent = State({**same, **changes}, new, meanings)
+        assert reference.meddled(before, gold, agent) == wanted, name
+    del agent.rows["public.a"]
+    assert reference.meddled(before, gold, agent), "a table that is gone"
+
+
 CHECKS = [
+    only_what_the_gold_leaves_alone_is_meddled_with,
     questions_are_told_from_changes,
     calls_tell_whose_failure_it_is,
     a_flood_is_no_evidence,

@@ -175,6 +175,20 @@ CASES = [
         *("cut", "page", "null", "limit"),
     )
 ]
+# A change, and then a question about what is there.
+CASES += [
+    _task(
+        f"case_{word}",
+        "yard",
+        f"Give up the blue flowers, by way of {word}.",
+        "Delete the plots with flax.",
+        "DELETE FROM plots WHERE crop = 'flax'",
+        _follow_up("How much rye is there?", "SELECT sum(area) FROM plots WHERE crop = 'rye'"),
+        "Management",
+        [DELETE_TEST],
+    )
+    for word in ("rows", "replaced", "caller", "path", "mine", "definer", "helper", "scratch", "more")
+]
 BY_ID = {task["instance_id"]: task for task in TASKS + CASES}
 
 

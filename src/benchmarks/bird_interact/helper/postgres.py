@@ -65,11 +65,18 @@ class Server:
     def query(self, *statements, database="postgres", limit=QUERY_LIMIT_S, separator="|"):
         """Runs statements one by one, each in its own transaction; returns the lines of output."""
         arguments = ["-F", separator, *(part for statement in statements for part in ("-c", statement))]
+        return self._psql(arguments, database, limit)
+
+    def script(self, text, database="postgres", limit=QUERY_LIMIT_S, separator="\x1f"):
+        """Runs a text as psql reads it; returns the lines of output. Nobody sees the text among psql's arguments."""
+        return self._psql(["-F", separator], database, limit, text)
+
+    def _psql(self, arguments, database, limit, text=None):
         try:
             done = subprocess.run(
                 self.command(*arguments, database=database),
                 env=self.environment,
-                stdin=subprocess.DEVNULL,
+                **({"stdin": subprocess.DEVNULL} if text is None else {"input": text}),
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -116,6 +123,11 @@ class Server:
             except PostgresError as error:
                 failed[name] = str(error)
         return failed
+
+    def copy(self, template, name):
+        """Makes a copy of a database, in the place of one that has its name."""
+        self.drop([name])
+        self.query(f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(template)}")
 
     def try_copy(self, template, name, limit):
         """Makes a copy of a template and drops it again; raises PostgresError when that does not work."""

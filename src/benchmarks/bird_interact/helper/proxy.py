@@ -63,6 +63,7 @@ class Record:
     def __init__(self, alias, mode, budget, follow_up, questions):
         self.alias, self.mode, self.budget, self.follow_up = alias, mode, budget, follow_up
         self.questions = questions  # The phases whose task is one.
+        self.task = None
         self.phase = 1
         self.passes = {}  # phase: reward of its first pass
         self.submissions = {1: 0, 2: 0}
@@ -271,9 +272,12 @@ class Proxy:
             return refusal(f"Not evaluated: {refused.detail}.")
         if record.phase in record.questions and not sql.only_asks(str(request.get("sql") or "")):
             body = json.dumps({**request, "sql": NOT_A_QUESTION}).encode()
-        return await self._submit(body, record, record.suspicions)
+        # What the first phase left behind may have decided what is right in the second.
+        doubtful = record.phase == 2 and 2 in record.questions and 1 not in record.questions
+        return await self._submit(body, record, record.suspicions, request["sql"] if doubtful else None)
 
-    async def _submit(self, body, record, signs):
+    async def _submit(self, body, record, signs, doubtful=None):
+        """`doubtful`: SQL whose pass is looked at a second time before it counts."""
         record.submissions[record.phase] += 1
         status, answer = await self._send("db", "/submit", body, record, signs)
         try:
@@ -288,6 +292,8 @@ class Proxy:
         message = str(reply.get("message", ""))
         if reply.get("passed"):
             phase, reward = reply.get("phase_completed"), reply.get("reward")
+            if phase == 2 and doubtful is not None:
+                await self.services.second_look(record, doubtful)
             record.all_passes.append((phase, reward))
             if phase in (1, 2):
                 record.passes.setdefault(phase, reward)

@@ -16,6 +16,7 @@ import dataset
 import environment
 import fence
 import http1
+import reference
 import report
 import verdict
 from door import Door
@@ -39,6 +40,7 @@ PROBE_LIMIT_S = 120.0
 FIRST_CALL_S = 120.0
 # How long the database service may be busy with requests of a run that is over.
 SETTLE_S = 30.0
+UNDONE = ", for whoever comes after it; that was undone"
 
 
 class Broken(Exception):
@@ -82,6 +84,16 @@ class Run:
     @property
     def seal(self):
         return self.link.seal
+
+    async def second_look(self, record, sql):
+        """Notes what the agent's SQL did to the comparison of a second phase that was passed. Where that cannot be found out, the
+        pass does not count."""
+        try:
+            look = asyncio.to_thread(reference.spoiled, self.server, self.server, record.task, record.alias, sql)
+            record.spoiled = await look or record.spoiled
+        except PostgresError as error:
+            record.suspicions.append(f"what passed could not be looked at again: {error}")
+            raise http1.Refused(502, "what passed could not be looked at again") from None
 
     def _note(self, message, record):
         if self.keep:
@@ -212,6 +224,7 @@ class Run:
         alias = f"ah{self.id}t{self.counter}"
         budget = dataset.budget(task, self.options["patience"])
         record = Record(alias, self.mode, budget, dataset.has_follow_up(task), dataset.questions(task))
+        record.task = task
         paths = {name: os.path.join(self.scratch, name, alias) for name in ("in", "out", "logs")}
         try:
             if self.mode != "oracle":
@@ -323,14 +336,14 @@ class Run:
         except PostgresError as error:
             if "authentication failed" not in str(error) or not await self.session.restore_password():
                 return  # A server that is lost is looked into where that counts.
-            record.spoiled = "changed the password of the database role"
+            record.spoiled = f"changed the password of the database role{UNDONE}"
             with contextlib.suppress(PostgresError):
                 await asyncio.to_thread(self.server.restore_settings, self.settings)
             return
         if opened:
-            record.spoiled = f"opened {', '.join(opened)} to connections"
+            record.spoiled = f"opened {', '.join(opened)} to connections{UNDONE}"
         elif changed:
-            record.spoiled = "changed settings of a database role"
+            record.spoiled = f"changed settings of a database role{UNDONE}"
 
     async def _corroborate(self, record, task):
         """What an agent could have brought about counts as infrastructure only where something fails without it as well."""

@@ -13,6 +13,7 @@ TOKEN = re.compile(
     r"""(?P<nothing>[ \t\n\r\f\v]+|--[^\n\r]*)
       | (?P<comment>/\*)
       | (?P<text>[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*')
+      | (?P<spelt>[uU]&"(?:[^"]|"")*")
       | "(?P<name>(?:[^"]|"")*)"
       | \$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?)\$
       | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
@@ -20,6 +21,8 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 COMMENT = re.compile(r"/\*|\*/")
+# A name that is spelt in numbers of characters could be any.
+SPELT = 'U&"'
 ASKING = {"SELECT", "WITH", "VALUES", "TABLE"}
 # What makes later statements of the session read something else, or reaches beyond it.
 MEDDLING = re.compile(r"set_config|lo_\w+|dblink\w*|pg_(terminate_backend|cancel_backend|reload_conf|read_\w+|ls_\w+)", re.IGNORECASE)
@@ -53,6 +56,8 @@ def tokens(text):
             yield "'"
         elif found.lastgroup == "name":
             yield f'"{found["name"]}"'
+        elif found.lastgroup == "spelt":
+            yield SPELT
         elif found.lastgroup == "word":
             yield found["word"].upper()
         elif found.lastgroup == "other":
@@ -93,7 +98,7 @@ def _asks(statement):
         return False
     padded = ["", *statement, "", ""]
     for before, token, after in zip(padded, padded[1:], padded[2:]):
-        if token == "INTO":  # Reserved: of SELECT INTO, INSERT INTO or MERGE INTO, and never a name.
+        if token in ("INTO", SPELT):  # Reserved: of SELECT INTO, INSERT INTO or MERGE INTO, and never a name.
             return False
         # The statement in or behind a WITH. Elsewhere these may be names, and FOR UPDATE only locks.
         if before in ("(", ")") and (token == "DELETE" and after == "FROM" or token == "UPDATE" and _is_word(after)):

@@ -39,7 +39,7 @@ def judge(record, result, ended, trouble=None):
     or it could choose which of its trials count.
     """
     if record.spoiled:
-        return agent_error(f"the agent's SQL {record.spoiled}, for whoever comes after it; that was undone")
+        return agent_error(f"the agent's SQL {record.spoiled}")
     if record.infrastructure:
         return infra(record.infrastructure[0])
     if record.bypasses:

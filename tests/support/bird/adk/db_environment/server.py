@@ -37,23 +37,25 @@ def renew(name, template=None):
         tool("createdb", name, "--template", template)
 
 
-def execute(name, statements):
+def execute(name, statements, connection=None):
     """The rows and column names of the last statement; raises psycopg2.Error."""
-    connection = psycopg2.connect(dbname=name, **config.PG)
-    try:
-        rows = columns = None
-        for statement in statements:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(statement)
-                columns = [column[0] for column in cursor.description or []]
-                rows = cursor.fetchall() if cursor.description else None
-        return rows, columns
-    finally:
-        connection.close()
+    if connection is None:
+        connection = psycopg2.connect(dbname=name, **config.PG)
+        try:
+            return execute(name, statements, connection)
+        finally:
+            connection.close()
+    rows = columns = None
+    for statement in statements:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            columns = [column[0] for column in cursor.description or []]
+            rows = cursor.fetchall() if cursor.description else None
+    return rows, columns
 
 
-def same(name, given, gold, ordered):
-    rows, expected = execute(name, given)[0], execute(name, gold)[0]
+def same(name, given, gold, ordered, connection):
+    rows, expected = execute(name, given, connection)[0], execute(name, gold, connection)[0]
     if not rows or not expected:
         return False
     rows, expected = ([tuple(map(str, row)) for row in some] for some in (rows, expected))
@@ -61,23 +63,30 @@ def same(name, given, gold, ordered):
 
 
 def judge(name, part, sql):
-    """None when the SQL is right, else what is said about it."""
+    """None when the SQL is right, else what is said about it. All of it on one connection, as the benchmark does it."""
+    connection = psycopg2.connect(dbname=name, **config.PG)
+    try:
+        return judge_on(connection, name, part, sql)
+    finally:
+        connection.close()
+
+
+def judge_on(connection, name, part, sql):
     gold = [part["sol_sql"]] if isinstance(part["sol_sql"], str) else part["sol_sql"]
     if not gold:
         return "Test case execution failed."
     try:
-        execute(name, [sql])
+        execute(name, [sql], connection)
     except psycopg2.Error as error:
         return f"[exec_err_flg] Error executing submitted SQL: {error}"
     try:
         if part.get("category", "Query") == "Query" or not part.get("test_cases"):
-            return (
-                None if same(name, [sql], gold, part.get("conditions", {}).get("order")) else "Your SQL is not correct."
-            )
+            ordered = part.get("conditions", {}).get("order")
+            return None if same(name, [sql], gold, ordered, connection) else "Your SQL is not correct."
 
         def execute_queries(query, _name, _connection=None):
             try:
-                return execute(name, [query])[0], None, False
+                return execute(name, [query], connection)[0], None, False
             except psycopg2.Error as error:
                 return None, str(error), False
 
