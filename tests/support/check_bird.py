@@ -383,6 +383,36 @@ def check_left_behind(bed):
         assert said in result.trials[f"case_{word}"]["error"], result.trials[f"case_{word}"]
 
 
+# Prints which processes' environment or memory may be opened, as one of the same user without root's powers.
+PRY = """
+import os
+for name in filter(str.isdigit, os.listdir("/proc")):
+    for file in ("environ", "mem"):
+        try:
+            open(f"/proc/{name}/{file}", "rb").close()
+            print(name)
+        except OSError:
+            pass
+"""
+
+
+def check_nobody_looks_in(bed):
+    """Environment and memory of the driver, the services and the orchestrator are closed to processes of the same user."""
+    hang = bed.path("pried")
+    bed.script({"shop_2": [{"hang": hang, "then": submit(gold("shop_2"))}, DONE]})
+    started = bed.start(["shop_2"])
+    wait_for(lambda: os.path.exists(hang + ".seen"), "the agent is at work", 120)
+    wanted = ("bench.py", "guard.py", "orchestrator.runner")
+    ours = {line.split()[0]: word for line in started.survivors() for word in wanted if word in line}
+    powers = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.getuid() == 0 else []
+    seen = subprocess.run([*powers, sys.executable, "-c", PRY], capture_output=True, text=True, check=True).stdout.split()
+    open(hang, "w").close()
+    expect(started.finish(), shop_2=("passed", 0.7))
+    if os.getuid() == 0:  # Anybody else does not find them by what is in their environment.
+        assert sorted(ours.values()) == ["bench.py", "guard.py", "guard.py", "orchestrator.runner"], ours
+    assert seen and not set(seen) & set(ours), [ours[one] for one in seen if one in ours]
+
+
 def closed(bed):
     """The templates that refuse connections."""
     return bed.database.admin("SELECT datname FROM pg_database WHERE datname LIKE '%\\_template' AND NOT datallowconn ORDER BY 1")

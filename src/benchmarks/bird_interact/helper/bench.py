@@ -46,7 +46,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import dataset  # noqa: E402
 import host  # noqa: E402
 import report  # noqa: E402
-from processes import die_with_parent  # noqa: E402
+from processes import be_closed, die_with_parent  # noqa: E402
 from run import Broken, Run  # noqa: E402
 from sockets import MODEL_REFUSES, StartError  # noqa: E402
 
@@ -172,6 +172,7 @@ async def supervised(work):
 
 
 def main():
+    be_closed()
     parent = os.getppid()
     stream = private_stdout()
 

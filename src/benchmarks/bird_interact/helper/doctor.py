@@ -26,6 +26,7 @@ import smoke  # noqa: E402
 from postgres import PostgresError, Server  # noqa: E402
 from run import Run  # noqa: E402
 from environment import without_secrets  # noqa: E402
+from processes import be_closed  # noqa: E402
 from services import CODE  # noqa: E402
 from sockets import StartError  # noqa: E402
 
@@ -287,6 +288,7 @@ class Doctor:
 
 
 def main():
+    be_closed()
     stream = bench.private_stdout()
 
     def say(**event):

@@ -7,8 +7,8 @@ The kernel is told to kill this process when its parent dies (where it can), bec
 go on calling models that somebody pays for. The module runs in this very process, as
 `python -m` would run it in the current directory, so there is no second start to wait for.
 
-`--program` starts another program in this process's place. `--warm` imports a module in the background once the service is up. The first call of a model otherwise waits ten
-seconds for an import.
+`--program` starts another program in this process's place. `--warm` imports a module in the background once the service is
+up. The first call of a model otherwise waits ten seconds for an import.
 """
 
 import os
@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-from processes import die_with_parent
+from processes import be_closed, die_with_parent
 
 # A program that prints without end must not fill the disk. No honest log or result comes near this.
 LARGEST_FILE = 1 << 30
@@ -36,6 +36,7 @@ def warm(module):
 
 def main():
     arguments = sys.argv[1:]
+    be_closed()
     die_with_parent(int(arguments.pop(0)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
     if arguments[0] == "--warm":
