@@ -180,7 +180,7 @@ fn the_container_is_started_and_waited_for_until_its_databases_are_filled() {
     assert_eq!(rig.started(), [] as [&str; 0], "a running container is not started again");
     let ready =
         rig.run(&["doctor"]).says("ok    databases      2 of 2 are ready").says("logged in as root at 127.0.0.1:5432");
-    assert!(ready.stdout.contains("the role is a superuser"), "{}", ready.stdout);
+    assert!(ready.stdout.contains("and roles for agents' SQL"), "{}", ready.stdout);
 
     // A password that does not fit is no reason to wait, or to start anything.
     rig.bed.write(".env", "OPENAI_API_KEY=scripted-key\nPG_PASSWORD=wrong-password\n");
@@ -266,5 +266,5 @@ fn the_role_of_the_page_may_do_what_runs_need_and_no_more() {
     rig.bed.write(".env", "OPENAI_API_KEY=scripted-key\nPG_PASSWORD=choose-your-own\n");
     rig.configure(&format!("{}pg_user: bird\n", rig.merged()));
     let done = rig.run(&["doctor"]).says("logged in as bird at 127.0.0.1:5432").says("2 of 2 are ready");
-    done.says("the role may create databases").says("autovacuum is off").says("nobody is connected to a template");
+    done.says("the role may create databases, and roles for agents' SQL").says("nobody is connected to a template");
 }

@@ -400,11 +400,12 @@ def check_nobody_looks_in(bed):
     """Environment and memory of the driver, the services and the orchestrator are closed to processes of the same user."""
     hang = bed.path("pried")
     bed.script({"shop_2": [{"hang": hang, "then": submit(gold("shop_2"))}, DONE]})
-    started = bed.start(["shop_2"])
+    # Root's powers would look into anything, and be looked into by nobody without them.
+    powers = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.getuid() == 0 else []
+    started = bed.start(["shop_2"], before=powers)
     wait_for(lambda: os.path.exists(hang + ".seen"), "the agent is at work", 120)
     wanted = ("bench.py", "guard.py", "orchestrator.runner")
     ours = {line.split()[0]: word for line in started.survivors() for word in wanted if word in line}
-    powers = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.getuid() == 0 else []
     seen = subprocess.run([*powers, sys.executable, "-c", PRY], capture_output=True, text=True, check=True).stdout.split()
     open(hang, "w").close()
     expect(started.finish(), shop_2=("passed", 0.7))
@@ -428,30 +429,82 @@ def enters(bed, template):
     return True
 
 
+OPENING = "ALTER DATABASE shop_template ALLOW_CONNECTIONS true"
+
+
 def check_templates_are_closed(bed):
-    """While a run is on, nobody gets into a template; SQL that opens one earns nothing, and does not open it for the next trial."""
-    opening = "ALTER DATABASE shop_template ALLOW_CONNECTIONS true"
+    """While a run is on, nobody gets into a template, and SQL of an agent cannot open one."""
     hang = bed.path("closed")
     bed.script(
         {
-            "yard_M_1": [submit(f"{gold('yard_M_1')}; {opening}"), DONE],
+            "yard_M_1": [submit(f"{gold('yard_M_1')}; {OPENING}"), DONE],
             "shop_2": [{"hang": hang, "then": submit(gold("shop_2"))}, DONE],
         }
     )
     assert enters(bed, "shop_template") and not closed(bed)
     started = bed.start(["yard_M_1", "shop_2"], concurrency=1)
     wait_for(lambda: os.path.exists(hang + ".seen"), "the second trial", 300)
-    assert not enters(bed, "shop_template") and closed(bed) == ["shop_template", "yard_template"]
+    assert not enters(bed, "shop_template") and not {"shop_template", "yard_template"} - set(closed(bed))
     open(hang, "w").close()
     result = started.finish()
-    expect(result, yard_M_1=("agent_error", 0.0), shop_2=("passed", 0.7))
-    assert "opened shop_template" in result.trials["yard_M_1"]["error"], result.trials
+    expect(result, yard_M_1=("failed", 0.0), shop_2=("passed", 0.7))
+    assert "must be owner of database shop_template" in str(result.trials["yard_M_1"]["trace"]), result.trials
     assert not closed(bed) and enters(bed, "shop_template")
     # What the user has closed stays closed.
     bed.database.admin("ALTER DATABASE yard_template ALLOW_CONNECTIONS false")
     expect(bed.run(["shop_2"], {"shop_2": [submit(gold("shop_2")), DONE]}), shop_2=("passed", 0.7))
     assert closed(bed) == ["yard_template"]
     bed.database.admin("ALTER DATABASE yard_template ALLOW_CONNECTIONS true")
+
+
+def check_roles(bed):
+    """Agents' SQL has a role that a run makes: with nothing but copies, with a password that is its own, and gone in the end."""
+    hang, name = bed.path("roles"), "SELECT 'role ' || current_user, rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user"
+    base = "regexp_replace(current_database(), 't[0-9]+$', 't0')"
+    spoil = f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I {{}}', {base}); END $$"
+    tried = ["ALLOW_CONNECTIONS true", "RENAME TO gone", "IS_TEMPLATE false"]
+    tried = [submit(f"{gold('yard_M_1')}; {spoil.format(how)}") for how in tried]
+    bed.script(
+        {
+            "yard_2": [call("execute_sql", sql=name), {"hang": hang, "then": submit(gold("yard_2"))}, DONE],
+            "yard_M_1": [*tried, submit(f"{gold('yard_M_1')}; GRANT bird TO CURRENT_USER"), submit(gold("yard_M_1")), DONE],
+            "shop_M_1": [submit(f"{gold('shop_M_1')}; ALTER TABLE orders ADD COLUMN n int; DROP TABLE orders CASCADE"), DONE],
+        }
+    )
+    started = bed.start(["yard_2"])
+    wait_for(lambda: os.path.exists(hang + ".seen"), "the first run is at work", 120)
+    (role,) = bed.database.roles()
+    # Another run has another, and takes away neither this one nor its copies.
+    result = bed.start(["yard_M_1", "shop_M_1"], concurrency=1).finish()
+    expect(result, yard_M_1=("passed", 0.7), shop_M_1=("failed", 0.0))
+    assert str(result.trials["yard_M_1"]["trace"]["tool_trajectory"]).count("must be owner of database yard__ah") == 3, result
+    assert bed.database.roles() == [role] and bed.database.copies()
+    open(hang, "w").close()
+    result = started.finish()
+    expect(result, yard_2=("passed", 0.7))
+    bed.check_clean(started)
+    assert f"role {role} | False | False" in str(result.trials["yard_2"]["trace"]), result.trials["yard_2"]
+
+
+def check_no_roles(bed):
+    """A role that may make none runs agents' SQL itself. What that does to others is found, and undone."""
+    bed.database.admin("ALTER ROLE bird NOCREATEROLE")
+    try:
+        script = {
+            "yard_M_1": [submit(f"{gold('yard_M_1')}; {OPENING}"), DONE],
+            "shop_M_1": [submit(f"{gold('shop_M_1')}; ALTER ROLE CURRENT_USER PASSWORD 'mine'"), DONE],
+            "shop_2": [submit(gold("shop_2")), DONE],
+        }
+        result = bed.run(list(script), script, concurrency=1)
+        expect(result, yard_M_1=("agent_error", 0.0), shop_M_1=("agent_error", 0.0), shop_2=("passed", 0.7))
+        assert "opened shop_template" in result.trials["yard_M_1"]["error"], result.trials
+        assert "password of the database role" in result.trials["shop_M_1"]["error"], result.trials
+        assert not closed(bed)
+        started = bed.start(action="doctor", program="doctor.py", options={"oracle_sample": 0})
+        (said,) = [finding for finding in subprocess_json(bed, started) if finding["check"] == "postgres-role"]
+        assert said["level"] == "warning" and "CREATEROLE" in said["hint"], said
+    finally:
+        bed.database.admin("ALTER ROLE bird CREATEROLE")
 
 
 def check_ports(bed):
@@ -513,7 +566,7 @@ def check_killed(bed):
         bed.kill(started)
         wait_for(lambda: not started.survivors(), f"{stage}: processes end: {started.survivors()}", 15)
     assert bed.database.copies(), "nothing was left to sweep, so this proves nothing"
-    assert closed(bed) == ["shop_template", "yard_template"], closed(bed)
+    assert {"shop_template", "yard_template"} <= set(closed(bed)) and bed.database.roles(), closed(bed)
     # Looking is enough to have the templates back.
     found = subprocess_json(bed, bed.start(action="doctor", program="doctor.py", options={"oracle_sample": 0}), clean=False)
     assert any("had left shop_template, yard_template closed" in finding["message"] for finding in found), found
@@ -535,7 +588,7 @@ def check_two_runs(bed):
     second = bed.start(["shop_2"])
     expect(second.finish(), shop_2=("passed", 0.7))
     assert bed.database.copies() == copies and copies, f"{copies}, then {bed.database.copies()}"
-    assert closed(bed) == ["shop_template", "yard_template"], "the end of one run opened what another has closed"
+    assert {"shop_template", "yard_template"} <= set(closed(bed)), "the end of one run opened what another has closed"
     bed.kill(first)
     bed.run(["shop_2"], mode="oracle")
     assert not closed(bed)
@@ -651,6 +704,7 @@ def work(arguments, names, taken, failures):
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 print(f"FAIL  {name} ({time.monotonic() - start:.0f} s): line {place.lineno}: {error}", flush=True)
                 for leftover in bed.database.copies():
+                    bed.database.admin(f'ALTER DATABASE "{leftover}" IS_TEMPLATE false')
                     bed.database.admin(f'DROP DATABASE "{leftover}" WITH (FORCE)')
 
 

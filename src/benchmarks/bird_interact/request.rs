@@ -38,6 +38,7 @@ pub const HELPER: Helper = helper!("bird_interact":
     "reference.py",
     "report.py",
     "requirements.txt",
+    "roles.py",
     "run.py",
     "seal.py",
     "service.py",

@@ -149,6 +149,7 @@ class Bed:
         password=database.PASSWORD,
         model="openai/scripted",
         effort=None,
+        before=(),
         **variables,
     ):
         self.count += 1
@@ -198,7 +199,7 @@ class Bed:
             **variables,
         }
         process = subprocess.Popen(
-            [self.python, "-B", os.path.join(HELPER, program)],
+            [*before, self.python, "-B", os.path.join(HELPER, program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -224,6 +225,7 @@ class Bed:
         wait_for(lambda: not started.survivors(), f"processes end: {started.survivors()}", limit)
         assert not os.listdir(self.scratch), f"left in the scratch directory: {os.listdir(self.scratch)}"
         assert not self.database.copies(), f"database copies are left: {self.database.copies()}"
+        assert not self.database.roles(), f"roles are left: {self.database.roles()}"
 
     def kill(self, started):
         """Kills the program itself and nothing else, as an impatient person would."""

@@ -4,7 +4,7 @@
     database.py DIRECTORY      starts one there, prints {"port", "user", "password", "pid"}, and stops it when stdin ends;
                                the lines `stop` and `start` on stdin are answered when that is done
 
-The role that runs use may create databases and owns the templates, but is no superuser. The server itself refuses to run
+The role that runs use may create databases and roles and owns the templates, but is no superuser. The server itself refuses to run
 as root, so root runs it as the user `postgres`.
 """
 
@@ -68,7 +68,7 @@ class Database:
             "UTF8",
         )
         self.start()
-        self.admin(f"CREATE ROLE {USER} LOGIN CREATEDB NOSUPERUSER PASSWORD '{PASSWORD}'")
+        self.admin(f"CREATE ROLE {USER} LOGIN CREATEDB CREATEROLE NOSUPERUSER PASSWORD '{PASSWORD}'")
         for name, sql in tasks.DATABASES.items():
             self.admin(f"CREATE DATABASE {name}_template OWNER {USER} TEMPLATE template0")
             self.admin(sql, database=f"{name}_template", user=USER)
@@ -157,6 +157,9 @@ class Database:
             # An immediate shutdown, as a power cut or a killed container would look from outside.
             self.process.send_signal(3)
             self.process.wait()
+
+    def roles(self):
+        return self.admin("SELECT rolname FROM pg_roles WHERE rolname LIKE 'autoharness%'")
 
     def copies(self):
         return self.admin("SELECT datname FROM pg_database WHERE datname LIKE '%\\_\\_%' ORDER BY 1")

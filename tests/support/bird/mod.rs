@@ -181,7 +181,8 @@ impl Rig {
 
     /// Has the administrator change a database, one that is closed to connections too.
     pub fn change(&self, database: &str, sql: &str) {
-        let closed = self.query(&format!("SELECT 1 FROM pg_database WHERE datname = '{database}' AND NOT datallowconn"));
+        let closed =
+            self.query(&format!("SELECT 1 FROM pg_database WHERE datname = '{database}' AND NOT datallowconn"));
         let allow = |allowed| self.query(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS {allowed}"));
         if !closed.is_empty() {
             allow(true);

@@ -15,6 +15,7 @@ that `options.python` names, where google-adk and its companions are installed.
     door.py       the same for calls of models      redirect.py  sends them there     calls.py  what follows from them
     verdict.py    what a trial counts as         report.py    what is told of it
     reference.py  whether a follow-up was compared with what is meant
+    roles.py      what agents' SQL runs under
     dataset.py    the tasks                      postgres.py  psql              sql.py  whether SQL only asks
     environment.py what a process may know       doctor.py    checks before money is spent
     smoke.py      one call of a tool by the agent, with a scripted model

@@ -15,6 +15,7 @@ Exit status: 0 without errors, 1 with errors, 2 when the request makes no sense.
 import asyncio
 import json
 import os
+import secrets
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import bench  # noqa: E402
 import dataset  # noqa: E402
+import roles  # noqa: E402
 import smoke  # noqa: E402
 from postgres import PostgresError, Server  # noqa: E402
 from run import Run  # noqa: E402
@@ -43,6 +45,9 @@ PACKAGES = {
     "dotenv": "python-dotenv",
     "pydantic_settings": "pydantic-settings",
 }
+RIGHTS = (
+    "SELECT rolsuper OR rolcreatedb, rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
+)
 LONGEST_ALIAS = len("ah01234567t99999")
 SNAPSHOT = "__p1snap"
 SHOWN = 5
@@ -165,9 +170,7 @@ class Doctor:
         pg = self.options["pg"]
         where = f"{pg['user']} at {pg['host']}:{pg['port']}"
         try:
-            rights = self.server.query("SELECT rolsuper, rolcreatedb FROM pg_roles WHERE rolname = current_user")[
-                0
-            ].split("|")
+            rights = self.server.query(RIGHTS)[0].split("|")
         except (PostgresError, IndexError) as error:
             return self.report(
                 "postgres-login",
@@ -175,29 +178,26 @@ class Doctor:
                 f"cannot log in as {where}: {error}",
                 f"start the server, or set pg_host, pg_port, pg_user and {pg['password_env']}.",
             )
-        if rights[0] == "t":
+        databases, makes_roles = (right == "t" for right in rights)
+        if not databases:
+            self.report("postgres-role", False, "the role may not create databases", f"as a superuser: ALTER ROLE {pg['user']} CREATEDB.")
+        elif not makes_roles:
             self.report(
                 "postgres-role",
                 False,
-                "the role is a superuser, so an agent's SQL can read files and run programs on the server",
-                "use a role with CREATEDB only, which owns the templates.",
+                f"the role may not create roles, so agents' SQL runs under it and reaches whatever it owns, templates too",
+                f"as a superuser: ALTER ROLE {pg['user']} CREATEROLE.",
                 level="warning",
             )
         else:
+            lets_in = self.lets_in_new_roles()
             self.report(
                 "postgres-role",
-                rights[1] == "t",
-                "the role may create databases" if rights[1] == "t" else "the role may not create databases",
-                f"as a superuser: ALTER ROLE {pg['user']} CREATEDB.",
-            )
-            # The benchmark ends every session of a copy before it drops it, and only a superuser may end that one.
-            vacuum = self.server.query("SHOW autovacuum")[0]
-            self.report(
-                "autovacuum",
-                vacuum == "off",
-                f"autovacuum is {vacuum}"
-                + ("" if vacuum == "off" else ": when it visits a copy, this role cannot reset it, and the trial fails"),
-                "as a superuser: ALTER SYSTEM SET autovacuum = off; SELECT pg_reload_conf()",
+                lets_in,
+                "the role may create databases, and roles for agents' SQL"
+                if lets_in
+                else "the server lets in no role that is new, so agents' SQL runs under this one and reaches whatever it owns",
+                "let every role that has a password log in (pg_hba.conf), with scram-sha-256 at best.",
                 level="warning",
             )
         busy = self.server.query("SELECT DISTINCT datname FROM pg_stat_activity WHERE datname LIKE '%\\_template'")
@@ -225,6 +225,15 @@ class Doctor:
                 f"a run that was killed had left {self.few(closed)} closed to connections; open again",
             )
         return True
+
+    def lets_in_new_roles(self):
+        try:
+            role = roles.make(self.server, secrets.token_hex(4))
+            if role is not None:
+                roles.drop(self.server, role.user)
+            return role is not None
+        except PostgresError:
+            return False
 
     async def oracle(self, size):
         """Hands in gold SQL: whatever does not pass has broken data, tests or databases."""

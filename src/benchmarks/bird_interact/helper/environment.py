@@ -46,10 +46,11 @@ def for_user(options, agent, db_port):
     return environment
 
 
-def for_db(options, password):
-    pg = options["pg"]
-    where = {"PG_HOST": pg["host"], "PG_PORT": str(pg["port"]), "PG_USER": pg["user"], "PG_PASSWORD": password}
-    return {**base(options, secret=False), **where}
+def for_db(options, role, programs):
+    """The database service, which logs in as `role` and finds `programs` before any others."""
+    where = {"PG_HOST": role.host, "PG_PORT": str(role.port), "PG_USER": role.user, "PG_PASSWORD": role.password}
+    about = base(options, secret=False)
+    return {**about, **where, "PATH": os.pathsep.join(filter(None, [programs, about.get("PATH")]))}
 
 
 def for_agent(options, agent, user_port, db_port):

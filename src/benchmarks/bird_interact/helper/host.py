@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -17,11 +18,13 @@ import tempfile
 import calls
 import dataset
 import environment
+import roles
 from nurse import Nursery
+from postgres import PostgresError, Server, Session
 from processes import become_subreaper, end_strays
 from seal import Seal
 from services import Upstream, make_view
-from sockets import StartError, listen
+from sockets import POSTGRES_UNUSABLE, StartError, listen
 
 # A machine that is busy with other things takes long to import what there is.
 SERVICE_START_S = 240.0
@@ -46,6 +49,18 @@ class Host:
             "user": Upstream("user", "user_simulator.server"),
         }
         self.nursery = None if options["mode"] == "oracle" else Nursery()
+        pg = options["pg"]
+        self.server = Server(
+            pg["host"],
+            pg["port"],
+            pg["user"],
+            os.environ.get(pg["password_env"], ""),
+            environment.without_secrets(os.environ),
+        )
+        self.id = secrets.token_hex(4)
+        self.role = None  # The server as agents' SQL has it, where that is not `self.server`.
+        self.making = None
+        self.session = Session(self.server, self.id)
         self.door = None
         self.guards, self.callers = [], set()
         self.state = {"state": "starting"}
@@ -65,13 +80,16 @@ class Host:
             for name in dataset.databases(self.tasks)
         }
         make_view(options["adk_dir"], f"bird-interact-{options['dataset']}", folders, self.view)
+        await self._make_role()
+        programs = os.path.join(self.scratch, "bin")
+        roles.write_programs(programs, with_base=self.role is not None)
         sockets = {}
         for kind, service in self.upstream.items():
             sockets[kind], guard = listen(options["ports"].get(kind) or 0)
             service.port = sockets[kind].getsockname()[1]
             self.guards.append(guard)
         environments = {
-            "db": environment.for_db(options, os.environ.get(options["pg"]["password_env"], "")),
+            "db": environment.for_db(options, self.role or self.server, programs),
             "user": environment.for_user(options, self.agent, self.upstream["db"].port),
         }
         for kind, service in self.upstream.items():
@@ -92,10 +110,34 @@ class Host:
         self.door = await asyncio.start_server(self._greet, sock=sock)
         self.tending = asyncio.ensure_future(self._tend())
 
+    async def _make_role(self):
+        """Its session tells runs that the role is in use."""
+        try:
+            await self.session.open()
+            self.making = asyncio.ensure_future(asyncio.to_thread(roles.make, self.server, self.id))
+            self.role = await asyncio.shield(self.making)
+        except PostgresError as error:
+            raise StartError(self.server.unusable(error), POSTGRES_UNUSABLE) from None
+
+    async def _drop_role(self):
+        """Where the server is lost, the next run sees to it."""
+        if self.session.process is None:
+            return
+        with contextlib.suppress(PostgresError):
+            # Who was stopped while it was made has not heard of it.
+            role = await self.making if self.making is not None else None
+            if role is not None:
+                await asyncio.to_thread(roles.drop, self.server, role.user)
+        await self.session.close()
+        with contextlib.suppress(PostgresError):
+            await asyncio.to_thread(self.server.open_templates)
+
     def described(self):
-        """What a run must know to use this host. Holds the key: for stdin only."""
+        """What a run must know to use this host. Holds the key and a password: for stdin only."""
         ports = {kind: service.port for kind, service in self.upstream.items()}
-        return {"port": self.port, "key": self.key, "view": self.view, "agents": self.agents, "services": ports}
+        role = self.role and {"name": self.role.user, "password": self.role.password}
+        about = {"port": self.port, "key": self.key, "view": self.view, "agents": self.agents}
+        return {**about, "services": ports, "role": role}
 
     # ---------------------------------------------------------------------------------------------------------- tend
 
@@ -197,6 +239,7 @@ class Host:
             await child.end()
         if self.nursery is not None:
             self.nursery.hang_up()
+        await self._drop_role()
         for guard in self.guards:
             if guard is not None:
                 guard.close()

@@ -25,7 +25,7 @@ class Link:
 
     def __init__(self, described):
         self.port, self.view, self.services = described["port"], described["view"], described["services"]
-        self.agents = described["agents"]
+        self.agents, self.role = described["agents"], described["role"]
         self.seal = Seal(described["key"])
         self.reason = None  # Why the host can no longer be used.
         self.writer = self.listening = None

@@ -2,7 +2,7 @@
 
 A copy is named after the alias of its trial, `<database>__ah<8 hex digits of the run>t<number>`, perhaps with `__p1snap`.
 A run keeps one session open whose application name holds those digits, so that another run on the same server can tell
-copies in use from copies whose run was killed.
+copies in use from copies whose run was killed; and so does a host, for its role (roles.py).
 """
 
 import asyncio
@@ -57,6 +57,10 @@ class Server:
         # Files and variables of the user must not decide where we connect to.
         self.environment = {name: value for name, value in base.items() if not name.startswith("PG")}
         self.environment.update(PGPASSWORD=password, PGCONNECT_TIMEOUT=str(CONNECT_LIMIT_S), PGAPPNAME="autoharness")
+
+    def unusable(self, error):
+        """What is said when nothing can be done here."""
+        return f"PostgreSQL at {self.host}:{self.port} is not usable as {self.user}: {error}"
 
     def command(self, *arguments, database="postgres"):
         where = ["-h", self.host, "-p", str(self.port), "-U", self.user, "-d", database]

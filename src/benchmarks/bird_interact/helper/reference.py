@@ -40,38 +40,37 @@ SELECT 'cast', format('%s as %s', castsource::regtype, casttarget::regtype), cas
 PLAIN = f"SET search_path = pg_catalog; SET statement_timeout = '{STATEMENT_S}s'; SET extra_float_digits = -3;\n"
 
 
-def spoiled(server, role, task, alias, submission):
+def spoiled(role, template, task, alias, submission):
     """What the agent's SQL did to the comparison of a second phase that was passed; None if nothing. Blocking.
 
-    `server` makes and drops databases, `role` is the server as the role that the agent's SQL runs under. Raises PostgresError
+    `role` is the server as the role that the agent's SQL runs under, `template` what copies are made from. Raises PostgresError
     when the server fails.
     """
-    database = task["selected_database"]
-    template, own = f"{database}_template", f"{database}__{alias}"
+    own = f"{task['selected_database']}__{alias}"
     first, gold = dataset.statements(task.get("sol_sql")), dataset.statements(task["follow_up"].get("sol_sql"))
     other = f"{own}00001"
     try:
-        server.copy(template, other)
+        role.copy(template, other)
         meant = answer(role, other, (), gold) if solve(role, other, first) else None
         if meant is None:
             return None  # Then nothing is known of what is meant.
-        server.copy(own + SNAPSHOT, own)
+        role.copy(own + SNAPSHOT, own)
         behind = answer(role, own, (submission, submission), gold)
-        server.copy(own + SNAPSHOT, own)
+        role.copy(own + SNAPSHOT, own)
         alone = answer(role, own, (), gold)
         if behind is None or alone != behind:
-            server.query("SELECT 1")  # Or the server was lost, which is nobody's doing.
+            role.query("SELECT 1")  # Or the server was lost, which is nobody's doing.
             return CHANGED
         if alone == meant:
             return None
-        server.copy(template, other)
+        role.copy(template, other)
         untouched = State(role, other)
         solve(role, other, first)
         if meddled(untouched, State(role, other, untouched), State(role, own, untouched)):
             return MEDDLED
         return None
     finally:
-        server.drop([other])
+        role.drop([other])
 
 
 def plain(text):

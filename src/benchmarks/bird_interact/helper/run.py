@@ -18,6 +18,7 @@ import fence
 import http1
 import reference
 import report
+import roles
 import verdict
 from door import Door
 from guard import REFUSED_PATH
@@ -41,6 +42,7 @@ FIRST_CALL_S = 120.0
 # How long the database service may be busy with requests of a run that is over.
 SETTLE_S = 30.0
 UNDONE = ", for whoever comes after it; that was undone"
+PASSWORD_CHANGED = f"changed the password of the database role{UNDONE}"
 
 
 class Broken(Exception):
@@ -61,6 +63,9 @@ class Run:
         self.password = os.environ.get(pg["password_env"], "")
         self.databases = dataset.databases(tasks)
         self.server = Server(pg["host"], pg["port"], pg["user"], self.password, environment.without_secrets(os.environ))
+        self.role = None  # The server as agents' SQL has it, where that is not `self.server`.
+        self.bases = {}  # By database: what copies are made from, under way or made.
+        self.looks = set()  # Second looks that are under way.
         self.session = Session(self.server, self.id)
         self.host = self.link = self.agent_view = None
         self.proxy = Proxy(self, self._note)
@@ -89,9 +94,16 @@ class Run:
         """Notes what the agent's SQL did to the comparison of a second phase that was passed. Where that cannot be found out, the
         pass does not count."""
         try:
-            look = asyncio.to_thread(reference.spoiled, self.server, self.server, record.task, record.alias, sql)
-            record.spoiled = await look or record.spoiled
-        except PostgresError as error:
+            database = record.task["selected_database"]
+            template = f"{database}_template" if self.role is None else self._base_of(database)
+            look = asyncio.to_thread(
+                reference.spoiled, self.role or self.server, template, record.task, record.alias, sql
+            )
+            look = asyncio.ensure_future(look)
+            self.looks.add(look)
+            look.add_done_callback(self.looks.discard)
+            record.spoiled = await asyncio.shield(look) or record.spoiled
+        except (PostgresError, ValueError) as error:  # A name may hold whatever separates names.
             record.suspicions.append(f"what passed could not be looked at again: {error}")
             raise http1.Refused(502, "what passed could not be looked at again") from None
 
@@ -122,6 +134,8 @@ class Run:
             await self.host.start()
         self.link = Link(options["host"] or self.host.described())
         await self.link.open()
+        if self.link.role:
+            self.role = roles.known(self.server, self.link.role["name"], self.link.role["password"])
         # A directory of its own for every run: what an agent leaves there must not reach the next run.
         self.agent_view = os.path.join(self.link.agents, self.id)
         copy_code(options["adk_dir"], self.agent_view, AGENT_CODE)
@@ -165,11 +179,9 @@ class Run:
             await asyncio.to_thread(self.server.close_templates, self.databases)
             self.settings = await asyncio.to_thread(self.server.settings)
             failed = await asyncio.to_thread(self.server.drop, leaked)
+            await asyncio.to_thread(roles.drop_left, self.server)
         except PostgresError as error:
-            pg = self.options["pg"]
-            raise StartError(
-                f"PostgreSQL at {pg['host']}:{pg['port']} is not usable as {pg['user']}: {error}", POSTGRES_UNUSABLE
-            ) from None
+            raise StartError(self.server.unusable(error), POSTGRES_UNUSABLE) from None
         if leaked:
             count = len(leaked) - len(failed)
             self.say(event="log", level="info", message=f"removed {count} database copies that an earlier run had left")
@@ -227,6 +239,11 @@ class Run:
         record.task = task
         paths = {name: os.path.join(self.scratch, name, alias) for name in ("in", "out", "logs")}
         try:
+            try:
+                await self._base(task["selected_database"])
+            except PostgresError as error:
+                judged = verdict.infra(f"no copies of {task['selected_database']}_template can be made: {error}")
+                return report.event(task_id, record, None, judged, time.monotonic() - start, self.keep), False
             if self.mode != "oracle":
                 try:
                     record.shard = await self._agent()
@@ -257,6 +274,21 @@ class Run:
             for path in paths.values():
                 with contextlib.suppress(OSError):
                     os.unlink(path)
+
+    def _base_of(self, database):
+        return f"{database}__ah{self.id}t0"
+
+    async def _base(self, database):
+        """Makes sure that there is something for the copies of a database to be made from. Raises PostgresError."""
+        if self.role is None:
+            return
+        made = self.bases.get(database)
+        if made is None or (made.done() and made.exception()):
+            work = asyncio.to_thread(
+                roles.make_base, self.server, self.role, f"{database}_template", self._base_of(database)
+            )
+            made = self.bases[database] = asyncio.ensure_future(work)
+        await asyncio.shield(made)
 
     def _trouble(self, record, result, ended):
         """What the provider of the agent's model is to blame for, as the door saw it."""
@@ -333,10 +365,13 @@ class Run:
         try:
             opened = await asyncio.to_thread(self.server.close_templates, self.databases)
             changed = await asyncio.to_thread(self.server.restore_settings, self.settings)
+            if self.role and self.link.reason is None:
+                renewed = await asyncio.to_thread(roles.renew_password, self.server, self.role)
+                record.spoiled = PASSWORD_CHANGED if renewed else record.spoiled
         except PostgresError as error:
             if "authentication failed" not in str(error) or not await self.session.restore_password():
                 return  # A server that is lost is looked into where that counts.
-            record.spoiled = f"changed the password of the database role{UNDONE}"
+            record.spoiled = PASSWORD_CHANGED
             with contextlib.suppress(PostgresError):
                 await asyncio.to_thread(self.server.restore_settings, self.settings)
             return
@@ -447,6 +482,9 @@ class Run:
         await asyncio.gather(*(child.end() for child in self.children))
         self.children.clear()
         await self.door.close()
+        # Threads cannot be cancelled, and what they make must be seen when copies are removed.
+        if self.looks or self.bases:
+            await asyncio.wait({*self.looks, *self.bases.values()}, timeout=SETTLE_S)
         if self.host is not None:
             await self.host.close()
         if not self.swept and self.session.process is not None:
