@@ -205,6 +205,12 @@ fn a_sigkill_at_any_stage_leaves_nothing_behind_the_next_start_and_loses_nothing
 fn caught_at_every_stage(signals: &[(Signal, i32)]) {
     let five = "[tasks.BY_ID[name] for name in ('shop_1', 'shop_2', 'shop_3', 'yard_1', 'yard_2')]";
     let Some(rig) = Rig::new(five, "max_concurrency: 2\n") else { return };
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let env = rig.bed.read(".env");
+    let base = env.split_once("OPENAI_API_BASE=http://").unwrap().1;
+    let hosts = json!([base.split(['/', '\n']).next(), address.to_string()]);
+    let config = rig.bed.read("experiment_config.yaml");
+    rig.bed.write("experiment_config.yaml", &format!("{config}model_hosts: {hosts}\n"));
     rig.script("tasks.solved()");
     // The checks start services too.
     let mut child = start(&rig, &["doctor"]);
@@ -218,10 +224,8 @@ fn caught_at_every_stage(signals: &[(Signal, i32)]) {
     assert_eq!(rig.split("train"), ["shop_2", "shop_3", "yard_1"]);
 
     // Its import lasts as long as somebody listens there. The preflight, which has no network, is not held up.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     rig.edit(&format!(
-        "import socket\ntry:\n    socket.create_connection(('127.0.0.1', {})).recv(1)\nexcept OSError:\n    pass",
-        address.port()
+        "import httpx\ntry:\n    httpx.get('http://{address}/', timeout=None)\nexcept Exception:\n    pass"
     ));
     let before = rig.bed.events("trial").len();
     let paid_for = || ["shop_2", "yard_1"].map(|task| rig.requests(task));

@@ -64,8 +64,11 @@ say('tunnel', lambda: tunnel('127.0.0.1:' + good))
 say('other tunnel', lambda: tunnel('127.0.0.1:' + other))
 say('name', lambda: tunnel('localhost:' + good))
 say('nonsense', lambda: tunnel('a/b:443'))
+say('fast', lambda: socket.socket().sendto(b'GET / HTTP/1.0\\r\\n\\r\\n', socket.MSG_FASTOPEN, ('127.0.0.1', int(good))))
+say('fast message', lambda: socket.socket().sendmsg([b'GET'], [], socket.MSG_FASTOPEN, ('127.0.0.1', int(good))))
 say('direct', lambda: socket.create_connection(('127.0.0.1', int(good)), 5))
 say('udp', lambda: socket.socket(type=socket.SOCK_DGRAM))
+say('hears', lambda: socket.socket().listen() or 'hears')
 say('listens', lambda: socket.create_server(('127.0.0.1', 0)) and 'listens')
 ";
 
@@ -112,8 +115,11 @@ fn what_is_named_is_reached_and_nothing_else() {
              other tunnel HTTP/1.1 403 Forbidden\n\
              name HTTP/1.1 403 Forbidden\n\
              nonsense HTTP/1.1 400 Bad Request\n\
+             fast held\n\
+             fast message held\n\
              direct held\n\
              udp held\n\
+             hears held\n\
              listens held\n"
         );
         assert_eq!(said, expected, "{user:?}: {warned}");
@@ -121,6 +127,27 @@ fn what_is_named_is_reached_and_nothing_else() {
         assert_eq!([told(format!("127.0.0.1:{other}")), told(format!("localhost:{good}"))], [1, 1], "{warned}");
         assert!(done.status.success(), "{warned}");
     }
+}
+
+/// Landlock alone: the proxy is on the machine's own network, and its port is all that can be reached.
+#[test]
+fn without_namespaces_the_ports_are_kept_to() {
+    let bed = crate::support::Bed::empty();
+    let (good, other) = (server(), server());
+    bed.write("agent.py", AGENT);
+    let line = format!(
+        "echo 0 > /proc/sys/user/max_user_namespaces || exit 99; unset HTTPS_PROXY https_proxy HTTP_PROXY http_proxy ALL_PROXY \
+         all_proxy; $PROGRAM __fence --network --host 127.0.0.1:{good} --output --read agent.py \
+         --read \"$(python3 -c 'import sys; print(sys.base_prefix)')\" -- \
+         \"$(python3 -c 'import sys; print(sys.executable)')\" -I agent.py {good} {other} -"
+    );
+    let Some(done) = bed.unshared(&[], &line) else {
+        return skipped("no namespace can be made in which none can be made");
+    };
+    let held =
+        ["fast", "fast message", "direct", "udp", "hears", "listens"].map(|name| format!("{name} held\n")).concat();
+    assert!(done.stdout.ends_with(&held), "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.starts_with("page GET /page?x=1") && done.stdout.contains("other 403"), "{}", done.stdout);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::loop_::Night;
 use serde_json::json;
 
 /// What a session leaves, and how the next one in the same work tree tidies up, where it has to. VICTIM is a file of the user's.
-const TRAPS: [(&str, &str); 18] = [
+const TRAPS: [(&str, &str); 20] = [
     // Quoted back, this would be longer than a word of a command may be, and has what ends one.
     ("python3 -c 'print(\"---\\n\\\"\" + \"a\\\\0\" * 40000 + \"\\\": 1\\n---\")' > proposal.md", "rm proposal.md"),
     ("ln -sf VICTIM .git/prompt", ""),
@@ -26,6 +26,12 @@ const TRAPS: [(&str, &str); 18] = [
     ("rm -f usage.jsonl; mkdir usage.jsonl", "rm -rf usage.jsonl"),
     ("ln -sf VICTIM usage.jsonl", "rm -f usage.jsonl"),
     ("mkfifo .gitattributes", "rm .gitattributes"),
+    (
+        "python3 -c 'import os\nfor _ in range(3000): os.mkdir(\"deep\"); os.chdir(\"deep\")'",
+        "python3 -c 'import os\nwhile os.path.isdir(\"deep/deep\"): os.rename(\"deep/deep\", \"up\"); os.rmdir(\"deep\"); os.rename(\"up\", \"deep\")'; \
+         rmdir deep",
+    ),
+    ("chmod 754 bench.py; chmod 645 agent/agent.py", "chmod 644 bench.py agent/agent.py"),
 ];
 
 #[test]
@@ -67,7 +73,7 @@ fn nothing_that_a_session_leaves_leads_the_loop_astray() {
 #[test]
 fn the_next_work_tree_is_as_if_nobody_had_been_there() {
     let night = Night::new(json!({}), "");
-    let leave = "echo more >> experiment_config.yaml; ln .gitignore twin; chmod 777 bench.py; echo x > agent/new.py; \
+    let leave = "echo more >> experiment_config.yaml; ln .gitignore twin; chmod 646 bench.py; echo x > agent/new.py; \
                  mkdir -p deep/er; echo x > deep/er/file; chmod 500 deep/er; mkdir -m 0 locked; mkfifo pipe; ln -sfn / root; \
                  rm -rf .git; git init -q; git config core.fsmonitor false";
     let look = format!(

@@ -18,6 +18,8 @@ use crate::process::{Limits, Supervisor};
 
 /// How long packing a repository's files may take.
 const PACKING: Limits = Limits { time: Duration::from_secs(600), ..Limits::SMALL };
+/// How many directories may lie in each other.
+const DEPTH: usize = 100;
 /// What of `workspace/` the coding agent gets a copy of.
 const EVIDENCE: [&str; 7] =
     ["task_context", "learnings.md", "suite.json", "train_results.json", "results.tsv", "gate.json", "traces"];
@@ -96,10 +98,11 @@ fn retired(directory: &Path) -> PathBuf {
 pub fn retire(directory: &Path) -> Result<()> {
     let place = retired(directory);
     remove(&place)?;
-    match fs_err::rename(directory, &place) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
+    // Whoever has worked there may have put something else in its place.
+    if !fs_err::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_dir()) {
+        return remove(directory);
     }
+    Ok(fs_err::rename(directory, &place)?)
 }
 
 /// Removes a work tree, when there is one.
@@ -107,11 +110,16 @@ pub fn retire(directory: &Path) -> Result<()> {
 /// # Errors
 /// Infrastructure when something in it cannot be removed.
 pub fn remove(directory: &Path) -> Result<()> {
-    use std::io::ErrorKind::{NotFound, PermissionDenied};
+    use std::io::ErrorKind::NotFound;
+    if fs_err::symlink_metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
+        return Ok(fs_err::remove_file(directory)?);
+    }
     let removed = fs_err::remove_dir_all(directory).or_else(|error| match error.kind() {
-        // Whoever has worked there may have locked a directory.
-        PermissionDenied => unlock(directory).and_then(|()| fs_err::remove_dir_all(directory)),
-        _ => Err(error),
+        NotFound => Ok(()),
+        // Whoever has worked there may have locked directories, and put a thousand into each other.
+        _ => {
+            unlock(directory, DEPTH).and_then(|()| flatten(directory)).and_then(|()| fs_err::remove_dir_all(directory))
+        }
     });
     match removed {
         Err(error) if error.kind() != NotFound => {
@@ -121,13 +129,30 @@ pub fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-/// Lets us into every directory there.
-fn unlock(directory: &Path) -> std::io::Result<()> {
-    if !fs_err::symlink_metadata(directory)?.is_dir() {
+/// Moves what lies deep below a directory up into it: going down takes a descriptor a level, and a path's length has an end.
+fn flatten(directory: &Path) -> std::io::Result<()> {
+    let names = (0u64..).map(|number| directory.join(format!(".deep-{number}")));
+    let mut free = names.filter(|path| fs_err::symlink_metadata(path).is_err());
+    while let Some(deep) = too_deep(directory) {
+        let to = free.next().ok_or(std::io::ErrorKind::AlreadyExists)?;
+        fs_err::rename(deep, to)?;
+    }
+    Ok(())
+}
+
+/// A directory in which more of them lie in each other than anybody has use for.
+pub fn too_deep(directory: &Path) -> Option<PathBuf> {
+    let deep = walkdir::WalkDir::new(directory).min_depth(DEPTH).max_depth(DEPTH).into_iter().flatten();
+    deep.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).next()
+}
+
+/// Lets us into every directory there, `depth` levels down.
+fn unlock(directory: &Path, depth: usize) -> std::io::Result<()> {
+    if depth == 0 || !fs_err::symlink_metadata(directory)?.is_dir() {
         return Ok(());
     }
     fs_err::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
-    fs_err::read_dir(directory)?.try_for_each(|entry| unlock(&entry?.path()))
+    fs_err::read_dir(directory)?.try_for_each(|entry| unlock(&entry?.path(), depth - 1))
 }
 
 /// Removes every work tree below [`place`] but one.
@@ -187,12 +212,52 @@ mod tests {
             fs_err::set_permissions(place.join(part), std::fs::Permissions::from_mode(mode)).unwrap();
         }
         // Who may do everything needs no key.
-        unlock(&place).unwrap();
+        unlock(&place, DEPTH).unwrap();
         for part in ["a", "a/b"] {
             assert_eq!(fs_err::metadata(place.join(part)).unwrap().permissions().mode() & 0o7777, 0o700);
         }
         remove(&place).unwrap();
         assert!(!place.exists());
+    }
+
+    #[test]
+    fn what_lies_deep_goes_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("1-1");
+        // Longer than a path may be, so it is made from the inside.
+        let mut inner = directory.path().join("made");
+        for _ in 0..40 {
+            let around = directory.path().join("around");
+            let deep: PathBuf = std::iter::repeat_n("directory", 90).collect();
+            fs_err::create_dir_all(around.join(&deep)).unwrap();
+            if inner.exists() {
+                fs_err::rename(&inner, around.join(&deep).join("x")).unwrap();
+            }
+            inner = directory.path().join("made");
+            fs_err::rename(&around, &inner).unwrap();
+        }
+        fs_err::rename(&inner, &place).unwrap();
+        assert!(too_deep(&place).is_some());
+        flatten(&place).unwrap();
+        assert_eq!(too_deep(&place), None);
+        remove(&place).unwrap();
+        assert!(!place.exists());
+    }
+
+    #[test]
+    fn what_stands_in_its_place_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let [place, other] = ["1-1", "other"].map(|name| directory.path().join(name));
+        fs_err::create_dir(&other).unwrap();
+        fs_err::write(other.join("mine"), "").unwrap();
+        for _ in 0..2 {
+            std::os::unix::fs::symlink(&other, &place).unwrap();
+            retire(&place).unwrap();
+            assert!(fs_err::symlink_metadata(&place).is_err() && fs_err::symlink_metadata(retired(&place)).is_err());
+        }
+        fs_err::write(&place, "").unwrap();
+        retire(&place).unwrap();
+        assert!(!place.exists() && other.join("mine").exists());
     }
 
     #[test]

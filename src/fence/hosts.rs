@@ -14,7 +14,7 @@ const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 pub(super) struct Hosts {
     /// As `model_hosts` has them.
     pub(super) names: Vec<String>,
-    /// Proxies of the machine: for HTTPS, and for HTTP.
+    /// Proxies of the machine: for HTTPS, and for HTTP. What cannot be read leads nowhere.
     pub(super) proxies: [Option<Upstream>; 2],
     /// What is reached without them: names, each with what lies below.
     pub(super) direct: Vec<String>,
@@ -35,7 +35,10 @@ impl Hosts {
     /// These names, and the machine's proxies as its environment has them.
     pub(super) fn new(names: Vec<String>, variable: impl Fn(&str) -> Option<String>) -> Hosts {
         let either = |name: &str| variable(name).or_else(|| variable(&name.to_ascii_lowercase()));
-        let proxy = |name: &str| either(name).or_else(|| either("ALL_PROXY")).and_then(|url| Upstream::parse(&url));
+        let proxy = |name: &str| {
+            let url = either(name).filter(|url| !url.is_empty()).or_else(|| either("ALL_PROXY"))?;
+            (!url.is_empty()).then(|| Upstream::parse(&url).unwrap_or_else(Upstream::nowhere))
+        };
         let direct = either("NO_PROXY").unwrap_or_default();
         let direct = direct.split(',').map(|name| name.trim().trim_start_matches('.').to_ascii_lowercase());
         Hosts {
@@ -70,12 +73,23 @@ impl Hosts {
 }
 
 impl Upstream {
+    /// Port 0: nobody is there. Going without the machine's proxy is not ours to decide.
+    fn nowhere() -> Upstream {
+        Upstream { host: "127.0.0.1".into(), port: 0, authorization: None }
+    }
+
     fn parse(url: &str) -> Option<Upstream> {
-        let rest = url.trim().strip_prefix("http://").unwrap_or(url.trim());
-        let rest = rest.split(['/', '?', '#']).next().filter(|rest| !rest.is_empty())?;
+        let (scheme, rest) = url.trim().split_once("://").unwrap_or(("http", url.trim()));
+        let rest = rest.trim_end_matches('/');
+        if !scheme.eq_ignore_ascii_case("http") || rest.is_empty() || rest.contains(['/', '?', '#']) {
+            return None;
+        }
         let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
         let (host, port) = split(place);
         let port = port.map_or(Some(80), |port| port.parse().ok())?;
+        if host.is_empty() || !host.chars().all(is_host_letter) {
+            return None;
+        }
         let authorization = user.map(|user| base64(&unescaped(user)));
         Some(Upstream { host: host.into(), port, authorization })
     }
@@ -103,11 +117,21 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Reads the head of a request. `None` when it is none to a proxy.
+    /// Reads the head of a request. `None` when it is none to a proxy, or when one could read it in two ways.
     pub(super) fn of(head: &[u8]) -> Option<Target> {
-        let line = std::str::from_utf8(head.split(|byte| *byte == b'\r').next()?).ok()?;
+        let mut lines = std::str::from_utf8(head).ok()?.strip_suffix("\r\n\r\n")?.split("\r\n");
+        let line = lines.next()?;
+        let is_plain = |line: &str| !line.contains(|c: char| c.is_control());
+        if !is_plain(line) || !lines.all(|line| is_plain(line) && !line.starts_with(' ')) {
+            return None;
+        }
         let mut words = line.split(' ');
-        let (method, place) = (words.next()?, words.next()?);
+        let (method, place, version) = (words.next()?, words.next()?, words.next()?);
+        let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
+        // What is sent back to whoever asks for a trace has the password of the machine's proxy in it.
+        if !is_method || method == "TRACE" || !version.starts_with("HTTP/1.") || words.next().is_some() {
+            return None;
+        }
         let is_tunnel = method == "CONNECT";
         let place = if is_tunnel { place } else { place.strip_prefix("http://")?.split(['/', '?', '#']).next()? };
         // A name before an @ would make the host look like another.
@@ -129,10 +153,12 @@ impl Target {
         let (method, place) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let path =
             place.strip_prefix("http://").and_then(|rest| rest.find(['/', '?']).map(|at| &rest[at..])).unwrap_or("/");
+        // Without it, what follows would look like a part of the host to some.
+        let path = if path.starts_with('/') { path.to_string() } else { format!("/{path}") };
         let place = match (self.is_tunnel, upstream) {
             (true, _) => self.to_string(),
             (false, Some(_)) => format!("http://{self}{path}"),
-            (false, None) => path.to_string(),
+            (false, None) => path,
         };
         let mut said = format!("{method} {place} HTTP/1.1\r\nHost: {self}\r\n");
         if let Some(authorization) = upstream.and_then(|proxy| proxy.authorization.as_deref()) {
@@ -216,6 +242,15 @@ mod tests {
             "CONNECT evil.example\u{e9}:443 HTTP/1.1",
             "CONNECT",
             "",
+            // What others would read differently.
+            "CONNECT\tevil.example:443\tHTTP/1.1\nX:_ http://api.example.com/ HTTP/1.1",
+            "GET http://api.example.com/\tHTTP/1.1\nConnection:keep-alive\n\nGET\thttp://evil.example/\tHTTP/1.1\nX: y",
+            "GET http://api.example.com/ HTTP/1.1\r\n folded: x",
+            "GET  http://api.example.com/ HTTP/1.1",
+            "GET http://api.example.com/ HTTP/1.1 x",
+            "GET http://api.example.com/",
+            "get http://api.example.com/ HTTP/1.1",
+            "TRACE http://api.example.com/ HTTP/1.1",
         ] {
             assert!(!target(odd).is_some_and(|target| hosts.allow(&target)), "{odd}");
         }
@@ -235,6 +270,12 @@ mod tests {
         let said = said(Some(&proxy));
         assert!(said.starts_with("POST http://a.example:8000/v1/x?y=1 HTTP/1.1\r\nHost: a.example:8000\r\n"), "{said}");
         assert!(said.contains("Proxy-Authorization: Basic bWU6cEBzcw==\r\n"), "{said}");
+        let head = b"GET http://a.example?@evil.example/ HTTP/1.1\r\n\r\n";
+        let said = String::from_utf8(Target::of(head).unwrap().asked(head, Some(&proxy))).unwrap();
+        assert!(
+            said.starts_with("GET http://a.example:80/?@evil.example/ HTTP/1.1\r\nHost: a.example:80\r\n"),
+            "{said}"
+        );
         let head = b"CONNECT a.example HTTP/1.1\r\nProxy-Connection: x\r\n\r\n";
         let tunnel = String::from_utf8(Target::of(head).unwrap().asked(head, Some(&proxy))).unwrap();
         assert_eq!(
@@ -259,5 +300,9 @@ mod tests {
             assert_eq!(by(&format!("CONNECT {direct}:443 HTTP/1.1")), None, "{direct}");
         }
         assert_eq!(by("CONNECT notinside.example:443 HTTP/1.1"), Some(1));
+        for odd in ["https://proxy:1", "socks5://proxy:1", "http://me:p/w@proxy:1", "http://", "proxy:x", "a b:1"] {
+            let hosts = Hosts::new(Vec::new(), |name| (name == "HTTPS_PROXY").then(|| odd.to_string()));
+            assert_eq!(hosts.proxies[0].as_ref().map(|proxy| proxy.port), Some(0), "{odd}");
+        }
     }
 }

@@ -31,7 +31,7 @@ const MOST_TOLD: usize = 8;
 pub(super) fn run(hosts: Hosts) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return 1 };
-    let carrier = Arc::new(Carrier { hosts, told: Mutex::default(), room: Semaphore::new(MOST) });
+    let carrier = Arc::new(Carrier { hosts, told: Mutex::default(), room: Arc::new(Semaphore::new(MOST)) });
     let (send, mut given) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
         while let Ok(Some(socket)) = receive(&io::stdin()) {
@@ -73,17 +73,18 @@ fn receive(stdin: &impl AsFd) -> io::Result<Option<OwnedFd>> {
 struct Carrier {
     hosts: Hosts,
     told: Mutex<Vec<String>>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 impl Carrier {
     async fn serve(self: Arc<Self>, listener: tokio::net::TcpListener) {
         loop {
+            let Ok(place) = Arc::clone(&self.room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((client, _)) => {
                     let this = Arc::clone(&self);
                     tokio::spawn(async move {
-                        let Ok(_place) = this.room.acquire().await else { return };
+                        let _place = place;
                         // Either side may hang up at any time; that is between them.
                         let _ = this.carry(client).await;
                     });
@@ -109,10 +110,15 @@ impl Carrier {
         let Ok(Ok(mut host)) = tokio::time::timeout(PATIENCE, connect(&target, upstream)).await else {
             return answer(&mut client, "502 Bad Gateway", &format!("{target} cannot be reached")).await;
         };
-        if target.is_tunnel && upstream.is_none() {
-            client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
-        } else {
+        if !target.is_tunnel || upstream.is_some() {
             host.write_all(&target.asked(&head, upstream)).await?;
+        }
+        if target.is_tunnel {
+            // Until the machine's proxy has said yes, whatever is sent there would be a request of its own.
+            if upstream.is_some() && !tokio::time::timeout(PATIENCE, agrees(&mut host)).await.unwrap_or(Ok(false))? {
+                return answer(&mut client, "502 Bad Gateway", &format!("the machine's proxy refuses {target}")).await;
+            }
+            client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
         }
         host.write_all(&rest).await?;
         copy_bidirectional(&mut client, &mut host).await.map(drop)
@@ -135,6 +141,12 @@ impl Carrier {
 async fn connect(target: &Target, upstream: Option<&Upstream>) -> io::Result<TcpStream> {
     let (host, port) = upstream.map_or((target.host.as_str(), target.port), |proxy| (proxy.host.as_str(), proxy.port));
     TcpStream::connect((host, port)).await
+}
+
+/// Whether the machine's proxy opens a tunnel. It says nothing behind its head before somebody speaks in the tunnel.
+async fn agrees(proxy: &mut TcpStream) -> io::Result<bool> {
+    let (head, rest) = head(proxy).await?;
+    Ok(rest.is_empty() && head.starts_with(b"HTTP/1.") && head.get(8..10) == Some(b" 2"))
 }
 
 /// The head of a request, and what has come after it already.

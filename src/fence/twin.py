@@ -63,12 +63,12 @@ def uncovers(places, secret):
     return None
 
 
-def filters(words, network):
-    """The programs of autoharness's seccomp filters, asked for before any agent is there; none without a fence. `network`: as for
-    `put_up`."""
+def filters(words, network, tcp=False):
+    """The programs of autoharness's seccomp filters, asked for before any agent is there; none without a fence. `network`: whether
+    there is any; `tcp`: of it TCP alone. Where `words` name hosts, there is a `Way` to them and nothing else."""
     if not words:
         return []
-    options = ["--filter"] + ["--network"] * (network is not False) + ["--tcp"] * (network not in (True, False))
+    options = ["--filter"] + ["--network"] * network + ["--tcp"] * tcp
     said = subprocess.run([*words, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     return [bytes.fromhex(line) for line in said.stdout.decode().split()] if said.returncode == 0 else []
 
@@ -88,23 +88,25 @@ def refuse(programs):
 
 
 class Way:
-    """The way out to the hosts that agents may reach: autoharness's proxy, one process for all of them. It ends with us."""
+    """The way out to the hosts that one agent may reach: autoharness's proxy, a process of its own, so that no agent can use up
+    another's. `environment`: names the machine's proxy. It ends with us, and with `end`."""
 
-    def __init__(self, words):
+    def __init__(self, words, environment):
         self.socket, theirs = socket.socketpair()
-        self.process = subprocess.Popen([*words, "--proxy"], stdin=theirs, stdout=subprocess.DEVNULL)
+        command = [*words, "--proxy"]
+        self.process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, env={**os.environ, **environment})
         theirs.close()
+
+    def end(self):
+        self.socket.close()
+        self.process.kill()
+        self.process.wait()
 
     def door(self):
         """Opens a door to it on the machine that this process sees; returns its port."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             socket.send_fds(self.socket, [b"."], [listener.fileno()])
             return listener.getsockname()[1]
-
-
-def way(words):
-    """The way out where `words` name hosts; None where they name none."""
-    return Way(words) if "--host" in words else None
 
 
 def put_up(places, network, programs=(), private=None):

@@ -11,10 +11,13 @@ use fs_err as fs;
 use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid, Repository, RepositoryInitOptions, Signature};
 
 use super::base::{BaseTree, Repo, read_blob};
-use super::entries::Mode;
+use super::entries::{Entry, Mode};
 use super::{files, show_path};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 
+/// The bits of a mode that say what an owner may do, and what nobody else may: write, or be taken for somebody else. A umask decides
+/// about the others.
+const BITS: u32 = 0o7702;
 /// Who commits there.
 const WHO: (&str, &str) = ("autoharness", "autoharness@localhost");
 
@@ -78,6 +81,10 @@ impl BaseTree {
     /// # Errors
     /// When the disk refuses.
     pub fn weed(&self, root: &Path) -> Result<()> {
+        let metadata = fs::symlink_metadata(root)?;
+        if !metadata.is_dir() || metadata.mode() & BITS != 0o700 {
+            return Err(Error::infrastructure(format!("{} is no directory of ours", root.display())));
+        }
         self.weed_directory(root, &mut Vec::new())
     }
 
@@ -94,7 +101,7 @@ impl BaseTree {
                 if !self.stands(at, &entry.path(), &metadata)? {
                     fs::remove_file(entry.path())?;
                 }
-            } else if self.entries().any_below(at) && metadata.mode() & 0o7700 == 0o700 {
+            } else if self.entries().any_below(at) && metadata.mode() & BITS == 0o700 {
                 self.weed_directory(root, at)?;
             } else {
                 fs::remove_dir_all(entry.path())?;
@@ -107,16 +114,22 @@ impl BaseTree {
     /// Whether `path` is the commit's file, as we would write it. Another name for it would be another way to change it.
     fn stands(&self, path: &[u8], full: &Path, metadata: &std::fs::Metadata) -> Result<bool> {
         let Some(entry) = self.get(path).filter(|entry| entry.mode.is_regular()) else { return Ok(false) };
-        let bits = metadata.mode() & 0o7777;
-        let is_executable = entry.mode == Mode::Executable;
-        let bits_are_ours = bits & 0o7602 == 0o600 && (bits & 0o111 != 0) == is_executable;
-        if !metadata.is_file() || metadata.nlink() != 1 || !bits_are_ours {
+        // Of all bits, the guard and git look at the owner's.
+        let is_executable = metadata.mode() & 0o100 != 0;
+        let bits_are_ours =
+            metadata.mode() & BITS & !0o100 == 0o600 && is_executable == (entry.mode == Mode::Executable);
+        if !metadata.is_file() || metadata.nlink() != 1 || !bits_are_ours || !self.has_size(entry, metadata)? {
             return Ok(false);
         }
         let Some((file, _)) = files::open_regular(full)? else { return Ok(false) };
         // Longer than it was a moment ago means that somebody is writing.
         let bytes = files::read_up_to(file, metadata.len())?;
         Ok(bytes.is_some_and(|bytes| Oid::hash_object(ObjectType::Blob, &bytes).is_ok_and(|oid| oid == entry.oid)))
+    }
+
+    /// Whether a file can have what the commit has. Only of a large one, which would take long to read, is it asked.
+    fn has_size(&self, entry: Entry, metadata: &std::fs::Metadata) -> Result<bool> {
+        Ok(metadata.len() < 1 << 20 || self.size(entry)? == metadata.len())
     }
 
     /// Writes every file of the commit that is not there, byte by byte, and `extra` with its text into the repository at `root`,

@@ -10,6 +10,7 @@ use crate::commands::{agent, leak_scan, measure};
 use crate::config::touched;
 use crate::drive::proposal;
 use crate::drive::state::{Current, Rival, Stage};
+use crate::drive::worktree::too_deep;
 use crate::error::{Error, Result};
 use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{BaseTree, Difference, Editable, EditableFiles, Repo, differing, scan, violations};
@@ -116,6 +117,12 @@ pub(super) fn edit_of(
 ) -> Result<Option<EditableFiles>> {
     if !current.worktree.is_dir() || current.worktree.is_symlink() {
         problems.push("your work tree is gone: make your edit anew".into());
+        return Ok(None);
+    }
+    if let Some(deep) = too_deep(&current.worktree) {
+        let name = deep.strip_prefix(&current.worktree).unwrap_or(&deep).components().next();
+        let name = name.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
+        problems.push(format!("{}: too many directories lie in each other there", one_line(&name, LONGEST_PROBLEM)));
         return Ok(None);
     }
     let repo = base.seen_at(&current.worktree, &paths.loop_view())?;

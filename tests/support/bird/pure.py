@@ -118,6 +118,7 @@ def agents_reach_their_model_and_what_is_configured():
         ("openai/x", {}, [], "https://api.openai.com", "https://api.anthropic.com"),
         ("openai/x", {}, [], "http://api.openai.com:443", "https://api.openai.com:22"),
         ("openai/x", gateway, [], "http://127.0.0.1:4000", "https://api.openai.com"),
+        ("openai/x", {"OPENAI_API_BASE": "http://[::1]:8000/v1"}, [], "http://[::1]:8000", "http://[::1]:8001"),
         ("azure/x", {}, [], "https://me.openai.azure.com", "https://openai.azure.com.evil.example"),
         ("openai/x", {}, ["a.example:8", ".b.example"], "http://A.example:8", "https://api.openai.com"),
         ("openai/x", {}, ["a.example:8", ".b.example"], "https://c.b.example", "https://b.example"),

@@ -158,7 +158,8 @@ class Model:
         else where the model lives. None where that is not known, and agents have the network themselves."""
         if configured or self.provider in OTHER_WAYS:
             return configured or None
-        return sorted(self.hosts) or list(PUBLIC.get(self.provider, ())) or None
+        named = [f"[{host}]:{port}" if ":" in host else place for place in self.hosts for host, _, port in [place.rpartition(":")]]
+        return sorted(named) or list(PUBLIC.get(self.provider, ())) or None
 
     def asked(self, url, body):
         """Whether a request is about the configured model."""

@@ -16,6 +16,11 @@ def without_secrets(environment):
     }
 
 
+def without_proxies(environment):
+    """For agents' processes: their calls go to the door on this machine, and a proxy's address may have a password in it."""
+    return {name: value for name, value in environment.items() if name not in PROXIES}
+
+
 def base(options, secret):
     """What every process of the benchmark has; with `secret` also the keys of the models."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "AUTOHARNESS_"))}
@@ -60,10 +65,7 @@ def for_agent(options, agent, user_port, db_port):
         environment.update(AGENT_MODEL=agent["model"], SYSTEM_AGENT_MODEL=agent["model"])
     if agent.get("reasoning_effort"):
         environment["AGENT_REASONING_EFFORT"] = agent["reasoning_effort"]
-    # Its calls go to the door on this machine, which goes through the machine's proxy where there is one.
-    for name in PROXIES:
-        environment.pop(name, None)
-    return environment
+    return without_proxies(environment)
 
 
 def for_smoke(options, model, effort, port):
@@ -72,7 +74,7 @@ def for_smoke(options, model, effort, port):
     anthropic = model.startswith(("anthropic/", "claude"))
     named = f"http://127.0.0.1:{port}" if anthropic else base_url
     return {
-        **{name: value for name, value in base(options, secret=False).items() if name not in PROXIES},
+        **without_proxies(base(options, secret=False)),
         **({"AGENT_REASONING_EFFORT": effort} if effort else {}),
         "AGENT_MODEL": model,
         "SYSTEM_AGENT_MODEL": model,

@@ -99,7 +99,7 @@ class Host:
             )
             sockets[kind].close()
         if self.nursery is not None:
-            surroundings, behind = environment.base(options, secret=False), options["fence"]
+            surroundings, behind = environment.without_proxies(environment.base(options, secret=False)), options["fence"]
             if behind:
                 model = calls.Model(self.agent.get("model"), os.environ)
                 behind = {**behind, "ports": model.reached_at(behind["hosts"]) is not None}

@@ -160,7 +160,7 @@ class Nursery:
 
     def __init__(self, control, plan):
         self.control, self.plan, self.nurslings = control, plan, {}
-        self.filters = fence.filters(plan["filter"], [] if plan["ports"] else True) if plan else []
+        self.filters = fence.filters(plan["filter"], network=True, tcp=plan["ports"]) if plan else []
         self.selector = selectors.DefaultSelector()
 
     def run(self):

@@ -15,6 +15,7 @@ from tau_bench.protocol import emit, log
 # Beyond what the runner process allows itself, for starting up and for saying its last word.
 HARD_MARGIN_S = 15.0
 MAX_KEPT = 64 << 20
+PROXIES = [name for plain in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY") for name in (plain, plain.lower())]
 
 
 class Runner:
@@ -39,8 +40,8 @@ class Runner:
 class Running:
     """A trial in flight."""
 
-    def __init__(self, index, number, agent, runner, limit):
-        self.index, self.number, self.agent, self.runner = index, number, agent, runner
+    def __init__(self, index, number, agent, way, runner, limit):
+        self.index, self.number, self.agent, self.way, self.runner = index, number, agent, way, runner
         self.begun = time.monotonic()
         self.killed_at = self.begun + limit
         self.size = 0
@@ -76,11 +77,9 @@ class Pool:
         self.limit = request["timeout_s"] + runner.grading_time(request["timeout_s"]) + HARD_MARGIN_S
         # None: agents' processes are kept from nothing.
         self.places = fence.readable(os.path.dirname(request["agent_path"])) if request["fenced"] else None
-        # The network is for keys of the agent's own. `self.network`: as fence.py takes it.
+        # The network is for keys of the agent's own; where hosts are named, by a way of each agent's own.
         self.network = bool(request["agent_env"])
-        if self.network and request["fenced"] and (way := fence.way(request["fence"])):
-            processes.alive.add(way.process.pid)
-            self.network = way
+        self.has_way = self.network and request["fenced"] and "--host" in request["fence"]
         self.filters = fence.filters(request["fence"], self.network)
         self.running = set()
         self.runners = {}  # By the pipe they speak on.
@@ -130,14 +129,17 @@ class Pool:
         name, request = self.known.name_and_split(index), self.request
         shown = request["keep_traces"] and name["split"] != "test"
         here, there = socket.socketpair()
+        way = None
+        if self.has_way:
+            way = fence.Way(request["fence"], self.vault.environment(PROXIES))
+            processes.alive.add(way.process.pid)
         agent = processes.fork()
         if not agent:
-            kept = [self.network.socket.fileno()] if isinstance(self.network, fence.Way) else []
-            processes.keep_only([there.fileno(), *kept])
+            processes.keep_only([there.fileno(), *([way.socket.fileno()] if way else [])])
             raise Become(
                 agent_side.main,
                 (self.upstream, request["agent_path"], self.tools, self.settings, there, self.vault,
-                 request["agent_env"], request["effort"], self.places, self.network, self.filters),
+                 request["agent_env"], request["effort"], self.places, way or self.network, self.filters),
             )
         there.close()
         job = runner.job(self.known.places[index], self.seeds[number])
@@ -149,7 +151,7 @@ class Pool:
             except OSError:
                 self.end(chosen)  # It died while it was idle.
         here.close()
-        chosen.trial = Running(index, number, agent, chosen, self.limit)
+        chosen.trial = Running(index, number, agent, way, chosen, self.limit)
         self.running.add(chosen.trial)
         emit("started", task=name["task"], trial=number)
 
@@ -204,6 +206,9 @@ class Pool:
             self.running.discard(trial)
             processes.kill(trial.agent)
             processes.reap(trial.agent)
+            if trial.way:
+                processes.alive.discard(trial.way.process.pid)
+                trial.way.end()
             processes.end_strays()
             self.report(trial)
 
