@@ -132,6 +132,11 @@ impl Paths {
         self.state.join("loop-view")
     }
 
+    /// What the loop's work trees are packed from, while a night lasts.
+    pub fn loop_packs(&self) -> PathBuf {
+        self.state.join("loop-packs")
+    }
+
     /// Held by the loop that is at work: one at a time, and not while single commands hold the experiment.
     pub fn loop_lock(&self) -> PathBuf {
         self.state.join("loop.lock")

@@ -86,7 +86,11 @@ fn the_next_work_tree_is_as_if_nobody_had_been_there() {
         {"proposal": null},
         {"first": [look], "skills": ["odd"]},
     ]));
+    // Nor does it need what a killed loop may have left half made.
+    std::fs::create_dir_all(night.bed.state().join("loop-packs/objects")).unwrap();
+    std::fs::write(night.bed.state().join("loop-packs/objects/pack"), "").unwrap();
     night.run(&["--iterations", "2"]).expect(0).says("iteration 1: unusable").says("iteration 2: rejected");
+    assert!(!night.bed.state().join("loop-packs").exists());
     let seen = std::fs::read_to_string(night.place("seen")).unwrap();
     let seen: Vec<&str> = seen.split_terminator("\n\n").collect();
     assert!(seen.len() == 2 && seen[0].contains("./agent/agent.py f 644 1"), "{seen:?}");

@@ -32,6 +32,8 @@ pub struct Maker<'a> {
     pub environment: &'a Environment,
     /// Stops git.
     pub cancel: &'a Cancel,
+    /// Where the last pack is kept, out of the coding agent's reach.
+    pub packs: &'a Path,
 }
 
 /// The directory below which an experiment's work trees are made. `home`: of the user.
@@ -66,7 +68,7 @@ impl Maker<'_> {
             remove(&new)?;
         }
         BaseTree::clear_ground(&new)?;
-        self.pack(base, &new.join(".git/objects/pack/pack")).await?;
+        self.pack(base, &new.join(".git/objects/pack")).await?;
         base.plant(&new, ("PROGRAM.md", program))?;
         for name in EVIDENCE {
             copy(&workspace.join(name), &new.join("workspace").join(name))?;
@@ -76,13 +78,44 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Packs the files of a commit, and nothing else: a repository that shared its objects with the experiment's would have all of them.
-    async fn pack(&self, base: &BaseTree, at: &Path) -> Result<()> {
-        let at = at.display().to_string();
+    /// Packs the files of a commit, and nothing else: a repository that shared its objects with the experiment's would have all of
+    /// them. `into`: the directory of packs. Files that a user has committed one by one take long to be put together, so the last pack
+    /// is kept, and what is in it is taken from there.
+    async fn pack(&self, base: &BaseTree, into: &Path) -> Result<()> {
+        fs_err::create_dir_all(into)?;
+        let kept = self.packs.join("objects/pack");
+        let attempt = match base.lend_objects(self.packs) {
+            Ok(()) => self.packed(base, self.packs, &kept).await,
+            Err(error) => Err(error),
+        };
+        let name = match attempt {
+            Ok(name) => name,
+            Err(error) if error.is_interruption() => return Err(error),
+            // What a killed loop has left there may be of no use.
+            Err(_) => {
+                remove(self.packs)?;
+                return self.packed(base, &base.git_directory(), into).await.map(drop);
+            }
+        };
+        for entry in fs_err::read_dir(&kept)? {
+            let path = entry?.path();
+            if path.file_stem() == Some(&name) {
+                fs_err::copy(&path, into.join(path.file_name().unwrap_or_default()))?;
+            } else {
+                fs_err::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has git pack the files of a commit, as the repository at `place` sees them; returns the pack's name.
+    async fn packed(&self, base: &BaseTree, place: &Path, into: &Path) -> Result<OsString> {
+        let at = into.join("pack").display().to_string();
         // Fast rather than small: it goes with the iteration.
         let words = ["--git-dir=.", "pack-objects", "-q", "--window=0", "--compression=1", &at];
-        let Maker { supervisor, environment, cancel } = *self;
-        git_fed(base.objects(), PACKING, supervisor, environment, &base.git_directory(), &words, cancel).await.map(drop)
+        let Maker { supervisor, environment, cancel, .. } = *self;
+        let said = git_fed(base.objects(), PACKING, supervisor, environment, place, &words, cancel).await?;
+        Ok(format!("pack-{}", String::from_utf8_lossy(&said.stdout).trim()).into())
     }
 }
 

@@ -34,6 +34,21 @@ impl BaseTree {
         blobs.map(|(path, entry)| format!("{} {}\n", entry.oid, show_path(path))).collect()
     }
 
+    /// Makes a bare repository at `place` that has no objects of its own but sees those that the commit's repository has; what is
+    /// there already stays.
+    ///
+    /// # Errors
+    /// Infrastructure when the disk refuses.
+    pub fn lend_objects(&self, place: &Path) -> Result<()> {
+        let mut options = RepositoryInitOptions::new();
+        options.bare(true).external_template(false).mkpath(true);
+        Repository::init_opts(place, &options).infra(|| format!("cannot make a repository in {}", place.display()))?;
+        fs::create_dir_all(place.join("objects/info"))?;
+        let objects = self.git_directory().join("objects");
+        fs::write(place.join("objects/info/alternates"), [objects.as_os_str().as_bytes(), b"\n"].concat())?;
+        Ok(())
+    }
+
     /// Makes an empty repository at `root`.
     ///
     /// # Errors

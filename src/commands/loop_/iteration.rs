@@ -81,7 +81,12 @@ impl Loop<'_> {
         if !digest.is_empty() {
             program = format!("{}\n\n## What was tried\n\nNewest first.\n\n{digest}\n", program.trim_end());
         }
-        let maker = Maker { supervisor: &self.supervisor, environment: &self.environment, cancel: &self.now };
+        let maker = Maker {
+            supervisor: &self.supervisor,
+            environment: &self.environment,
+            cancel: &self.now,
+            packs: &self.paths.loop_packs(),
+        };
         maker.make(&current.worktree, &base, &program, &self.paths.workspace()).await
     }
 

@@ -122,7 +122,7 @@ pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
         Arm::Search => this.iterate().await,
         Arm::Resample => this.resample().await,
     };
-    if let Err(error) = this.sweep() {
+    if let Err(error) = this.sweep().and_then(|()| worktree::remove(&this.paths.loop_packs())) {
         ui.warn(format!("a work tree is left over: {error}"));
     }
     match (ended, args.arm) {
