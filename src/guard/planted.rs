@@ -157,6 +157,11 @@ impl BaseTree {
         let git = Repository::open(root)?;
         let mut index = git.index()?;
         let mut made = PathBuf::new();
+        // Written in one directory and moved: ext4 looks for room near the directory of a new file, and spreads directories over the
+        // disk, which makes it look in many places.
+        let bed = root.join(".git/planting");
+        fs::create_dir(&bed)?;
+        let seedling = bed.join("seedling");
         // Links come last, so that no file is ever written through one.
         let is_link = |mode: Mode| mode == Mode::Symlink;
         let all = || self.iter().filter(|(path, entry)| entry.mode != Mode::Submodule && *path != extra.0.as_bytes());
@@ -179,13 +184,15 @@ impl BaseTree {
             if is_link(entry.mode) {
                 fs::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(&bytes), &full)?;
             } else {
-                fs::write(&full, bytes)?;
-            }
-            if entry.mode == Mode::Executable {
-                fs::set_permissions(&full, std::fs::Permissions::from_mode(0o755))?;
+                fs::write(&seedling, bytes)?;
+                if entry.mode == Mode::Executable {
+                    fs::set_permissions(&seedling, std::fs::Permissions::from_mode(0o755))?;
+                }
+                fs::rename(&seedling, &full)?;
             }
             add(&mut index, path, entry.mode, entry.oid, &full)?;
         }
+        fs::remove_dir(&bed)?;
         let (name, text) = extra;
         let full = root.join(name);
         fs::write(&full, text)?;
