@@ -162,12 +162,12 @@ pub(super) fn cost(history: &History) -> Markup {
     // What was spent since then recorded nothing.
     line.extend(line.last().map(|(_, score)| (worth(&all), *score)));
     let row = |name: &str, spent: &Spent| {
-        html! { tr { td { (name) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (spent.tokens) } td { (format!("${:.2}", spent.cost_usd)) } } }
+        html! { tr { td { (name) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (tokens(spent)) } td { (dollars(spent)) } } }
     };
     let head = |first: &str| html! { thead { tr { th { (first) } th { "trials" } th { "trial time" } th { "tokens" } th { "dollars" } } } };
     let usage = &history.summary().proposals.usage;
     html! {
-        p { "What the trials cost, as the benchmark reports it. " @if usage.sessions == 0 { "The coding agent's own bill is not in the ledger: no loop drove it." } @else { "The coding agent: " (bill(usage)) "." } }
+        p { "What the trials cost, as the benchmark reports it (–: it reports nothing). " @if usage.sessions == 0 { "The coding agent's own bill is not in the ledger: no loop drove it." } @else { "The coding agent: " (bill(usage)) "." } }
         @if line.len() > 2 { (plots::spending(&line, unit)) p class="key" { span { "The recorded score over " (unit) " spent." } } }
         div class="wide" { table { (head("step")) tbody {
             @for (step, parts) in &by_step { (row(step, &total(parts))) }
@@ -178,7 +178,7 @@ pub(super) fn cost(history: &History) -> Markup {
             tbody { @for (at, version) in history.versions.iter().enumerate().rev().take(ROWS) {
                 @for (number, (step, spent)) in version.spent.iter().enumerate() { tr {
                     td { @if number == 0 { (history.label(at)) } }
-                    td { (step) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (spent.tokens) } td { (format!("${:.2}", spent.cost_usd)) }
+                    td { (step) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (tokens(spent)) } td { (dollars(spent)) }
                 } }
                 @if let Some(offer) = &version.proposed { tr {
                     td { @if version.spent.is_empty() { (history.label(at)) } }
@@ -187,6 +187,20 @@ pub(super) fn cost(history: &History) -> Markup {
                 } }
             } }
         } } }
+    }
+}
+
+fn tokens(spent: &Spent) -> String {
+    if spent.tokens == 0 { "–".into() } else { spent.tokens.to_string() }
+}
+
+/// What was not reported is not nothing.
+fn dollars(spent: &Spent) -> String {
+    match (spent.cost_usd > 0.0, spent.unpriced) {
+        (true, 0) => format!("${:.2}", spent.cost_usd),
+        (true, more) => format!("${:.2}, not reported by {more}", spent.cost_usd),
+        (false, 0) => "–".into(),
+        (false, _) => "not reported".into(),
     }
 }
 
@@ -243,6 +257,24 @@ pub(super) fn outcomes(history: &History, columns: &[(usize, Rewards)]) -> Marku
                     td { (one_line(task, 120)) } td { (short(mean(took))) } td { (short(took.longest)) } td { (took.trials) }
                 } } }
             } }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_reported_costs_not_nothing() {
+        let spent = |tokens, cost_usd, unpriced| Spent { trials: 3, tokens, cost_usd, unpriced, ..Spent::default() };
+        for (spent, told) in [
+            (spent(0, 0.0, 0), ["–", "–"]),
+            (spent(9, 0.0, 3), ["9", "not reported"]),
+            (spent(9, 0.5, 0), ["9", "$0.50"]),
+            (spent(9, 0.5, 1), ["9", "$0.50, not reported by 1"]),
+        ] {
+            assert_eq!([tokens(&spent), dollars(&spent)], told);
         }
     }
 }
