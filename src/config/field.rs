@@ -187,6 +187,19 @@ impl<'a> Field<'a> {
         items.iter().enumerate().map(text).collect()
     }
 
+    /// As [`texts`](Self::texts), each of which `fits`. `told` says of the first one that does not, by its number from 1 and its text,
+    /// what was expected.
+    ///
+    /// # Errors
+    /// As [`texts`](Self::texts), and usage with what `told` says.
+    pub fn texts_that(&self, fits: impl Fn(&str) -> bool, told: impl Fn(usize, &str) -> String) -> Result<Vec<String>> {
+        let texts = self.texts()?;
+        match texts.iter().position(|text| !fits(text)) {
+            Some(index) => Err(self.error(told(index + 1, &texts[index]))),
+            None => Ok(texts),
+        }
+    }
+
     /// A list of paths below the experiment: relative, without `..`, normalised to `/`-separated names, no path twice.
     ///
     /// # Errors

@@ -28,6 +28,11 @@ const PROTECTED: [&str; 5] = [".git", "workspace", CONFIG_FILE, ".env", ".gitign
 /// A trial longer than a week is a typing error, and larger numbers overflow clocks.
 const LONGEST_TIMEOUT_S: f64 = 604_800.0;
 
+/// Names of variables. One that is none may well be a secret pasted into the wrong place, so it is not repeated.
+fn variable_names(field: &Field<'_>) -> Result<Vec<String>> {
+    field.texts_that(is_variable_name, |number, _| format!("expects variable names, item {number} is not one"))
+}
+
 /// Every key, with the benchmark that it belongs to; `None`: every benchmark has it.
 pub fn keys(sections: Sections<'_>) -> impl Iterator<Item = (Option<&'static dyn Section>, &'static Key)> {
     let own = sections.iter().flat_map(|section| section.keys().iter().map(|key| (Some(*section), key)));
@@ -198,12 +203,7 @@ pub const COMMON: &[Key] = &[
         "names of environment variables that the benchmark may see; values belong in .env",
         Shape::Texts,
         |config, field| {
-            let names = field.texts()?;
-            if let Some(index) = names.iter().position(|name| !is_variable_name(name)) {
-                // The item may well be a secret pasted into the wrong place, so it is not repeated.
-                return Err(field.error(format!("expects variable names, item {} is not one", index + 1)));
-            }
-            config.pass_env = names;
+            config.pass_env = variable_names(field)?;
             Ok(())
         },
         |config| json!(config.pass_env),
@@ -222,15 +222,9 @@ pub const COMMON: &[Key] = &[
         "hosts that agents with the network may reach: `host` (ports 443 and 80), `host:port`, `.domain` for all below one",
         Shape::Texts,
         |config, field| {
-            let names = field.texts()?;
-            if let Some(index) = names.iter().position(|name| !is_host(name)) {
-                let name = &names[index];
-                return Err(field.error(format!(
-                    "expects hosts such as api.openai.com or localhost:8000, item {} is {name:?}",
-                    index + 1
-                )));
-            }
-            config.model_hosts = names;
+            config.model_hosts = field.texts_that(is_host, |number, name| {
+                format!("expects hosts such as api.openai.com or localhost:8000, item {number} is {name:?}")
+            })?;
             Ok(())
         },
         |config| json!(config.model_hosts),
@@ -351,11 +345,7 @@ pub const COMMON: &[Key] = &[
         "names of environment variables that the coding agent driven by the loop may see; values belong in .env",
         Shape::Texts,
         |config, field| {
-            let names = field.texts()?;
-            if let Some(index) = names.iter().position(|name| !is_variable_name(name)) {
-                return Err(field.error(format!("expects variable names, item {} is not one", index + 1)));
-            }
-            config.loop_env = names;
+            config.loop_env = variable_names(field)?;
             Ok(())
         },
         |config| json!(config.loop_env),

@@ -30,7 +30,7 @@ pub use key::{Config, Key, Section, Settings, Shape, Surfaces};
 pub use keys::{COMMON, CONFIG_FILE, Sections, dollars, keys, keys_of, names, nearest};
 pub use parse::{Document, Entry};
 pub use schema::schema;
-pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, secrets_inside};
+pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, percent_decoded, secrets_inside};
 pub use surfaces::touched;
 
 use crate::error::{Code, Error, Result};

@@ -190,11 +190,12 @@ fn in_address(before: &str, rest: &str, found: &mut Vec<String>) {
     };
     found.extend([credentials.to_string(), password.to_string()]);
     if password.contains('%') {
-        found.push(percent_decoded(password));
+        found.push(String::from_utf8_lossy(&percent_decoded(password)).into_owned());
     }
 }
 
-fn percent_decoded(text: &str) -> String {
+/// The bytes that are meant by a part of an address: `%41` is `A`.
+pub fn percent_decoded(text: &str) -> Vec<u8> {
     let (bytes, mut decoded, mut at) = (text.as_bytes(), Vec::new(), 0);
     while at < bytes.len() {
         let code = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
@@ -209,7 +210,7 @@ fn percent_decoded(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+    decoded
 }
 
 fn is_token(piece: &str) -> bool {

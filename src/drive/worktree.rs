@@ -147,12 +147,11 @@ pub fn remove(directory: &Path) -> Result<()> {
     if fs_err::symlink_metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
         return Ok(fs_err::remove_file(directory)?);
     }
-    let removed = fs_err::remove_dir_all(directory).or_else(|error| match error.kind() {
-        NotFound => Ok(()),
-        // Whoever has worked there may have locked directories, and put a thousand into each other.
-        _ => {
-            unlock(directory, DEPTH).and_then(|()| flatten(directory)).and_then(|()| fs_err::remove_dir_all(directory))
-        }
+    // Whoever has worked there may have locked directories, and put a thousand into each other.
+    let removed = fs_err::remove_dir_all(directory).or_else(|_| {
+        unlock(directory, DEPTH)?;
+        flatten(directory)?;
+        fs_err::remove_dir_all(directory)
     });
     match removed {
         Err(error) if error.kind() != NotFound => {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::config::{host_and_port as split, is_host_letter};
+use crate::config::{host_and_port as split, is_host_letter, percent_decoded};
+use crate::model::hash::base64;
 
 /// Ports where a host's name alone is allowed: what HTTPS and HTTP use.
 const USUAL: [u16; 2] = [443, 80];
@@ -90,7 +91,7 @@ impl Upstream {
         if host.is_empty() || !host.chars().all(is_host_letter) {
             return None;
         }
-        let authorization = user.map(|user| base64(&unescaped(user)));
+        let authorization = user.map(|user| base64(&percent_decoded(user)));
         Some(Upstream { host: host.into(), port, authorization })
     }
 }
@@ -175,33 +176,6 @@ impl Target {
         }
         (said + "\r\n").into_bytes()
     }
-}
-
-/// `%41` as `A`.
-fn unescaped(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut plain = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let code =
-            text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|code| u8::from_str_radix(code, 16).ok());
-        plain.push(code.unwrap_or(bytes[at]));
-        at += if code.is_some() { 3 } else { 1 };
-    }
-    plain
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for part in bytes.chunks(3) {
-        let number = part.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)) << (8 * (3 - part.len()));
-        for place in 0..4 {
-            let sign = SIGNS[number >> (18 - 6 * place) & 63];
-            text.push(if place <= part.len() { char::from(sign) } else { '=' });
-        }
-    }
-    text
 }
 
 #[cfg(test)]

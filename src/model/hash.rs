@@ -12,6 +12,20 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| digits(*byte)).map(char::from).collect()
 }
 
+/// Base64, with its padding (RFC 4648, section 4).
+pub fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for part in bytes.chunks(3) {
+        let number = part.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)) << (8 * (3 - part.len()));
+        for place in 0..4 {
+            let letter = LETTERS[number >> (18 - 6 * place) & 63];
+            out.push(if place > part.len() { '=' } else { char::from(letter) });
+        }
+    }
+    out
+}
+
 /// As [`hash`], without a place of its own in memory: for those who hash hundreds of thousands of lines.
 pub fn hash_digits(bytes: &[u8]) -> [u8; 64] {
     let mut text = [0; 64];

@@ -23,6 +23,7 @@ pub use inputs::{Inputs, TaskTraces};
 pub use reader::{all, document, share, weight};
 
 use super::text::harmless;
+use crate::model::hash::base64;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -104,17 +105,7 @@ pub fn render(inputs: &Inputs<'_>, number: Option<u64>) -> String {
 
 /// SHA-256 of a text, in base64 as a policy wants it.
 fn digest(text: &str) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for part in Sha256::digest(text.as_bytes()).chunks(3) {
-        let bytes = [part[0], *part.get(1).unwrap_or(&0), *part.get(2).unwrap_or(&0)];
-        let number = bytes.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte));
-        for place in 0..4 {
-            let letter = LETTERS[(number >> (18 - 6 * place) & 63) as usize];
-            out.push(if place > part.len() { '=' } else { char::from(letter) });
-        }
-    }
-    out
+    base64(&Sha256::digest(text.as_bytes()))
 }
 
 #[cfg(test)]
