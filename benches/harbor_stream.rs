@@ -101,6 +101,7 @@ fn main() {
         grace: HarborRunner::GRACE,
         listing: tokio::sync::OnceCell::new_with(Some(listing)),
         probe: Probe::default(),
+        fenced: None,
     };
     let request = RunRequest {
         run: "run-000001-benchmark-0-0".into(),

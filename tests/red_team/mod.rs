@@ -8,6 +8,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod tau;
+mod terminal;
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -243,6 +244,10 @@ fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) 
 
 /// Runs every line, two at a time.
 fn run_all(user: Option<u32>, judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync) {
+    run_these(&HOSTILE.iter().collect::<Vec<_>>(), user, judge);
+}
+
+fn run_these(lines: &[&Hostile], user: Option<u32>, judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync) {
     let field = match Field::new(user) {
         Ok(field) => field,
         Err(why) => return crate::support::skipped(&why),
@@ -254,7 +259,7 @@ fn run_all(user: Option<u32>, judge: impl Fn(&Field, &Hostile, u32) -> Option<St
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let Some(hostile) = HOSTILE.get(number) else { break };
+                    let Some(hostile) = lines.get(number) else { break };
                     let token = std::process::id() % 100_000 * 10_000 + u32::try_from(number).unwrap() * 2;
                     complaints.lock().unwrap().extend(judge(&field, hostile, token));
                 }
@@ -262,15 +267,21 @@ fn run_all(user: Option<u32>, judge: impl Fn(&Field, &Hostile, u32) -> Option<St
         }
     });
     let complaints = complaints.into_inner().unwrap();
-    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), HOSTILE.len(), complaints.join("\n----\n"));
+    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), lines.len(), complaints.join("\n----\n"));
 }
 
 /// The same as an ordinary user, where the tests run as root.
 fn run_all_as_user(judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync) {
-    if !is_root() {
-        return crate::support::skipped("only root can become somebody else");
+    if is_root_or_skips() {
+        run_all(Some(USER), judge);
     }
-    run_all(Some(USER), judge);
+}
+
+fn is_root_or_skips() -> bool {
+    if !is_root() {
+        crate::support::skipped("only root can become somebody else");
+    }
+    is_root()
 }
 
 fn is_root() -> bool {
@@ -305,4 +316,16 @@ fn tau_bench_holds_hostile_agents() {
 #[test]
 fn tau_bench_holds_hostile_agents_of_an_ordinary_user() {
     run_all_as_user(tau::judge);
+}
+
+#[test]
+fn terminal_bench_holds_hostile_agents() {
+    run_these(&terminal::all(), None, terminal::judge);
+}
+
+#[test]
+fn terminal_bench_holds_hostile_agents_of_an_ordinary_user() {
+    if is_root_or_skips() {
+        run_these(&terminal::all(), Some(USER), terminal::judge);
+    }
 }

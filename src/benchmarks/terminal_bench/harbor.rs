@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
+use super::fenced::FencedSide;
 use super::job::JobSettings;
 use super::listing::{Dataset, Listing, Task};
 use super::probe::{Asker, Probe};
@@ -81,6 +82,8 @@ pub struct HarborRunner {
     pub listing: OnceCell<Listing>,
     /// Asks the model's provider when an agent blames it.
     pub probe: Probe,
+    /// What keeps the agent out of Harbor's process; `None` where it runs there.
+    pub fenced: Option<FencedSide>,
 }
 
 impl HarborRunner {
@@ -115,6 +118,8 @@ impl HarborRunner {
             environment.push((name.into(), value));
         };
         set("PYTHONPATH", request.staging.clone().into());
+        let fenced = self.fenced.iter().flat_map(|fenced| fenced.environment(request, &self.job.env_provider));
+        fenced.for_each(|(name, value)| set(name, value));
         let tasks = self.listing.get().map(|listing| request.tasks.iter().filter_map(|task| listing.find(task)));
         set("AGENT_TIME_LIMITS", time_limits(tasks.into_iter().flatten(), request.timeout_s).into());
         // Of a hold-out conversation nothing may be kept, by the agent neither.

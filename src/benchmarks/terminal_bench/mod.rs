@@ -4,6 +4,7 @@ pub mod canary;
 mod config;
 mod end;
 mod exception;
+pub mod fenced;
 pub mod file;
 pub mod harbor;
 pub mod install;
@@ -22,13 +23,15 @@ pub mod watch;
 use std::path::Path;
 
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
+use super::fencing::{self, Fencing};
 use super::runner::{BenchmarkRunner, BoxFuture};
 use crate::config::{Config, Document, Environment, FenceMode, Key, Section, Settings};
 use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
+use crate::provision::Finding;
 use crate::provision::need::home;
-use crate::provision::{Finding, Level};
 pub use config::{DEFAULT_DATASET, TerminalBenchSettings};
+use fenced::{FencedSide, HELPER};
 use install::Wanted;
 use job::JobSettings;
 use listing::Dataset;
@@ -80,15 +83,7 @@ impl Benchmark for TerminalBench {
         ground: &'a Ground<'a>,
         _base: &'a BaseTree,
     ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
-        Box::pin(async {
-            let fence = unfenced(ground.config.fence);
-            if fence.level == Level::Fail {
-                return Err(Error::usage(format!("`fence: required`, but {}", fence.detail))
-                    .code(Code::EnvironmentNotReady)
-                    .hint("set `fence: auto` in experiment_config.yaml if you accept that."));
-            }
-            Ok(Box::new(harbor(ground).await?) as Box<dyn BenchmarkRunner>)
-        })
+        Box::pin(async { Ok(Box::new(harbor(ground).await?) as Box<dyn BenchmarkRunner>) })
     }
 
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
@@ -107,7 +102,7 @@ impl Benchmark for TerminalBench {
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
         Box::pin(async {
             let mut findings = install::findings(&wanted(ground), &ground.around()).await?;
-            findings.push(unfenced(ground.config.fence));
+            findings.push(fencing::finding(ground).await?);
             Ok(findings)
         })
     }
@@ -167,6 +162,22 @@ async fn harbor(ground: &Ground<'_>) -> Result<HarborRunner> {
         variables.retain(|(known, _)| known != name);
         variables.push((name.into(), value.into()));
     }
+    let fenced = match Fencing::put_up(ground).await? {
+        Some(fencing) => {
+            HELPER.write(&paths.embedded())?;
+            Some(FencedSide {
+                fencing,
+                required: config.fence == FenceMode::Required,
+                packages: paths.embedded(),
+                variables: FencedSide::variables(
+                    &environment.for_child(&[], &[]),
+                    config.agent_model.as_deref(),
+                    &config.pass_env,
+                ),
+            })
+        }
+        None => None,
+    };
     let local = |path: &str| match (path.strip_prefix("~/"), home(environment)) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => paths.root.join(path),
@@ -195,18 +206,6 @@ async fn harbor(ground: &Ground<'_>) -> Result<HarborRunner> {
         grace: HarborRunner::GRACE,
         listing: tokio::sync::OnceCell::new(),
         probe: probe::Probe::default(),
+        fenced,
     })
-}
-
-/// What `doctor` says of the fence: this benchmark has none, because Harbor calls the agent in its own process.
-fn unfenced(mode: FenceMode) -> Finding {
-    let detail = "none: Harbor runs the agent in its own process, so it can reach what this user can, keys of models and task \
-                  files included, and could change Harbor itself; tasks and their verifiers run in sandboxes, and a reward file \
-                  of the agent's is not believed";
-    match mode {
-        FenceMode::Required => Finding::fail("fence", detail, "set `fence: auto` if you accept that"),
-        FenceMode::Auto | FenceMode::Off => {
-            Finding::warn("fence", detail, "run it as a user, or on a machine, with nothing else to lose")
-        }
-    }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::fenced::HELPER;
 use super::harbor::is_held_out;
 pub use super::harbor::{HarborInstall, HarborRunner};
 use super::job;
@@ -16,6 +17,7 @@ use super::run::Run;
 use crate::benchmarks::agent_python::{AgentPython, Import, Way, module_name};
 use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, Catalogue, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Code, Error, Result};
+use crate::fence::Layers;
 use crate::process::signals::Cancel;
 
 /// The class that the agent file must define.
@@ -47,7 +49,11 @@ impl HarborRunner {
         cancel.check()?;
         let listing = self.listing(cancel).await?;
         let tasks = find_all(listing, request)?;
-        let import_path = job::import_path(&self.agent_file, AGENT_CLASS)?;
+        let mut import_path = job::import_path(&self.agent_file, AGENT_CLASS)?;
+        if let Some(fenced) = &self.fenced {
+            let in_steps = tasks.iter().any(|task| task.steps.is_some_and(|steps| steps > 1));
+            import_path = fenced.stand_in(request, &import_path, in_steps, !is_held_out(request))?.to_owned();
+        }
         Run::new(self, request, listing, tasks, import_path, sink)?.carry_out(cancel).await
     }
 }
@@ -75,6 +81,7 @@ impl BenchmarkRunner for HarborRunner {
     fn protocol(&self) -> Result<Value> {
         Ok(json!({
             "harbor": self.install.version,
+            "helper": HELPER.fingerprint(),
             "dataset": self.dataset.protocol()?,
             "env_provider": self.job.env_provider,
             "environment_kwargs": self.job.environment_kwargs,
@@ -94,6 +101,7 @@ impl BenchmarkRunner for HarborRunner {
         let import = Import {
             first: vec![PathBuf::new()],
             ways: vec![Way::Module(module_name(&self.agent_file)?)],
+            behind: self.fenced.as_ref().map(|fenced| fenced.fencing.words.clone()).unwrap_or_default(),
             ..Import::default()
         };
         Some(AgentPython::new(&self.install.python, environment, import))
@@ -101,6 +109,10 @@ impl BenchmarkRunner for HarborRunner {
 
     fn reports_tokens(&self) -> bool {
         true
+    }
+
+    fn fence(&self) -> Option<&Layers> {
+        self.fenced.as_ref().map(|fenced| &fenced.fencing.layers)
     }
 
     fn untried(&self) -> Option<String> {

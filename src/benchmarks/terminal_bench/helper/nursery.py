@@ -1,0 +1,142 @@
+"""Forks agents: imports what takes seconds, Harbor's classes and the packages that the agent names, and none of the agent's own
+code. Each request on the socket that is stdin brings a child's connection and the end of a pipe; when that is closed, the child
+ends, with whatever it started."""
+
+import ast
+import contextlib
+import gc
+import importlib
+import json
+import os
+import selectors
+import shutil
+import socket
+import sys
+import tempfile
+
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from terminal_bench import agent_side, fence, processes  # noqa: E402
+
+HARBORS = ("harbor.agents.base", "harbor.agents.installed.base", "harbor.environments.base", "harbor.models.agent.context")
+
+
+def warm_up(agent_file):
+    """Imports Harbor's classes, and packages that the agent names: from where packages are installed, and nowhere else."""
+    for name in HARBORS:
+        importlib.import_module(name)
+    for name in named(agent_file):
+        # The agent's own process will hear what is wrong with it.
+        with contextlib.suppress(BaseException):
+            importlib.import_module(name)
+
+
+def named(agent_file):
+    """The modules that a Python file imports at its top level."""
+    try:
+        with open(agent_file, "rb") as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return
+    for statement in tree.body:
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+            yield statement.module
+
+
+class Nursery:
+    """The children, and who wants them."""
+
+    def __init__(self, job, requests):
+        self.job, self.requests = job, requests
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(requests, selectors.EVENT_READ)
+        self.places = fence.readable(job["staging"])
+        self.filters = fence.filters(job["fence"], True)
+        self.room = tempfile.mkdtemp(prefix="agents-", dir=job["scratch"])
+        self.children = {}  # By the pipe that they live by.
+
+    def serve(self):
+        """Until whoever asks is gone."""
+        while True:
+            for key, _ in self.selector.select():
+                if key.fileobj is not self.requests:
+                    self.end(key.fd)
+                elif not self.answer():
+                    processes.end_all()
+                    remove(self.room)
+                    return
+
+    def answer(self):
+        """Forks a child; False when nobody will ask again."""
+        said, descriptors, _, _ = socket.recv_fds(self.requests, 16, 2)
+        if not said or len(descriptors) != 2:
+            return False
+        connection, lifeline = socket.socket(fileno=descriptors[0]), descriptors[1]
+        private = tempfile.mkdtemp(dir=self.room)
+        way = None
+        if "--host" in self.job["fence"]:
+            way = fence.Way(self.job["fence"], {})
+            processes.alive.add(way.process.pid)
+        child = processes.fork()
+        if not child:
+            processes.keep_only([connection.fileno(), *([way.socket.fileno()] if way else [])])
+            fenced = (self.places, way or True, self.filters, private)
+            raise processes.Become(agent_side.main, (connection, self.job, fenced))
+        connection.close()
+        self.children[lifeline] = child, private, way
+        self.selector.register(lifeline, selectors.EVENT_READ)
+        return True
+
+    def end(self, lifeline):
+        """Ends a child that nobody waits for anymore."""
+        self.selector.unregister(lifeline)
+        os.close(lifeline)
+        child, private, way = self.children.pop(lifeline)
+        processes.kill(child)
+        processes.reap(child)
+        if way:
+            processes.alive.discard(way.process.pid)
+            way.end()
+        processes.end_strays()
+        remove(private)
+
+
+def remove(directory):
+    """Removes a directory in which an agent did as it liked."""
+
+    def open_up(function, path, _error):
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+            function(path)
+
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(directory, onerror=open_up)
+
+
+def main():
+    requests = socket.socket(fileno=os.dup(0))
+    job = json.loads(sys.argv[1])
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    warm_up(job["agent_file"])
+    processes.adopt_orphans()
+    nursery = Nursery(job, requests)
+    gc.collect()
+    gc.freeze()  # Children then share these objects instead of copying them at their first collection.
+    nursery.serve()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except processes.Become as become:
+        work, arguments = become.work, become.arguments
+    else:
+        sys.exit(0)
+    work(*arguments)

@@ -1,0 +1,177 @@
+//! The hostile agents behind Harbor: what plays Harbor here gives them what the real one does, by way of the helper that stands in
+//! for them. `harbor::` tries the same behind the real one.
+
+use fs_err as fs;
+use serde_json::{Value, json};
+
+use super::agents::{Hostile, Sign};
+use super::{Field, Told, all_gone, file};
+
+/// What came of the attack goes where agents report what they used.
+const CLASS: &str = "
+from harbor.agents.base import BaseAgent
+
+class HarnessAgent(BaseAgent):
+    @staticmethod
+    def name():
+        return 'hostile'
+
+    async def setup(self, environment):
+        pass
+
+    async def run(self, instruction, environment, context):
+        context.metadata = {'said': solve(environment)}
+";
+
+/// Lines that are about what other benchmarks have, as for tau-bench; and sockets, which its model is reached by.
+const ELSEWHERE: [&str; 5] = [
+    "lists what lies beside it",
+    "looks whether a file exists",
+    "rewrites the program",
+    "opens TCP",
+    "opens TCP over IPv6",
+];
+
+/// What is not there to be had in Harbor's own process, which is no child of one with secrets.
+const NOT_SHOWN: &str = "reads the program's environment";
+
+/// What only this benchmark has: a line to Harbor's process, which speaks frames.
+const LINE: &str = r#"
+def frame(head, data=b""):
+    text = json.dumps(head).encode()
+    return struct.pack(">II", len(text), len(data)) + text + data
+def tell(*frames):
+    line = [found for found in gc.get_objects() if type(found).__name__ == "Line"][0]
+    line.connection.setblocking(True)
+    line.connection.sendall(b"".join(frames))
+"#;
+
+const fn agent(name: &'static str, code: &'static str) -> Hostile {
+    Hostile { name, sign: Sign::Spoils("agent_error"), code }
+}
+
+/// None may be paid, nor end a trial in another way than as the agent's own failure.
+const OF_THE_LINE: &[Hostile] = &[
+    agent("writes a file outside of its logs", "tell(frame({'file': '../verifier/reward.txt'}, b'1'))"),
+    agent(
+        "writes a file at an absolute path",
+        "tell(frame({'file': os.path.join(HERE, '../../jobs/trial-0/verifier/reward.txt')}, b'1'))",
+    ),
+    agent("writes through a link in its logs", "tell(frame({'file': 'link/reward.txt'}, b'1'))"),
+    agent(
+        "closes its sandbox",
+        "tell(*[frame({'ask': n, 'do': what}) for n, what in enumerate(['stop', 'start', '__del__'], 900)])",
+    ),
+    agent(
+        "asks for what is no text",
+        "tell(frame({'ask': 900, 'do': 'exec', 'command': [1], 'env': 7}), frame({'ask': [], 'do': {}}))",
+    ),
+    agent(
+        "says that it was cancelled",
+        "tell(frame({'failed': {'kind': 'CancelledError', 'module': 'asyncio.exceptions', 'message': ''}}))",
+    ),
+    agent(
+        "says that it is a name that is none",
+        "tell(frame({'failed': {'kind': '1 x\\n', 'message': None, 'trace': 5}}))",
+    ),
+    agent(
+        "blames a sandbox that never failed",
+        "tell(frame({'failed': {'kind': 'ConnectionError', 'message': 'gone', 'number': 0}}))",
+    ),
+    agent("says what is no message", "tell(frame([1, 2]))"),
+    agent("nests a message without end", "tell(struct.pack('>II', 200000, 0) + b'[' * 200000)"),
+    agent("announces more than there can be", "tell(struct.pack('>II', 1 << 31, 1 << 31))"),
+    agent(
+        "notes what is no context",
+        "tell(frame({'context': [5]}), frame({'context': {'cost_usd': {'a': []}}}), frame({'log': {}, 'level': []}))",
+    ),
+    agent(
+        "asks a hundred things at a time",
+        "tell(*[frame({'ask': n, 'do': 'exec', 'command': 'x'}) for n in range(900, 1000)])",
+    ),
+    agent("ends its process", "os._exit(0)"),
+    agent(
+        "never ends",
+        "
+    while True:
+        time.sleep(1)",
+    ),
+];
+
+fn run(field: &Field, hostile: &Hostile, token: u32, fenced: bool) -> Told {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let place = tempfile::tempdir_in(field.directory.path()).unwrap();
+    let (staging, jobs) = (place.path().join("staging"), place.path().join("jobs"));
+    let (package, answers) = (staging.join("agent"), place.path().join("answers.py"));
+    let path = package.join("agent.py");
+    fs::create_dir_all(&package).unwrap();
+    fs::create_dir(&jobs).unwrap();
+    fs::write(&answers, "import answers").unwrap();
+    let code = file(hostile, field, token, &format!("{LINE}{CLASS}"));
+    fs::write(&path, code.replace("os.path.join(HERE, '..', 'bench.py')", &format!("{answers:?}"))).unwrap();
+    for owned in [place.path(), &staging, &package, &path, &jobs, &answers] {
+        let mode = if owned.is_dir() { 0o755 } else { 0o644 };
+        fs::set_permissions(owned, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        std::os::unix::fs::chown(owned, field.user, field.user).unwrap();
+    }
+    // Its model is at a host where nobody answers.
+    let fence: Vec<&str> = field.fence.iter().map(String::as_str).chain(["--host", "127.0.0.1:9"]).collect();
+    let job = json!({
+        "agent": "agent.agent:HarnessAgent", "agent_file": path, "staging": staging, "fence": fence, "required": true,
+        "env": ["PATH", "PYTHONPATH"], "save_trace": true, "in_steps": false,
+    });
+    let standin = root.join("tests/support/harbor_standin");
+    let request = json!({
+        "job": if fenced { job } else { Value::Null }, "packages": root.join("agent/helpers"),
+        "agent": "agent.agent:HarnessAgent", "staging": staging, "jobs": jobs, "timeout_s": 5,
+    });
+    let mut command = field.command("python3");
+    command.arg("-B").arg(standin.join("drive.py")).env("PYTHONPATH", &standin);
+    Field::tell(command, &request)
+}
+
+/// Says what is wrong with a line, if anything.
+pub(super) fn judge(field: &Field, hostile: &Hostile, token: u32) -> Option<String> {
+    if ELSEWHERE.contains(&hostile.name) {
+        return None;
+    }
+    let said = |told: &Told, number: usize, what: &str| {
+        told.trials.get(number).is_some_and(|trial| trial["trace"]["metadata"].to_string().contains(what))
+    };
+    let told = run(field, hostile, token, true);
+    let complain = |what: &str, told: &Told| Some(format!("{}: {what}\n{}", hostile.name, told.all));
+    if !told.success || told.trials.len() != 2 {
+        return complain("Harbor does not end both trials and itself well", &told);
+    }
+    if !told.trials.iter().all(|trial| trial["reward"] == 0.0) {
+        return complain("a reward", &told);
+    }
+    match hostile.sign {
+        Sign::Spoils(word) => {
+            let all = [word, "agent_error", "agent_timeout", "failed"];
+            if !told.trials.iter().all(|trial| all.contains(&trial["outcome"].as_str().unwrap_or(""))) {
+                return complain(&format!("not {word} in both trials"), &told);
+            }
+        }
+        _ if (0..2).any(|number| said(&told, number, "through: ")) => return complain("through", &told),
+        _ if !(0..2).all(|number| said(&told, number, "held")) => return complain("it was not even tried", &told),
+        _ => {}
+    }
+    if !all_gone(token) {
+        return complain("a process is left", &told);
+    }
+    let number = usize::from(hostile.sign == Sign::Leaves);
+    let shown = field.user.is_none() && hostile.name != NOT_SHOWN;
+    if shown && matches!(hostile.sign, Sign::Reaches | Sign::Leaves) {
+        let told = run(field, hostile, token + 1, false);
+        if !said(&told, number, "through: ") {
+            return complain("shows nothing, without a fence it is held, too", &told);
+        }
+    }
+    None
+}
+
+/// The lines of every benchmark, and those of this one.
+pub(super) fn all() -> Vec<&'static Hostile> {
+    super::agents::HOSTILE.iter().chain(OF_THE_LINE).collect()
+}

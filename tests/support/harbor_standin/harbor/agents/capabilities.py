@@ -1,0 +1,5 @@
+from harbor.plain import Model
+
+
+class AgentCapabilities(Model):
+    model_fields = {"atif": False, "resume": False}

@@ -1,0 +1,2 @@
+class ApiRateLimitError(Exception):
+    """Stands for all of Harbor's."""

@@ -1,0 +1,5 @@
+from harbor.plain import Model
+
+
+class EnvironmentCapabilities(Model):
+    model_fields = {"mounted": False}

@@ -1,0 +1,5 @@
+from harbor.plain import Model
+
+
+class AgentContext(Model):
+    model_fields = {"n_input_tokens": None, "n_output_tokens": None, "cost_usd": None, "metadata": None}
