@@ -30,6 +30,7 @@ mod first_run;
 mod gate;
 mod gate_git;
 mod harbor;
+mod harbor_fence;
 mod harbor_results;
 mod house;
 mod init;

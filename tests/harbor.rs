@@ -18,7 +18,7 @@ fn rejected(done: Done) -> Done {
 }
 
 /// The different outcomes in the last results of these train tasks.
-fn outcomes(rig: &Rig, tasks: &[String]) -> Vec<String> {
+pub(crate) fn outcomes(rig: &Rig, tasks: &[String]) -> Vec<String> {
     let mut found: Vec<String> = tasks
         .iter()
         .map(|task| rig.bed.read_json(&format!("workspace/traces/latest/{task}/result.json")))
@@ -93,16 +93,20 @@ fn the_loop_from_baseline_to_record() {
     assert!(own.contains(&rig.secret(&train[0])));
 }
 
+/// Ways for an agent to end whatever process it is in, with a name, and a piece of the template and what replaces it.
+pub(crate) const TAKING_DOWN: [(&str, &str, &str); 4] = [
+    ("at import", "TOOLS = [", "import sys\nsys.exit(0)\nTOOLS = ["),
+    ("in the constructor", "super().__init__(*args, **kwargs)", "raise ValueError('no agent today')"),
+    ("in run", "        while self.steps < MAX_STEPS:", "        import sys; sys.exit(0)\n        while True:"),
+    ("at once", "        while self.steps < MAX_STEPS:", "        os._exit(7)\n        while True:"),
+];
+
 #[test]
 fn an_agent_that_takes_harbor_down_is_rejected() {
     let Some(harbor) = harbor() else { return };
     let rig = Rig::prepared(&harbor);
-    for (name, from, to) in [
-        ("at import", "TOOLS = [", "import sys\nsys.exit(0)\nTOOLS = ["),
-        ("in the constructor", "super().__init__(*args, **kwargs)", "raise ValueError('no agent today')"),
-        ("in run", "        while self.steps < MAX_STEPS:", "        import sys; sys.exit(0)\n        while True:"),
-        ("at once", "        while self.steps < MAX_STEPS:", "        os._exit(7)\n        while True:"),
-    ] {
+    rig.configure("fence: off");
+    for (name, from, to) in TAKING_DOWN {
         rig.edit(from, to);
         let done = rejected(rig.run(&["gate"]));
         // What ends the process that imports it is found before anything is run.

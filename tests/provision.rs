@@ -517,7 +517,7 @@ async fn the_real_harbor_is_installed_and_the_template_passes_the_canary() {
     fs::create_dir_all(staging.join("agent")).expect("a directory");
     let agent = |text: &str| fs::write(staging.join("agent/agent.py"), text).expect("an agent");
     agent(include_str!("../agent/templates/terminal_bench.py"));
-    let finding = canary::canary(&install, &staging, true, &around).await;
+    let finding = canary::canary(&install, &staging, true, None, &around).await;
     let finding = finding.unwrap_or_else(|error| panic!("{}", lines(&error)));
     assert_eq!(finding.level, Level::Ok, "{finding:?}");
     for (text, part) in [
@@ -526,7 +526,7 @@ async fn the_real_harbor_is_installed_and_the_template_passes_the_canary() {
         ("class HarnessAgent:\n    pass\n", "cannot be constructed"),
     ] {
         agent(text);
-        let error = canary::canary(&install, &staging, false, &around).await.expect_err(text);
+        let error = canary::canary(&install, &staging, false, None, &around).await.expect_err(text);
         assert_eq!(error.kind(), Kind::Usage, "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }

@@ -244,6 +244,18 @@ impl Dir {
 
     /// The bytes of a regular file of at most `limit` bytes, or how many it has; `None` when there is none.
     pub(crate) fn read_within(&self, name: &str, limit: u64) -> Result<Option<std::result::Result<Vec<u8>, u64>>> {
+        let Some((file, length)) = self.plain_file(name)? else { return Ok(None) };
+        if length > limit {
+            return Ok(Some(Err(length)));
+        }
+        let mut bytes = Vec::new();
+        let read = file.take(length).read_to_end(&mut bytes);
+        read.map_err(|error| self.failed("cannot read", name.as_ref(), error))?;
+        Ok(Some(Ok(bytes)))
+    }
+
+    /// A regular file, open, and how many bytes it has; `None` when there is none, or a link or a pipe in its place.
+    pub(crate) fn plain_file(&self, name: &str) -> Result<Option<(std::fs::File, u64)>> {
         // Without NONBLOCK, opening a pipe waits for a writer that may never come.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {
@@ -252,16 +264,7 @@ impl Dir {
             Err(error) => return Err(self.failed("cannot read", name.as_ref(), error.into())),
         };
         let metadata = file.metadata().map_err(|error| self.failed("cannot read", name.as_ref(), error))?;
-        if !metadata.is_file() {
-            return Ok(None);
-        }
-        if metadata.len() > limit {
-            return Ok(Some(Err(metadata.len())));
-        }
-        let mut bytes = Vec::new();
-        let read = file.take(metadata.len()).read_to_end(&mut bytes);
-        read.map_err(|error| self.failed("cannot read", name.as_ref(), error))?;
-        Ok(Some(Ok(bytes)))
+        Ok(metadata.is_file().then_some((file, metadata.len())))
     }
 }
 

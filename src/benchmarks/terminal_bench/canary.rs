@@ -5,9 +5,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::json;
 
 use super::install::TELEMETRY;
 use super::runner::HarborInstall;
+use crate::benchmarks::fencing::Fencing;
 use crate::error::{Code, Error, Result};
 use crate::process::{Command, Limits, run_captured};
 use crate::provision::{Finding, Surroundings};
@@ -32,7 +34,8 @@ struct Answer {
 }
 
 /// Runs the canary on a staged copy of the experiment. `strict`: the agent is the template, so that even a failure of its
-/// own loop is a fault of the set-up; a user's own agent may need more of a sandbox than the canary pretends.
+/// own loop is a fault of the set-up; a user's own agent may need more of a sandbox than the canary pretends. `behind`: the fence
+/// that the agent runs behind.
 ///
 /// # Errors
 /// Usage when the agent cannot be imported or constructed, or a package is missing; infrastructure when the stub cannot
@@ -41,6 +44,7 @@ pub async fn canary(
     install: &HarborInstall,
     staging: &Path,
     strict: bool,
+    behind: Option<&Fencing>,
     around: &Surroundings<'_>,
 ) -> Result<Finding> {
     let program = around.state.join("embedded/terminal_bench_canary.py");
@@ -52,6 +56,9 @@ pub async fn canary(
     let extra: [(OsString, OsString); 2] = [("PYTHONPATH".into(), staging.into()), (TELEMETRY.into(), "0".into())];
     let mut command = Command::new(&install.python, directory.path()).env(around.environment.for_child(&[], &extra));
     command.args = vec![program.into(), "--run".into(), "--timeout".into(), CALL_SECONDS.to_string().into()];
+    command
+        .args
+        .extend(behind.into_iter().flat_map(|fence| ["--behind".into(), json!(fence.words).to_string().into()]));
     let said = run_captured(around.supervisor, command, Limits::seconds(LIMIT_SECONDS), around.cancel).await?;
     let text = said.text();
     let Some(answer) = text.lines().next_back().and_then(|line| serde_json::from_str::<Answer>(line).ok()) else {

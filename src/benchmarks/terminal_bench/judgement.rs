@@ -29,8 +29,8 @@ pub struct Facts {
     pub provider: Provider,
 }
 
-/// What this program itself saw of the model's provider. An exception's class and traceback are the agent's word: its code
-/// runs in Harbor's process and can raise whatever it likes, or call a dead address.
+/// What this program itself saw of the model's provider. An exception's class and traceback are the agent's word: it can raise
+/// whatever it likes, or call a dead address.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
     /// Nothing: the question was not put, or no model is configured.

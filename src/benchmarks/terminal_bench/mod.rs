@@ -125,7 +125,8 @@ impl Benchmark for TerminalBench {
             let around = ground.around();
             let install = install::locate(&wanted(ground), &around).await?.ok_or_else(missing)?;
             say("canary: one model call against a stub on this machine, without keys".into());
-            canary::canary(&install, rehearsal.staging, rehearsal.is_template, &around).await.map(Some)
+            let fence = Fencing::put_up(ground).await?;
+            canary::canary(&install, rehearsal.staging, rehearsal.is_template, fence.as_ref(), &around).await.map(Some)
         })
     }
 

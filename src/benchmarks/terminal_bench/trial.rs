@@ -1,5 +1,6 @@
 //! What a trial leaves beside its `result.json`: facts for the judgement, and evidence for the coding agent.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
@@ -10,9 +11,10 @@ use super::judgement::{Facts, Judgement};
 use crate::benchmarks::trial_protocol::line::fix;
 use crate::model::trial::Outcome;
 use crate::process::Redactor;
+use crate::store::beneath::Dir;
 
-/// The end of the tests' output that is kept, in bytes.
-const TEST_OUTPUT: usize = 8 * 1024;
+/// The end of what the tests and the agent printed that is kept, in bytes.
+const OUTPUT: usize = 8 * 1024;
 /// A trace larger than this is not kept: it would be too long to read.
 const TRACE: u64 = 64 * 1024 * 1024;
 /// Characters of an exception's message that are kept.
@@ -51,18 +53,35 @@ pub(super) struct Keep<'a> {
 impl Keep<'_> {
     /// The agent's trace, as JSON. One that is no JSON is kept as text, so that a crash while writing it loses nothing.
     pub(super) fn trace(&self) -> Option<Box<RawValue>> {
-        let agent = self.directory.join("agent");
-        let path = ["trace.json", "trajectory.json"].iter().map(|name| agent.join(name)).find(|path| path.is_file())?;
-        if fs_err::metadata(&path).ok()?.len() > TRACE {
+        let agent = Path::new("agent");
+        let (file, length) = ["trace.json", "trajectory.json"].iter().find_map(|name| self.plain_file(agent, name))?;
+        if length > TRACE {
             return None;
         }
-        let bytes = fs_err::read(path).ok()?;
+        let mut bytes = Vec::new();
+        file.take(TRACE).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes);
         let value: Box<RawValue> = match serde_json::from_str(&fix(&text)) {
             Ok(value) => value,
             Err(_) => serde_json::value::to_raw_value(&json!({"unparsable": text})).ok()?,
         };
         Some(self.redactor.redact_json(value))
+    }
+
+    /// A regular file of the trial's. The sandbox may have what lies here mounted, and left links to files of this machine.
+    fn plain_file(&self, directory: &Path, name: &str) -> Option<(std::fs::File, u64)> {
+        Dir::open(self.directory).ok()?.below(directory).ok()??.plain_file(name).ok()?
+    }
+
+    /// The end of a text file.
+    fn end_of(&self, directory: &Path, name: &str) -> Option<String> {
+        let (mut file, length) = self.plain_file(directory, name)?;
+        let start = length.saturating_sub(OUTPUT as u64);
+        file.seek(SeekFrom::Start(start)).ok()?;
+        let mut bytes = Vec::new();
+        file.take(OUTPUT as u64).read_to_end(&mut bytes).ok()?;
+        let cut = if start > 0 { "[the beginning is left out]\n" } else { "" };
+        Some(format!("{cut}{}", String::from_utf8_lossy(&bytes)))
     }
 
     /// The breakdown beside the trace.
@@ -84,10 +103,13 @@ impl Keep<'_> {
                 "verifier": seconds(&file.verifier),
             },
         });
+        if let Some(printed) = self.end_of(Path::new("agent"), "agent-output.txt") {
+            detail["agent_output"] = printed.into();
+        }
         if judgement.outcome != Outcome::Passed {
             detail["test_output"] = self.test_output().map_or(Value::Null, Value::from);
             if judgement.outcome == Outcome::AgentError {
-                let traceback = exception.map(|info| tail(&info.exception_traceback, TEST_OUTPUT));
+                let traceback = exception.map(|info| tail(&info.exception_traceback, OUTPUT));
                 detail["traceback"] = traceback.map_or(Value::Null, Value::from);
             }
         }
@@ -96,16 +118,9 @@ impl Keep<'_> {
     }
 
     fn test_output(&self) -> Option<String> {
-        use std::io::{Read as _, Seek as _, SeekFrom};
-        let mut path = verifiers(self.directory).into_iter().map(|verifier| verifier.join("test-stdout.txt"));
-        let mut file = fs_err::File::open(path.find(|path| path.is_file())?).ok()?;
-        let length = file.metadata().ok()?.len();
-        let start = length.saturating_sub(TEST_OUTPUT as u64);
-        file.seek(SeekFrom::Start(start)).ok()?;
-        let mut bytes = Vec::new();
-        file.take(TEST_OUTPUT as u64).read_to_end(&mut bytes).ok()?;
-        let cut = if start > 0 { "[the beginning is left out]\n" } else { "" };
-        Some(format!("{cut}{}", String::from_utf8_lossy(&bytes)))
+        verifiers(self.directory)
+            .iter()
+            .find_map(|verifier| self.end_of(verifier.strip_prefix(self.directory).ok()?, "test-stdout.txt"))
     }
 }
 
@@ -116,4 +131,30 @@ fn tail(text: &str, length: usize) -> &str {
         start += 1;
     }
     &text[start..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_the_sandbox_left_shows_no_file_of_this_machine() {
+        let directory = tempfile::tempdir().unwrap();
+        let (trial, secret) = (directory.path().join("trial"), directory.path().join("secret"));
+        let redactor = Redactor::default();
+        let keep = Keep { redactor: &redactor, directory: &trial };
+        fs_err::create_dir_all(trial.join("agent")).unwrap();
+        fs_err::write(&secret, r#"{"of": "the machine"}"#).unwrap();
+        std::os::unix::fs::symlink(&secret, trial.join("agent/trace.json")).unwrap();
+        std::os::unix::fs::symlink(directory.path(), trial.join("verifier")).unwrap();
+        fs_err::write(directory.path().join("test-stdout.txt"), "of the machine").unwrap();
+        assert!(keep.trace().is_none());
+        assert_eq!(keep.test_output(), None);
+        fs_err::write(trial.join("agent/trajectory.json"), r#"{"of": "the agent"}"#).unwrap();
+        assert_eq!(keep.trace().unwrap().get(), r#"{"of": "the agent"}"#);
+        fs_err::remove_file(trial.join("verifier")).unwrap();
+        fs_err::create_dir(trial.join("verifier")).unwrap();
+        fs_err::write(trial.join("verifier/test-stdout.txt"), "of the tests").unwrap();
+        assert_eq!(keep.test_output().as_deref(), Some("of the tests"));
+    }
 }

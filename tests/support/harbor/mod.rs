@@ -167,6 +167,34 @@ impl Rig {
         self.bed.write("agent/agent.py", &agent.replacen(from, to, 1));
     }
 
+    /// Has a human add a line to the configuration, and accept what it means.
+    pub fn configure(&self, line: &str) {
+        let config = self.bed.read("experiment_config.yaml");
+        self.bed.write("experiment_config.yaml", &format!("{config}{line}\n"));
+        self.run(&["prepare", "--accept"]).expect(0);
+    }
+
+    /// Whether this machine has every layer of the fence; says so when it has not.
+    pub fn is_fenced(&self) -> bool {
+        let whole = "fence          namespaces, root, landlock, seccomp, limits\n";
+        let found = self.run(&["doctor"]).stdout.contains(whole);
+        if !found {
+            crate::support::skipped("this machine has not every layer of the fence");
+        }
+        found
+    }
+
+    /// Where the model is, as `model_hosts` names it.
+    pub fn model_host(&self) -> String {
+        self.model.base.trim_start_matches("http://").trim_end_matches("/v1").to_owned()
+    }
+
+    /// Where the dataset is.
+    pub fn tasks(&self) -> PathBuf {
+        let config = self.bed.read("experiment_config.yaml");
+        config.lines().find_map(|line| line.strip_prefix("dataset_path: ")).unwrap().into()
+    }
+
     /// The tasks of a split.
     pub fn split(&self, split: &str) -> Vec<String> {
         let prepared = self.bed.events("prepared").pop().unwrap();

@@ -38,6 +38,8 @@ def main(connection, job, fenced):
     for descriptor in (1, 2):
         os.dup2(printed, descriptor)
     os.close(printed)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="replace")
     os.chdir(private)
     os.environ.update(HOME=private, TMPDIR=private)
     processes.go_first()

@@ -7,6 +7,8 @@ completion with `tools=` goes through litellm to a stub on loopback that this pr
 agent then also works on a trivial task in a pretended sandbox, against the same stub. No key is used, no request
 leaves this machine.
 
+With `--behind` all of it happens behind a fence that these words start, but for the network: the agent file is foreign code.
+
 Prints one JSON object and exits 0 or 1:
 {"ok": bool, "stage": last stage reached, "error": str|null, "hint": str|null, "harbor": version, "litellm": version,
  "python": version, "seconds": float}
@@ -163,11 +165,24 @@ def check(options, report):
         asyncio.run(calls(agent, base, options, report))
 
 
+def go_behind(options):
+    """Starts over behind the fence. Nothing of the agent has run yet, so what this interpreter says of itself is true."""
+    places = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, os.path.dirname(os.__file__), *sys.path}
+    words = [*options.behind, "--network", "--output"]
+    words += [word for place in sorted(filter(os.path.isdir, places)) for word in ("--read", place)]
+    words += [word for name in os.environ for word in ("--env", name)]
+    again = [sys.executable, "-B", os.path.abspath(__file__), "--timeout", str(options.timeout), *["--run"] * options.run]
+    os.execv(words[0], [*words, "--", *again])
+
+
 def main():
     parser = argparse.ArgumentParser(description="Check the agent's packages and its model call, without money.")
     parser.add_argument("--run", action="store_true", help="also run the agent on a trivial task")
+    parser.add_argument("--behind", type=json.loads, help="a JSON list of the words that start a fence")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for each of the two calls")
     options = parser.parse_args()
+    if options.behind:
+        go_behind(options)
     # The agent and its libraries may print; the answer has stdout to itself.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
