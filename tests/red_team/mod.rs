@@ -242,6 +242,53 @@ fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) 
     complaint
 }
 
+/// Says what is wrong with a line, if anything, in a benchmark whose helper runs agents. `run(token, fenced)` makes two trials, whose
+/// traces hold what the agent said in `place`. `shown`: whether the line gets through where there is no fence.
+fn judge_helper(
+    field: &Field,
+    hostile: &Hostile,
+    token: u32,
+    place: &str,
+    shown: bool,
+    run: impl Fn(u32, bool) -> Told,
+) -> Option<String> {
+    let said = |told: &Told, number: usize, what: &str| {
+        told.trials.get(number).is_some_and(|trial| trial["trace"][place].to_string().contains(what))
+    };
+    let told = run(token, true);
+    let complain = |what: &str, told: &Told| Some(format!("{}: {what}\n{}", hostile.name, told.all));
+    if !told.success || told.trials.len() != 2 {
+        return complain("not both trials are reported, or it does not end well", &told);
+    }
+    if !told.trials.iter().all(|trial| trial["reward"] == 0.0) {
+        return complain("a reward", &told);
+    }
+    match hostile.sign {
+        Sign::Spoils(word) => {
+            // Messages have another form here: what passes for one elsewhere may be none. And children hold the line open.
+            let all = [word, "agent_error", "agent_timeout", "failed"];
+            let is = |trial: &Value| all.contains(&trial["outcome"].as_str().unwrap_or(""));
+            if !told.trials.iter().all(is) {
+                return complain(&format!("not {word} in both trials"), &told);
+            }
+        }
+        _ if (0..2).any(|number| said(&told, number, "through: ")) => return complain("through", &told),
+        _ if !(0..2).all(|number| said(&told, number, "held")) => return complain("it was not even tried", &told),
+        _ => {}
+    }
+    if !all_gone(token) {
+        return complain("a process is left", &told);
+    }
+    let number = usize::from(hostile.sign == Sign::Leaves);
+    if shown && field.user.is_none() && matches!(hostile.sign, Sign::Reaches | Sign::Leaves) {
+        let told = run(token + 1, false);
+        if !said(&told, number, "through: ") {
+            return complain("shows nothing, without a fence it is held, too", &told);
+        }
+    }
+    None
+}
+
 /// Runs every line, two at a time.
 fn run_all(user: Option<u32>, judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync) {
     run_these(&HOSTILE.iter().collect::<Vec<_>>(), user, judge);

@@ -5,7 +5,7 @@ use fs_err as fs;
 use serde_json::{Value, json};
 
 use super::agents::{Hostile, Sign};
-use super::{Field, Told, all_gone, file};
+use super::{Field, Told, file, judge_helper};
 
 /// What came of the attack goes where agents report what they used.
 const CLASS: &str = "
@@ -135,40 +135,8 @@ pub(super) fn judge(field: &Field, hostile: &Hostile, token: u32) -> Option<Stri
     if ELSEWHERE.contains(&hostile.name) {
         return None;
     }
-    let said = |told: &Told, number: usize, what: &str| {
-        told.trials.get(number).is_some_and(|trial| trial["trace"]["metadata"].to_string().contains(what))
-    };
-    let told = run(field, hostile, token, true);
-    let complain = |what: &str, told: &Told| Some(format!("{}: {what}\n{}", hostile.name, told.all));
-    if !told.success || told.trials.len() != 2 {
-        return complain("Harbor does not end both trials and itself well", &told);
-    }
-    if !told.trials.iter().all(|trial| trial["reward"] == 0.0) {
-        return complain("a reward", &told);
-    }
-    match hostile.sign {
-        Sign::Spoils(word) => {
-            let all = [word, "agent_error", "agent_timeout", "failed"];
-            if !told.trials.iter().all(|trial| all.contains(&trial["outcome"].as_str().unwrap_or(""))) {
-                return complain(&format!("not {word} in both trials"), &told);
-            }
-        }
-        _ if (0..2).any(|number| said(&told, number, "through: ")) => return complain("through", &told),
-        _ if !(0..2).all(|number| said(&told, number, "held")) => return complain("it was not even tried", &told),
-        _ => {}
-    }
-    if !all_gone(token) {
-        return complain("a process is left", &told);
-    }
-    let number = usize::from(hostile.sign == Sign::Leaves);
-    let shown = field.user.is_none() && hostile.name != NOT_SHOWN;
-    if shown && matches!(hostile.sign, Sign::Reaches | Sign::Leaves) {
-        let told = run(field, hostile, token + 1, false);
-        if !said(&told, number, "through: ") {
-            return complain("shows nothing, without a fence it is held, too", &told);
-        }
-    }
-    None
+    let shown = hostile.name != NOT_SHOWN;
+    judge_helper(field, hostile, token, "metadata", shown, |token, fenced| run(field, hostile, token, fenced))
 }
 
 /// The lines of every benchmark, and those of this one.

@@ -26,7 +26,7 @@ HELPER = os.path.join(ROOT, "agent", "helpers", "bird_interact")
 sys.path[:0] = [HELPER, os.path.join(ROOT, "tests", "support", "bird")]
 
 import guard  # noqa: E402
-import http1  # noqa: E402
+import local_http  # noqa: E402
 import link  # noqa: E402
 from bed import wait_for  # noqa: E402
 from seal import HEADER, Seal  # noqa: E402
@@ -57,11 +57,11 @@ async def check_who_answers():
     async def handler(*_):
         return 200, b'{"passed": true, "reward": 0.7}'
 
-    server = await http1.serve(sock, handler)
+    server = await local_http.serve(sock, handler)
     port = sock.getsockname()[1]
-    assert (await http1.request(port, "POST", "/submit", {})).status == 200
+    assert (await local_http.request(port, "POST", "/submit", {})).status == 200
     try:
-        await http1.request(port, "POST", "/submit", {}, seal=sealed)
+        await local_http.request(port, "POST", "/submit", {}, seal=sealed)
         raise AssertionError("a stranger was believed")
     except ConnectionError as error:
         assert "not the service that was started there" in str(error)
@@ -215,7 +215,7 @@ async def check_nursery(fork):
             assert about["secret"] == "first" and about["cwd"] == folder, about
             assert "service" not in about["modules"] and "litellm" in about["modules"], "the helper's modules are visible"
             assert not fork or 0 < len(about["fds"]) <= 9, f"more was inherited than is needed: {about['fds']}"
-            status, body, _ = await http1.request(first.port, "GET", "/health")
+            status, body, _ = await local_http.request(first.port, "GET", "/health")
             assert status == 200 and json.loads(body)["service"] == "autoharness_bird_agent"
 
             if not fork:  # Where each process imports everything anew, the rest would only take longer.

@@ -11,14 +11,14 @@ that `options.python` names, where google-adk and its companions are installed.
     nursery.py    forks agents' processes        nurse.py     the host's side of it
     service.py    what these processes do        first_call.py a call of a model, for what it imports
     services.py   starting, ending, views        processes.py what the kernel does about orphans
-    proxy.py      what is forwarded, recorded, refused        http1.py, sockets.py
+    proxy.py      what is forwarded, recorded, refused        local_http.py, sockets.py
     door.py       the same for calls of models      redirect.py  sends them there     calls.py  what follows from them
     verdict.py    what a trial counts as         report.py    what is told of it
     reference.py  whether a follow-up was compared with what is meant
     roles.py      what agents' SQL runs under
     dataset.py    the tasks                      postgres.py  psql              sql.py  whether SQL only asks
     environment.py what a process may know       doctor.py    checks before money is spent
-    smoke.py      one call of a tool by the agent, with a scripted model
+    smoke.py      one call of a tool by the agent  pretended.py  the model, database and user that it is made with
 
 Beside the actions of the protocol there is "host": starts a host and answers with {"event": "host", "host": …} once its door
 is open; it ends with SIGTERM, with its parent, or with a log event that says which of its processes ended. What is in "host"

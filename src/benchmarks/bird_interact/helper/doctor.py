@@ -39,6 +39,7 @@ PACKAGES = {
     "mcp": "mcp",
     "fastapi": "fastapi",
     "uvicorn": "uvicorn",
+    "aiohttp": "aiohttp",
     "httpx": "httpx",
     "psycopg2": "psycopg2-binary",
     "sqlglot": "sqlglot",

@@ -6,11 +6,10 @@ pass unchanged and are not kept.
 """
 
 import asyncio
-import contextlib
 import time
 
 import calls
-import http1
+import local_http
 from redirect import ADDRESS_HEADER, TOKEN_HEADER
 
 CONNECT_S = 30.0
@@ -43,7 +42,8 @@ class Door:
         # As litellm would: the machine's proxies and certificates count, but not on the way to the machine itself.
         self.client = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False, trust_env=True)
         self.direct = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False, trust_env=False)
-        self.server = await asyncio.start_server(self._client, sock=sock, limit=http1.LARGEST_HEAD)
+        # What an agent no longer waits for is not paid for.
+        self.server = await local_http.listen(sock, self._client, handler_cancellation=True)
 
     async def close(self):
         if self.server is not None:
@@ -59,82 +59,82 @@ class Door:
     def dismiss(self, token):
         self.calls.pop(token, None)
 
-    async def _client(self, reader, writer):
+    async def _client(self, request):
+        """Answers one request of an agent's process."""
+        from aiohttp import web
+
+        known = self.calls.get(request.headers.get(TOKEN_HEADER))
+        try:
+            url = self.url(request.headers.get(ADDRESS_HEADER, ""))
+        except self.errors:
+            known = None
+        if known is None:
+            return web.Response(status=400)
+        if not calls.lets_through(self.hosts, url):
+            return self._refuse(f"{url.host}:{calls.port_of(url)}")
         call = None
         try:
-            first, headers, body = await http1.read_message(reader)
-            known = self.calls.get(headers.get(TOKEN_HEADER))
-            if known is None:
-                return
-            method = first.split(" ", 1)[0]
-            try:
-                url = self.url(headers.get(ADDRESS_HEADER, ""))
-            except self.errors:
-                return
-            if not calls.lets_through(self.hosts, url):
-                await self._refuse(writer, f"{url.host}:{calls.port_of(url)}")
-                return
+            body = await local_http.read_body(request)
             ours = self.model.asked(url, body)
             call = known.begin(time.monotonic(), ours and self.model.knows(url))
-            carried = asyncio.ensure_future(self._carry(call, method, url, headers, body, ours, writer))
-            # Nothing more is said on this connection, so whatever comes is its end.
-            left = asyncio.ensure_future(reader.read(1))
+            carried = asyncio.ensure_future(self._carry(call, request, url, body, ours))
             try:
-                await asyncio.wait({carried, left}, return_when=asyncio.FIRST_COMPLETED)
+                return await asyncio.shield(carried)
+            except asyncio.CancelledError:
                 if call.heard > call.start:  # Whoever has the whole answer leaves, perhaps before we see its end.
                     await asyncio.wait({carried}, timeout=END_S)
                 call.abandoned = not carried.done()
+                raise
             finally:
-                for task in (carried, left):
-                    task.cancel()
-                await asyncio.gather(carried, left, return_exceptions=True)
-        except (http1.Refused, ValueError, IndexError, OSError, asyncio.IncompleteReadError):
-            pass
+                carried.cancel()
+                await asyncio.gather(carried, return_exceptions=True)
+        except (local_http.Refused, ValueError, OSError):
+            return local_http.broken_off(request)
         finally:
             if call is not None and call.end is None:
                 call.end = time.monotonic()
-            writer.close()
 
-    async def _refuse(self, writer, place):
+    def _refuse(self, place):
         if place not in self.refused and len(self.refused) < MOST_REFUSED:
             self.refused.add(place)
             self.say(f"the fence let no agent through to {place[:100]}; if it needs that, name it in `model_hosts`")
-        await _say(writer, 403, [("content-type", "application/json")])
-        writer.write(b'{"error": {"message": "the fence lets nothing through to this host", "type": "autoharness"}}')
-        await writer.drain()
+        return failure(403, "the fence lets nothing through to this host")
 
-    async def _carry(self, call, method, url, headers, body, ours, writer):
-        sent = [(name, value) for name, value in headers.items() if name not in NOT_SENT]
+    async def _carry(self, call, request, url, body, ours):
+        sent = [(name, value) for name, value in request.headers.items() if name.lower() not in NOT_SENT]
         sent.append(("accept-encoding", "identity"))
         client = self.direct if url.host in LOCAL else self.client
         try:
-            async with client.stream(method, url, headers=sent, content=body) as response:
+            async with client.stream(request.method, url, headers=sent, content=body) as response:
                 call.heard = time.monotonic()
-                await self._answer(call, response, url, headers, ours, writer)
+                return await self._answer(call, request, response, url, ours)
         except self.errors as error:
             call.failure = f"its provider is out of reach or broke off ({type(error).__name__})"
             call.end = time.monotonic()
             if call.heard == call.start:
-                with contextlib.suppress(OSError):
-                    await _say(writer, 502, [("content-type", "application/json")])
-                    writer.write(b'{"error": {"message": "the model is out of reach", "type": "autoharness"}}')
-                    await writer.drain()
+                return failure(502, "the model is out of reach")
+            # The agent's client must not take what has begun for the whole.
+            return local_http.broken_off(request)
 
-    async def _answer(self, call, response, url, headers, ours, writer):
+    async def _answer(self, call, request, response, url, ours):
         """Passes an answer on, and writes down what it is. What the agent's process makes of it does not matter."""
+        from aiohttp import web
+
         given = response.headers
         status = response.status_code
         call.failure, call.retry_after = calls.status_failure(status), calls.retry_after(given)
-        if status in calls.REFUSING and ours and self.model.holds_key(url, headers):
+        if status in calls.REFUSING and ours and self.model.holds_key(url, request.headers):
             call.refused = f"its provider answered {status}"
-        await _say(writer, status, [(name, value) for name, value in given.multi_items() if name.lower() not in HOP])
+        passed_on = web.StreamResponse(status=status)
+        passed_on.headers.extend((name, value) for name, value in given.multi_items() if name.lower() not in HOP)
+        passed_on.force_close()
+        await passed_on.prepare(request)
         looked = bytearray()
         async for some in response.aiter_raw():
             call.heard = time.monotonic()
             if len(looked) <= LARGEST_LOOK:
                 looked += some
-            writer.write(some)
-            await writer.drain()
+            await passed_on.write(some)
         call.end = time.monotonic()
         if status == 200 and len(looked) <= LARGEST_LOOK:
             whole = calls.unpacked(bytes(looked), given.get("content-encoding"))
@@ -143,10 +143,15 @@ class Door:
             # The first answer of a provider that we do not know by name shows where it lives.
             if call.tokens and any(call.tokens) and ours and url.host not in LOCAL:
                 self.model.answering.add(url.host.lower())
+        await passed_on.write_eof()
+        return passed_on
 
 
-async def _say(writer, status, headers):
-    head = f"HTTP/1.1 {status} {http1.REASONS.get(status, 'Status')}\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in headers) + "Connection: close\r\n\r\n"
-    writer.write(head.encode("latin-1", "replace"))
-    await writer.drain()
+def failure(status, message):
+    """An answer as a provider would give it."""
+    from aiohttp import web
+
+    error = {"error": {"message": message, "type": "autoharness"}}
+    response = web.json_response(error, status=status)
+    response.force_close()
+    return response

@@ -5,50 +5,18 @@ Prints nothing and exits 0 when the call works; else the exception.
 """
 
 import asyncio
-import http.server
-import json
 import os
-import threading
 
-ANSWER = {
-    "id": "x",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "m",
-    "choices": [
-        {
-            "index": 0,
-            "finish_reason": "tool_calls",
-            "message": {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [
-                    {"id": "c", "type": "function", "function": {"name": "probe", "arguments": '{"word": "here"}'}}
-                ],
-            },
-        }
-    ],
-    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-}
+import local_http
+from pretended import World
+from sockets import listen
 
-
-class Model(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(ANSWER).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+HERE = "the tool was called"
 
 
 def probe(word: str) -> str:
     """Says that the call arrived."""
-    return word
+    return f"{HERE}: {word}"
 
 
 async def call(base):
@@ -66,17 +34,26 @@ async def call(base):
     message = types.Content(role="user", parts=[types.Part(text="go")])
     async for event in runner.run_async(user_id="u", session_id=session.id, new_message=message):
         for part in event.content.parts if event.content else []:
-            if part.function_response and "here" in str(part.function_response.response):
+            if part.function_response and HERE in str(part.function_response.response):
                 return
     raise RuntimeError("the tool was not called")
+
+
+async def try_it():
+    door, guard = listen()
+    server = await local_http.serve(door, World().handle)
+    try:
+        await call(f"http://127.0.0.1:{door.getsockname()[1]}/v1")
+    finally:
+        server.close()
+        if guard is not None:
+            guard.close()
 
 
 def main():
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    asyncio.run(call(f"http://127.0.0.1:{server.server_address[1]}/v1"))
+    asyncio.run(try_it())
 
 
 if __name__ == "__main__":

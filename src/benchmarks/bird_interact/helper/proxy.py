@@ -13,10 +13,10 @@ import asyncio
 import json
 import time
 
-import http1
+import local_http
 import sql
 from guard import FAILED_HEADER
-from http1 import Refused
+from local_http import Refused
 
 COSTS = {
     "/execute": 1.0,
@@ -128,7 +128,7 @@ class Proxy:
         """Opens the doors: `sockets` maps (side, kind) to listening sockets."""
         for (side, kind), sock in sockets.items():
             handler = self._orchestrator(kind) if side == "orchestrator" else self._agent(kind)
-            self.servers.append(await http1.serve(sock, handler))
+            self.servers.append(await local_http.serve(sock, handler))
 
     def close(self):
         for server in self.servers:
@@ -158,13 +158,13 @@ class Proxy:
         seal = None if kind == "agent" else self.services.seal
         self.busy += kind == "db"
         try:
-            status, answer, headers = await http1.exchange(
+            status, answer, headers = await local_http.exchange(
                 self.services.port(kind, record),
                 "POST",
                 path,
                 body,
                 seal=seal,
-                largest=http1.LARGEST_ANSWER if kind == "agent" else http1.LARGEST_BODY,
+                largest=local_http.LARGEST_ANSWER if kind == "agent" else local_http.LARGEST_BODY,
             )
         except OSError as error:
             if kind != "agent":

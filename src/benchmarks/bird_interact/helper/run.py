@@ -15,7 +15,7 @@ import calls
 import dataset
 import environment
 import fence
-import http1
+import local_http
 import reference
 import report
 import roles
@@ -105,7 +105,7 @@ class Run:
             record.spoiled = await asyncio.shield(look) or record.spoiled
         except (PostgresError, ValueError) as error:  # A name may hold whatever separates names.
             record.suspicions.append(f"what passed could not be looked at again: {error}")
-            raise http1.Refused(502, "what passed could not be looked at again") from None
+            raise local_http.Refused(502, "what passed could not be looked at again") from None
 
     def _note(self, message, record):
         if self.keep:
@@ -391,7 +391,7 @@ class Run:
             return
         for kind, port in self.link.services.items():
             try:
-                await http1.request(port, "GET", "/health", limit=REFUSALS_LIMIT_S, seal=self.seal)
+                await local_http.request(port, "GET", "/health", limit=REFUSALS_LIMIT_S, seal=self.seal)
             except OSError as error:
                 record.infrastructure.append(f"the {kind} service is out of reach: {error}; {sign}")
                 return
@@ -442,7 +442,7 @@ class Run:
         for kind, port in self.link.services.items():
             if self.link.reason is None:
                 try:
-                    _, body, _ = await http1.request(port, "POST", REFUSED_PATH, about, REFUSALS_LIMIT_S, self.seal)
+                    _, body, _ = await local_http.request(port, "POST", REFUSED_PATH, about, REFUSALS_LIMIT_S, self.seal)
                 except OSError as error:
                     record.infrastructure.append(f"the {kind} service is out of reach: {error}")
                 else:
@@ -456,7 +456,7 @@ class Run:
         if not record.cleaned and "db" in record.initialised and self.link.reason is None:
             port, about = self.link.services["db"], {"task_id": record.alias}
             with contextlib.suppress(OSError):
-                await http1.request(port, "POST", "/cleanup_task", about, CLEANUP_LIMIT_S, self.seal)
+                await local_http.request(port, "POST", "/cleanup_task", about, CLEANUP_LIMIT_S, self.seal)
         self.proxy.records.pop(record.alias, None)
 
     # ----------------------------------------------------------------------------------------------------------- end

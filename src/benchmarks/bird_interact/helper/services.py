@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 
-import http1
+import local_http
 from sockets import StartError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -94,7 +94,7 @@ class Upstream:
 
     async def healthy(self, limit, seal):
         """Waits until the service answers; at once an error when it has ended instead."""
-        answer = asyncio.ensure_future(http1.request(self.port, "GET", "/health", limit=limit, seal=seal))
+        answer = asyncio.ensure_future(local_http.request(self.port, "GET", "/health", limit=limit, seal=seal))
         ended = asyncio.ensure_future(self.child.process.wait())
         try:
             await asyncio.wait({answer, ended}, return_when=asyncio.FIRST_COMPLETED)
