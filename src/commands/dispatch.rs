@@ -1,23 +1,21 @@
 //! The one loop of a measurement. It alone stages copies, appends to the ledger and stops what runs; a run of the benchmark
 //! only sends it events.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
-use super::agent::StagedCopy;
 use super::plan::Plan;
 use super::session::Session;
+use super::start::{self, Batch, Ended, Order, Start};
 use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
 use crate::config::dollars;
 use crate::error::{Error, Result};
-use crate::model::score::Evidence;
-use crate::model::trial::{Outcome, Split, TrialResult};
+use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::{Cancel, Trigger};
 use crate::store::event::{Event, Purpose, Trial};
 use crate::store::traces;
@@ -26,9 +24,6 @@ use crate::ui::Progress;
 /// How often the log hears of trials that end.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// Trials to be run by one start of the benchmark: the number of the first, how many of each task, the tasks.
-type Group = (u32, u32, Vec<String>);
-
 /// A step on its way through its starts.
 struct Run<'a> {
     step: &'a Step,
@@ -36,25 +31,14 @@ struct Run<'a> {
     concurrency: u32,
     attempt: u32,
     /// What this attempt has not started yet, and how many starts it had.
-    waiting: VecDeque<Group>,
+    waiting: VecDeque<Batch>,
     starts: usize,
     /// The start under way.
     current: Option<Start<'a>>,
+    /// Why not all that it sent could be kept.
+    unkept: Option<Error>,
     over: bool,
     report: StepReport,
-}
-
-/// One start of the benchmark, from its staging to its end.
-struct Start<'a> {
-    copy: StagedCopy<'a>,
-    scratch: PathBuf,
-    /// What the benchmark calls trial 0.
-    first: u32,
-    /// Tasks and the benchmark's numbers of trials that have not ended.
-    missing: BTreeSet<(String, u32)>,
-    total: usize,
-    /// Why not all that it sent could be kept.
-    failure: Option<Error>,
 }
 
 /// What a start says to the loop.
@@ -72,14 +56,9 @@ async fn conduct(
     cancel: &Cancel,
     out: mpsc::Sender<(usize, Said)>,
 ) {
-    let (sink, mut events) = mpsc::channel(64);
-    let pass_on = async {
-        while let Some(event) = events.recv().await {
-            // The loop listens until every start has ended.
-            let _ = out.send((number, Said::Event(event))).await;
-        }
-    };
-    let (ended, ()) = tokio::join!(runner.run(&request, sink, cancel), pass_on);
+    // The loop listens until every start has ended.
+    let pass_on = async |event| drop(out.send((number, Said::Event(event))).await);
+    let ended = start::run(runner, &request, cancel, pass_on).await;
     let _ = out.send((number, Said::Ended(ended))).await;
 }
 
@@ -120,9 +99,10 @@ impl<'a> Dispatcher<'a> {
                 concurrency: if together { *share } else { measurement.concurrency }.max(1),
                 attempt: 0,
                 report: StepReport { reused: plan.reused, ..StepReport::default() },
-                waiting: groups(plan),
+                waiting: batches(plan),
                 starts: 0,
                 current: None,
+                unkept: None,
                 over: false,
             });
         let (stop, cancel) = measurement.cancel.linked();
@@ -192,9 +172,9 @@ impl<'a> Dispatcher<'a> {
     /// The next start of a step; `None` when it is over.
     fn next_start(&mut self, number: usize) -> Result<Option<RunRequest>> {
         loop {
-            if let Some(group) = self.runs[number].waiting.pop_front() {
+            if let Some(batch) = self.runs[number].waiting.pop_front() {
                 self.cancel.check()?;
-                return self.start(number, group).map(Some);
+                return self.start(number, batch).map(Some);
             }
             let (session, run) = (&*self.session, &mut self.runs[number]);
             let (tasks, trials) = (&run.step.tasks, &session.state.trials);
@@ -214,42 +194,28 @@ impl<'a> Dispatcher<'a> {
             });
             info!(step = purpose, trials = count, attempt = run.attempt, "running again what gave no evidence");
             self.progress.extend(count);
-            run.waiting = groups(plan);
+            run.waiting = batches(plan);
         }
     }
 
     /// Stages a copy for these trials.
-    fn start(&mut self, number: usize, (first, trials, tasks): Group) -> Result<RunRequest> {
-        let (Session { paths, config, .. }, run) = (&*self.session, &mut self.runs[number]);
+    fn start(&mut self, number: usize, batch: Batch) -> Result<RunRequest> {
+        let run = &mut self.runs[number];
         let id = format!("{}-{}-{}", run.name, run.attempt, run.starts);
         run.starts += 1;
-        let scratch = paths.scratch().join(&id);
-        fs_err::create_dir_all(&scratch)?;
-        fs_err::create_dir_all(paths.logs())?;
-        let copy = self.measurement.agent.copy(paths.copies().join(&id))?;
-        let request = RunRequest {
-            // What is logged may quote tasks of the hold-out; then it goes with the scratch directory, even after a kill.
-            log: match run.step.split {
-                Some(Split::Train) => paths.logs().join(format!("{id}.log")),
-                _ => scratch.join("program.log"),
-            },
-            run: id,
-            trials,
+        let order = Order {
+            id,
+            batch,
             split: run.step.split,
             concurrency: run.concurrency,
-            seed: config.seed + u64::from(first),
-            timeout_s: config.per_task_timeout,
             // Before the split is drawn it is unknown what is hold-out: traces are kept privately then.
             keep_traces: run.step.split != Some(Split::Test) && run.step.purpose.leaves_traces(),
-            staging: copy.staging.clone(),
-            agent_file: copy.file.clone(),
-            scratch: scratch.clone(),
-            tasks,
+            // What is logged may quote tasks of the hold-out; then it goes with the scratch directory, even after a kill.
+            keep_log: run.step.split == Some(Split::Train),
         };
-        let missing: BTreeSet<_> =
-            request.tasks.iter().flat_map(|task| (0..trials).map(move |trial| (task.clone(), trial))).collect();
-        info!(run = request.run, trials = missing.len(), concurrency = run.concurrency, "benchmark starts");
-        run.current = Some(Start { copy, scratch, first, total: missing.len(), missing, failure: None });
+        let (start, request) = Start::stage(self.session, self.measurement.agent, order)?;
+        info!(run = request.run, trials = start.total, concurrency = run.concurrency, "benchmark starts");
+        (run.current, run.unkept) = (Some(start), None);
         Ok(request)
     }
 
@@ -257,20 +223,16 @@ impl<'a> Dispatcher<'a> {
         match said {
             Said::Event(RunEvent::Started { .. }) => {}
             Said::Event(RunEvent::Log { warning, message }) => {
-                let ui = &self.session.ui;
-                self.progress.suspend(|| if warning { ui.warn(message) } else { ui.detail(message) });
+                start::tell(&self.session.ui, &self.progress, warning, message);
             }
             Said::Event(RunEvent::Finished(result)) => {
                 let Some(start) = &mut self.runs[number].current else { return };
-                let first = start.first;
-                if start.missing.remove(&(result.task.clone(), result.trial))
-                    && let Err(error) = self.take(number, first, *result)
+                if let Some(result) = start.owed(*result)
+                    && let Err(error) = self.take(number, result)
                 {
                     // Pay for nothing that cannot be kept; what has arrived already is still worth a try.
                     self.stop.fire(15);
-                    if let Some(start) = &mut self.runs[number].current {
-                        error.keep_in(&mut start.failure);
-                    }
+                    error.keep_in(&mut self.runs[number].unkept);
                 }
             }
             Said::Ended(ended) => {
@@ -285,14 +247,11 @@ impl<'a> Dispatcher<'a> {
 
     /// Judges a start as a whole. Nothing runs in its copy by now.
     fn ended(&mut self, number: usize, start: Start<'_>, ended: Result<RunReport>) -> Result<()> {
-        let Start { copy, scratch, first, missing, total, failure } = start;
-        let _ = fs_err::remove_dir_all(scratch);
-        failure.map_or(Ok(()), Err)?;
-        let ended = ended?;
-        let unreported_trials = missing.len();
-        for (task, trial) in missing {
-            let error = ended.failure.clone().unwrap_or_else(|| "the benchmark did not report this trial".into());
-            self.take(number, first, unreported(task, trial, error))?;
+        let total = start.total;
+        let Ended { report: ended, unreported, altered } = start.end(ended, self.runs[number].unkept.take())?;
+        let unreported_trials = unreported.len();
+        for result in unreported {
+            self.take(number, result)?;
         }
         if let Some(failure) = &ended.failure {
             self.progress.suspend(|| self.session.ui.warn(failure));
@@ -310,25 +269,17 @@ impl<'a> Dispatcher<'a> {
         );
         let report = &mut run.report;
         report.run += total;
-        report.untrusted |= ended.untrusted;
-        report.failure = ended.failure.or(report.failure.take());
-        if let Some(first) = copy.altered()?.first() {
-            report.untrusted = true;
-            report.failure = Some(format!(
-                "the staged copy was changed while the benchmark ran ({first}); none of its trials count"
-            ));
-        }
+        report.untrusted |= ended.untrusted || altered.is_some();
+        report.failure = altered.or(ended.failure).or(report.failure.take());
         run.over = report.untrusted;
         Ok(())
     }
 
     /// Writes one finished trial into the ledger and keeps its trace where it may be kept.
-    fn take(&mut self, number: usize, first: u32, mut result: TrialResult) -> Result<()> {
+    fn take(&mut self, number: usize, mut result: TrialResult) -> Result<()> {
         let (session, Run { step, name, .. }) = (&mut *self.session, &self.runs[number]);
-        result.trial += first;
         // What is kept is what it counts for, in the trace as in the ledger.
-        result.reward =
-            Evidence { outcome: result.outcome, reward: result.reward }.value(session.config.timeout_policy);
+        result.reward = result.evidence().value(session.config.timeout_policy);
         let no_tokens = result.tokens_in.is_none() && result.tokens_out.is_none() && !result.outcome.is_no_evidence();
         let agent = self.measurement.agent.fingerprint.as_str();
         // Before the ledger knows the trial, or a kill in between would leave an older trace for good.
@@ -367,8 +318,8 @@ impl<'a> Dispatcher<'a> {
     }
 }
 
-fn groups(plan: Plan) -> VecDeque<Group> {
-    plan.groups.into_iter().map(|((first, count), tasks)| (first, count, tasks)).collect()
+fn batches(plan: Plan) -> VecDeque<Batch> {
+    plan.groups.into_iter().map(|((first, trials), tasks)| Batch { first, trials, tasks }).collect()
 }
 
 /// Keeps a trial's trace. A trace that cannot be written is no reason to forget a trial that was paid for: then the error
@@ -399,25 +350,8 @@ fn keep_trace(session: &Session, step: &Step, agent: &str, result: &TrialResult)
     }
 }
 
-/// A trial that the benchmark was asked for and said nothing of.
 /// What a trial cost by these prices of a million tokens, read and written; `None` where it told no tokens.
 fn priced(prices: Option<(f64, f64)>, result: &TrialResult) -> Option<f64> {
     result.tokens_in.or(result.tokens_out)?;
     Some(dollars(prices?, result.tokens_in.unwrap_or(0), result.tokens_out.unwrap_or(0)))
-}
-
-fn unreported(task: String, trial: u32, error: String) -> TrialResult {
-    TrialResult {
-        task,
-        trial,
-        outcome: Outcome::InfraError,
-        reward: None,
-        seconds: None,
-        tokens_in: None,
-        tokens_out: None,
-        cost_usd: None,
-        error: Some(error),
-        trace: None,
-        detail: None,
-    }
 }

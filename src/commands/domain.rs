@@ -3,18 +3,18 @@
 //! do not hear of it.
 
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::agent;
 use super::measure;
 use super::session::Session;
-use crate::benchmarks::runner::{RunEvent, RunRequest};
+use super::start::{self, Batch, Ended, Order, Start};
+use crate::benchmarks::runner::RunEvent;
 use crate::cli::BenchmarkArgs;
 use crate::config::Config;
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::BaseTree;
-use crate::model::score::{Evidence, Rewards, passes, task_reward};
-use crate::model::trial::{Split, show};
+use crate::model::score::{Rewards, passes, task_reward};
+use crate::model::trial::{Split, TrialResult, show};
 use crate::process::signals::Cancel;
 
 /// Runs the agent on another domain and prints what it scores there.
@@ -65,56 +65,39 @@ pub async fn run(
         "{domain}: running {} trials; this is not the configured domain, so nothing of it is recorded",
         tasks.len() * config.trials as usize
     ));
-    let name = format!("domain-{}", std::process::id());
-    let scratch = session.paths.scratch();
-    fs_err::create_dir_all(scratch.join(&name))?;
-    agent.refresh()?;
-    let copy = agent.copy(session.paths.copies().join(&name))?;
-    let request = RunRequest {
-        run: name.clone(),
-        tasks: tasks.clone(),
-        trials: config.trials,
+    let batch = Batch { first: 0, trials: config.trials, tasks: tasks.clone() };
+    let order = Order {
+        id: format!("domain-{}", std::process::id()),
+        batch,
         split: Some(args.split),
         concurrency: args.concurrency.unwrap_or(config.max_concurrency),
-        seed: config.seed,
-        timeout_s: config.per_task_timeout,
         keep_traces: false,
-        staging: copy.staging.clone(),
-        agent_file: copy.file.clone(),
-        scratch: scratch.join(&name),
-        log: session.paths.logs().join(format!("{name}.log")),
+        keep_log: false,
     };
-    let (sink, mut events) = mpsc::channel(64);
-    let mut progress = ui.progress(domain, tasks.len() * config.trials as usize);
-    let mut ended: Vec<(String, Evidence)> = Vec::new();
-    let listen = async {
-        while let Some(event) = events.recv().await {
-            match event {
-                RunEvent::Started { .. } => {}
-                RunEvent::Log { warning, message } => {
-                    progress.suspend(|| if warning { ui.warn(message) } else { ui.detail(message) });
-                }
-                RunEvent::Finished(result) => {
-                    progress.advance();
-                    ended.push((result.task, Evidence { outcome: result.outcome, reward: result.reward }));
-                }
-            }
+    agent.refresh()?;
+    let (mut start, request) = Start::stage(session, &agent, order)?;
+    let mut progress = ui.progress(domain, start.total);
+    let mut trials: Vec<TrialResult> = Vec::new();
+    let ended = start::run(runner.as_ref(), &request, cancel, async |event| match event {
+        RunEvent::Started { .. } => {}
+        RunEvent::Log { warning, message } => start::tell(ui, &progress, warning, message),
+        RunEvent::Finished(result) => {
+            progress.advance();
+            trials.extend(start.owed(*result));
         }
-    };
-    let (report, ()) = tokio::join!(runner.run(&request, sink, cancel), listen);
+    })
+    .await;
     runner.close().await;
     drop(progress);
-    let _ = fs_err::remove_dir_all(&request.scratch);
-    let _ = fs_err::remove_file(&request.log);
-    let report = report?;
-    if let Some(failure) = &report.failure {
+    let Ended { report, unreported: _, altered } = start.end(ended, None)?;
+    for failure in report.failure.iter().chain(&altered) {
         ui.warn(failure);
     }
-    if report.untrusted {
+    if report.untrusted || altered.is_some() {
         return Err(Error::infrastructure("none of this run's trials count").code(Code::NoEvidence));
     }
     let reward = |task: &String| {
-        let evidence = ended.iter().filter(|(ended, _)| ended == task).map(|(_, evidence)| *evidence);
+        let evidence = trials.iter().filter(|trial| trial.task == *task).map(TrialResult::evidence);
         task_reward(evidence, config.trials, config.timeout_policy)
     };
     let rewards = Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect());

@@ -46,6 +46,7 @@ mod sealing;
 pub mod session;
 pub mod show;
 pub mod split_file;
+mod start;
 pub mod status;
 pub mod step;
 pub mod suite;

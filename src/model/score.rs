@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::trial::{Outcome, PASS_THRESHOLD};
+use super::trial::{Outcome, PASS_THRESHOLD, TrialResult};
 
 /// What an agent that ran out of time counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,13 @@ impl Evidence {
             },
             Outcome::InfraError | Outcome::VerifierError => None,
         }
+    }
+}
+
+impl TrialResult {
+    /// What it is evidence of.
+    pub fn evidence(&self) -> Evidence {
+        Evidence { outcome: self.outcome, reward: self.reward }
     }
 }
 
