@@ -12,10 +12,11 @@ use autoharness::model::score::{self, Rewards, TimeoutPolicy, task_reward};
 use autoharness::model::split::TaskSplit;
 use autoharness::model::suite::Change as SuiteChange;
 use autoharness::model::trial::{Outcome, Split};
+use autoharness::model::usage::Usage;
 use autoharness::store::checkpoint::Checkpoint;
 use autoharness::store::event::{
     Accepted, Baseline, By, Committed, End, Event, Outdone, Prepared, Proposed, Purpose, Recorded, Resampled, Revealed,
-    Row, RunFinished, SuiteChanged, Trial, Usage, Verdict,
+    Row, RunFinished, SessionUsage, SuiteChanged, Trial, Verdict,
 };
 use autoharness::store::ledger::{self, Entry, Tip, VERSION, Writer};
 use autoharness::store::state::State;
@@ -60,8 +61,8 @@ prop_compose! {
         Event::Trial(Trial {
             run: "run-1".into(), purpose: Purpose::Benchmark, agent: agent.into(), protocol: PROTOCOL.into(),
             split: train.map(|train| if train { Split::Train } else { Split::Test }), task: task.into(), trial, outcome,
-            reward, seconds, tokens_in: tokens, tokens_out: tokens, cost_usd: cost, error: error.map(Into::into), silent,
-            trace_lost: false,
+            reward, usage: Usage { seconds, tokens_in: tokens, tokens_out: tokens, cost_usd: cost },
+            error: error.map(Into::into), silent, trace_lost: false,
         })
     }
 }
@@ -120,7 +121,7 @@ fn event() -> impl Strategy<Value = Event<'static>> {
         })),
         1 => name().prop_map(|reason| Event::Proposed(Box::new(Proposed {
             iteration: 1, by: "claude".into(), base: "b".into(), agent: None, receipt: None, end: End::Unusable,
-            reason: Some(reason), proposal: None, predicted: None, usage: Usage { unpriced: 1, ..Usage::default() },
+            reason: Some(reason), proposal: None, predicted: None, usage: SessionUsage { unpriced: 1, ..SessionUsage::default() },
             touched: vec!["prompt".into()],
             outdone: vec![Outdone { agent: "f".into(), hypothesis: "h".into(), surface: Surface::Tool, train: Some(0.5) }],
         }))),

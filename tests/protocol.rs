@@ -181,8 +181,8 @@ async fn a_good_run_is_reported_whole() {
     assert_eq!(seen.names(), all);
     assert_eq!(seen.started.iter().map(|(task, trial)| (task.as_str(), *trial)).collect::<Vec<_>>(), all);
     let trial = &seen.trials[0];
-    assert_eq!((trial.outcome, trial.reward, trial.seconds), (Outcome::Passed, Some(1.0), Some(1.5)));
-    assert_eq!((trial.tokens_in, trial.tokens_out, trial.cost_usd), (Some(10), Some(20), Some(0.01)));
+    assert_eq!((trial.outcome, trial.reward, trial.usage.seconds), (Outcome::Passed, Some(1.0), Some(1.5)));
+    assert_eq!((trial.usage.tokens_in, trial.usage.tokens_out, trial.usage.cost_usd), (Some(10), Some(20), Some(0.01)));
     assert_eq!(trial.error.as_deref(), Some("none really"));
     assert_eq!(trial.trace.as_ref().expect("a trace").get(), r#"[{"role":"user","content":"key ***"}]"#);
     assert_eq!(trial.detail.as_ref().expect("a detail").get(), r#"{"db": 1}"#);
@@ -479,7 +479,7 @@ proptest! {
         prop_assert_eq!((problem, odd), (None, None));
         prop_assert_eq!((result.task, result.trial, result.reward), (task, trial, Some(reward)));
         prop_assert_eq!(result.outcome, if reward >= 0.5 { Outcome::Passed } else { Outcome::Failed });
-        prop_assert_eq!((result.seconds, result.tokens_in), (seconds, tokens));
+        prop_assert_eq!((result.usage.seconds, result.usage.tokens_in), (seconds, tokens));
         let kept = result.trace.expect("a trace");
         prop_assert_eq!(kept.get(), json!([trace]).to_string());
     }

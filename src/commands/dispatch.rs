@@ -13,7 +13,6 @@ use super::session::Session;
 use super::start::{self, Batch, Ended, Order, Start};
 use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
-use crate::config::dollars;
 use crate::error::{Error, Result};
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::{Cancel, Trigger};
@@ -280,7 +279,7 @@ impl<'a> Dispatcher<'a> {
         let (session, Run { step, name, .. }) = (&mut *self.session, &self.runs[number]);
         // What is kept is what it counts for, in the trace as in the ledger.
         result.reward = result.evidence().value(session.config.timeout_policy);
-        let no_tokens = result.tokens_in.is_none() && result.tokens_out.is_none() && !result.outcome.is_no_evidence();
+        let no_tokens = result.usage.tokens().is_none() && !result.outcome.is_no_evidence();
         let agent = self.measurement.agent.fingerprint.as_str();
         // Before the ledger knows the trial, or a kill in between would leave an older trace for good.
         let traced = keep_trace(session, step, agent, &result);
@@ -294,10 +293,7 @@ impl<'a> Dispatcher<'a> {
             trial: result.trial,
             outcome: result.outcome,
             reward: result.reward,
-            seconds: result.seconds,
-            tokens_in: result.tokens_in,
-            tokens_out: result.tokens_out,
-            cost_usd: result.cost_usd.or_else(|| priced(session.config.trial_prices, &result)),
+            usage: result.usage.priced(session.config.trial_prices),
             error: result.error.as_deref().filter(|_| step.split == Some(Split::Train)).map(Into::into),
             silent: no_tokens && self.measurement.runner.reports_tokens(),
             trace_lost: traced.as_ref().is_err_and(|(_, lost)| *lost),
@@ -348,10 +344,4 @@ fn keep_trace(session: &Session, step: &Step, agent: &str, result: &TrialResult)
             })
         }
     }
-}
-
-/// What a trial cost by these prices of a million tokens, read and written; `None` where it told no tokens.
-fn priced(prices: Option<(f64, f64)>, result: &TrialResult) -> Option<f64> {
-    result.tokens_in.or(result.tokens_out)?;
-    Some(dollars(prices?, result.tokens_in.unwrap_or(0), result.tokens_out.unwrap_or(0)))
 }

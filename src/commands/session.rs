@@ -207,7 +207,7 @@ impl Session {
     /// Infrastructure when the disk refuses.
     pub fn append(&mut self, event: Event<'_>) -> Result<u64> {
         if let Event::Trial(trial) = &event {
-            self.paid.add(trial);
+            self.paid.add(&trial.usage);
         }
         append(&mut self.writer, &mut self.state, event, Utc::now())
     }

@@ -11,6 +11,7 @@ use super::session::Session;
 use crate::benchmarks::runner::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
 use crate::error::{Error, Result};
 use crate::model::trial::{Outcome, Split, TrialResult};
+use crate::model::usage::Usage;
 use crate::process::signals::Cancel;
 use crate::ui::{Progress, Ui};
 
@@ -149,10 +150,7 @@ fn unreported(task: String, trial: u32, error: String) -> TrialResult {
         trial,
         outcome: Outcome::InfraError,
         reward: None,
-        seconds: None,
-        tokens_in: None,
-        tokens_out: None,
-        cost_usd: None,
+        usage: Usage::default(),
         error: Some(error),
         trace: None,
         detail: None,

@@ -392,11 +392,6 @@ fn prices(field: &Field<'_>) -> Result<(f64, f64)> {
     }
 }
 
-/// What so many tokens cost in US dollars, by the prices of a million tokens read, and written.
-pub fn dollars((input, output): (f64, f64), read: u64, written: u64) -> f64 {
-    (read as f64 * input + written as f64 * output) / 1e6
-}
-
 fn prices_shown(prices: Option<(f64, f64)>) -> serde_json::Value {
     prices.map_or(serde_json::Value::Null, |(input, output)| json!({"input": input, "output": output}))
 }

@@ -27,7 +27,7 @@ pub use fence_mode::FenceMode;
 pub use field::Field;
 pub use host::{host_and_port, is_host, is_host_letter};
 pub use key::{Config, Key, Section, Settings, Shape, Surfaces};
-pub use keys::{COMMON, CONFIG_FILE, Sections, dollars, keys, keys_of, names, nearest};
+pub use keys::{COMMON, CONFIG_FILE, Sections, keys, keys_of, names, nearest};
 pub use parse::{Document, Entry};
 pub use schema::schema;
 pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, percent_decoded, secrets_inside};

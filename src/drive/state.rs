@@ -12,7 +12,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::files;
 use crate::model::proposal::Proposal;
 use crate::store::atomic;
-use crate::store::event::{End, Outdone, Usage};
+use crate::store::event::{End, Outdone, SessionUsage};
 
 /// The format of the file.
 const VERSION: u32 = 2;
@@ -94,7 +94,7 @@ pub struct Current {
     /// Where the records of that session are.
     pub records: Option<PathBuf>,
     /// What its ended sessions used.
-    pub usage: Usage,
+    pub usage: SessionUsage,
     /// What the proposal was sent back with, once it was.
     pub sent_back: Option<String>,
     /// The session to go on with, as the coding agent called it.
@@ -145,7 +145,7 @@ impl LoopState {
     /// Reads the file; nothing when it is not there.
     ///
     /// # Errors
-    /// Usage when it is not one of this program.
+    /// SessionUsage when it is not one of this program.
     pub fn load(path: &Path) -> Result<LoopState> {
         let Some(bytes) = files::read_if_there(path, LARGEST)? else { return Ok(LoopState::default()) };
         let state: LoopState = serde_json::from_slice(&bytes)

@@ -14,3 +14,4 @@ pub mod simulate;
 pub mod split;
 pub mod suite;
 pub mod trial;
+pub mod usage;

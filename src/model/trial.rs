@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::usage::Usage;
+
 /// A trial passes at this reward or above (DESIGN §2).
 pub const PASS_THRESHOLD: f64 = 0.5;
 
@@ -93,14 +95,8 @@ pub struct TrialResult {
     pub outcome: Outcome,
     /// 0.0–1.0; `None` exactly when `outcome.is_no_evidence()`, or for an agent timeout that was not graded.
     pub reward: Option<f64>,
-    /// Wall seconds, when the benchmark says.
-    pub seconds: Option<f64>,
-    /// Tokens read by the agent's model, when the benchmark says.
-    pub tokens_in: Option<u64>,
-    /// Tokens written by the agent's model, when the benchmark says.
-    pub tokens_out: Option<u64>,
-    /// US dollars, when the benchmark says.
-    pub cost_usd: Option<f64>,
+    /// What it used.
+    pub usage: Usage,
     /// One line that says why it did not pass, when there is one.
     pub error: Option<String>,
     /// The trace (conversation and tool calls) as JSON; asked for on train only.

@@ -1,11 +1,12 @@
 //! What was paid for: by the coding agent, where the loop drove it, and for the trials of one command.
 
-use crate::store::event::{Trial, Usage};
+use crate::model::usage::Usage;
+use crate::store::event::SessionUsage;
 use crate::store::spent::Spent;
 use crate::ui::duration;
 
 /// Its sessions in words. Dollars that were not reported are not nothing.
-pub fn bill(usage: &Usage) -> String {
+pub fn bill(usage: &SessionUsage) -> String {
     let dollars = if usage.unpriced < usage.sessions { format!(", ${:.2}", usage.cost_usd) } else { String::new() };
     let unpriced =
         if usage.unpriced > 0 { format!(" ({} reported no dollars)", usage.unpriced) } else { String::new() };
@@ -24,11 +25,11 @@ pub struct Paid {
 }
 
 impl Paid {
-    /// Adds a trial.
-    pub fn add(&mut self, trial: &Trial<'_>) {
-        self.spent.add(trial);
-        self.counted += u64::from(trial.tokens_in.is_some() || trial.tokens_out.is_some());
-        self.priced += u64::from(trial.cost_usd.is_some());
+    /// Adds a trial that used this.
+    pub fn add(&mut self, usage: &Usage) {
+        self.spent.add(usage);
+        self.counted += u64::from(usage.tokens().is_some());
+        self.priced += u64::from(usage.cost_usd.is_some());
     }
 
     /// In words. What only some of the trials reported is called that, for it is not all of it.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::text::one_line;
 use crate::model::outcomes::exception_class;
+use crate::model::usage::Usage;
 
 /// Failed checks that are named; a grader with more of them is saying one thing many times.
 const MOST_CHECKS: usize = 20;
@@ -26,12 +27,8 @@ pub struct Breakdown {
     pub outcome: String,
     /// Its reward.
     pub reward: Option<f64>,
-    /// Wall seconds.
-    pub seconds: Option<f64>,
-    /// Tokens read and written.
-    pub tokens: Option<u64>,
-    /// US dollars.
-    pub cost_usd: Option<f64>,
+    /// What it used.
+    pub usage: Usage,
     /// Why it did not pass.
     pub error: Option<String>,
     /// The class of the exception behind that.
@@ -49,15 +46,17 @@ impl Breakdown {
         let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let number = |name: &str| fields.get(name).and_then(Value::as_f64);
         let count = |name: &str| fields.get(name).and_then(Value::as_u64);
-        let tokens = [count("tokens_in"), count("tokens_out")].into_iter().flatten().reduce(u64::saturating_add);
         let error = text("error").map(|error| one_line(error, 2000));
         let mut read = Breakdown {
             agent: text("agent").map(|agent| one_line(agent, 64)).unwrap_or_default(),
             outcome: text("outcome").map(|outcome| one_line(outcome, 40)).unwrap_or_default(),
             reward: number("reward"),
-            seconds: number("seconds"),
-            tokens,
-            cost_usd: number("cost_usd"),
+            usage: Usage {
+                seconds: number("seconds"),
+                tokens_in: count("tokens_in"),
+                tokens_out: count("tokens_out"),
+                cost_usd: number("cost_usd"),
+            },
             error,
             ..Breakdown::default()
         };
@@ -218,6 +217,6 @@ mod tests {
         let read = Breakdown::read(
             br#"{"outcome":"agent_error","error":"agent.py: KeyError: 'a'","tokens_in":3,"agent":"f"}"#,
         );
-        assert_eq!((read.exception.as_deref(), read.tokens, read.passed()), (Some("KeyError"), Some(3), false));
+        assert_eq!((read.exception.as_deref(), read.usage.tokens(), read.passed()), (Some("KeyError"), Some(3), false));
     }
 }

@@ -13,7 +13,7 @@ use crate::model::outcomes::exception_class;
 use crate::model::paired::first_on_holdout;
 use crate::model::score::{Rewards, passes};
 use crate::model::trial::{Outcome, Split};
-use crate::store::event::{Event, Usage, Verdict};
+use crate::store::event::{Event, SessionUsage, Verdict};
 use crate::store::ledger::{self, Entry, Tip};
 use crate::store::spent::Spent;
 use crate::store::state::State;
@@ -77,7 +77,7 @@ pub struct Offer {
     /// What it supposed, in its words.
     pub hypothesis: Option<String>,
     /// What its sessions used.
-    pub usage: Usage,
+    pub usage: SessionUsage,
 }
 
 /// A record.
@@ -162,11 +162,11 @@ impl History {
         match event {
             Event::Trial(trial) => {
                 let version = self.version(&trial.agent, &trial.protocol, at);
-                version.spent.entry(trial.purpose.as_str()).or_default().add(trial);
+                version.spent.entry(trial.purpose.as_str()).or_default().add(&trial.usage);
                 version.is_baseline |= trial.purpose.is_baseline();
                 if trial.split != Some(Split::Test) {
                     let class = trial.error.as_deref().and_then(exception_class).map(str::to_string);
-                    if let Some(seconds) = trial.seconds {
+                    if let Some(seconds) = trial.usage.seconds {
                         let took = self.took.entry(trial.task.to_string()).or_default();
                         took.trials += 1;
                         took.seconds = (took.seconds + seconds).min(f64::MAX);
@@ -327,6 +327,7 @@ pub fn marks(columns: &[(usize, Rewards)], task: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::usage::Usage;
     use crate::store::event::{Purpose, Trial};
 
     /// Trials that only a comparison may find make no other version, and what is measured beside the search is no failure of
@@ -340,7 +341,8 @@ mod tests {
             ("p confirmed against b", Purpose::Claim, Outcome::Failed),
             ("p again", Purpose::Calibrate, Outcome::Failed),
         ] {
-            let trial = Trial { purpose, protocol: protocol.into(), outcome, seconds: Some(2.0), ..Trial::example() };
+            let usage = Usage { seconds: Some(2.0), ..Usage::default() };
+            let trial = Trial { purpose, protocol: protocol.into(), outcome, usage, ..Trial::example() };
             history.take(&Event::Trial(trial), DateTime::UNIX_EPOCH);
         }
         assert_eq!((history.versions.len(), history.versions[0].protocol.as_str()), (1, "p"));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::model::gate::GateRule;
 use crate::model::paired::mantel::points;
 use crate::store::claims::Runs;
-use crate::store::event::Usage;
+use crate::store::event::SessionUsage;
 use crate::store::spent::Spent;
 use crate::store::summary::Summary;
 
@@ -42,7 +42,7 @@ impl Resampling {
         let recorded = |source: &str| !matches!(source, "baseline" | "prepare");
         let found = summary.best(&prepared.protocol).filter(|found| recorded(&found.source));
         let (Spent { trials, cost_usd, .. }, searched) = (summary.resampled, summary.searched);
-        let Usage { sessions, unpriced, cost_usd: paid, .. } = summary.proposals.usage;
+        let SessionUsage { sessions, unpriced, cost_usd: paid, .. } = summary.proposals.usage;
         // A score measured afresh after the edit was chosen is one measurement.
         let is_paired = prepared.config["gate_rule"] == GateRule::Paired.as_str();
         Some(Resampling {

@@ -58,9 +58,9 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
     out.push(format!("trial     {} of {which}, by {}{others}", left.trial, about.whose));
     let reward = result.reward.map_or_else(|| "no reward".into(), |reward| format!("reward {reward:.2}"));
     let mut ended = format!("{}, {reward}", if result.outcome.is_empty() { "unknown" } else { &result.outcome });
-    ended.push_str(&result.seconds.map(|seconds| format!(", {}", duration(seconds))).unwrap_or_default());
-    ended.push_str(&result.tokens.map(|tokens| format!(", {tokens} tokens")).unwrap_or_default());
-    ended.push_str(&result.cost_usd.map(|cost| format!(", ${cost:.4}")).unwrap_or_default());
+    ended.push_str(&result.usage.seconds.map(|seconds| format!(", {}", duration(seconds))).unwrap_or_default());
+    ended.push_str(&result.usage.tokens().map(|tokens| format!(", {tokens} tokens")).unwrap_or_default());
+    ended.push_str(&result.usage.cost_usd.map(|cost| format!(", ${cost:.4}")).unwrap_or_default());
     out.push(format!("outcome   {ended}"));
     out.push(format!("history   {} (an agent a mark: . passes, x fails, ? no evidence, - not run)", about.history));
     if let Some(error) = &result.error {
@@ -162,9 +162,9 @@ pub fn as_json(about: &About, left: &Left, full: bool) -> Value {
         "history": about.history,
         "outcome": result.outcome,
         "reward": result.reward,
-        "seconds": result.seconds,
-        "tokens": result.tokens,
-        "cost_usd": result.cost_usd,
+        "seconds": result.usage.seconds,
+        "tokens": result.usage.tokens(),
+        "cost_usd": result.usage.cost_usd,
         "error": result.error,
         "exception": result.exception,
         "failed_checks": result.failed,

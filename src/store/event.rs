@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use begun::{Adopted, Baseline, Prepared, Row};
 pub use judged::{Accepted, By, Calibrated, Committed, Confirmed, Recorded, Revealed, SuiteChanged, Verdict};
-pub use proposed::{End, Outdone, Proposed, Resampled, Usage};
+pub use proposed::{End, Outdone, Proposed, Resampled, SessionUsage};
 pub use trial::{RunFinished, Trial};
 
 /// One ledger event.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{End, Proposed, Usage};
+use super::event::{End, Proposed, SessionUsage};
 use crate::model::proposal::Surface;
 
 /// The sums.
@@ -19,7 +19,7 @@ pub struct Proposals {
     /// See [`End::Unusable`].
     pub unusable: u32,
     /// What all sessions used.
-    pub usage: Usage,
+    pub usage: SessionUsage,
     /// Predicted fixes that were measured, and those of them that came true.
     pub predictions: u32,
     /// See `predictions`.
@@ -94,7 +94,7 @@ mod tests {
             reason: None,
             proposal: Some(proposal.clone()),
             predicted,
-            usage: Usage { sessions: 1, seconds: 2.0, turns: 3, tokens: 4, cost_usd: 0.5, unpriced: 1 },
+            usage: SessionUsage { sessions: 1, seconds: 2.0, turns: 3, tokens: 4, cost_usd: 0.5, unpriced: 1 },
             touched: if iteration == 1 { vec!["a".into(), "b".into()] } else { vec!["b".into()] },
             outdone: Vec::new(),
         };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Trial;
+use crate::model::usage::{Usage, plus};
 
 /// What the trials cost so far.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -29,9 +29,9 @@ impl Spent {
     pub fn plus(self, more: Spent) -> Spent {
         Spent {
             trials: self.trials + more.trials,
-            seconds: (self.seconds + more.seconds).min(f64::MAX),
+            seconds: plus(self.seconds, more.seconds),
             tokens: self.tokens.saturating_add(more.tokens),
-            cost_usd: (self.cost_usd + more.cost_usd).min(f64::MAX),
+            cost_usd: plus(self.cost_usd, more.cost_usd),
             unpriced: self.unpriced + more.unpriced,
             unpriced_tokens: self.unpriced_tokens.saturating_add(more.unpriced_tokens),
         }
@@ -46,19 +46,16 @@ impl Spent {
         ((self.cost_usd * self.tokens as f64 / priced as f64).min(f64::MAX), 0)
     }
 
-    /// Adds a trial.
-    pub fn add(&mut self, trial: &Trial<'_>) {
+    /// Adds a trial that used this.
+    pub fn add(&mut self, usage: &Usage) {
         self.trials += 1;
-        // A benchmark may say anything; sums stay finite, for JSON knows nothing else.
-        self.seconds = (self.seconds + trial.seconds.unwrap_or(0.0)).min(f64::MAX);
-        for tokens in [trial.tokens_in, trial.tokens_out] {
-            self.tokens = self.tokens.saturating_add(tokens.unwrap_or(0));
-        }
-        self.cost_usd = (self.cost_usd + trial.cost_usd.unwrap_or(0.0)).min(f64::MAX);
-        let used = trial.tokens_in.unwrap_or(0).saturating_add(trial.tokens_out.unwrap_or(0));
-        if used > 0 && trial.cost_usd.is_none() {
+        let tokens = usage.tokens().unwrap_or(0);
+        self.seconds = plus(self.seconds, usage.seconds.unwrap_or(0.0));
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.cost_usd = plus(self.cost_usd, usage.cost_usd.unwrap_or(0.0));
+        if tokens > 0 && usage.cost_usd.is_none() {
             self.unpriced += 1;
-            self.unpriced_tokens = self.unpriced_tokens.saturating_add(used);
+            self.unpriced_tokens = self.unpriced_tokens.saturating_add(tokens);
         }
     }
 }

@@ -45,11 +45,11 @@ impl State {
         let Entry { seq, at, event, .. } = entry;
         match event {
             Event::Trial(trial) => {
-                self.summary.spent.add(&trial);
+                self.summary.spent.add(&trial.usage);
                 if trial.purpose.is_search() {
-                    self.summary.searched.add(&trial);
+                    self.summary.searched.add(&trial.usage);
                 } else if trial.purpose == Purpose::Resample {
-                    self.summary.resampled.add(&trial);
+                    self.summary.resampled.add(&trial.usage);
                 }
                 self.summary.gate_trials.ran(&trial);
                 self.trials.insert(&trial);

@@ -139,14 +139,13 @@ impl Trials {
     pub fn insert(&mut self, trial: &Trial<'_>) {
         let (run, place) = self.place(&trial.run, &trial.agent, &trial.protocol);
         let task = self.task(&trial.task);
-        if let Some(seconds) = trial.seconds {
+        if let Some(seconds) = trial.usage.seconds {
             self.seconds[task as usize] = Some(seconds);
         }
-        let tokens = match (trial.tokens_in, trial.tokens_out) {
-            (None, None) if trial.silent => Tokens::Zero,
-            (None, None) => Tokens::Unknown,
-            (input, output) if input.unwrap_or(0) == 0 && output.unwrap_or(0) == 0 => Tokens::Zero,
-            _ => Tokens::Some,
+        let tokens = match trial.usage.tokens() {
+            None if !trial.silent => Tokens::Unknown,
+            None | Some(0) => Tokens::Zero,
+            Some(_) => Tokens::Some,
         };
         let evidence = Evidence { outcome: trial.outcome, reward: trial.reward };
         let replaces = trial.split != Some(Split::Test);

@@ -11,6 +11,7 @@ use super::watch::{Watch, job_is_finished};
 use crate::benchmarks::runner::{RunEvent, RunReport};
 use crate::error::{Error, Result};
 use crate::model::trial::{Outcome, TrialResult};
+use crate::model::usage::Usage;
 use crate::process::Exit;
 use crate::process::signals::Cancel;
 
@@ -110,10 +111,7 @@ impl<'a> Run<'a> {
                     trial,
                     outcome: Outcome::AgentError,
                     reward: Some(0.0),
-                    seconds: None,
-                    tokens_in: None,
-                    tokens_out: None,
-                    cost_usd: None,
+                    usage: Usage::default(),
                     error: Some(said.clone()),
                     trace: None,
                     detail: None,

@@ -20,6 +20,7 @@ use crate::benchmarks::runner::{RunEvent, RunReport, RunRequest, Sink};
 use crate::benchmarks::trial_protocol::line;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::model::trial::{Split, TrialResult};
+use crate::model::usage::Usage;
 use crate::process::signals::Cancel;
 use crate::process::{Ask, Child, Command, Exit, Limits, Log, Stderr, run_captured};
 
@@ -328,10 +329,7 @@ impl<'a> Run<'a> {
             trial,
             outcome: judgement.outcome,
             reward: judgement.reward,
-            seconds: file.seconds(),
-            tokens_in,
-            tokens_out,
-            cost_usd,
+            usage: Usage { seconds: file.seconds(), tokens_in, tokens_out, cost_usd },
             error: self.error(&judgement),
             trace: None,
             detail: None,

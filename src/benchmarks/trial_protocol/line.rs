@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::model::trial::{Outcome, PASS_THRESHOLD, Split, TrialResult};
+use crate::model::usage::Usage;
 
 /// Longer messages are cut: they are meant for one line of a terminal or a log.
 const LONGEST_MESSAGE: usize = 1000;
@@ -163,10 +164,7 @@ fn trial(fields: &Fields<'_>) -> Result<Event, &'static str> {
         trial: trial_number(fields)?,
         outcome,
         reward,
-        seconds,
-        tokens_in,
-        tokens_out,
-        cost_usd,
+        usage: Usage { seconds, tokens_in, tokens_out, cost_usd },
         error: string(fields.error).filter(|error| !error.trim().is_empty()),
         trace: fields.trace.map(ToOwned::to_owned),
         detail: fields.detail.map(ToOwned::to_owned),
@@ -390,7 +388,7 @@ mod tests {
         let parsed = |fields: &str| {
             let line = format!(r#"{{"event":"trial","task":"a","trial":0,"reward":1,{fields}}}"#);
             match parse(line.as_bytes()) {
-                Ok(Some(Event::Trial { result, odd, .. })) => (result.tokens_in, odd),
+                Ok(Some(Event::Trial { result, odd, .. })) => (result.usage.tokens_in, odd),
                 other => panic!("{line}: {other:?}"),
             }
         };
@@ -439,7 +437,7 @@ mod tests {
             \"trace\":[NaN,{\"x\":\"\\udfff\"}],\"new\":{}}\r";
         let Ok(Some(Event::Trial { result, .. })) = parse(line.as_bytes()) else { panic!("not understood") };
         assert_eq!(result.task, "NaN \"-Infinity");
-        assert_eq!((result.seconds, result.tokens_in, result.tokens_out, result.cost_usd), (None, None, Some(7), None));
+        assert_eq!(result.usage, Usage { tokens_out: Some(7), ..Usage::default() });
         assert_eq!(result.error.as_deref(), Some("a\u{fffd}b\u{1f600}\nc"));
         assert_eq!(result.trace.expect("a trace").get(), "[\"NaN\",{\"x\":\"\u{fffd}\"}]");
         assert!(matches!(parse(b"{\"event\":\"log\",\"message\":\"\xff\"}"), Ok(Some(Event::Log { .. }))));

@@ -13,7 +13,7 @@ use crate::error::{Code, EXIT_OK, Error, Kind, Result};
 use crate::files;
 use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{BaseTree, Editable, scan, show_path, violations};
-use crate::store::event::Usage;
+use crate::store::event::SessionUsage;
 use crate::templates;
 
 /// Characters of earlier learnings that a proposer is given.
@@ -48,7 +48,7 @@ impl Loop<'_> {
             worktree: self.place.join(format!("{number}-1")),
             stage: Stage::Proposing,
             begun: false,
-            usage: Usage::default(),
+            usage: SessionUsage::default(),
             sent_back: None,
             session: None,
             counted: None,

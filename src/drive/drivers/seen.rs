@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::dollars;
-use crate::store::event::Usage;
+use crate::model::usage::dollars;
+use crate::store::event::SessionUsage;
 
 /// Sums and signs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,8 +39,8 @@ pub struct Counted {
 
 impl Seen {
     /// What this session used. `seconds`: of wall time.
-    pub fn usage(&self, seconds: f64) -> Usage {
-        Usage {
+    pub fn usage(&self, seconds: f64) -> SessionUsage {
+        SessionUsage {
             sessions: 1,
             seconds,
             turns: self.turns,

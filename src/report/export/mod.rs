@@ -21,6 +21,7 @@ use super::history::{History, Version, chosen_at};
 use crate::error::Result;
 use crate::model::hash::hash;
 use crate::model::trial::{Outcome, Split};
+use crate::model::usage::Usage;
 use crate::store::event::{Event, Purpose, Verdict};
 use crate::store::ledger::Entry;
 use table::Writer;
@@ -98,10 +99,7 @@ struct Kept {
     trial: u32,
     outcome: Outcome,
     reward: Option<f64>,
-    seconds: Option<f64>,
-    tokens_in: Option<u64>,
-    tokens_out: Option<u64>,
-    cost_usd: Option<f64>,
+    usage: Usage,
     error: Option<Box<str>>,
 }
 
@@ -126,10 +124,7 @@ impl Gathered {
                     trial: trial.trial,
                     outcome: trial.outcome,
                     reward: trial.reward,
-                    seconds: trial.seconds,
-                    tokens_in: trial.tokens_in,
-                    tokens_out: trial.tokens_out,
-                    cost_usd: trial.cost_usd,
+                    usage: trial.usage,
                     error: trial.error.as_deref().map(Box::from),
                 };
                 self.trials.push(kept);
@@ -247,10 +242,10 @@ impl Kept {
             json!(self.trial),
             json!(self.outcome),
             json!(self.reward),
-            json!(self.seconds),
-            json!(self.tokens_in),
-            json!(self.tokens_out),
-            json!(self.cost_usd),
+            json!(self.usage.seconds),
+            json!(self.usage.tokens_in),
+            json!(self.usage.tokens_out),
+            json!(self.usage.cost_usd),
             json!(error),
         ]
     }

@@ -46,7 +46,7 @@ pub fn document(left: &Left, whose: &str, room: usize) -> Value {
     let result = &left.result;
     let mut document = json!({
         "place": left.place.as_str(), "trial": left.trial, "whose": whose, "file": left.trace_file, "outcome": result.outcome,
-        "reward": result.reward, "seconds": result.seconds, "tokens": result.tokens, "cost": result.cost_usd,
+        "reward": result.reward, "seconds": result.usage.seconds, "tokens": result.usage.tokens(), "cost": result.usage.cost_usd,
         "error": result.error.as_ref().map(|error| one_line(error, 600)), "failed": result.failed,
         "facts": left.facts().into_iter().take(20).map(|(name, value)| (name, one_line(&value, 240))).collect::<Vec<_>>(),
         "without": left.without,

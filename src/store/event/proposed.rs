@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::usage::plus;
+
 use super::Committed;
 use crate::model::proposal::{Outcome as Predicted, Proposal, Surface};
 
@@ -51,7 +53,7 @@ pub struct Proposed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Predicted>,
     /// What its sessions used.
-    pub usage: Usage,
+    pub usage: SessionUsage,
     /// The groups of editable paths (`surfaces` in the configuration) that the edit touched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub touched: Vec<String>,
@@ -98,7 +100,7 @@ impl End {
 
 /// What sessions of a coding agent used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Usage {
+pub struct SessionUsage {
     /// Sessions started.
     pub sessions: u32,
     /// Wall seconds.
@@ -117,17 +119,16 @@ pub struct Usage {
     pub unpriced: u32,
 }
 
-impl Usage {
+impl SessionUsage {
     /// Both together.
     #[must_use]
-    pub fn plus(self, more: Usage) -> Usage {
-        Usage {
+    pub fn plus(self, more: SessionUsage) -> SessionUsage {
+        SessionUsage {
             sessions: self.sessions.saturating_add(more.sessions),
-            // Sums stay finite, for JSON knows nothing else.
-            seconds: (self.seconds + more.seconds).min(f64::MAX),
+            seconds: plus(self.seconds, more.seconds),
             turns: self.turns.saturating_add(more.turns),
             tokens: self.tokens.saturating_add(more.tokens),
-            cost_usd: (self.cost_usd + more.cost_usd).min(f64::MAX),
+            cost_usd: plus(self.cost_usd, more.cost_usd),
             unpriced: self.unpriced.saturating_add(more.unpriced),
         }
     }

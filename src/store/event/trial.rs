@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Purpose;
 use crate::model::trial::{Outcome, Split};
+use crate::model::usage::Usage;
 
 #[cfg(test)]
 impl Trial<'static> {
@@ -21,10 +22,7 @@ impl Trial<'static> {
             trial: 0,
             outcome: Outcome::Passed,
             reward: Some(1.0),
-            seconds: None,
-            tokens_in: None,
-            tokens_out: None,
-            cost_usd: None,
+            usage: Usage::default(),
             error: None,
             silent: false,
             trace_lost: false,
@@ -57,18 +55,9 @@ pub struct Trial<'a> {
     pub outcome: Outcome,
     /// 0.0–1.0, or null.
     pub reward: Option<f64>,
-    /// Wall seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<f64>,
-    /// Tokens read by the agent's model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens_in: Option<u64>,
-    /// Tokens written by the agent's model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens_out: Option<u64>,
-    /// US dollars.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_usd: Option<f64>,
+    /// What it used.
+    #[serde(flatten)]
+    pub usage: Usage,
     /// Why it did not pass; train only.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
@@ -116,4 +105,21 @@ pub struct RunFinished {
     /// runs are infrastructure errors, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tokenless: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Event;
+
+    #[test]
+    fn a_trial_is_written_byte_for_byte_as_ever() {
+        // The ledger is a chain of hashes over these bytes.
+        let full = r#"{"trial":{"run":"r","purpose":"benchmark","agent":"a","protocol":"p","split":"train","task":"t","trial":2,"outcome":"failed","reward":0.25,"seconds":1.5,"tokens_in":10,"tokens_out":18446744073709551615,"cost_usd":0.1,"error":"no","silent":true,"trace_lost":true}}"#;
+        let bare = r#"{"trial":{"run":"r","purpose":"baseline","agent":"a","protocol":"p","split":null,"task":"t","trial":0,"outcome":"infra_error","reward":null}}"#;
+        let some = r#"{"trial":{"run":"r","purpose":"hold_out","agent":"a","protocol":"p","split":"test","task":"t","trial":0,"outcome":"passed","reward":1.0,"tokens_out":7,"silent":true}}"#;
+        for line in [full, bare, some] {
+            let read: Event<'_> = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), line);
+        }
+    }
 }

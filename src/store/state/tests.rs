@@ -5,6 +5,7 @@ use crate::model::gate::{Evidence, Policy, decide};
 use crate::model::score::TimeoutPolicy;
 use crate::model::split::TaskSplit;
 use crate::model::trial::Outcome;
+use crate::model::usage::Usage;
 use crate::store::event::{Accepted, Adopted, Baseline, By, Revealed, SuiteChanged, Trial};
 use serde_json::json;
 
@@ -387,15 +388,15 @@ fn a_run_that_gave_nothing_leaves_nothing() {
 fn what_was_spent_adds_up_and_stays_finite() {
     let mut told = Story::default();
     let spend = |trial: &mut Trial<'_>| {
-        (trial.seconds, trial.cost_usd) = (Some(1.5), Some(0.25));
-        (trial.tokens_in, trial.tokens_out) = (Some(3), Some(4));
+        trial.usage = Usage { seconds: Some(1.5), tokens_in: Some(3), tokens_out: Some(4), cost_usd: Some(0.25) };
     };
     told.trial_with("A", "1", Some(1.0), spend).trial_with("A", "2", None, spend).trial("A", "3", None);
     let spent = told.summary().spent;
     assert_eq!((spent.trials, spent.seconds, spent.tokens, spent.cost_usd), (3, 3.0, 14, 0.5));
     for _ in 0..2 {
         told.trial_with("A", "1", Some(1.0), |trial| {
-            (trial.seconds, trial.cost_usd, trial.tokens_in) = (Some(f64::MAX), Some(f64::MAX), Some(u64::MAX));
+            let (most, tokens_in) = (Some(f64::MAX), Some(u64::MAX));
+            trial.usage = Usage { seconds: most, tokens_in, tokens_out: None, cost_usd: most };
         });
     }
     let spent = told.summary().spent;

@@ -1,6 +1,7 @@
 //! What trials add up to, in tables.
 
 use super::*;
+use crate::model::usage::Usage;
 
 fn trial(run: &str, split: Split, outcome: Outcome, tokens: Option<u64>) -> Trial<'_> {
     Trial {
@@ -12,7 +13,7 @@ fn trial(run: &str, split: Split, outcome: Outcome, tokens: Option<u64>) -> Tria
             Outcome::Failed => Some(0.0),
             _ => None,
         },
-        tokens_in: tokens,
+        usage: Usage { tokens_in: tokens, ..Usage::default() },
         ..Trial::example()
     }
 }
@@ -121,7 +122,8 @@ fn a_task_takes_as_long_as_last_time() {
     assert_eq!(trials.seconds("t"), None);
     // seconds of one more trial, what is known then
     for (seconds, known) in [(None, None), (Some(30.5), Some(30.5)), (None, Some(30.5)), (Some(7.0), Some(7.0))] {
-        trials.insert(&Trial { seconds, ..trial("r1", Split::Train, Outcome::Passed, None) });
+        let usage = Usage { seconds, ..Usage::default() };
+        trials.insert(&Trial { usage, ..trial("r1", Split::Train, Outcome::Passed, None) });
         assert_eq!(trials.seconds("t"), known, "{seconds:?}");
     }
     assert_eq!(trials.seconds("u"), None);
