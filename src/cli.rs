@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 use crate::benchmarks;
 use crate::model::claim;
@@ -21,7 +21,7 @@ pub struct Cli {
     pub global: Global,
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Subcommand,
 }
 
 const EXIT_CODES: &str = "\
@@ -66,8 +66,8 @@ impl Global {
 }
 
 /// The commands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
     /// Scaffold an experiment from embedded templates
     Init(Init),
     /// Check the environment, create what is missing, measure the baseline
@@ -141,7 +141,7 @@ pub struct SuiteArgs {
 }
 
 /// What can be done to the regression suite.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, clap::Subcommand)]
 pub enum SuiteAction {
     /// Show every task: how accepted agents fared, and why it is put aside
     List,

@@ -361,8 +361,8 @@ proptest! {
 
     #[test]
     fn trials_count_whatever_their_order(mut trials in vec((outcome(), 0.0f64..=1.0), 0..8), at in any::<prop::sample::Index>()) {
-        let evidence = |trials: &[(Outcome, f64)]| -> Vec<score::Evidence> {
-            trials.iter().map(|(outcome, reward)| score::Evidence { outcome: *outcome, reward: Some(*reward) }).collect()
+        let evidence = |trials: &[(Outcome, f64)]| -> Vec<score::TrialEvidence> {
+            trials.iter().map(|(outcome, reward)| score::TrialEvidence { outcome: *outcome, reward: Some(*reward) }).collect()
         };
         for policy in [TimeoutPolicy::Agent, TimeoutPolicy::Infra] {
             let before = task_reward(evidence(&trials), trials.len() as u32, policy);

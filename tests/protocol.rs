@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use autoharness::benchmarks::runner::{BenchmarkRunner, RunEvent, RunReport, RunRequest, TaskInfo};
-use autoharness::benchmarks::trial_protocol::line::{self, Event};
-use autoharness::benchmarks::trial_protocol::{AgentSettings, Limits, ProtocolRunner};
+use autoharness::benchmarks::trial_protocol::line::{self, ProtocolEvent};
+use autoharness::benchmarks::trial_protocol::{AgentSettings, ProtocolRunner, WaitLimits};
 use autoharness::error::{Error, Result};
 use autoharness::model::trial::{Outcome, Split, TrialResult};
 use autoharness::process::signals::Cancel;
@@ -88,7 +88,7 @@ impl Bed {
             reports_tokens: false,
             exits: &[(9, "out of milk")],
             grace: Duration::from_millis(300),
-            limits: Limits::default(),
+            limits: WaitLimits::default(),
             supervisor: Supervisor::with_watcher(root.join("processes"), env!("CARGO_BIN_EXE_autoharness")),
             redactor: Redactor::new(["sk-very-secret".to_owned()]),
         };
@@ -473,7 +473,7 @@ proptest! {
     ) {
         let line = json!({"event": "trial", "task": task, "trial": trial, "reward": reward, "seconds": seconds,
             "tokens_in": tokens, "trace": [trace]});
-        let Ok(Some(Event::Trial { result, problem, odd })) = line::parse(line.to_string().as_bytes()) else {
+        let Ok(Some(ProtocolEvent::Trial { result, problem, odd })) = line::parse(line.to_string().as_bytes()) else {
             panic!("not understood: {line}");
         };
         prop_assert_eq!((problem, odd), (None, None));

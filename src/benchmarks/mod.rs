@@ -27,7 +27,7 @@ pub const ALL: &[&dyn Benchmark] = &[
     &tau_bench::TauBench,
     &terminal_bench::TerminalBench,
     &bird_interact::BirdInteract,
-    &command::Command,
+    &command::CommandBenchmark,
 ];
 
 /// The benchmarks as the configuration sees them.

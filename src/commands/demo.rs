@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::block_on;
-use crate::cli::{Cli, Command, Demo, Gate, Global, Init, Prepare, Record, ReportArgs};
+use crate::cli::{Cli, Demo, Gate, Global, Init, Prepare, Record, ReportArgs, Subcommand};
 use crate::config::Environment;
 use crate::error::{Context, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::model::trial::Split;
@@ -42,15 +42,15 @@ pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     let stage = Stage { directory: directory(args, global)?, global: global.clone(), ui };
     ui.line(format!("A demonstration in {}", stage.directory.display()));
     ui.line("The edits below are scripted: they stand in for a coding agent. Everything else is real, every number is measured.");
-    stage.play(Command::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
-    stage.play(Command::Prepare(Prepare { accept: false, reset_agent: false, fresh: false }))?;
+    stage.play(Subcommand::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
+    stage.play(Subcommand::Prepare(Prepare { accept: false, reset_agent: false, fresh: false }))?;
     let edits: Vec<Edit> = serde_json::from_str(SESSION).infra(|| "the embedded demo session is broken".into())?;
     let mut accepted = 0;
     for (number, edit) in edits.iter().enumerate() {
         accepted += usize::from(stage.edit(number + 1, edits.len(), edit)?);
     }
-    stage.play(Command::Status)?;
-    stage.play(Command::Report(ReportArgs { out: None, open: false, watch: false, port: None }))?;
+    stage.play(Subcommand::Status)?;
+    stage.play(Subcommand::Report(ReportArgs { out: None, open: false, watch: false, port: None }))?;
     ui.line("");
     ui.line(format!("{accepted} of {} edits survived the gate; the others were reverted.", edits.len()));
     ui.line(format!("See it: open {} in a browser.", stage.directory.join("workspace/report.html").display()));
@@ -99,17 +99,17 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// Anything else ends the demo.
-    pub fn play(&self, command: Command) -> Result<i32> {
+    pub fn play(&self, command: Subcommand) -> Result<i32> {
         let typed = match &command {
-            Command::Init(_) => {
+            Subcommand::Init(_) => {
                 self.git(&["init", "--quiet"])?;
                 "init . --benchmark demo"
             }
-            Command::Prepare(_) => "prepare",
-            Command::Benchmark(_) => "benchmark",
-            Command::Gate(_) => "gate",
-            Command::Record(_) => "record",
-            Command::Report(_) => "report",
+            Subcommand::Prepare(_) => "prepare",
+            Subcommand::Benchmark(_) => "benchmark",
+            Subcommand::Gate(_) => "gate",
+            Subcommand::Record(_) => "record",
+            Subcommand::Report(_) => "report",
             _ => "status",
         };
         self.ui.line(format!("\n$ autoharness {typed}"));
@@ -130,7 +130,7 @@ impl Stage<'_> {
         let path = outside.path().join(&edit.file);
         atomic::replace(&path, patch.as_bytes())?;
         self.git(&["apply", "--whitespace=nowarn", &path.to_string_lossy()])?;
-        self.play(Command::Benchmark(crate::cli::BenchmarkArgs {
+        self.play(Subcommand::Benchmark(crate::cli::BenchmarkArgs {
             task_ids: Vec::new(),
             split: Split::Train,
             domain: None,
@@ -148,14 +148,14 @@ impl Stage<'_> {
     /// As [`Stage::play`].
     pub fn judge(&self, title: &str) -> Result<bool> {
         let gate = Gate { base: None, concurrency: None, fresh: false, junit: None, summary: None };
-        if self.play(Command::Gate(gate))? == EXIT_REJECTED {
+        if self.play(Subcommand::Gate(gate))? == EXIT_REJECTED {
             self.ui.line("\n$ git checkout -- agent/agent.py");
             self.git(&["checkout", "--", "agent/agent.py"])?;
             return Ok(false);
         }
         self.ui.line(format!("\n$ git commit -m {title:?} agent/agent.py"));
         self.git_commit(title)?;
-        self.play(Command::Record(Record { val_score: None, evals_passed: None, evals_total: None }))?;
+        self.play(Subcommand::Record(Record { val_score: None, evals_passed: None, evals_total: None }))?;
         Ok(true)
     }
 

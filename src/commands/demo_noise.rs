@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::demo::{Stage, directory};
-use crate::cli::{Command, Demo, Global, Init, Prepare};
+use crate::cli::{Demo, Global, Init, Prepare, Subcommand};
 use crate::config::CONFIG_FILE;
 use crate::error::{EXIT_OK, Result};
 use crate::model::gate::GateRule;
@@ -36,9 +36,9 @@ pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
         let place = directory.join(name);
         fs_err::create_dir_all(&place)?;
         let stage = Stage { directory: place, global: global.clone(), ui };
-        stage.play(Command::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
+        stage.play(Subcommand::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
         configure(&stage, name)?;
-        stage.play(Command::Prepare(Prepare { accept: false, reset_agent: false, fresh: false }))?;
+        stage.play(Subcommand::Prepare(Prepare { accept: false, reset_agent: false, fresh: false }))?;
         let mut accepted = 0;
         for edit in EDITS {
             ui.line(format!("\n--- an edit that changes nothing: # {edit}"));
@@ -47,7 +47,7 @@ pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
             atomic::replace(&agent, text.as_bytes())?;
             accepted += usize::from(stage.judge(edit)?);
         }
-        stage.play(Command::Status)?;
+        stage.play(Subcommand::Status)?;
         told.push(format!("`{name}` accepted {accepted} of {} edits that change nothing.", EDITS.len()));
     }
     ui.line("");

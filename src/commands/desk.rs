@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::cli::{BenchmarkArgs, Cli, Command, Show};
+use crate::cli::{BenchmarkArgs, Cli, Show, Subcommand};
 use crate::drive::desk::{Answer, Asked, Request, worktree};
 use crate::error::{Code, Error, Result};
 use crate::guard::Repo;
@@ -25,15 +25,15 @@ pub(super) fn carried(cli: &Cli, ui: &Ui) -> Option<Result<i32>> {
     let worktree = worktree(&here).filter(|place| is_bare(place))?;
     let json = cli.global.format == Format::Json;
     let request = match &cli.command {
-        Command::Benchmark(args) => benchmark(args, json),
-        Command::Show(args) => Ok(show(args, json)),
-        Command::Init(_)
-        | Command::Demo(_)
-        | Command::Docs(_)
-        | Command::Explain(_)
-        | Command::Config(_)
-        | Command::Completions(_)
-        | Command::Watch { .. } => return None,
+        Subcommand::Benchmark(args) => benchmark(args, json),
+        Subcommand::Show(args) => Ok(show(args, json)),
+        Subcommand::Init(_)
+        | Subcommand::Demo(_)
+        | Subcommand::Docs(_)
+        | Subcommand::Explain(_)
+        | Subcommand::Config(_)
+        | Subcommand::Completions(_)
+        | Subcommand::Watch { .. } => return None,
         _ => Err(not_here("this is a work tree of `autoharness loop`: only `benchmark` and `show` work here")),
     };
     Some(request.and_then(|request| {

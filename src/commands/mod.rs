@@ -55,7 +55,7 @@ pub mod verify;
 use std::pin::Pin;
 use std::time::Instant;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Subcommand};
 use crate::error::{Context as _, Result};
 use crate::ui::Ui;
 
@@ -78,32 +78,32 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         return carried;
     }
     match cli.command {
-        Command::Init(args) => block_on(Box::pin(init::run(&args, global, ui))),
-        Command::Prepare(args) => block_on(Box::pin(prepare::run(&args, global, ui))),
-        Command::Benchmark(args) => block_on(Box::pin(benchmark::run(&args, global, ui))),
-        Command::Gate(args) => block_on(Box::pin(gate::run(&args, global, ui))),
-        Command::Record(args) => record::run(&args, global, ui),
-        Command::Calibrate(args) => block_on(Box::pin(calibrate::run(&args, global, ui))),
-        Command::Confirm(args) => block_on(Box::pin(confirm::run(&args, global, ui))),
-        Command::Status => status::run(global, ui),
-        Command::Suite(args) => suite::run(&args, global, ui),
-        Command::Loop(args) => block_on(Box::pin(loop_::run(&args, global, ui))),
-        Command::Learnings(args) => learnings::run(&args, global, ui),
-        Command::Doctor => block_on(Box::pin(doctor::run(global, ui))),
-        Command::Verify(args) => verify::run(&args, global, ui),
-        Command::Demo(args) if args.noise => demo_noise::run(&args, global, ui),
-        Command::Demo(args) => demo::run(&args, global, ui),
-        Command::Show(args) => show::run(&args, global, ui),
-        Command::Compare(args) => compare::run(&args, global, ui),
-        Command::Report(args) if args.watch => block_on(Box::pin(report_watch::run(&args, global, ui))),
-        Command::Report(args) => report_page::run(&args, global, ui),
-        Command::Export(args) => export::run(&args, global, ui),
-        Command::Docs(args) => docs::run(&args, ui),
-        Command::Explain(args) => explain::run(&args, ui),
-        Command::Config(args) => config::run(&args, ui),
-        Command::Completions(args) => completions::run(&args, ui),
+        Subcommand::Init(args) => block_on(Box::pin(init::run(&args, global, ui))),
+        Subcommand::Prepare(args) => block_on(Box::pin(prepare::run(&args, global, ui))),
+        Subcommand::Benchmark(args) => block_on(Box::pin(benchmark::run(&args, global, ui))),
+        Subcommand::Gate(args) => block_on(Box::pin(gate::run(&args, global, ui))),
+        Subcommand::Record(args) => record::run(&args, global, ui),
+        Subcommand::Calibrate(args) => block_on(Box::pin(calibrate::run(&args, global, ui))),
+        Subcommand::Confirm(args) => block_on(Box::pin(confirm::run(&args, global, ui))),
+        Subcommand::Status => status::run(global, ui),
+        Subcommand::Suite(args) => suite::run(&args, global, ui),
+        Subcommand::Loop(args) => block_on(Box::pin(loop_::run(&args, global, ui))),
+        Subcommand::Learnings(args) => learnings::run(&args, global, ui),
+        Subcommand::Doctor => block_on(Box::pin(doctor::run(global, ui))),
+        Subcommand::Verify(args) => verify::run(&args, global, ui),
+        Subcommand::Demo(args) if args.noise => demo_noise::run(&args, global, ui),
+        Subcommand::Demo(args) => demo::run(&args, global, ui),
+        Subcommand::Show(args) => show::run(&args, global, ui),
+        Subcommand::Compare(args) => compare::run(&args, global, ui),
+        Subcommand::Report(args) if args.watch => block_on(Box::pin(report_watch::run(&args, global, ui))),
+        Subcommand::Report(args) => report_page::run(&args, global, ui),
+        Subcommand::Export(args) => export::run(&args, global, ui),
+        Subcommand::Docs(args) => docs::run(&args, ui),
+        Subcommand::Explain(args) => explain::run(&args, ui),
+        Subcommand::Config(args) => config::run(&args, ui),
+        Subcommand::Completions(args) => completions::run(&args, ui),
         // main.rs hands this to the watcher before the command line is parsed.
-        Command::Watch { .. } => Ok(crate::error::EXIT_USAGE),
+        Subcommand::Watch { .. } => Ok(crate::error::EXIT_USAGE),
     }
 }
 

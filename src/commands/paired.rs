@@ -10,7 +10,7 @@ use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::error::Result;
 use crate::model::gate::{Compared, Evidence, PairedPolicy, Status, decide, suite_status};
-use crate::model::paired::{self, Answer, Pairs, Rule, Verdict, Wanted};
+use crate::model::paired::{self, Answer, Pairs, Round, Rule, Verdict};
 use crate::model::score::{Rewards, passes};
 use crate::model::split::TaskSplit;
 use crate::model::suite::review;
@@ -183,7 +183,7 @@ impl PairedGate<'_> {
             match answer {
                 Answer::Measure(wanted) => {
                     reports.extend(self.round(session, &wanted).await?);
-                    tried.extend(wanted.tasks.into_iter().map(|task| (wanted.round, task)));
+                    tried.extend(wanted.tasks.into_iter().map(|task| (wanted.number, task)));
                 }
                 Answer::Ruled(ruling) => break ruling,
             }
@@ -197,22 +197,22 @@ impl PairedGate<'_> {
         Ok(reports)
     }
 
-    async fn round(&self, session: &mut Session, wanted: &Wanted) -> Result<Vec<StepReport>> {
+    async fn round(&self, session: &mut Session, wanted: &Round) -> Result<Vec<StepReport>> {
         if !wanted.both {
             // Train is what `benchmark` would run for the coding agent, traces and all.
-            let purpose = if wanted.round == 0 { Purpose::Benchmark } else { Purpose::HoldOut };
+            let purpose = if wanted.number == 0 { Purpose::Benchmark } else { Purpose::HoldOut };
             let numbers = session.config.all_trials();
             return self.run(session, self.candidate, self.trial_protocol, purpose, &wanted.tasks, numbers).await;
         }
         let mut reports = Vec::new();
         let mut sides = [(self.candidate, self.incumbent), (self.incumbent, self.candidate)];
         // They take turns at being first, so that a service which drifts hits both.
-        if wanted.round % 2 == 1 {
+        if wanted.number % 2 == 1 {
             sides.reverse();
         }
         for (agent, other) in sides {
             let protocol = versus(self.trial_protocol, &other.fingerprint);
-            let numbers = round_numbers(wanted.round);
+            let numbers = round_numbers(wanted.number);
             reports.extend(self.run(session, agent, &protocol, Purpose::Round, &wanted.tasks, numbers).await?);
         }
         Ok(reports)

@@ -53,7 +53,7 @@ pub struct Place<'a> {
 
 /// How a session ended.
 #[derive(Debug)]
-pub struct Session {
+pub struct SessionEnd {
     /// What its events said.
     pub seen: Seen,
     /// Wall seconds.
@@ -68,7 +68,7 @@ pub struct Session {
 ///
 /// # Errors
 /// Infrastructure when it cannot be started or its records cannot be written; `Interrupted`.
-pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> Result<Session> {
+pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> Result<SessionEnd> {
     fs_err::create_dir_all(place.records)?;
     let open = |name: &str, cap| Log::open(&place.records.join(name), cap, place.redactor.clone());
     let (transcript, stderr) = (open("transcript.jsonl", LARGEST_TRANSCRIPT)?, open("stderr.log", LARGEST_STDERR)?);
@@ -141,7 +141,7 @@ pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> 
     let said = place.redactor.redact(&tail(&format!("{loose}\n{said}"))).into_owned();
     let failure = stop.clone().or_else(|| failure(exit, &seen, said.trim()));
     let failure = failure.map(|text| place.redactor.redact(&text).into_owned());
-    Ok(Session { seen, seconds, failure, stopped: stop.is_some() })
+    Ok(SessionEnd { seen, seconds, failure, stopped: stop.is_some() })
 }
 
 /// `PATH` with this program's directory, where it would not be found by its name: PROGRAM.md calls it so.

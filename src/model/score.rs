@@ -28,14 +28,14 @@ impl TimeoutPolicy {
 
 /// The evidence in one trial, as the ledger holds it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Evidence {
+pub struct TrialEvidence {
     /// How the trial ended.
     pub outcome: Outcome,
     /// Its reward, when it was graded.
     pub reward: Option<f64>,
 }
 
-impl Evidence {
+impl TrialEvidence {
     /// What the trial counts for: 0.0–1.0, or `None` when it is left out (DESIGN §5, Scoring).
     pub fn value(self, policy: TimeoutPolicy) -> Option<f64> {
         match self.outcome {
@@ -52,14 +52,18 @@ impl Evidence {
 
 impl TrialResult {
     /// What it is evidence of.
-    pub fn evidence(&self) -> Evidence {
-        Evidence { outcome: self.outcome, reward: self.reward }
+    pub fn evidence(&self) -> TrialEvidence {
+        TrialEvidence { outcome: self.outcome, reward: self.reward }
     }
 }
 
 /// A task's reward: the mean over its trials that count. `None` when fewer than half of the `expected` trials do, so that
 /// one lucky trial never stands for three.
-pub fn task_reward(trials: impl IntoIterator<Item = Evidence>, expected: u32, policy: TimeoutPolicy) -> Option<f64> {
+pub fn task_reward(
+    trials: impl IntoIterator<Item = TrialEvidence>,
+    expected: u32,
+    policy: TimeoutPolicy,
+) -> Option<f64> {
     let (mut sum, mut counted) = (0.0, 0u32);
     for value in trials.into_iter().filter_map(|trial| trial.value(policy)) {
         sum += value;
@@ -70,7 +74,7 @@ pub fn task_reward(trials: impl IntoIterator<Item = Evidence>, expected: u32, po
 
 /// The reward of a task with every lacking trial counted 0.0; `None` when none is lacking, or too many are for a reward.
 /// `numbers` are the evidence of each trial number; a number may have been run more than once, or not at all.
-pub fn least_reward<N: Iterator<Item = Evidence>>(
+pub fn least_reward<N: Iterator<Item = TrialEvidence>>(
     numbers: impl IntoIterator<Item = N>,
     expected: u32,
     policy: TimeoutPolicy,
@@ -159,8 +163,8 @@ impl Score {
 mod tests {
     use super::*;
 
-    fn evidence(outcome: Outcome, reward: Option<f64>) -> Evidence {
-        Evidence { outcome, reward }
+    fn evidence(outcome: Outcome, reward: Option<f64>) -> TrialEvidence {
+        TrialEvidence { outcome, reward }
     }
 
     #[test]
@@ -251,7 +255,7 @@ mod tests {
             (vec![vec![pass], vec![late]], 2, agent, None),
             (vec![vec![pass], vec![late]], 2, TimeoutPolicy::Infra, Some(0.5)),
         ] {
-            let trials = || numbers.iter().map(|number: &Vec<Evidence>| number.iter().copied());
+            let trials = || numbers.iter().map(|number: &Vec<TrialEvidence>| number.iter().copied());
             assert_eq!(least_reward(trials(), expected, policy), least, "{numbers:?} {expected}");
             let reward = task_reward(trials().flatten(), expected, policy);
             assert!(least.is_none_or(|least| reward.is_some_and(|reward| least <= reward)), "{numbers:?}");

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::error::{Context as _, Result, signal_name};
 use crate::process::command::Stderr;
 use crate::process::orphans;
-use crate::process::registry::Record;
+use crate::process::registry::ChildRecord;
 
 /// How long output may take to end after the last process of a child has. Only where descendants can escape (macOS) does
 /// it ever take that long.
@@ -63,7 +63,7 @@ pub struct Child {
     grace: Duration,
     /// Orders for the watcher; dropping it breaks the lifeline.
     orders: Sender<Vec<u8>>,
-    record: Record,
+    record: ChildRecord,
     /// How the watcher ended, once it has and nothing of what it watched is left.
     ended: watch::Receiver<Option<Ended>>,
     exit: Option<Exit>,
@@ -79,7 +79,7 @@ impl Child {
         stderr: Stderr,
         grace: Duration,
         orders: Sender<Vec<u8>>,
-        record: Record,
+        record: ChildRecord,
     ) -> Child {
         let (stdout, pipe) = (inner.stdout.take(), inner.stderr.take());
         let pid = inner.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
@@ -182,7 +182,7 @@ async fn look_after(
     mut inner: tokio::process::Child,
     pid: Option<Pid>,
     program: String,
-    record: Record,
+    record: ChildRecord,
     sender: watch::Sender<Option<Ended>>,
 ) {
     let began = Instant::now();

@@ -40,15 +40,15 @@ struct Contents {
 
 /// The record of one child.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
+pub(crate) struct ChildRecord {
     pub(crate) path: PathBuf,
     pub(crate) marker: String,
     grace: Duration,
 }
 
-impl Record {
+impl ChildRecord {
     /// Writes the record of a child about to be started.
-    pub(crate) fn create(directory: &Path, program: &str, grace: Duration) -> Result<Record> {
+    pub(crate) fn create(directory: &Path, program: &str, grace: Duration) -> Result<ChildRecord> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let tool = own_pid();
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -65,7 +65,7 @@ impl Record {
         fs::create_dir_all(directory)?;
         let json = serde_json::to_vec(&contents).infra(|| "cannot describe a child process".into())?;
         fs::write(&path, json)?;
-        Ok(Record { path, marker, grace })
+        Ok(ChildRecord { path, marker, grace })
     }
 
     /// Forgets the child. It may be forgotten already.
@@ -126,8 +126,11 @@ pub(crate) fn end_leftovers(directory: &Path) -> Result<Vec<String>> {
             let _ = fs::remove_file(&path);
             continue;
         };
-        let record =
-            Record { marker: marker.to_owned(), path: path.clone(), grace: Duration::from_millis(contents.grace_ms) };
+        let record = ChildRecord {
+            marker: marker.to_owned(),
+            path: path.clone(),
+            grace: Duration::from_millis(contents.grace_ms),
+        };
         let may_live = if contents.namespace == tree::namespace() {
             is_alive(contents.tool, contents.tool_start)
         } else {
@@ -150,7 +153,7 @@ pub(crate) fn end_leftovers(directory: &Path) -> Result<Vec<String>> {
 }
 
 /// Whether a tool in another container, or outside of ours, may still care for its child.
-fn may_live_elsewhere(record: &Record) -> bool {
+fn may_live_elsewhere(record: &ChildRecord) -> bool {
     let found = tree::marked(&record.marker);
     if found.is_empty() {
         // Perhaps it is only out of sight: then a later command that sees it, or the next boot, removes the record.

@@ -9,7 +9,7 @@ use std::thread;
 use crate::error::{Context as _, Result};
 use crate::process::child::Child;
 use crate::process::command::{Ask, Command};
-use crate::process::registry::{self, Record};
+use crate::process::registry::{self, ChildRecord};
 use crate::process::{orphans, tree, watcher};
 
 /// Starts children, each behind a watcher (see [`watcher`]) and with a record in `registry`.
@@ -58,7 +58,7 @@ impl Supervisor {
     pub fn spawn(&self, command: Command) -> Result<Child> {
         command.check()?;
         let name = command.name();
-        let record = Record::create(&self.registry, &name, command.grace)?;
+        let record = ChildRecord::create(&self.registry, &name, command.grace)?;
         let result = self.start(command, &name, &record);
         if result.is_err() {
             record.remove();
@@ -66,7 +66,7 @@ impl Supervisor {
         result
     }
 
-    fn start(&self, command: Command, name: &str, record: &Record) -> Result<Child> {
+    fn start(&self, command: Command, name: &str, record: &ChildRecord) -> Result<Child> {
         let cannot = || format!("cannot start `{name}`");
         let (lifeline_end, mut lifeline) = std::io::pipe().infra(cannot)?;
         let mut watch = tokio::process::Command::new(&self.watcher);

@@ -43,7 +43,7 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(10);
 /// What a program that was asked alone leaves behind gets this long.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
-enum Event {
+enum News {
     Terminate(Duration),
     Kill,
     ToolGone,
@@ -128,18 +128,18 @@ fn read_header(lifeline: &mut impl BufRead) -> Option<(Vec<u8>, Duration, bool)>
 }
 
 /// Turns the lifeline into events until it breaks.
-fn obey(events: &Sender<Event>) {
+fn obey(events: &Sender<News>) {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         let event = match line.split_once(' ') {
-            Some(("T", milliseconds)) => Event::Terminate(Duration::from_millis(milliseconds.parse().unwrap_or(0))),
-            _ => Event::Kill,
+            Some(("T", milliseconds)) => News::Terminate(Duration::from_millis(milliseconds.parse().unwrap_or(0))),
+            _ => News::Kill,
         };
         if events.send(event).is_err() {
             return;
         }
     }
-    let _ = events.send(Event::ToolGone);
+    let _ = events.send(News::ToolGone);
 }
 
 /// The program's process group. Its number stays ours until the leader is reaped, so both happen under one lock.
@@ -175,7 +175,7 @@ impl Program {
 }
 
 /// Reaps the program and every orphan that came to us, so that no process number is reused while we may signal it.
-fn reap(program: &Program, events: &Sender<Event>) {
+fn reap(program: &Program, events: &Sender<News>) {
     loop {
         match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
             Err(Errno::INTR) => continue,
@@ -193,10 +193,10 @@ fn reap(program: &Program, events: &Sender<Event>) {
             drop(leader_reaped);
             let status = std::process::ExitStatus::from_raw(status.as_raw());
             let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
-            let _ = events.send(Event::ProgramEnded(u8::try_from(code).unwrap_or(255)));
+            let _ = events.send(News::ProgramEnded(u8::try_from(code).unwrap_or(255)));
         }
     }
-    let _ = events.send(Event::NobodyLeft);
+    let _ = events.send(News::NobodyLeft);
 }
 
 fn has_ended(pid: Pid) -> bool {
@@ -204,7 +204,7 @@ fn has_ended(pid: Pid) -> bool {
     matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
 }
 
-fn oversee(program: &Program, events: &mpsc::Receiver<Event>, grace: Duration, leader_only: bool) -> u8 {
+fn oversee(program: &Program, events: &mpsc::Receiver<News>, grace: Duration, leader_only: bool) -> u8 {
     let mut code = None;
     // When the tree is to be killed (again), once it has been asked to end.
     let mut deadline: Option<Instant> = None;
@@ -215,21 +215,21 @@ fn oversee(program: &Program, events: &mpsc::Receiver<Event>, grace: Duration, l
             None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         let kill = match event {
-            Ok(Event::NobodyLeft) | Err(RecvTimeoutError::Disconnected) => break,
-            Ok(Event::Terminate(after)) => {
+            Ok(News::NobodyLeft) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(News::Terminate(after)) => {
                 // Who is tidying up is not disturbed by a second signal.
                 if deadline.is_none() || !leader_only {
                     deadline = Some(ask_to_end(program, after, deadline, leader_only));
                 }
                 false
             }
-            Ok(Event::ToolGone) => {
+            Ok(News::ToolGone) => {
                 if deadline.is_none() {
                     deadline = Some(ask_to_end(program, grace, deadline, leader_only));
                 }
                 false
             }
-            Ok(Event::ProgramEnded(status)) => {
+            Ok(News::ProgramEnded(status)) => {
                 code = Some(status);
                 // A program that ended by itself leaves nobody behind; one that was asked to end may still have helpers
                 // tidying up. Mostly nobody is left, which the reaper says at once: that saves a look through `/proc`.
@@ -240,7 +240,7 @@ fn oversee(program: &Program, events: &mpsc::Receiver<Event>, grace: Duration, l
                 }
                 false
             }
-            Ok(Event::Kill) | Err(RecvTimeoutError::Timeout) => true,
+            Ok(News::Kill) | Err(RecvTimeoutError::Timeout) => true,
         };
         if kill {
             let since = *killing_since.get_or_insert_with(Instant::now);

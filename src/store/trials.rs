@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use crate::model::outcomes::Outcomes;
-use crate::model::score::{Evidence, Rewards, TimeoutPolicy, least_reward, task_reward};
+use crate::model::score::{Rewards, TimeoutPolicy, TrialEvidence, least_reward, task_reward};
 use crate::model::trial::{Outcome, Split};
 
 use super::event::Trial;
@@ -20,7 +20,7 @@ struct AgentTrials {
 struct Stored {
     /// The trial's number.
     number: u32,
-    evidence: Evidence,
+    evidence: TrialEvidence,
     run: u32,
     tokens: Tokens,
     /// Its run ended and was judged as a whole. Until then it is unknown whether any model was there at all: the run may
@@ -147,7 +147,7 @@ impl Trials {
             None | Some(0) => Tokens::Zero,
             Some(_) => Tokens::Some,
         };
-        let evidence = Evidence { outcome: trial.outcome, reward: trial.reward };
+        let evidence = TrialEvidence { outcome: trial.outcome, reward: trial.reward };
         let replaces = trial.split != Some(Split::Test);
         let number = trial.trial;
         let trace_lost = trial.trace_lost;
@@ -213,7 +213,7 @@ impl Trials {
                 stored.settled = true;
                 // A silent trial of a killed run was run again by this one.
                 if void || (stored.run != run && stored.tokens == Tokens::Zero) {
-                    stored.evidence = Evidence { outcome: Outcome::InfraError, reward: None };
+                    stored.evidence = TrialEvidence { outcome: Outcome::InfraError, reward: None };
                 }
             }
         }
@@ -250,7 +250,7 @@ impl Trials {
     pub fn forget(&mut self, agent: &str, protocol: &str, tasks: &[String]) {
         for task in tasks {
             for stored in self.known_mut(agent, protocol, task) {
-                stored.evidence = Evidence { outcome: Outcome::InfraError, reward: None };
+                stored.evidence = TrialEvidence { outcome: Outcome::InfraError, reward: None };
             }
         }
     }
@@ -272,7 +272,13 @@ impl Trials {
     }
 
     /// The evidence of a task's first `trials` trials, in order; numbers never run are skipped.
-    pub fn evidence(&self, agent: &str, protocol: &str, task: &str, trials: u32) -> impl Iterator<Item = Evidence> {
+    pub fn evidence(
+        &self,
+        agent: &str,
+        protocol: &str,
+        task: &str,
+        trials: u32,
+    ) -> impl Iterator<Item = TrialEvidence> {
         let known = self.known(self.place_of(agent, protocol), task).iter();
         let first = known.take_while(move |stored| stored.number < trials);
         first.filter(|stored| stored.counts()).map(|stored| stored.evidence)
@@ -408,7 +414,7 @@ fn numbers(
     known: &[Stored],
     trials: u32,
     policy: TimeoutPolicy,
-) -> impl Iterator<Item = impl Iterator<Item = Evidence>> {
+) -> impl Iterator<Item = impl Iterator<Item = TrialEvidence>> {
     first_numbers(known, trials).map(move |(_, stored)| standing(stored, policy).map(|stored| stored.evidence))
 }
 

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::clone::{self, quoted, yaml};
+use super::setup::BirdSetup;
 use super::tasks::{self, Described, Tasks, Unread, few};
-use super::wanted::Wanted;
 use crate::error::{Code, Error, Result};
 use crate::provision::need::home;
 use crate::provision::{Finding, Surroundings, require};
@@ -32,15 +32,9 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// Where a configuration has its tasks.
-    pub(super) fn of(wanted: &Wanted<'a>) -> Place<'a> {
-        let (set, adk) = (wanted.set(), wanted.adk());
-        Place {
-            set,
-            file: wanted.data(),
-            named: wanted.names_data(),
-            own: adk.join(format!("bird-interact-{set}")),
-            adk,
-        }
+    pub(super) fn of(setup: &BirdSetup<'a>) -> Place<'a> {
+        let (set, adk) = (setup.set(), setup.adk());
+        Place { set, file: setup.data(), named: setup.names_data(), own: adk.join(format!("bird-interact-{set}")), adk }
     }
 
     /// The tasks; those of a clone that was not finished are not there yet.

@@ -13,7 +13,7 @@ use super::data::{self, Place};
 use super::postgres::Server;
 use super::request::HELPER;
 use super::request::{self as bench, Places};
-use super::wanted::{ADK, Wanted, spec};
+use super::setup::{ADK, BirdSetup, spec};
 use crate::benchmarks::contract::{Depth, Rehearsal};
 use crate::benchmarks::fencing::Fencing;
 use crate::config::Environment;
@@ -29,8 +29,8 @@ const CHECK: Limits = Limits { time: Duration::from_secs(20 * 60), output: 256 *
 const SAMPLE: usize = 4;
 
 /// Names of settings and variables only; starts no process.
-pub fn quick(wanted: &Wanted<'_>, root: &Path, environment: &Environment) -> Vec<Finding> {
-    let config = wanted.config;
+pub fn quick(setup: &BirdSetup<'_>, root: &Path, environment: &Environment) -> Vec<Finding> {
+    let config = setup.config;
     let mut findings = Vec::new();
     for (role, model) in [("agent model", &config.agent_model), ("user model", &config.user_model)] {
         findings.push(match model {
@@ -45,8 +45,8 @@ pub fn quick(wanted: &Wanted<'_>, root: &Path, environment: &Environment) -> Vec
             ),
         });
     }
-    if wanted.password(environment).is_none() {
-        let variable = &wanted.settings.pg_password_env;
+    if setup.password(environment).is_none() {
+        let variable = &setup.settings.pg_password_env;
         findings.push(Finding::warn(
             "pg password",
             format!("{variable} is not set, so logins are tried without a password"),
@@ -62,22 +62,22 @@ pub fn quick(wanted: &Wanted<'_>, root: &Path, environment: &Environment) -> Vec
 /// # Errors
 /// `Interrupted`; infrastructure when the helper cannot be written.
 pub async fn findings(
-    wanted: &Wanted<'_>,
+    setup: &BirdSetup<'_>,
     fence: Option<&Fencing>,
     around: &Surroundings<'_>,
     depth: Depth,
 ) -> Result<Vec<Finding>> {
-    let mut findings = quick(wanted, around.root, around.environment);
+    let mut findings = quick(setup, around.root, around.environment);
     let prepare = "autoharness prepare";
-    if !wanted.has_checkout() {
-        let missing = format!("there is no {ADK} in {}", wanted.checkout.display());
-        findings.push(if wanted.own {
+    if !setup.has_checkout() {
+        let missing = format!("there is no {ADK} in {}", setup.checkout.display());
+        findings.push(if setup.own {
             Finding::warn("BIRD-Interact", missing, prepare)
         } else {
             Finding::fail("BIRD-Interact", missing, "correct `bird_repo:`, or leave it out: then `prepare` clones it")
         });
     }
-    match (wanted.interpreter(around.state), &wanted.python) {
+    match (setup.interpreter(around.state), &setup.python) {
         (Some(_), _) => {}
         (None, None) => findings.push(Finding::warn("bird-interact", "its Python packages are not installed", prepare)),
         (None, Some(python)) => findings.push(Finding::fail(
@@ -86,16 +86,16 @@ pub async fn findings(
             "correct it, or leave it out: then `prepare` installs an environment",
         )),
     }
-    let place = Place::of(wanted);
-    if wanted.own || wanted.has_checkout() || wanted.names_data() {
+    let place = Place::of(setup);
+    if setup.own || setup.has_checkout() || setup.names_data() {
         findings.extend(data::findings(&place, around).await?);
     }
     let databases = place.databases();
-    let (seen, ready) = Server::of(wanted, around).findings(&databases).await?;
+    let (seen, ready) = Server::of(setup, around).findings(&databases).await?;
     findings.extend(seen);
-    if let Some(places) = wanted.places(around.state).filter(|_| !databases.is_empty()) {
+    if let Some(places) = setup.places(around.state).filter(|_| !databases.is_empty()) {
         let sound = findings.iter().all(|finding| finding.level != Level::Fail);
-        let agent = around.root.join(wanted.config.agent_file());
+        let agent = around.root.join(setup.config.agent_file());
         let deep = depth == Depth::Everything;
         let extent = Extent {
             postgres: ready,
@@ -105,7 +105,7 @@ pub async fn findings(
             sample: if deep && ready && sound { SAMPLE } else { 0 },
             basics: true,
         };
-        findings.extend(examine(wanted, &places, &extent, around).await?.into_iter().map(|(finding, _)| finding));
+        findings.extend(examine(setup, &places, &extent, around).await?.into_iter().map(|(finding, _)| finding));
     }
     Ok(findings)
 }
@@ -115,23 +115,23 @@ pub async fn findings(
 ///
 /// # Errors
 /// Infrastructure when something cannot be fetched or does not come up; usage for what the user must fix; `Interrupted`.
-pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
-    let place = Place::of(wanted);
-    let complete = wanted.places(around.state).is_some() && !place.databases().is_empty();
-    if wanted.own && !wanted.has_checkout() {
-        clone::code(&wanted.checkout, around, say).await?;
+pub async fn ensure(setup: &BirdSetup<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
+    let place = Place::of(setup);
+    let complete = setup.places(around.state).is_some() && !place.databases().is_empty();
+    if setup.own && !setup.has_checkout() {
+        clone::code(&setup.checkout, around, say).await?;
     }
     // The checkout shows only now where its services are.
-    let place = Place::of(wanted);
+    let place = Place::of(setup);
     data::ensure(&place, around, say).await?;
     // A container fills its databases while the packages are installed.
-    let server = Server::of(wanted, around);
+    let server = Server::of(setup, around);
     server.start(say).await?;
-    if wanted.python.is_none() {
+    if setup.python.is_none() {
         python_env::provision(&spec(), around.state, around, say).await?;
     }
-    let Some(places) = wanted.places(around.state) else {
-        return Err(Error::usage(format!("there is no {ADK} in {}", wanted.checkout.display()))
+    let Some(places) = setup.places(around.state) else {
+        return Err(Error::usage(format!("there is no {ADK} in {}", setup.checkout.display()))
             .code(Code::EnvironmentNotReady)
             .hint(
                 "remove that directory, and `autoharness prepare` makes it anew; or name another one in `bird_repo:`.",
@@ -146,7 +146,7 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
     let (seen, ready) = server.findings(&databases).await?;
     require(&seen)?;
     let extent = Extent { postgres: ready, agent: None, fence: None, sample: 0, basics: true };
-    let findings = examine(wanted, &places, &extent, around).await?;
+    let findings = examine(setup, &places, &extent, around).await?;
     require(&findings.into_iter().map(|(finding, _)| finding).collect::<Vec<_>>())
 }
 
@@ -157,22 +157,22 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
 /// Usage when the agent cannot be loaded, or data and databases do not fit; infrastructure when the service does not work;
 /// `Interrupted`.
 pub async fn rehearse(
-    wanted: &Wanted<'_>,
+    setup: &BirdSetup<'_>,
     rehearsal: &Rehearsal<'_>,
     fence: Option<&Fencing>,
     around: &Surroundings<'_>,
     say: &dyn Fn(String),
 ) -> Result<Finding> {
-    let Some(places) = wanted.places(around.state) else {
+    let Some(places) = setup.places(around.state) else {
         return Err(Error::infrastructure("BIRD-Interact is not installed")
             .code(Code::EnvironmentNotReady)
             .hint("run `autoharness prepare`, which installs it."));
     };
     say("canary: one tool call through the agent service with a scripted model, and the gold SQL of a few tasks".into());
-    let agent = rehearsal.staging.join(wanted.config.agent_file());
+    let agent = rehearsal.staging.join(setup.config.agent_file());
     let fence = fence.map(|fence| bench::fence(fence, rehearsal.staging));
     let extent = Extent { postgres: false, agent: Some(&agent), fence, sample: SAMPLE, basics: false };
-    let findings = examine(wanted, &places, &extent, around).await?;
+    let findings = examine(setup, &places, &extent, around).await?;
     judge(findings, rehearsal.is_template)
 }
 
@@ -230,7 +230,7 @@ struct Said {
 
 /// Runs the helper's checks; with each finding, whether the agent is to blame.
 async fn examine(
-    wanted: &Wanted<'_>,
+    setup: &BirdSetup<'_>,
     places: &Places,
     extent: &Extent<'_>,
     around: &Surroundings<'_>,
@@ -238,7 +238,7 @@ async fn examine(
     let helper = HELPER.write(&around.state.join("embedded"))?;
     scratch::sweep(around.state)?;
     let scratch = Scratch::new(around.state)?;
-    let mut options = bench::options(wanted.settings, places);
+    let mut options = bench::options(setup.settings, places);
     options.insert("postgres".into(), extent.postgres.into());
     options.insert("oracle_sample".into(), extent.sample.into());
     options.insert("basics".into(), extent.basics.into());
@@ -247,11 +247,11 @@ async fn examine(
         "protocol": 1,
         "action": "doctor",
         "keep_traces": false,
-        "agent": {"path": extent.agent, "model": wanted.config.agent_model, "user_model": wanted.config.user_model,
+        "agent": {"path": extent.agent, "model": setup.config.agent_model, "user_model": setup.config.user_model,
             "reasoning_effort": null},
         "options": options,
     });
-    let mut env = wanted.environment(around.environment);
+    let mut env = setup.environment(around.environment);
     env.push((crate::benchmarks::trial_protocol::SCRATCH_VARIABLE.into(), scratch.path().into()));
     let mut command =
         Command::new(&places.python, "/").args([OsString::from("-B"), helper.join("doctor.py").into()]).env(env);
@@ -260,7 +260,7 @@ async fn examine(
     let said = run_captured(around.supervisor, command, CHECK, around.cancel).await?;
     let lines = said.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Said>(line).ok());
     let mut findings: Vec<(Finding, bool)> =
-        lines.map(|said| (said.agent, said)).map(|(agent, said)| (finding(said, wanted), agent)).collect();
+        lines.map(|said| (said.agent, said)).map(|(agent, said)| (finding(said, setup), agent)).collect();
     let failing = findings.iter().any(|(finding, _)| finding.level == Level::Fail);
     if !said.exit.success() && !failing {
         let stderr = String::from_utf8_lossy(&said.stderr);
@@ -271,7 +271,7 @@ async fn examine(
     Ok(findings)
 }
 
-fn finding(said: Said, wanted: &Wanted<'_>) -> Finding {
+fn finding(said: Said, setup: &BirdSetup<'_>) -> Finding {
     let level = match (said.ok, said.level.as_str()) {
         (true, _) => Level::Ok,
         (false, "error") => Level::Fail,
@@ -279,7 +279,7 @@ fn finding(said: Said, wanted: &Wanted<'_>) -> Finding {
     };
     let fix = match said.check.as_str() {
         _ if said.ok => None,
-        "packages" | "model-call" if wanted.python.is_none() && !said.agent => Some("autoharness prepare".into()),
+        "packages" | "model-call" if setup.python.is_none() && !said.agent => Some("autoharness prepare".into()),
         _ => said.hint,
     };
     Finding { name: said.check, level, detail: said.message, fix }

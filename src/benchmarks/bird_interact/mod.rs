@@ -9,9 +9,9 @@ pub mod install;
 mod postgres;
 mod request;
 mod runner;
+mod setup;
 mod tasks;
 mod templates;
-mod wanted;
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ use crate::provision::Finding;
 pub use config::{BirdDataset, BirdInteractSettings, BirdMode};
 pub use request::HELPER;
 use runner::BirdRunner;
-use wanted::Wanted;
+use setup::BirdSetup;
 
 /// BIRD-Interact text-to-SQL.
 #[derive(Debug)]
@@ -86,26 +86,26 @@ impl Benchmark for BirdInteract {
 
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
         Box::pin(async {
-            let places = wanted(ground).places(&ground.paths.state);
+            let places = setup(ground).places(&ground.paths.state);
             Ok(Interpreter { program: places.map(|places| places.python.into()), hidden_in: None })
         })
     }
 
     fn quick(&self, config: &Config, root: &Path, environment: &Environment) -> Vec<Finding> {
-        install::quick(&Wanted::of(config, root, environment), root, environment)
+        install::quick(&BirdSetup::of(config, root, environment), root, environment)
     }
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
         Box::pin(async move {
             let (fence, finding) = fencing::found(ground).await?;
-            let mut findings = install::findings(&wanted(ground), fence.as_ref(), &ground.around(), depth).await?;
+            let mut findings = install::findings(&setup(ground), fence.as_ref(), &ground.around(), depth).await?;
             findings.push(finding);
             Ok(findings)
         })
     }
 
     fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { install::ensure(&wanted(ground), &ground.around(), say).await })
+        Box::pin(async move { install::ensure(&setup(ground), &ground.around(), say).await })
     }
 
     fn rehearse<'a>(
@@ -116,7 +116,7 @@ impl Benchmark for BirdInteract {
     ) -> BoxFuture<'a, Result<Option<Finding>>> {
         Box::pin(async move {
             let fence = Fencing::put_up(ground).await?;
-            install::rehearse(&wanted(ground), rehearsal, fence.as_ref(), &ground.around(), say).await.map(Some)
+            install::rehearse(&setup(ground), rehearsal, fence.as_ref(), &ground.around(), say).await.map(Some)
         })
     }
 
@@ -125,8 +125,8 @@ impl Benchmark for BirdInteract {
     }
 }
 
-fn wanted<'a>(ground: &'a Ground<'a>) -> Wanted<'a> {
-    Wanted::of(ground.config, &ground.paths.root, ground.environment)
+fn setup<'a>(ground: &'a Ground<'a>) -> BirdSetup<'a> {
+    BirdSetup::of(ground.config, &ground.paths.root, ground.environment)
 }
 
 fn missing() -> Error {
@@ -139,26 +139,26 @@ fn missing() -> Error {
 async fn helper_runner(ground: &Ground<'_>, templates: &templates::Found) -> Result<ProtocolRunner> {
     let mut runner = ProtocolRunner::new(ground);
     let (around, environment) = (ground.around(), ground.environment);
-    let wanted = wanted(ground);
-    let places = wanted.places(around.state).ok_or_else(missing)?;
+    let setup = setup(ground);
+    let places = setup.places(around.state).ok_or_else(missing)?;
     let program = HELPER.write(&ground.paths.embedded())?.join("bench.py");
     runner.command = [&places.python, Path::new("-B"), &program].map(|word| word.to_string_lossy().into_owned()).into();
-    runner.environment = wanted.environment(environment);
-    runner.options = request::options(wanted.settings, &places);
+    runner.environment = setup.environment(environment);
+    runner.options = request::options(setup.settings, &places);
     runner.fence = Fencing::put_up(ground).await?;
     if let Some(fence) = &runner.fence {
         runner.options.insert("fence".into(), request::fence(fence, &ground.paths.copies()));
     }
     runner.symbol = Some(request::AGENT_SYMBOL.into());
-    runner.agent_python = Some(request::agent_python(wanted.settings, &places, &runner));
-    runner.protocol = request::protocol(wanted.settings, &places, wanted.revision(), templates.digests())?;
+    runner.agent_python = Some(request::agent_python(setup.settings, &places, &runner));
+    runner.protocol = request::protocol(setup.settings, &places, setup.revision(), templates.digests())?;
     runner.reports_tokens = true;
     // Its agents have processes of their own, so what it reported is its own word.
     runner.outlives_failure = true;
     runner.exits = request::EXITS;
     runner.grace = request::GRACE;
     runner.limits = request::LIMITS;
-    let written = wanted.settings.pg_password.iter().map(|secret| secret.reveal().to_string());
+    let written = setup.settings.pg_password.iter().map(|secret| secret.reveal().to_string());
     runner.redactor = Redactor::new(environment.secret_values().into_iter().chain(written));
     Ok(runner)
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::container::{Container, SPEAK_EVERY, State};
 use super::filling::{Filled, Next, PATIENCE, Seen, left, missing, next, refused};
+use super::setup::BirdSetup;
 use super::tasks::few;
-use super::wanted::Wanted;
 use crate::error::{Code, Error, Result};
 use crate::process::{Captured, Command, Limits, run_captured};
 use crate::provision::need::find_program;
@@ -27,26 +27,26 @@ const FILL: &str = "fill that server as the benchmark's image does (its director
 
 /// The server that is meant.
 pub(super) struct Server<'a> {
-    wanted: &'a Wanted<'a>,
+    setup: &'a BirdSetup<'a>,
     around: &'a Surroundings<'a>,
     container: Container,
 }
 
 impl<'a> Server<'a> {
     /// The server that a configuration means.
-    pub(super) fn of(wanted: &'a Wanted<'a>, around: &'a Surroundings<'a>) -> Server<'a> {
-        let container = Container::of(wanted.settings.dataset, &wanted.adk());
-        Server { wanted, around, container }
+    pub(super) fn of(setup: &'a BirdSetup<'a>, around: &'a Surroundings<'a>) -> Server<'a> {
+        let container = Container::of(setup.settings.dataset, &setup.adk());
+        Server { setup, around, container }
     }
 
     /// Who logs in where, for messages.
     pub(super) fn place(&self) -> String {
-        let settings = self.wanted.settings;
+        let settings = self.setup.settings;
         format!("{} at {}:{}", settings.pg_user, settings.host(), settings.port())
     }
 
     fn own_server(&self) -> String {
-        let variable = &self.wanted.settings.pg_password_env;
+        let variable = &self.setup.settings.pg_password_env;
         format!(
             "name a PostgreSQL of your own with the benchmark's databases: pg_host, pg_port and pg_user in experiment_config.yaml, {variable} in .env"
         )
@@ -67,7 +67,7 @@ impl<'a> Server<'a> {
         application: Option<&str>,
         limits: Limits,
     ) -> Result<std::result::Result<Captured, String>> {
-        let (settings, around) = (self.wanted.settings, self.around);
+        let (settings, around) = (self.setup.settings, self.around);
         let port = settings.port().to_string();
         let mut command = Command::new("psql", "/").args([
             "-X",
@@ -95,7 +95,7 @@ impl<'a> Server<'a> {
             ]
             .map(|(name, value)| (OsString::from(name), OsString::from(value))),
         );
-        command.env.extend(self.wanted.password(around.environment).map(|secret| ("PGPASSWORD".into(), secret.into())));
+        command.env.extend(self.setup.password(around.environment).map(|secret| ("PGPASSWORD".into(), secret.into())));
         command.stdin = script.as_bytes().to_vec();
         let said = match run_captured(around.supervisor, command, limits, around.cancel).await {
             Ok(said) => said,
@@ -170,7 +170,7 @@ impl<'a> Server<'a> {
         }
         let mut findings = vec![Finding::ok("postgres tools", TOOLS.join(", "))];
         let seen = self.look(databases, &Seen::In(BTreeMap::new())).await?;
-        let is_container = self.wanted.settings.is_container();
+        let is_container = self.setup.settings.is_container();
         match &seen {
             Seen::Unreachable(said) if is_container => findings.push(self.would_start(said).await?),
             Seen::Unreachable(said) | Seen::Denied(said) => findings.push(self.no_login(said)),
@@ -184,7 +184,7 @@ impl<'a> Server<'a> {
     }
 
     fn no_login(&self, said: &str) -> Finding {
-        let settings = self.wanted.settings;
+        let settings = self.setup.settings;
         let variable = &settings.pg_password_env;
         let fix = if settings.is_container() {
             format!(
@@ -221,7 +221,7 @@ impl<'a> Server<'a> {
         if states.is_empty() {
             return Vec::new();
         }
-        let is_container = self.wanted.settings.is_container();
+        let is_container = self.setup.settings.is_container();
         let unfinished = Seen::In(states.clone());
         let left = left(&unfinished, is_container);
         let mut findings = Vec::new();
@@ -254,7 +254,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// As [`Container::start`].
     pub(super) async fn start(&self, say: &dyn Fn(String)) -> Result<()> {
-        if !self.wanted.settings.is_container() {
+        if !self.setup.settings.is_container() {
             return Ok(());
         }
         let Seen::Unreachable(_) = self.look(&[], &Seen::In(BTreeMap::new())).await? else { return Ok(()) };
@@ -271,7 +271,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// Usage for what only the user can fix, infrastructure when it takes too long or the container ends; `Interrupted`.
     pub(super) async fn wait(&self, databases: &[String], say: &dyn Fn(String)) -> Result<bool> {
-        if !self.wanted.settings.is_container() {
+        if !self.setup.settings.is_container() {
             return Ok(false);
         }
         let began = Instant::now();
@@ -305,8 +305,8 @@ impl<'a> Server<'a> {
                 Next::Late(missing) => {
                     return Err(Error::infrastructure(format!(
                         "PostgreSQL at {}:{} was not ready after {} minutes: {missing}",
-                        self.wanted.settings.host(),
-                        self.wanted.settings.port(),
+                        self.setup.settings.host(),
+                        self.setup.settings.port(),
                         PATIENCE.as_secs() / 60
                     ))
                     .code(Code::BenchmarkFailed)

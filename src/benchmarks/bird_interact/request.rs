@@ -10,7 +10,7 @@ use super::config::BirdInteractSettings;
 use crate::benchmarks::agent_python::{AgentPython, Import, Way, module_name, stem};
 use crate::benchmarks::fencing::Fencing;
 use crate::benchmarks::helper::{Helper, helper};
-use crate::benchmarks::trial_protocol::{Limits, ProtocolRunner};
+use crate::benchmarks::trial_protocol::{ProtocolRunner, WaitLimits};
 use crate::error::Result;
 use crate::model::hash::hash;
 
@@ -61,8 +61,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(60);
 
 /// The helper's own limit of a trial is 50 minutes where none is configured; then it is silent that long. Services and
 /// the first call of a model take time to start.
-pub(super) const LIMITS: Limits =
-    Limits { silence: Duration::from_secs(3600), slack: Duration::from_secs(240), exit: Duration::from_secs(5) };
+pub(super) const LIMITS: WaitLimits =
+    WaitLimits { silence: Duration::from_secs(3600), slack: Duration::from_secs(240), exit: Duration::from_secs(5) };
 
 /// What the helper's exit statuses mean; bench.py has the list.
 pub(super) const EXITS: &[(i32, &str)] = &[
@@ -183,14 +183,14 @@ pub(super) fn protocol(
 }
 
 /// One hash over the files below `directories` whose names are wanted; hidden directories do not count.
-fn digest(directories: &[PathBuf], depth: usize, wanted: &dyn Fn(&str) -> bool) -> Result<String> {
+fn digest(directories: &[PathBuf], depth: usize, setup: &dyn Fn(&str) -> bool) -> Result<String> {
     let mut list = Vec::new();
     for directory in directories.iter().filter(|directory| directory.is_dir()) {
         let shown = |entry: &walkdir::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
         let below =
             walkdir::WalkDir::new(directory).min_depth(1).max_depth(depth).follow_links(true).sort_by_file_name();
         for entry in below.into_iter().filter_entry(shown).flatten() {
-            if entry.file_type().is_file() && wanted(&entry.file_name().to_string_lossy()) {
+            if entry.file_type().is_file() && setup(&entry.file_name().to_string_lossy()) {
                 let relative =
                     entry.path().strip_prefix(directory).unwrap_or(entry.path()).to_string_lossy().into_owned();
                 list.push((relative, hash(&fs_err::read(entry.path())?)));

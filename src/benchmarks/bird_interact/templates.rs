@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::data::Place;
 use super::postgres::{LOOK, Server};
-use super::wanted::Wanted;
+use super::setup::BirdSetup;
 use crate::benchmarks::Ground;
 use crate::config::{Config, Environment};
 use crate::error::{Code, Error, Result};
@@ -78,14 +78,14 @@ impl Found {
     /// # Errors
     /// As [`digests`].
     pub(super) async fn look(ground: &Ground<'_>) -> Result<Found> {
-        let wanted = Wanted::of(ground.config, &ground.paths.root, ground.environment);
+        let setup = BirdSetup::of(ground.config, &ground.paths.root, ground.environment);
         Ok(Found {
             config: ground.config.clone(),
             root: ground.paths.root.clone(),
             state: ground.paths.state.clone(),
             environment: ground.environment.clone(),
             supervisor: ground.supervisor.clone(),
-            digests: digests(&wanted, &Place::of(&wanted).databases(), &ground.around()).await?,
+            digests: digests(&setup, &Place::of(&setup).databases(), &ground.around()).await?,
         })
     }
 
@@ -99,7 +99,7 @@ impl Found {
     /// # Errors
     /// As [`digests`].
     pub(super) async fn changed(&self, cancel: &Cancel) -> Result<Vec<String>> {
-        let wanted = Wanted::of(&self.config, &self.root, &self.environment);
+        let setup = BirdSetup::of(&self.config, &self.root, &self.environment);
         let around = Surroundings {
             root: &self.root,
             state: &self.state,
@@ -108,7 +108,7 @@ impl Found {
             cancel,
         };
         let databases: Vec<String> = self.digests.keys().cloned().collect();
-        let now = digests(&wanted, &databases, &around).await?;
+        let now = digests(&setup, &databases, &around).await?;
         Ok(databases.into_iter().filter(|name| now.get(name) != self.digests.get(name)).collect())
     }
 }
@@ -118,11 +118,11 @@ impl Found {
 /// # Errors
 /// Infrastructure when the server cannot be asked or a template is missing; `Interrupted`.
 async fn digests(
-    wanted: &Wanted<'_>,
+    setup: &BirdSetup<'_>,
     databases: &[String],
     around: &Surroundings<'_>,
 ) -> Result<BTreeMap<String, String>> {
-    let server = Server::of(wanted, around);
+    let server = Server::of(setup, around);
     let kept = around.state.join("bird-templates.json");
     let place = server.place();
     let mut all = load(&kept);

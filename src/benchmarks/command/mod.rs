@@ -20,9 +20,9 @@ const LIBRARY: &str = "autoharness_bench.py";
 
 /// The user's own program, speaking the trial protocol.
 #[derive(Debug)]
-pub struct Command;
+pub struct CommandBenchmark;
 
-impl Section for Command {
+impl Section for CommandBenchmark {
     fn name(&self) -> &'static str {
         "command"
     }
@@ -40,7 +40,7 @@ impl Section for Command {
     }
 }
 
-impl Benchmark for Command {
+impl Benchmark for CommandBenchmark {
     fn scaffold(&self) -> Scaffold {
         Scaffold {
             agent: include_str!("agent.py"),

@@ -31,7 +31,7 @@ const JUDGED: [&str; 2] = ["retail", "banking_knowledge"];
 
 /// What an experiment wants of tau2.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct Tau2Setup<'a> {
     settings: &'a TauBenchSettings,
     config: &'a Config,
     /// The interpreter of an existing installation.
@@ -46,9 +46,9 @@ pub struct Wanted<'a> {
     checkout: PathBuf,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Tau2Setup<'a> {
     /// What a configuration of this benchmark asks for.
-    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Wanted<'a> {
+    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Tau2Setup<'a> {
         let settings: &TauBenchSettings = config.own();
         let path = |written: &str| match written.strip_prefix("~/") {
             Some(rest) => home(environment).map_or_else(|| PathBuf::from(written), |home| home.join(rest)),
@@ -72,7 +72,7 @@ impl<'a> Wanted<'a> {
                 named.map(path).or_else(|| checkout::data_of_editable(python))
             }
         };
-        Wanted { settings, config, python, ready, passed_over, data, checkout }
+        Tau2Setup { settings, config, python, ready, passed_over, data, checkout }
     }
 
     /// The settings of this benchmark.
@@ -164,8 +164,8 @@ fn file_url(path: &Path) -> String {
 }
 
 /// The data directory of the installation, checked.
-fn data_of(wanted: &Wanted<'_>) -> Result<PathBuf, (String, String)> {
-    let Some(data) = &wanted.data else {
+fn data_of(setup: &Tau2Setup<'_>) -> Result<PathBuf, (String, String)> {
+    let Some(data) = &setup.data else {
         let fix = format!(
             "set `tau2_data_dir:` in experiment_config.yaml, or {DATA_VARIABLE}, to the `data` directory of its checkout"
         );
@@ -174,9 +174,9 @@ fn data_of(wanted: &Wanted<'_>) -> Result<PathBuf, (String, String)> {
             fix,
         ));
     };
-    let tasks = data.join("tau2/domains").join(domain_directory(&wanted.settings.domain));
+    let tasks = data.join("tau2/domains").join(domain_directory(&setup.settings.domain));
     if !tasks.is_dir() {
-        let message = format!("{} has no data of the domain {}", data.display(), wanted.settings.domain);
+        let message = format!("{} has no data of the domain {}", data.display(), setup.settings.domain);
         return Err((message, "name the directory that has `tau2/domains` in it".into()));
     }
     Ok(data.clone())
@@ -184,7 +184,7 @@ fn data_of(wanted: &Wanted<'_>) -> Result<PathBuf, (String, String)> {
 
 /// The user's own installation, or what is wrong with it.
 async fn own(
-    wanted: &Wanted<'_>,
+    setup: &Tau2Setup<'_>,
     python: &Path,
     around: &Surroundings<'_>,
 ) -> Result<Result<Tau2Install, (String, String)>> {
@@ -197,7 +197,7 @@ async fn own(
         return Ok(Err(fault));
     }
     let release = package.version.unwrap_or_else(|| "unknown".into());
-    Ok(data_of(wanted).map(|data| Tau2Install {
+    Ok(data_of(setup).map(|data| Tau2Install {
         python: python.to_owned(),
         version: release.clone(),
         release,
@@ -210,24 +210,24 @@ async fn own(
 ///
 /// # Errors
 /// Usage when the one that is ready cannot be used.
-async fn provided(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
-    if let Some(place) = &wanted.ready {
-        let install = installed(wanted, &place.join("venv/bin/python"), around).await?;
+async fn provided(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
+    if let Some(place) = &setup.ready {
+        let install = installed(setup, &place.join("venv/bin/python"), around).await?;
         return install.map(Some).map_err(|why| {
             Error::usage(format!("the tau2 in {} does not work: {why}", place.display())).code(Code::EnvironmentNotReady).hint(format!(
                 "build the container image again, or unset {READY_VARIABLE}: then `autoharness prepare` provides tau2."
             ))
         });
     }
-    match python_env::find(&wanted.spec(), around.state) {
-        Some(env) => Ok(installed(wanted, &env.python, around).await?.ok()),
+    match python_env::find(&setup.spec(), around.state) {
+        Some(env) => Ok(installed(setup, &env.python, around).await?.ok()),
         None => Ok(None),
     }
 }
 
 /// The installation in an environment of the tool's own, or what is wrong with it.
 async fn installed(
-    wanted: &Wanted<'_>,
+    setup: &Tau2Setup<'_>,
     python: &Path,
     around: &Surroundings<'_>,
 ) -> Result<Result<Tau2Install, String>> {
@@ -239,9 +239,9 @@ async fn installed(
         return Ok(Err(message));
     }
     let release = package.version.unwrap_or_else(|| "unknown".into());
-    Ok(data_of(wanted).map_err(|(message, _)| message).map(|data| Tau2Install {
+    Ok(data_of(setup).map_err(|(message, _)| message).map(|data| Tau2Install {
         python: python.to_owned(),
-        version: format!("{release} ({})", wanted.settings.tau2_revision),
+        version: format!("{release} ({})", setup.settings.tau2_revision),
         release,
         code: package.code,
         data,
@@ -252,13 +252,13 @@ async fn installed(
 ///
 /// # Errors
 /// Usage when `tau2_python` or the environment names something that cannot be used; `Interrupted`.
-pub async fn locate(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
-    match &wanted.python {
-        Some(python) => match own(wanted, python, around).await? {
+pub async fn locate(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
+    match &setup.python {
+        Some(python) => match own(setup, python, around).await? {
             Ok(install) => Ok(Some(install)),
             Err((message, fix)) => Err(Error::usage(message).code(Code::EnvironmentNotReady).hint(fix)),
         },
-        None => provided(wanted, around).await,
+        None => provided(setup, around).await,
     }
 }
 
@@ -266,16 +266,16 @@ pub async fn locate(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Op
 ///
 /// # Errors
 /// As [`locate`] and [`python_env::provision`]; infrastructure when the commit cannot be fetched.
-pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<Tau2Install> {
-    if let Some(install) = locate(wanted, around).await? {
+pub async fn ensure(setup: &Tau2Setup<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<Tau2Install> {
+    if let Some(install) = locate(setup, around).await? {
         probe::import(&install, around).await?;
         return Ok(install);
     }
-    wanted.passed_over.iter().for_each(|why| say(why.clone()));
-    checkout::fetch(wanted.settings, &wanted.checkout, around, say).await?;
-    let env = python_env::provision(&wanted.spec(), around.state, around, say).await?;
-    let install = installed(wanted, &env.python, around).await?.map_err(|why| {
-        let (checkout, bin) = (wanted.checkout.display(), env.bin.display());
+    setup.passed_over.iter().for_each(|why| say(why.clone()));
+    checkout::fetch(setup.settings, &setup.checkout, around, say).await?;
+    let env = python_env::provision(&setup.spec(), around.state, around, say).await?;
+    let install = installed(setup, &env.python, around).await?.map_err(|why| {
+        let (checkout, bin) = (setup.checkout.display(), env.bin.display());
         Error::infrastructure(format!("the installed tau2 does not work: {why}"))
             .code(Code::InstallFailed)
             .hint(format!("remove {checkout} and {bin}, and run `autoharness prepare` again."))
@@ -288,26 +288,26 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
 ///
 /// # Errors
 /// `Interrupted`.
-pub async fn findings(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
-    let mut findings = vec![installation(wanted, around).await?];
-    findings.extend(quick(wanted));
-    for key in wanted.keys() {
+pub async fn findings(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
+    let mut findings = vec![installation(setup, around).await?];
+    findings.extend(quick(setup));
+    for key in setup.keys() {
         findings.push(key.check(around).await?);
     }
     Ok(findings)
 }
 
 /// The part of [`findings`] that starts no process, without the keys.
-pub fn quick(wanted: &Wanted<'_>) -> Vec<Finding> {
+pub fn quick(setup: &Tau2Setup<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if wanted.config.agent_model.is_none() {
+    if setup.config.agent_model.is_none() {
         findings.push(Finding::fail(
             "models",
             "`agent_model` is not set",
             "add for example `agent_model: gpt-5-mini` to experiment_config.yaml; the user's model is the same unless you set `user_model`",
         ));
     }
-    if wanted.settings.domain == "banking_knowledge" {
+    if setup.settings.domain == "banking_knowledge" {
         findings.push(Finding::warn(
             "domain",
             "banking_knowledge has no split of its own: its tasks are split 70/30 by the baseline",
@@ -317,9 +317,9 @@ pub fn quick(wanted: &Wanted<'_>) -> Vec<Finding> {
     findings
 }
 
-async fn installation(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<Finding> {
-    if let Some(python) = &wanted.python {
-        return Ok(match own(wanted, python, around).await? {
+async fn installation(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Finding> {
+    if let Some(python) = &setup.python {
+        return Ok(match own(setup, python, around).await? {
             Ok(install) => Finding::ok(
                 "tau2",
                 format!("{} ({}), data in {}", install.version, install.python.display(), install.data.display()),
@@ -327,7 +327,7 @@ async fn installation(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<
             Err((message, fix)) => Finding::fail("tau2", message, fix),
         });
     }
-    match provided(wanted, around).await {
+    match provided(setup, around).await {
         Ok(Some(install)) => {
             return Ok(Finding::ok("tau2", format!("{} ({})", install.version, install.python.display())));
         }
@@ -335,7 +335,7 @@ async fn installation(wanted: &Wanted<'_>, around: &Surroundings<'_>) -> Result<
         Err(error) if error.is_interruption() => return Err(error),
         Err(error) => return Ok(Finding::fail("tau2", error.to_string(), error.hints().join(" "))),
     }
-    let passed_over = wanted.passed_over.iter().map(|why| format!("; {why}")).collect::<String>();
+    let passed_over = setup.passed_over.iter().map(|why| format!("; {why}")).collect::<String>();
     python_env::ahead("tau2", format!("not installed{passed_over}"), PYTHON, "fetches and installs it", around).await
 }
 

@@ -19,7 +19,7 @@ use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
 use crate::provision::Finding;
 pub use config::{DOMAINS, TauBenchSettings};
-use install::Wanted;
+use install::Tau2Setup;
 
 /// Runs tau2's own loop around the agent.
 pub const HELPER: Helper = helper!("tau_bench":
@@ -97,21 +97,21 @@ impl Benchmark for TauBench {
 
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>> {
         Box::pin(async {
-            let found = install::locate(&wanted(ground), &ground.around()).await.ok().flatten();
+            let found = install::locate(&setup(ground), &ground.around()).await.ok().flatten();
             Ok(Interpreter { program: found.map(|found| found.python.into()), hidden_in: None })
         })
     }
 
     fn quick(&self, config: &Config, root: &Path, environment: &Environment) -> Vec<Finding> {
-        let wanted = Wanted::of(config, root, environment);
-        let mut findings = install::quick(&wanted);
-        findings.extend(wanted.keys().iter().map(|key| key.check_quickly(environment, root)));
+        let setup = Tau2Setup::of(config, root, environment);
+        let mut findings = install::quick(&setup);
+        findings.extend(setup.keys().iter().map(|key| key.check_quickly(environment, root)));
         findings
     }
 
     fn findings<'a>(&'a self, ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
         Box::pin(async {
-            let mut findings = install::findings(&wanted(ground), &ground.around()).await?;
+            let mut findings = install::findings(&setup(ground), &ground.around()).await?;
             findings.push(fencing::finding(ground).await?);
             Ok(findings)
         })
@@ -119,14 +119,14 @@ impl Benchmark for TauBench {
 
     fn provide<'a>(&'a self, ground: &'a Ground<'a>, say: Say<'a>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let install = install::ensure(&wanted(ground), &ground.around(), say).await?;
+            let install = install::ensure(&setup(ground), &ground.around(), say).await?;
             say(format!("tau2 {} ({})", install.version, install.python.display()));
             Ok(())
         })
     }
 
     fn data_paths(&self, config: &Config, root: &Path, environment: &Environment) -> Result<Vec<(String, PathBuf)>> {
-        let paths = Wanted::of(config, root, environment).data_paths();
+        let paths = Tau2Setup::of(config, root, environment).data_paths();
         if let Some((_, path)) = paths.iter().find(|(_, path)| !path.exists()) {
             return Err(Error::usage(format!("tau2's data is not there: {}", path.display()))
                 .code(Code::EnvironmentNotReady)
@@ -150,8 +150,8 @@ impl Benchmark for TauBench {
     }
 }
 
-fn wanted<'a>(ground: &'a Ground<'a>) -> Wanted<'a> {
-    Wanted::of(ground.config, &ground.paths.root, ground.environment)
+fn setup<'a>(ground: &'a Ground<'a>) -> Tau2Setup<'a> {
+    Tau2Setup::of(ground.config, &ground.paths.root, ground.environment)
 }
 
 /// How long a conversation may take that has no configured limit: the helper's own bound, with grading.
@@ -168,9 +168,9 @@ async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
             .hint("run `autoharness prepare`, which installs it.")
     };
     let around = ground.around();
-    let wanted = wanted(ground);
-    let install = install::locate(&wanted, &around).await?.ok_or_else(missing)?;
-    let mut pass = wanted.child_variables();
+    let setup = setup(ground);
+    let install = install::locate(&setup, &around).await?.ok_or_else(missing)?;
+    let mut pass = setup.child_variables();
     pass.extend(config.pass_env.iter().cloned());
     // litellm would otherwise ask the network for prices at every start.
     let own = [
@@ -180,10 +180,10 @@ async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     runner.environment = environment.for_child(&pass, &own);
     let helper = HELPER.write(&ground.paths.embedded())?;
     runner.command = runner::command(&install.python, &helper);
-    runner.options = runner::options(wanted.settings(), config.seed, &install.data, config.fence);
+    runner.options = runner::options(setup.settings(), config.seed, &install.data, config.fence);
     runner.symbol = Some(runner::AGENT_CLASS.into());
     runner.agent_python = Some(runner::agent_python(&install.python, &helper, &install.data, &runner));
-    runner.protocol = runner::protocol(wanted.settings(), &install.release, &install.code);
+    runner.protocol = runner::protocol(setup.settings(), &install.release, &install.code);
     runner.reports_tokens = true;
     // Its agents' processes have nothing of the helper's, so what it reported is its own word.
     runner.outlives_failure = true;

@@ -16,7 +16,7 @@ const LONGEST_MESSAGE: usize = 1000;
 
 /// What a benchmark program said in one line.
 #[derive(Debug)]
-pub enum Event {
+pub enum ProtocolEvent {
     /// A task of the list.
     Task {
         /// Its id; never empty.
@@ -82,7 +82,7 @@ struct Fields<'a> {
 ///
 /// # Errors
 /// What is wrong with the line, as the end of a sentence that begins with "line 7"; it never quotes the line.
-pub fn parse(line: &[u8]) -> Result<Option<Event>, &'static str> {
+pub fn parse(line: &[u8]) -> Result<Option<ProtocolEvent>, &'static str> {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
@@ -111,7 +111,7 @@ pub fn parse(line: &[u8]) -> Result<Option<Event>, &'static str> {
     let event = fields.event.ok_or("has no `event`")?;
     match string(Some(event)).as_deref() {
         Some("task") => task(&fields),
-        Some("started") => Ok(Event::Started { task: task_id(&fields)?, trial: trial_number(&fields)? }),
+        Some("started") => Ok(ProtocolEvent::Started { task: task_id(&fields)?, trial: trial_number(&fields)? }),
         Some("trial") => trial(&fields),
         Some("log") => log(&fields),
         Some("context") => context(&fields),
@@ -120,7 +120,7 @@ pub fn parse(line: &[u8]) -> Result<Option<Event>, &'static str> {
     .map(Some)
 }
 
-fn task(fields: &Fields<'_>) -> Result<Event, &'static str> {
+fn task(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
     let split = match fields.split {
         None => None,
         some => match string(some).as_deref() {
@@ -129,14 +129,14 @@ fn task(fields: &Fields<'_>) -> Result<Event, &'static str> {
             _ => return Err("has a `split` that is neither train nor test"),
         },
     };
-    Ok(Event::Task { id: task_id(fields)?, split })
+    Ok(ProtocolEvent::Task { id: task_id(fields)?, split })
 }
 
-fn context(fields: &Fields<'_>) -> Result<Event, &'static str> {
+fn context(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
     let name = string(fields.name).filter(|name| is_plain(name));
     let name =
         name.ok_or("has no `name` of 1 to 64 letters, digits, `-`, `_` and `.` that begins with none of the last")?;
-    Ok(Event::Context { name, text: string(fields.text).ok_or("has no `text`")? })
+    Ok(ProtocolEvent::Context { name, text: string(fields.text).ok_or("has no `text`")? })
 }
 
 /// Whether a name can be that of a file, on any machine.
@@ -145,14 +145,14 @@ fn is_plain(name: &str) -> bool {
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(known)
 }
 
-fn log(fields: &Fields<'_>) -> Result<Event, &'static str> {
+fn log(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
     let level = string(fields.level).unwrap_or_default().to_lowercase();
     let warning = matches!(level.as_str(), "warn" | "warning" | "error" | "critical" | "fatal");
     let message = string(fields.message).ok_or("has no `message`")?;
-    Ok(Event::Log { warning, message })
+    Ok(ProtocolEvent::Log { warning, message })
 }
 
-fn trial(fields: &Fields<'_>) -> Result<Event, &'static str> {
+fn trial(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
     let (outcome, reward, problem) = grade(fields);
     let mut odd = None;
     let seconds = amount(fields.seconds).unwrap_or_else(|()| left_out("seconds", &mut odd));
@@ -169,7 +169,7 @@ fn trial(fields: &Fields<'_>) -> Result<Event, &'static str> {
         trace: fields.trace.map(ToOwned::to_owned),
         detail: fields.detail.map(ToOwned::to_owned),
     };
-    Ok(Event::Trial { result: Box::new(result), problem, odd })
+    Ok(ProtocolEvent::Trial { result: Box::new(result), problem, odd })
 }
 
 /// What a trial counts as. A reward that makes no sense is the grader's failure, never a score. A trial that ran out of
@@ -318,7 +318,7 @@ mod tests {
     fn graded(fields: &str) -> (Outcome, Option<f64>, Option<String>) {
         let line = format!(r#"{{"event":"trial","task":"a","trial":0,{fields}}}"#);
         match parse(line.as_bytes()) {
-            Ok(Some(Event::Trial { result, problem, .. })) => (result.outcome, result.reward, problem),
+            Ok(Some(ProtocolEvent::Trial { result, problem, .. })) => (result.outcome, result.reward, problem),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -388,7 +388,7 @@ mod tests {
         let parsed = |fields: &str| {
             let line = format!(r#"{{"event":"trial","task":"a","trial":0,"reward":1,{fields}}}"#);
             match parse(line.as_bytes()) {
-                Ok(Some(Event::Trial { result, odd, .. })) => (result.usage.tokens_in, odd),
+                Ok(Some(ProtocolEvent::Trial { result, odd, .. })) => (result.usage.tokens_in, odd),
                 other => panic!("{line}: {other:?}"),
             }
         };
@@ -422,7 +422,7 @@ mod tests {
             parse(serde_json::json!({"event": "context", "name": name, "text": "x"}).to_string().as_bytes())
         };
         for name in ["policy.md", "A-1_b", &"a".repeat(64)] {
-            assert!(matches!(of(name), Ok(Some(Event::Context { .. }))), "{name}");
+            assert!(matches!(of(name), Ok(Some(ProtocolEvent::Context { .. }))), "{name}");
         }
         for name in ["", ".env", "..", "a/b", "/etc/passwd", "a b", "\u{e4}", "a\0", &"a".repeat(65)] {
             assert!(of(name).is_err(), "{name:?}");
@@ -435,11 +435,11 @@ mod tests {
         let line = "\u{feff}{\"event\":\"trial\",\"task\":\"NaN \\\"-Infinity\",\"trial\":0,\"reward\":1.0,\"seconds\":Infinity,\
             \"tokens_in\":-4,\"tokens_out\":7,\"cost_usd\":-Infinity,\"error\":\"a\\ud800b\\ud83d\\ude00\\nc\",\
             \"trace\":[NaN,{\"x\":\"\\udfff\"}],\"new\":{}}\r";
-        let Ok(Some(Event::Trial { result, .. })) = parse(line.as_bytes()) else { panic!("not understood") };
+        let Ok(Some(ProtocolEvent::Trial { result, .. })) = parse(line.as_bytes()) else { panic!("not understood") };
         assert_eq!(result.task, "NaN \"-Infinity");
         assert_eq!(result.usage, Usage { tokens_out: Some(7), ..Usage::default() });
         assert_eq!(result.error.as_deref(), Some("a\u{fffd}b\u{1f600}\nc"));
         assert_eq!(result.trace.expect("a trace").get(), "[\"NaN\",{\"x\":\"\u{fffd}\"}]");
-        assert!(matches!(parse(b"{\"event\":\"log\",\"message\":\"\xff\"}"), Ok(Some(Event::Log { .. }))));
+        assert!(matches!(parse(b"{\"event\":\"log\",\"message\":\"\xff\"}"), Ok(Some(ProtocolEvent::Log { .. }))));
     }
 }

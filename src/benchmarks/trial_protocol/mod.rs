@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use self::conversation::{Bounds, End, converse};
-use self::line::Event;
+use self::line::ProtocolEvent;
 use super::agent_python::AgentPython;
 use super::contract::Ground;
 use super::fencing::Fencing;
@@ -50,7 +50,7 @@ pub struct AgentSettings {
 
 /// Bounds on a program's patience with us, and ours with it.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct WaitLimits {
     /// Longest silence where trials have no time limit.
     pub silence: Duration,
     /// Added to every bound that follows from the trials' time limit: starting up and grading take time too.
@@ -59,9 +59,9 @@ pub struct Limits {
     pub exit: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { silence: Duration::from_secs(1800), slack: Duration::from_secs(120), exit: Duration::from_secs(5) }
+impl Default for WaitLimits {
+    fn default() -> WaitLimits {
+        WaitLimits { silence: Duration::from_secs(1800), slack: Duration::from_secs(120), exit: Duration::from_secs(5) }
     }
 }
 
@@ -99,7 +99,7 @@ pub struct ProtocolRunner {
     /// How long the program may take to end when it is asked to.
     pub grace: Duration,
     /// Everything else it may take.
-    pub limits: Limits,
+    pub limits: WaitLimits,
     /// Starts the program.
     pub supervisor: Supervisor,
     /// Hides secrets in what the program says.
@@ -129,7 +129,7 @@ impl ProtocolRunner {
             reports_tokens: false,
             exits: &[],
             grace: GRACE,
-            limits: Limits::default(),
+            limits: WaitLimits::default(),
             supervisor: ground.supervisor.clone(),
             redactor: ground.redactor(),
         }
@@ -192,14 +192,14 @@ impl ProtocolRunner {
         let end = converse(child, bounds, cancel, async |number, line| {
             match line::parse(line) {
                 Ok(None) => {}
-                Ok(Some(Event::Log { message, .. })) => log.line(&message),
-                Ok(Some(Event::Task { id, split })) => {
+                Ok(Some(ProtocolEvent::Log { message, .. })) => log.line(&message),
+                Ok(Some(ProtocolEvent::Task { id, split })) => {
                     if let Some(earlier) = seen.insert(id.clone(), number) {
                         return Err(format!("line {number} names the task `{id}` again (first in line {earlier})"));
                     }
                     tasks.push(TaskInfo { id, split, limit_s: None });
                 }
-                Ok(Some(Event::Context { name, text })) => {
+                Ok(Some(ProtocolEvent::Context { name, text })) => {
                     if context.iter().any(|(earlier, _)| *earlier == name) {
                         return Err(format!("line {number} has the context `{name}` again"));
                     }
@@ -237,7 +237,7 @@ impl ProtocolRunner {
     async fn run_trials(&self, request: &RunRequest, sink: Sink, cancel: &Cancel) -> Result<RunReport> {
         cancel.check()?;
         let log = self.open_log(&request.log)?;
-        let mut session = Session::new(self, request, sink, log.clone());
+        let mut session = Exchange::new(self, request, sink, log.clone());
         let mut message = json!({
             "protocol": PROTOCOL_VERSION,
             "action": "run",
@@ -283,7 +283,7 @@ impl ProtocolRunner {
     }
 
     fn bounds(&self, request: &RunRequest) -> Bounds {
-        let Limits { silence, slack, exit } = self.limits;
+        let WaitLimits { silence, slack, exit } = self.limits;
         let bounds = Bounds { silence, wall: None, exit, grace: self.grace };
         let Some(timeout) = request.timeout_s else { return bounds };
         let trials = request.tasks.len() as u64 * u64::from(request.trials);
@@ -352,7 +352,7 @@ impl ProtocolRunner {
 }
 
 /// One run: what was asked, and what has been answered.
-struct Session<'a> {
+struct Exchange<'a> {
     runner: &'a ProtocolRunner,
     sink: Sink,
     log: Log,
@@ -372,9 +372,9 @@ struct Session<'a> {
     total: u64,
 }
 
-impl<'a> Session<'a> {
-    fn new(runner: &'a ProtocolRunner, request: &'a RunRequest, sink: Sink, log: Log) -> Session<'a> {
-        Session {
+impl<'a> Exchange<'a> {
+    fn new(runner: &'a ProtocolRunner, request: &'a RunRequest, sink: Sink, log: Log) -> Exchange<'a> {
+        Exchange {
             runner,
             sink,
             log,
@@ -399,25 +399,25 @@ impl<'a> Session<'a> {
         })?;
         match event {
             None => Ok(()),
-            Some(Event::Task { .. } | Event::Context { .. }) => {
+            Some(ProtocolEvent::Task { .. } | ProtocolEvent::Context { .. }) => {
                 Err(format!("line {number} is about what tasks there are, but trials were asked for"))
             }
-            Some(Event::Log { message, .. }) if self.discreet => {
+            Some(ProtocolEvent::Log { message, .. }) if self.discreet => {
                 self.log.line(&message);
                 Ok(())
             }
-            Some(Event::Log { warning, message }) => {
+            Some(ProtocolEvent::Log { warning, message }) => {
                 let message = self.clean_line(&message);
                 self.send(RunEvent::Log { warning, message }).await
             }
-            Some(Event::Started { task, trial }) => {
+            Some(ProtocolEvent::Started { task, trial }) => {
                 self.expect(number, &task, trial)?;
                 if self.started.insert((task.clone(), trial)) {
                     self.send(RunEvent::Started { task, trial }).await?;
                 }
                 Ok(())
             }
-            Some(Event::Trial { result, problem, odd }) => {
+            Some(ProtocolEvent::Trial { result, problem, odd }) => {
                 self.expect(number, &result.task, result.trial)?;
                 if !self.finished.insert((result.task.clone(), result.trial)) {
                     let which = self.name(&result.task, result.trial);

@@ -49,7 +49,7 @@ impl Loop<'_> {
         current: &mut Current,
         prompt: &str,
         records: &Path,
-    ) -> Result<session::Session> {
+    ) -> Result<session::SessionEnd> {
         let allowance = self.allowance()?;
         let desk = match allowance {
             0 => Desk::closed(&current.worktree).map(|_| None),

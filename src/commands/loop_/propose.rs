@@ -121,7 +121,7 @@ impl Loop<'_> {
         current: &Current,
         prompt: &str,
         records: &std::path::Path,
-    ) -> Result<session::Session> {
+    ) -> Result<session::SessionEnd> {
         let left = self.budget.seconds_left(self.night()?, Utc::now()).unwrap_or(f64::MAX);
         let time = Duration::from_secs_f64(left.clamp(1.0, f64::from(self.config.loop_timeout)));
         let usd = self.dollars_left()?;

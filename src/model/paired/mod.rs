@@ -62,12 +62,12 @@ pub struct Pair {
 /// Both agents on all tasks, by task id.
 pub type Pairs = BTreeMap<String, Pair>;
 
-/// Trials that the decision waits for.
+/// A round of trials that the decision waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// The round they belong to.
-    pub round: u32,
-    /// The tasks, sorted.
+pub struct Round {
+    /// Its number; 0 is train alone.
+    pub number: u32,
+    /// Their tasks, sorted.
     pub tasks: Vec<String>,
     /// True when the incumbent runs them, too: one trial each, to [`Arm::rounds`]. Otherwise the candidate alone runs
     /// them, as often as is configured, to [`Arm::first`].
@@ -131,7 +131,7 @@ pub struct Ruling {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// Run these and ask again.
-    Measure(Wanted),
+    Measure(Round),
     /// Done.
     Ruled(Ruling),
 }
@@ -195,7 +195,7 @@ pub fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
 }
 
 /// What must be run before a round can be looked at.
-fn wanted(pairs: &Pairs, round: u32) -> Option<Wanted> {
+fn wanted(pairs: &Pairs, round: u32) -> Option<Round> {
     let run = further(round);
     let lacks = |pair: &Pair| match round {
         0 => pair.split == Split::Train && pair.candidate.first.is_empty(),
@@ -204,7 +204,7 @@ fn wanted(pairs: &Pairs, round: u32) -> Option<Wanted> {
         _ => (pair.candidate.rounds.len() < run || pair.incumbent.rounds.len() < run) && pair.is_in_doubt(round - 1),
     };
     let tasks: Vec<String> = pairs.iter().filter(|(_, pair)| lacks(pair)).map(|(task, _)| task.clone()).collect();
-    (!tasks.is_empty()).then_some(Wanted { round, tasks, both: round > 1 })
+    (!tasks.is_empty()).then_some(Round { number: round, tasks, both: round > 1 })
 }
 
 /// Why a round decides nothing, when it lacks evidence.

@@ -28,7 +28,7 @@ fn ruling(pairs: &Pairs) -> Ruling {
     }
 }
 
-fn measure(pairs: &Pairs) -> Wanted {
+fn measure(pairs: &Pairs) -> Round {
     match decide(&rule(), pairs) {
         Answer::Measure(wanted) => wanted,
         Answer::Ruled(ruling) => panic!("{ruling:?}"),
@@ -44,7 +44,7 @@ fn play(pairs: &mut Pairs, earns: impl Fn(&str, u32) -> (Option<f64>, Option<f64
             Answer::Measure(wanted) => wanted,
         };
         for task in &wanted.tasks {
-            let (own, other) = earns(task, wanted.round);
+            let (own, other) = earns(task, wanted.number);
             let pair = pairs.get_mut(task).unwrap();
             paid += 1 + usize::from(wanted.both);
             if wanted.both {
@@ -147,7 +147,7 @@ fn missing_evidence_decides_nothing_and_is_no_way_up() {
         pairs
     };
     let graded = measure(&spoiled(Some(0.0)));
-    assert_eq!((graded.round, graded.both, graded.tasks.len()), (2, true, 7));
+    assert_eq!((graded.number, graded.both, graded.tasks.len()), (2, true, 7));
     assert_eq!(ruling(&spoiled(None)).verdict, Verdict::NoEvidence);
     // Evidence that the incumbent lacks is nobody's gain.
     let mut pairs = panel(10, &[1.0], &[1.0]);

@@ -84,7 +84,7 @@ fn agents_protocols_and_runs_are_kept_apart() {
         }
     }
     for (agent, protocol, outcome) in whose {
-        let expected = Evidence { outcome, reward: Some(if outcome == Outcome::Passed { 1.0 } else { 0.0 }) };
+        let expected = TrialEvidence { outcome, reward: Some(if outcome == Outcome::Passed { 1.0 } else { 0.0 }) };
         assert_eq!(trials.evidence(agent, protocol, "t", 1).collect::<Vec<_>>(), [expected; 2], "{agent} {protocol}");
         let rewards = trials.rewards(agent, protocol, &tasks, 1, TimeoutPolicy::Agent);
         assert_eq!(rewards.0["t"], expected.reward, "{agent} {protocol}");

@@ -24,7 +24,7 @@ const PYTHON: Range = Range { min: 11, below: 14 };
 
 /// What a configuration asks for.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct BirdSetup<'a> {
     /// The settings of this benchmark.
     pub settings: &'a BirdInteractSettings,
     pub(super) config: &'a Config,
@@ -35,9 +35,9 @@ pub struct Wanted<'a> {
     pub(super) data: Option<PathBuf>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> BirdSetup<'a> {
     /// What a configuration of this benchmark asks for.
-    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Wanted<'a> {
+    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> BirdSetup<'a> {
         let settings: &BirdInteractSettings = config.own();
         let path = |written: &str| match (written.strip_prefix("~/"), home(environment)) {
             (Some(rest), Some(home)) => home.join(rest),
@@ -47,7 +47,7 @@ impl<'a> Wanted<'a> {
             true => path(written),
             false => find_program(environment, root, written).unwrap_or_else(|| root.join(written)),
         };
-        Wanted {
+        BirdSetup {
             settings,
             config,
             checkout: settings.repo.as_deref().map_or_else(|| root.join(CHECKOUT), path),
