@@ -62,7 +62,7 @@ impl Paths {
                 path
             }
             None if prefix.is_empty() => common_dir.join("autoharness"),
-            None => common_dir.join("autoharness/at").join(crate::store::traces::directory_name(prefix)),
+            None => common_dir.join("autoharness/at").join(crate::store::task_name::directory_name(prefix)),
         };
         Ok(self)
     }

@@ -75,7 +75,7 @@ fn caches_of_tools_that_ignore_themselves_are_no_violation() {
     assert_eq!(bed.changes(), pairs(&[(".ruff_cache/deep/evil.py", Staged)]));
     // Nothing of it is scored, even in an editable directory.
     let editable = autoharness::guard::Editable::new(&["agent/"]).unwrap();
-    let read = autoharness::guard::staging::read_editable_from_disk(&bed.repo(), &bed.tree(), &editable).unwrap();
+    let read = autoharness::guard::agent_files::read_editable_from_disk(&bed.repo(), &bed.tree(), &editable).unwrap();
     assert!(read.keys().all(|path| !path.ends_with(b"evil.py")), "{:?}", read.keys());
 }
 

@@ -9,8 +9,10 @@ use crate::benchmarks::agent_python::AgentPython;
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::error::{Code, Error, Result};
 use crate::guard::{
-    self, BaseTree, Editable, EditableFiles, NotRead, agent_fingerprint,
-    staging::{Link, altered, copy, read_editable_from_disk, read_editable_from_tree, stage_linked},
+    self, BaseTree, Editable, EditableFiles, NotRead,
+    agent_files::{read_editable_from_disk, read_editable_from_tree},
+    agent_fingerprint,
+    staging::{Link, altered, copy, stage_linked},
 };
 use crate::process::signals::Cancel;
 

@@ -6,7 +6,7 @@ use super::experiment::Experiment;
 use super::missing::not_prepared;
 use crate::cli::{Compare, Global};
 use crate::error::{Code, EXIT_OK, Error, Result};
-use crate::guard::staging::read_editable_from_tree;
+use crate::guard::agent_files::read_editable_from_tree;
 use crate::guard::{Editable, agent_fingerprint};
 use crate::report::flips::{Counting, Flips};
 use crate::report::history::History;

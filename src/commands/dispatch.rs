@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::{Cancel, Trigger};
 use crate::store::event::{Event, Purpose, Trial};
+use crate::store::task_name::directory_name;
 use crate::store::traces;
 use crate::ui::Progress;
 
@@ -326,14 +327,14 @@ fn keep_trace(session: &Session, step: &Step, agent: &str, result: &TrialResult)
         Some(Split::Test) => Ok(()),
         _ if !step.purpose.leaves_traces() => Ok(()),
         None => {
-            let directory = paths.private_traces().join(traces::directory_name(&result.task));
+            let directory = paths.private_traces().join(directory_name(&result.task));
             traces::write(&directory, agent, result).map_err(|error| (error, true))
         }
         Some(Split::Train) => {
             let committed =
                 step.purpose == Purpose::Baseline || session.state.summary.recorded_agent.as_deref() == Some(agent);
             traces::keep(&paths.workspace(), agent, committed, result).map_err(|error| {
-                let aside = paths.pending_traces().join(traces::directory_name(&result.task));
+                let aside = paths.pending_traces().join(directory_name(&result.task));
                 if traces::write(&aside, agent, result).is_ok() {
                     return (error.hint("the trace is kept aside; the next command writes it there."), false);
                 }

@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
-
 use super::agent::{self, StagedAgent};
 use super::evaluate::{evaluate, no_evidence};
 use super::experiment::Experiment;
-use super::file_guard::{FileGuard, Found};
+use super::file_guard::FileGuard;
 use super::missing::not_prepared;
 use super::paired::PairedGate;
 use super::report::Reports;
 use super::sealing::{Open, set_aside};
 use super::session::{Need, Session};
 use super::step::{Measurement, Step, StepReport};
-use super::{flips, hints, leak_scan, measure, outcomes};
+use super::verdict::{conclude, print};
+use super::{flips, leak_scan, measure, outcomes};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Gate, Global};
-use crate::error::{EXIT_OK, EXIT_REJECTED, Result};
+use crate::error::Result;
 use crate::guard::BaseTree;
 use crate::model::compare::Reference;
 use crate::model::gate::{
@@ -27,7 +26,6 @@ use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
-use crate::report::flips::Flips;
 use crate::store::event::{Event, Purpose, Verdict};
 use crate::ui::Ui;
 
@@ -337,125 +335,4 @@ fn earned(session: &Session, agent: &StagedAgent, trial_protocol: &str, tasks: &
         known.rewards(agent, trial_protocol, tasks, trials, policy),
         known.least(agent, trial_protocol, tasks, trials, policy),
     )
-}
-
-fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found, flips: Option<&Flips>) {
-    let decision = &verdict.told();
-    for step in &decision.steps {
-        session.ui.line(format!("{:<17} {:<9} {}", step.name, step.status.as_str(), step.detail));
-        // All of them, not only the first: each has to be looked at or undone.
-        let found = match step.name.as_str() {
-            "file_guard" => &*verdict.evidence.guard,
-            "leak_scan" => &*verdict.evidence.leaks,
-            _ => &[],
-        };
-        for line in found.iter().skip(1) {
-            session.ui.line(format!("{:<17} {:<9} {line}", "", ""));
-        }
-        session.ui.json(&json!({"type": "step", "step": step.name, "status": step.status, "detail": step.detail}));
-    }
-    flips::tell(&session.ui, flips);
-    tell_outcomes(session, verdict);
-    session.ui.line(decision.line());
-    let mut words = json!({
-        "type": "verdict",
-        "status": decision.status,
-        "val_score": decision.val_score,
-        "evals_passed": decision.evals_passed,
-        "evals_total": decision.evals_total,
-        "best": verdict.evidence.best.as_ref().map(|best| best.val_score),
-        "violations": verdict.evidence.guard,
-        "promoted": decision.promoted,
-        "agent": verdict.agent,
-    });
-    if let Some(flips) = flips {
-        words["flips"] = flips.as_json();
-    }
-    if !verdict.evidence.leaks.is_empty() {
-        words["leaks"] = json!(verdict.evidence.leaks);
-    }
-    session.ui.json(&words);
-    found.hints.iter().for_each(|hint| session.ui.hint(hint));
-    if let Some(hint) = hints::after(session, verdict, base, found) {
-        session.ui.hint(hint);
-    }
-}
-
-fn tell_outcomes(session: &Session, verdict: &Verdict) {
-    let evidence = &verdict.evidence;
-    let mut by_split = BTreeMap::<Split, std::collections::BTreeSet<&String>>::new();
-    let gate_split = evidence.policy.gate_split;
-    // How many trials passed is a score as well.
-    let none = Rewards::default();
-    let is_told = verdict.told().val_score == verdict.decision.val_score;
-    let holdout = if is_told { &evidence.holdout } else { &none };
-    for (split, rewards) in
-        [(Split::Train, &evidence.suite), (Split::Train, &evidence.promotion), (gate_split, holdout)]
-    {
-        by_split.entry(split).or_default().extend(rewards.0.keys());
-    }
-    for (split, tasks) in by_split {
-        let tasks: Vec<String> = tasks.into_iter().cloned().collect();
-        outcomes::tell(session, split.as_str(), &verdict.agent, &verdict.trial_protocol, &tasks);
-    }
-}
-
-fn conclude(decision: &Decision, evidence: &Evidence, reports: &[StepReport]) -> Result<i32> {
-    match decision.status {
-        Status::Passed | Status::Skipped => Ok(EXIT_OK),
-        Status::Failed => Ok(EXIT_REJECTED),
-        Status::Undecided => {
-            let report = reports.iter().find(|report| report.failure.is_some() || report.void).or(reports.first());
-            let suite =
-                decision.steps.iter().any(|step| step.name == "regression_suite" && step.status == decision.status);
-            // Once the comparison has passed, it is the trials afresh that are lacking.
-            if let Some(compared) = evidence.compared.as_ref().filter(|_| !suite && evidence.holdout.is_empty()) {
-                let (evaluated, expected) = compared.evaluated();
-                return Err(no_evidence(&report.cloned().unwrap_or_default(), evaluated, expected));
-            }
-            let (rewards, least) = match suite {
-                true => (&evidence.suite, &evidence.suite_least),
-                false => (&evidence.holdout, &evidence.holdout_least),
-            };
-            let score = rewards.score();
-            // Where no task is missing, it hangs on those that lack some of their trials.
-            let evaluated = if score.missing() > 0 { score.evaluated } else { score.evaluated - least.0.len() };
-            Err(no_evidence(&report.cloned().unwrap_or_default(), evaluated, score.expected))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::gate::Compared;
-    use crate::model::paired::{Arm, Pair, Rule};
-
-    /// What is said to be lacking is what was lacking: the comparison's trials, or those afresh of what it chose.
-    #[test]
-    fn an_undecided_comparison_counts_the_trials_that_were_lacking() {
-        let arm = |reward| Arm { first: vec![reward], rounds: Vec::new() };
-        let pair = |reward| Pair { split: Split::Test, candidate: arm(reward), incumbent: arm(Some(0.0)) };
-        let pairs = |rewards: [Option<f64>; 3]| {
-            rewards.into_iter().enumerate().map(|(at, reward)| (format!("h{at}"), pair(reward))).collect()
-        };
-        let rule = Rule::new(0.1, 1, 0.9);
-        for (rewards, holdout, said) in [
-            ([Some(1.0), None, None], json!({}), "only 1 of 3 tasks"),
-            ([Some(1.0); 3], json!({"h0": 1.0, "h1": 1.0, "h2": null}), "only 2 of 3 tasks"),
-        ] {
-            let compared = Compared { incumbent: "i".into(), rule, pairs: pairs(rewards) };
-            let evidence: Evidence = serde_json::from_value(json!({
-                "policy": {"threshold": 0.8, "min_evidence": 0.9, "timeout_policy": "agent", "gate_split": "test", "trials": 1,
-                           "paired": {"alpha": 0.1, "max_rounds": 1, "confirm_trials": 1}},
-                "guard": [], "preflight": null, "suite": {}, "holdout": holdout, "compared": compared, "best": null,
-                "promotion": {},
-            }))
-            .unwrap();
-            let decision = decide(&evidence);
-            let decision = Decision { status: Status::Undecided, ..decision };
-            let error = conclude(&decision, &evidence, &[]).unwrap_err().to_string();
-            assert!(error.starts_with(said), "{error}");
-        }
-    }
 }

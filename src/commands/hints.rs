@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::file_guard::Found;
 use super::session::Session;
-use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
+use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{BaseTree, Editable, EditableFiles, Violation, is_staged, shell_path};
 use crate::model::gate::Status;
 use crate::store::event::Verdict;

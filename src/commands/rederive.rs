@@ -2,7 +2,7 @@
 
 use super::experiment::Experiment;
 use crate::error::Result;
-use crate::guard::staging::read_editable_from_tree;
+use crate::guard::agent_files::read_editable_from_tree;
 use crate::guard::{Editable, agent_fingerprint};
 use crate::model::split::{SPLIT_SEED, TaskSplit, sealed, sealed_count};
 use crate::store::claims::{self, arms, repeated, run_rewards};

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::experiment::Experiment;
 use crate::error::Result;
-use crate::guard::staging::{agent_fingerprint, read_editable_from_tree};
+use crate::guard::agent_files::{agent_fingerprint, read_editable_from_tree};
 use crate::guard::{Editable, EditableFiles, Repo, show_path};
 use crate::report::history::History;
 use crate::report::page::{Edit, room};

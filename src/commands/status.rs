@@ -8,7 +8,7 @@ use super::experiment::Experiment;
 use super::measure::PROTOCOL_VERSION;
 use crate::cli::Global;
 use crate::error::{EXIT_OK, Result};
-use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
+use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{Editable, agent_fingerprint};
 use crate::model::gate::Status;
 use crate::model::score::passes;

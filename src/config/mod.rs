@@ -5,6 +5,7 @@
 //! follow from the rows.
 
 mod coding_agent;
+mod common;
 mod dotenv;
 mod environment;
 mod fence_mode;
@@ -22,12 +23,13 @@ use std::ops::Range;
 use std::path::Path;
 
 pub use coding_agent::{CodingAgent, PromptBy};
+pub use common::{COMMON, CONFIG_FILE};
 pub use environment::{Environment, is_variable_name};
 pub use fence_mode::FenceMode;
 pub use field::Field;
 pub use host::{host_and_port, is_host, is_host_letter};
 pub use key::{Config, Key, Section, Settings, Shape, Surfaces};
-pub use keys::{COMMON, CONFIG_FILE, Sections, keys, keys_of, names, nearest};
+pub use keys::{Sections, keys, keys_of, names, nearest};
 pub use parse::{Document, Entry};
 pub use schema::schema;
 pub use secret::{HIDDEN, hide_arguments, is_secret, is_secret_name, percent_decoded, secrets_inside};

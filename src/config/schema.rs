@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::common::COMMON;
 use super::key::Config;
-use super::keys::{COMMON, Sections, keys};
+use super::keys::{Sections, keys};
 use crate::config::snapshot::snapshot;
 
 /// What a configuration may hold. Keys of several benchmarks stand side by side; which of them a benchmark cannot do

@@ -3,10 +3,11 @@
 use git2::build::TreeUpdateBuilder;
 use git2::{FileMode, ObjectType, Oid, Signature};
 
-use super::base::{BaseTree, Repo};
+use super::agent_files::read_editable_from_tree;
+use super::base::BaseTree;
 use super::editable_files::EditableFiles;
 use super::files;
-use super::staging::read_editable_from_tree;
+use super::repo::Repo;
 use crate::error::{Context as _, Error, Result};
 use crate::guard::Editable;
 

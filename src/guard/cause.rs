@@ -7,11 +7,12 @@ use std::path::Path;
 
 use git2::{AttrCheckFlags, AttrValue};
 
-use super::base::{BaseTree, Repo};
+use super::base::BaseTree;
 use super::change::Difference;
 use super::convert::{clean_ident, without_crlf};
 use super::files::{self, shell_path};
 use super::policy::Violation;
+use super::repo::Repo;
 use super::watch::reading;
 
 /// How many files are looked at, and named in one command.
@@ -85,7 +86,7 @@ fn cause(repo: &Repo, base: &BaseTree, violation: &Violation) -> Option<Cause> {
     let entry = base.get(path).filter(|_| violation.difference == Difference::Modified)?;
     let (file, metadata) = files::open_regular(&files::join(repo.experiment(), path)).ok()??;
     let size = base.size(entry).ok()?;
-    if size > super::staging::MAX_FILE_BYTES || metadata.len() > 2 * size + 4096 {
+    if size > super::agent_files::MAX_FILE_BYTES || metadata.len() > 2 * size + 4096 {
         return has_filter(repo, path).then_some(Cause::Filter);
     }
     let on_disk = files::read_up_to(file, metadata.len()).ok()??;

@@ -8,9 +8,10 @@ use std::path::Path;
 
 use git2::{AttrCheckFlags, AttrValue, Index, IndexEntry, Oid};
 
-use super::base::{Repo, read_blob};
+use super::base::read_blob;
 use super::editable_files::{EditableFile, EditableFiles};
 use super::files::{self, show_path};
+use super::repo::Repo;
 use super::watch::reading;
 use crate::error::{Error, Result};
 

@@ -3,10 +3,11 @@
 use fs_err as fs;
 use git2::Index;
 
-use super::base::{BaseTree, Repo};
+use super::base::BaseTree;
 use super::change::{Change, Difference};
 use super::entries::{Entry, Mode};
 use super::policy::Editable;
+use super::repo::Repo;
 use crate::error::{Code, Error, Result};
 
 /// Differences between the index and the base commit. Flags such as assume-unchanged mean nothing here.

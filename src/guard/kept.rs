@@ -3,7 +3,8 @@
 
 use git2::{ErrorCode, Oid};
 
-use super::base::{BaseTree, Repo};
+use super::base::BaseTree;
+use super::repo::Repo;
 use crate::error::{Code, Context, Error, Result};
 
 impl Repo {

@@ -3,7 +3,7 @@
 
 use git2::Oid;
 
-use super::base::Repo;
+use super::repo::Repo;
 use super::scan::is_outside;
 use super::watch::reading;
 use crate::error::Result;

@@ -1,11 +1,12 @@
 //! What may have changed and what is scored: base tree, content scan, policy, staging, preflight.
 //!
 //! `git status` is not a guard: index flags, excludes, filters, hooks, `core.worktree` and an edit that was already
-//! committed all hide from it. So git is only an object reader here ([`base`]), and what is on disk is compared byte
+//! committed all hide from it. So git is only an object reader here ([`Repo`], [`base`]), and what is on disk is compared byte
 //! by byte with the tree of a recorded commit ([`scan`]). Which differences are allowed is decided without any I/O in
 //! [`policy`]. Nothing in this module starts a program that the experiment names but the preflight, with the interpreter that it
 //! is given.
 
+pub mod agent_files;
 mod attributes;
 pub mod base;
 mod caches;
@@ -27,11 +28,13 @@ mod ownership;
 mod planted;
 pub mod policy;
 pub mod preflight;
+mod repo;
 pub mod scan;
 pub mod staging;
 pub mod watch;
 
-pub use base::{BaseTree, Repo};
+pub use agent_files::agent_fingerprint;
+pub use base::BaseTree;
 pub use cause::causes;
 pub use change::{Change, Difference};
 pub use digest::digest_path;
@@ -42,5 +45,6 @@ pub use index::is_staged;
 pub use not_read::NotRead;
 pub use policy::{Editable, Violation, violations};
 pub use preflight::{Preflight, PreflightFailure};
+pub use repo::Repo;
 pub use scan::{compare_trees, scan};
-pub use staging::{agent_fingerprint, stage};
+pub use staging::stage;

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid, Repository, RepositoryInitOptions, Signature};
 
-use super::base::{BaseTree, Repo, read_blob};
+use super::base::{BaseTree, read_blob};
 use super::entries::{Entry, Mode};
+use super::repo::Repo;
 use super::{files, show_path};
 use crate::error::{Context as _, Error, Result};
 

@@ -10,10 +10,11 @@ use std::path::Path;
 use fs_err as fs;
 use git2::{ObjectType, Oid};
 
-use super::base::{BaseTree, Repo};
+use super::base::BaseTree;
 use super::change::{Change, Difference};
 use super::entries::{Entries, Entry, Mode};
 use super::index::staged;
+use super::repo::Repo;
 use super::{caches, convert, files};
 use crate::error::Result;
 

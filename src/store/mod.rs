@@ -16,6 +16,7 @@ pub mod scratch;
 pub mod spent;
 pub mod state;
 pub mod summary;
+pub mod task_name;
 pub mod traces;
 pub mod trials;
 pub mod views;

@@ -7,7 +7,10 @@ use crate::model::outcomes::Outcomes;
 use crate::model::score::{Rewards, TimeoutPolicy, TrialEvidence, least_reward, task_reward};
 use crate::model::trial::{Outcome, Split};
 
+use self::errors::Errors;
 use super::event::Trial;
+
+mod errors;
 
 /// All trials of one agent under one trial protocol, by the number of the task: ordered by trial number, and those of one
 /// number as they were run.
@@ -97,32 +100,6 @@ pub struct Trials {
     tasks: HashMap<String, u32>,
     /// How long each task took last time, by its number.
     seconds: Vec<Option<f64>>,
-}
-
-/// What benchmarks said of train trials that were not graded: by place in `sets`, number of the task and trial number.
-#[derive(Debug, Default)]
-struct Errors(HashMap<(usize, u32), BTreeMap<u32, String>>);
-
-impl Errors {
-    /// Keeps what is said of this trial, and forgets what was said of an earlier one in its place.
-    fn note(&mut self, place: usize, task: u32, trial: &Trial<'_>) {
-        let graded = matches!(trial.outcome, Outcome::Passed | Outcome::Failed);
-        match trial.error.as_deref().filter(|_| !graded && trial.split == Some(Split::Train)) {
-            Some(error) => {
-                self.0.entry((place, task)).or_default().insert(trial.trial, error.to_string());
-            }
-            None if self.0.is_empty() => {}
-            None => {
-                if let Some(of_task) = self.0.get_mut(&(place, task)) {
-                    of_task.remove(&trial.trial);
-                }
-            }
-        }
-    }
-
-    fn of(&self, place: usize, task: u32, trial: u32) -> Option<&str> {
-        self.0.get(&(place, task))?.get(&trial).map(String::as_str)
-    }
 }
 
 #[derive(Debug)]

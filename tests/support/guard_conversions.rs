@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use autoharness::guard::EditableFile;
-use autoharness::guard::staging::read_editable_from_disk;
+use autoharness::guard::agent_files::read_editable_from_disk;
 use autoharness::guard::{Difference::*, Editable, causes, scan, violations};
 use fs_err as fs;
 

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use autoharness::guard::staging::{Link, copy, read_editable_from_disk, read_editable_from_tree, stage_linked};
+use autoharness::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
+use autoharness::guard::staging::{Link, copy, stage_linked};
 use autoharness::guard::{Editable, EditableFiles, agent_fingerprint, stage};
 use fs_err as fs;
 

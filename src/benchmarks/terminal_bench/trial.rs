@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::file::{Phase, TrialFile};
 use super::judgement::{Facts, Judgement};
-use crate::benchmarks::trial_protocol::line::fix;
+use crate::benchmarks::trial_protocol::python::fix;
 use crate::model::trial::Outcome;
 use crate::process::Redactor;
 use crate::store::beneath::Dir;

@@ -1,12 +1,14 @@
 //! The trial protocol (DESIGN §6): any program that reads one JSON object on stdin and answers with one a line.
 //!
-//! This file says what is asked and what is made of the answers; `conversation` keeps the conversation going and bounded,
-//! `line` reads a line. Benchmarks `command` and `demo` are this runner; `tau-bench` is this runner and a helper.
+//! This file says what is asked and how it ended; `exchange` what is made of the answers, `conversation` keeps the conversation
+//! going and bounded, `line` reads a line. Benchmarks `command` and `demo` are this runner; `tau-bench` is this runner and a helper.
 
 mod conversation;
+mod exchange;
 pub mod line;
+pub(crate) mod python;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,14 +16,15 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use self::conversation::{Bounds, End, converse};
+use self::exchange::{Exchange, excerpt};
 use self::line::ProtocolEvent;
 use super::agent_python::AgentPython;
 use super::contract::Ground;
 use super::fencing::Fencing;
-use super::runner::{BenchmarkRunner, BoxFuture, Catalogue, RunEvent, RunReport, RunRequest, Sink, TaskInfo};
+use super::runner::{BenchmarkRunner, BoxFuture, Catalogue, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Code, Context as _, Error, Result};
 use crate::fence::Layers;
-use crate::model::trial::{Split, TrialResult};
+use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::process::{Child, Command, Log, Redactor, Stderr, Supervisor, log};
 
@@ -33,9 +36,6 @@ pub const SCRATCH_VARIABLE: &str = "AUTOHARNESS_SCRATCH";
 
 /// How long a program may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// How much of an offending line is quoted, in characters.
-const EXCERPT: usize = 120;
 
 /// The models a program is told to use.
 #[derive(Debug, Clone, Default)]
@@ -208,7 +208,7 @@ impl ProtocolRunner {
                 Ok(Some(_)) => {
                     return Err(format!("line {number} is about a trial, but only the tasks were asked for"));
                 }
-                Err(why) => return Err(format!("line {number} {why}{}", self.excerpt(line))),
+                Err(why) => return Err(format!("line {number} {why}{}", excerpt(&self.redactor, line))),
             }
             Ok(())
         })
@@ -237,7 +237,7 @@ impl ProtocolRunner {
     async fn run_trials(&self, request: &RunRequest, sink: Sink, cancel: &Cancel) -> Result<RunReport> {
         cancel.check()?;
         let log = self.open_log(&request.log)?;
-        let mut session = Exchange::new(self, request, sink, log.clone());
+        let mut exchange = Exchange::new(&self.name, &self.redactor, request, sink, log.clone());
         let mut message = json!({
             "protocol": PROTOCOL_VERSION,
             "action": "run",
@@ -247,7 +247,7 @@ impl ProtocolRunner {
             "concurrency": request.concurrency,
             "seed": request.seed,
             "timeout_s": request.timeout_s,
-            "keep_traces": !session.held_out,
+            "keep_traces": !exchange.held_out,
             "agent": self.agent_json(&request.agent_file),
             "options": self.options,
         });
@@ -256,13 +256,13 @@ impl ProtocolRunner {
         }
         let child = self.start(&message, &request.staging, Some(&request.scratch), &log)?;
         let bounds = self.bounds(request);
-        let end = converse(child, bounds, cancel, async |number, line| session.line(number, line).await).await?;
+        let end = converse(child, bounds, cancel, async |number, line| exchange.line(number, line).await).await?;
         if let End::Exited(exit) = &end {
             // Its last words cannot be told from those of an agent that speaks in its name and then ends it.
-            session.untrusted |= !exit.success() && session.done > 0 && !self.outlives_failure;
+            exchange.untrusted |= !exit.success() && exchange.done > 0 && !self.outlives_failure;
         }
         let what = match end {
-            End::Exited(exit) if exit.success() && session.done == session.total => return Ok(RunReport::default()),
+            End::Exited(exit) if exit.success() && exchange.done == exchange.total => return Ok(RunReport::default()),
             End::Exited(exit) if exit.success() => "ended".to_owned(),
             End::Exited(exit) => match self.exits.iter().find(|(status, _)| *status == exit.code) {
                 Some((_, meaning)) => format!("ended with {exit} ({meaning})"),
@@ -271,14 +271,14 @@ impl ProtocolRunner {
             End::Stalled(why) => format!("{why} and was stopped"),
             End::Misbehaved(why) => format!("broke the trial protocol and was stopped: {why};"),
         };
-        let (name, done, total) = (&self.name, session.done, session.total);
+        let (name, done, total) = (&self.name, exchange.done, exchange.total);
         // The log of a run that touches the hold-out is removed; naming it would only invite a look.
         let whole = request.split == Some(Split::Train);
         let log = if whole { format!("; its log: {}", log.path().display()) } else { String::new() };
-        let distrust = if session.untrusted { "; none of this run's trials count" } else { "" };
+        let distrust = if exchange.untrusted { "; none of this run's trials count" } else { "" };
         Ok(RunReport {
             failure: Some(format!("{name} {what} after {done} of {total} trials{distrust}{log}")),
-            untrusted: session.untrusted,
+            untrusted: exchange.untrusted,
         })
     }
 
@@ -338,143 +338,5 @@ impl ProtocolRunner {
             grace: self.grace,
             ..Command::new(program, cwd).args(arguments).env(environment)
         })
-    }
-
-    /// `: "the line's beginning"`, free of secrets and control characters.
-    fn excerpt(&self, line: &[u8]) -> String {
-        // Redacted before it is cut, or half a secret would escape.
-        let text = String::from_utf8_lossy(&line[..line.len().min(64 * 1024)]);
-        let text = self.redactor.redact(&text);
-        let cut = text.chars().count() > EXCERPT;
-        let text: String = text.chars().take(EXCERPT).collect();
-        format!(": {text:?}{}", if cut { "..." } else { "" })
-    }
-}
-
-/// One run: what was asked, and what has been answered.
-struct Exchange<'a> {
-    runner: &'a ProtocolRunner,
-    sink: Sink,
-    log: Log,
-    trials: u32,
-    tasks: HashSet<&'a str>,
-    started: HashSet<(String, u32)>,
-    finished: HashSet<(String, u32)>,
-    /// Then nothing of a conversation may be kept.
-    held_out: bool,
-    /// Some of these tasks may turn out to be hold-out (or are): no message may name one or quote the program.
-    discreet: bool,
-    /// The program said what it could not know.
-    untrusted: bool,
-    /// A trial's number that is none was mentioned.
-    odd: bool,
-    done: u64,
-    total: u64,
-}
-
-impl<'a> Exchange<'a> {
-    fn new(runner: &'a ProtocolRunner, request: &'a RunRequest, sink: Sink, log: Log) -> Exchange<'a> {
-        Exchange {
-            runner,
-            sink,
-            log,
-            trials: request.trials,
-            tasks: request.tasks.iter().map(String::as_str).collect(),
-            started: HashSet::new(),
-            finished: HashSet::new(),
-            held_out: !request.keep_traces || request.split == Some(Split::Test),
-            discreet: !request.keep_traces || request.split != Some(Split::Train),
-            untrusted: false,
-            odd: false,
-            done: 0,
-            total: request.tasks.len() as u64 * u64::from(request.trials),
-        }
-    }
-
-    /// Takes one line in.
-    async fn line(&mut self, number: u64, line: &[u8]) -> Result<(), String> {
-        let event = line::parse(line).map_err(|why| {
-            let excerpt = if self.discreet { String::new() } else { self.runner.excerpt(line) };
-            format!("line {number} {why}{excerpt}")
-        })?;
-        match event {
-            None => Ok(()),
-            Some(ProtocolEvent::Task { .. } | ProtocolEvent::Context { .. }) => {
-                Err(format!("line {number} is about what tasks there are, but trials were asked for"))
-            }
-            Some(ProtocolEvent::Log { message, .. }) if self.discreet => {
-                self.log.line(&message);
-                Ok(())
-            }
-            Some(ProtocolEvent::Log { warning, message }) => {
-                let message = self.clean_line(&message);
-                self.send(RunEvent::Log { warning, message }).await
-            }
-            Some(ProtocolEvent::Started { task, trial }) => {
-                self.expect(number, &task, trial)?;
-                if self.started.insert((task.clone(), trial)) {
-                    self.send(RunEvent::Started { task, trial }).await?;
-                }
-                Ok(())
-            }
-            Some(ProtocolEvent::Trial { result, problem, odd }) => {
-                self.expect(number, &result.task, result.trial)?;
-                if !self.finished.insert((result.task.clone(), result.trial)) {
-                    let which = self.name(&result.task, result.trial);
-                    self.untrusted = true;
-                    return Err(format!("line {number} reports {which} a second time"));
-                }
-                self.done += 1;
-                if let Some(field) = odd.filter(|_| !std::mem::replace(&mut self.odd, true)) {
-                    let message =
-                        format!("{} reports a `{field}` that is no such number; it is not counted", self.runner.name);
-                    self.send(RunEvent::Log { warning: true, message }).await?;
-                }
-                let result = self.clean(result, problem);
-                self.send(RunEvent::Finished(result)).await
-            }
-        }
-    }
-
-    /// Refuses what was not asked for.
-    fn expect(&mut self, number: u64, task: &str, trial: u32) -> Result<(), String> {
-        if self.tasks.contains(task) && trial < self.trials {
-            return Ok(());
-        }
-        self.untrusted = true;
-        Err(format!("line {number} reports {}, which was not asked for", self.name(task, trial)))
-    }
-
-    fn name(&self, task: &str, trial: u32) -> String {
-        if self.discreet {
-            return "a trial".into();
-        }
-        format!("trial {trial} of task {:?}", self.clean_line(task))
-    }
-
-    fn clean_line(&self, text: &str) -> String {
-        line::one_line(&self.runner.redactor.redact(text))
-    }
-
-    fn clean(&self, mut result: Box<TrialResult>, problem: Option<String>) -> Box<TrialResult> {
-        let redactor = &self.runner.redactor;
-        if self.held_out {
-            result.trace = None;
-            result.detail = None;
-            result.error = problem;
-            return result;
-        }
-        result.trace = result.trace.map(|trace| redactor.redact_json(trace));
-        result.detail = result.detail.map(|detail| redactor.redact_json(detail));
-        let error = result.error.map(|error| self.clean_line(&error));
-        result.error = match (problem, error) {
-            (Some(problem), Some(error)) => Some(format!("{problem} ({error})")),
-            (problem, error) => problem.or(error),
-        };
-        result
-    }
-
-    async fn send(&self, event: RunEvent) -> Result<(), String> {
-        self.sink.send(event).await.map_err(|_| "the receiver of its trials is gone".into())
     }
 }

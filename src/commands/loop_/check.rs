@@ -12,7 +12,7 @@ use crate::drive::proposal;
 use crate::drive::state::{Current, Rival, Stage};
 use crate::drive::worktree::too_deep;
 use crate::error::{Error, Result};
-use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
+use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{BaseTree, Difference, Editable, EditableFiles, Repo, differing, scan, violations};
 use crate::model::proposal::Proposal;
 use crate::paths::Paths;

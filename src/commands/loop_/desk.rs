@@ -20,7 +20,7 @@ use crate::drive::session;
 use crate::drive::state::Current;
 use crate::error::{Code, Error, Result};
 use crate::guard::Editable;
-use crate::guard::staging::read_editable_from_tree;
+use crate::guard::agent_files::read_editable_from_tree;
 use crate::process::signals::Cancel;
 use crate::store::summary::Summary;
 

@@ -11,7 +11,7 @@ use crate::drive::state::{Current, Stage};
 use crate::drive::worktree::{self, Maker};
 use crate::error::{Code, EXIT_OK, Error, Kind, Result};
 use crate::files;
-use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
+use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{BaseTree, Editable, scan, show_path, violations};
 use crate::store::event::SessionUsage;
 use crate::templates;

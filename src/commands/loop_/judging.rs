@@ -15,7 +15,7 @@ use crate::commands::session::{Need, Session};
 use crate::drive::budget::Reason;
 use crate::drive::state::{Current, Stage};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
-use crate::guard::staging::{read_editable_from_disk, read_editable_from_tree};
+use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{Editable, EditableFiles, differing};
 use crate::model::gate::Status;
 use crate::process::git::{ensure_identity, git};
