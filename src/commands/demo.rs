@@ -11,7 +11,7 @@ use crate::config::Environment;
 use crate::error::{Context, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::model::trial::Split;
 use crate::process::Supervisor;
-use crate::process::git::{commit, git};
+use crate::process::git::Git;
 use crate::process::signals::Cancel;
 use crate::store::atomic;
 use crate::ui::Ui;
@@ -154,28 +154,17 @@ impl Stage<'_> {
             return Ok(false);
         }
         self.ui.line(format!("\n$ git commit -m {title:?} agent/agent.py"));
-        self.git_commit(title)?;
+        self.git(&["commit", "--quiet", "--no-gpg-sign", "-m", title, "--", "agent/agent.py"])?;
         self.play(Subcommand::Record(Record { val_score: None, evals_passed: None, evals_total: None }))?;
         Ok(true)
     }
 
     fn git(&self, arguments: &[&str]) -> Result<()> {
-        self.with_supervisor(async |supervisor, environment, cancel| {
-            git(supervisor, environment, &self.directory, arguments, cancel).await.map(drop)
-        })
-    }
-
-    fn git_commit(&self, message: &str) -> Result<()> {
-        self.with_supervisor(async |supervisor, environment, cancel| {
-            commit(supervisor, environment, &self.directory, message, &["agent/agent.py"], cancel).await.map(drop)
-        })
-    }
-
-    fn with_supervisor(&self, act: impl AsyncFnOnce(&Supervisor, &Environment, &Cancel) -> Result<()>) -> Result<()> {
         block_on(Box::pin(async {
             let registry = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
-            let environment = Environment::load(&self.directory)?;
-            act(&Supervisor::new(registry.path())?, &environment, &Cancel::on_signals()?).await?;
+            let environment = &Environment::load(&self.directory)?;
+            let (supervisor, cancel) = (&Supervisor::new(registry.path())?, &Cancel::on_signals()?);
+            Git { supervisor, environment, directory: &self.directory, cancel }.run(arguments).await?;
             Ok(EXIT_OK)
         }))
         .map(drop)

@@ -8,7 +8,7 @@ use crate::config::{CONFIG_FILE, Environment};
 use crate::error::{Context, EXIT_OK, Error, Result};
 use crate::guard::Repo;
 use crate::process::Supervisor;
-use crate::process::git::{commit, ensure_identity, git};
+use crate::process::git::Git;
 use crate::process::signals::Cancel;
 use crate::store::atomic;
 use crate::templates;
@@ -175,13 +175,13 @@ impl Place<'_> {
         // Nothing is locked yet and no state directory exists, so children are recorded in a place of their own.
         let registry = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
         let supervisor = Supervisor::new(registry.path())?;
-        let run =
-            async |arguments: &[&str]| git(&supervisor, &environment, self.directory, arguments, self.cancel).await;
+        let (directory, cancel) = (self.directory, self.cancel);
+        let git = Git { supervisor: &supervisor, environment: &environment, directory, cancel };
         if make_repository {
-            run(&["init", "--quiet"]).await?;
+            git.run(&["init", "--quiet"]).await?;
             self.ui.status("made a git repository");
         }
-        if let Some(identity) = ensure_identity(&supervisor, &environment, self.directory, self.cancel).await? {
+        if let Some(identity) = git.ensure_identity().await? {
             self.ui.status(format!(
                 "commits in this repository are made by {identity} (git config user.name, user.email)"
             ));
@@ -193,7 +193,7 @@ impl Place<'_> {
         }
         let mut status = vec!["status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--"];
         status.extend(&files);
-        let listing = run(&status).await?.stdout;
+        let listing = git.run(&status).await?.stdout;
         let listing = String::from_utf8_lossy(&listing).into_owned();
         // git names paths from the root of its work tree; ours end with the name that we know.
         let ends_with =
@@ -210,9 +210,8 @@ impl Place<'_> {
             let paths: Vec<&str> = uncommitted.iter().map(String::as_str).collect();
             let mut add = vec!["add", "--"];
             add.extend(&paths);
-            run(&add).await?;
-            commit(&supervisor, &environment, self.directory, "Start an autoharness experiment", &paths, self.cancel)
-                .await?;
+            git.run(&add).await?;
+            git.commit("Start an autoharness experiment", &paths).await?;
             self.ui.status("committed the scaffold");
         }
         self.require_committed()

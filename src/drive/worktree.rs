@@ -12,7 +12,7 @@ use crate::config::Environment;
 use crate::error::{Error, Result};
 use crate::guard::BaseTree;
 use crate::model::hash::hash;
-use crate::process::git::git_fed;
+use crate::process::git::Git;
 use crate::process::signals::Cancel;
 use crate::process::{Limits, Supervisor};
 
@@ -114,7 +114,8 @@ impl Maker<'_> {
         // Fast rather than small: it goes with the iteration.
         let words = ["--git-dir=.", "pack-objects", "-q", "--window=0", "--compression=1", &at];
         let Maker { supervisor, environment, cancel, .. } = *self;
-        let said = git_fed(base.objects(), PACKING, supervisor, environment, place, &words, cancel).await?;
+        let git = Git { supervisor, environment, directory: place, cancel };
+        let said = git.run_within(PACKING, base.objects(), &words).await?;
         Ok(format!("pack-{}", String::from_utf8_lossy(&said.stdout).trim()).into())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 use crate::process::Limits;
-use crate::process::git::{git, git_within};
+use crate::process::git::Git;
 use crate::provision::Surroundings;
 use crate::provision::need::{ask, find_program};
 
@@ -116,11 +116,12 @@ async fn large_files(directory: &Path, around: &Surroundings<'_>) -> Result<()> 
 
 async fn run(arguments: &[&str], directory: &Path, around: &Surroundings<'_>) -> Result<()> {
     let Surroundings { supervisor, environment, cancel, .. } = around;
+    let git = Git { supervisor, environment, directory, cancel };
     let moves_much = ["fetch", "checkout", "lfs"].iter().any(|word| arguments.contains(word));
     if moves_much {
-        git_within(LIMITS, supervisor, environment, directory, arguments, cancel).await?;
+        git.run_within(LIMITS, String::new(), arguments).await?;
     } else {
-        git(supervisor, environment, directory, arguments, cancel).await?;
+        git.run(arguments).await?;
     }
     Ok(())
 }

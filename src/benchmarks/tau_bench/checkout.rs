@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::config::TauBenchSettings;
 use crate::error::{Error, Result};
 use crate::process::Limits;
-use crate::process::git::{git, git_within};
+use crate::process::git::Git;
 use crate::provision::Surroundings;
 use crate::store::atomic;
 
@@ -56,7 +56,8 @@ pub(super) async fn fetch(
     }
     say(format!("fetching tau2 {} from {repository}", &revision[..12]));
     let Surroundings { supervisor, environment, cancel, .. } = around;
-    git(supervisor, environment, &partial, &["init", "--quiet"], cancel).await?;
+    let git = Git { supervisor, environment, directory: &partial, cancel };
+    git.run(&["init", "--quiet"]).await?;
     for (name, value) in [
         ("remote.origin.url", repository.as_str()),
         // Then only the files that are checked out are downloaded, where the server can do that.
@@ -66,7 +67,7 @@ pub(super) async fn fetch(
         ("core.sparseCheckout", "true"),
         ("gc.auto", "0"),
     ] {
-        git(supervisor, environment, &partial, &["config", name, value], cancel).await?;
+        git.run(&["config", name, value]).await?;
     }
     let hint = |error: Error| {
         error.hint_unless_interrupted(format!(
@@ -75,12 +76,12 @@ pub(super) async fn fetch(
         ))
     };
     let fetch = ["fetch", "--quiet", "--depth=1", "--no-tags", "--filter=blob:none", "origin", revision];
-    git_within(DOWNLOAD, supervisor, environment, &partial, &fetch, cancel).await.map_err(hint)?;
+    git.run_within(DOWNLOAD, String::new(), &fetch).await.map_err(hint)?;
     // Not by naming paths: then git would download file by file.
     fs_err::create_dir_all(partial.join(".git/info"))?;
     atomic::replace_unsynced(&partial.join(".git/info/sparse-checkout"), CHECKOUT.as_bytes())?;
     let checkout = ["checkout", "--quiet", "--force", "--detach", revision];
-    git_within(DOWNLOAD, supervisor, environment, &partial, &checkout, cancel).await.map_err(hint)?;
+    git.run_within(DOWNLOAD, String::new(), &checkout).await.map_err(hint)?;
     fs_err::remove_dir_all(partial.join(".git"))?;
     fs_err::rename(&partial, place)?;
     Ok(())

@@ -18,7 +18,7 @@ use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{Editable, EditableFiles, differing};
 use crate::model::gate::Status;
-use crate::process::git::{ensure_identity, git};
+use crate::process::git::Git;
 use crate::store::atomic;
 use crate::store::event::End;
 
@@ -72,16 +72,14 @@ impl Loop<'_> {
         };
         if !is_committed {
             self.ui.status(format!("iteration {}: commit", current.iteration));
-            let (supervisor, environment, root) = (&self.supervisor, &self.environment, self.paths.root.as_path());
-            ensure_identity(supervisor, environment, root, &self.now).await?;
+            let (supervisor, environment, cancel) = (&self.supervisor, &self.environment, &self.now);
+            let git = Git { supervisor, environment, directory: &self.paths.root, cancel };
+            git.ensure_identity().await?;
             // Taken literally: a name may hold what git reads as a pattern.
             let paths: Vec<String> = paths.iter().map(|path| format!(":(literal){path}")).collect();
             let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-            git(supervisor, environment, root, &[&["add", "--all", "--force", "--"], &paths[..]].concat(), &self.now)
-                .await?;
-            let message = message(&current);
-            let words = ["commit", "--quiet", "--no-gpg-sign", "-m", message.as_str(), "--"];
-            git(supervisor, environment, root, &[&words[..], &paths].concat(), &self.now).await?;
+            git.run(&[&["add", "--all", "--force", "--"], &paths[..]].concat()).await?;
+            git.commit(&message(&current), &paths).await?;
         }
         current.stage = Stage::Committed;
         self.state.current = Some(current);
