@@ -232,4 +232,5 @@ fn tables_have_every_trial_and_no_name_of_a_held_out_task() {
     bed.run(&["status"]).expect(0).says("looks       1 at per-task hold-out results\n");
     bed.run(&["verify"]).expect(0);
     bed.run(&["export", "bench.py"]).expect(2).warns("bench.py is not a directory");
+    bed.run(&["export", "bench.py/tables"]).expect(2).warns("bench.py is not a directory");
 }

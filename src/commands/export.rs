@@ -21,8 +21,9 @@ pub fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
     let mut gathered = Gathered::default();
     let history = experiment.read_history_and(|entry| gathered.take(entry))?;
     let prepared = history.summary().prepared.as_ref().ok_or_else(not_prepared)?;
-    if args.dir.exists() && !args.dir.is_dir() {
-        return Err(Error::usage(format!("{} is not a directory", args.dir.display()))
+    // It is made when it is missing, and so is what it lies in.
+    if let Some(there) = args.dir.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+        return Err(Error::usage(format!("{} is not a directory", there.display()))
             .code(Code::ReportUnwritable)
             .hint("name a directory; it is made when it is missing."));
     }

@@ -12,6 +12,7 @@ use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree
 use crate::guard::{Editable, agent_fingerprint};
 use crate::model::gate::Status;
 use crate::model::score::passes;
+use crate::model::usage::in_dollars;
 use crate::report::bill::bill;
 use crate::report::resampling::Resampling;
 use crate::report::spark::spark;
@@ -101,7 +102,7 @@ pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
         cost.push_str(&format!(", {} tokens", spent.tokens));
     }
     if spent.cost_usd > 0.0 {
-        cost.push_str(&format!(", ${:.2}", spent.cost_usd));
+        cost.push_str(&format!(", {}", in_dollars(spent.cost_usd)));
     }
     if spent.unpriced > 0 {
         cost.push_str(&format!(" ({} trials reported no dollars)", spent.unpriced));

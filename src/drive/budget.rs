@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::spending::Spending;
 use super::state::Night;
+use crate::model::usage::in_dollars;
 
 /// What a loop may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -66,9 +67,14 @@ impl Reason {
         match self {
             Reason::Iterations(count) => format!("{count} iterations done"),
             Reason::Hours(hours) => format!("{hours} h are over"),
-            Reason::Usd(spent, budget, 0.0) => format!("${spent:.2} of ${budget:.2} are spent"),
+            Reason::Usd(spent, budget, 0.0) => format!("{} of {} are spent", in_dollars(*spent), in_dollars(*budget)),
             Reason::Usd(spent, budget, next) => {
-                format!("${spent:.2} of ${budget:.2} are spent, and the next step costs about ${next:.2}")
+                format!(
+                    "{} of {} are spent, and the next step costs about {}",
+                    in_dollars(*spent),
+                    in_dollars(*budget),
+                    in_dollars(*next)
+                )
             }
             Reason::Tokens(spent, budget, next) => counted("tokens", *spent, *budget, *next),
             Reason::Trials(spent, budget, next) => counted("trials", *spent, *budget, *next),

@@ -39,6 +39,19 @@ pub fn dollars((input, output): (f64, f64), read: u64, written: u64) -> f64 {
     (read as f64 * input + written as f64 * output) / 1e6
 }
 
+/// Above this, an amount is told by its size alone: no night costs that much, and a benchmark may say anything.
+const LARGEST_SPELT_OUT: f64 = 1e12;
+
+/// US dollars for people: `$1.50`.
+pub fn in_dollars(amount: f64) -> String {
+    if amount < LARGEST_SPELT_OUT { format!("${amount:.2}") } else { format!("${amount:.1e}") }
+}
+
+/// US dollars of one trial for people, which may be a fraction of a cent: `$0.0050`.
+pub fn trial_in_dollars(amount: f64) -> String {
+    if amount < LARGEST_SPELT_OUT { format!("${amount:.4}") } else { in_dollars(amount) }
+}
+
 /// Both amounts together. A benchmark may say anything; sums stay finite, for JSON knows nothing else.
 pub fn plus(amount: f64, more: f64) -> f64 {
     (amount + more).min(f64::MAX)
@@ -58,6 +71,14 @@ mod tests {
         ] {
             assert_eq!(Usage { tokens_in, tokens_out, ..Usage::default() }.tokens(), both);
         }
+    }
+
+    #[test]
+    fn no_amount_fills_the_screen() {
+        for (amount, told) in [(0.0, "$0.00"), (12.345, "$12.35"), (1e308, "$1.0e308"), (f64::MAX, "$1.8e308")] {
+            assert_eq!(in_dollars(amount), told);
+        }
+        assert_eq!((trial_in_dollars(0.005).as_str(), trial_in_dollars(1e300).as_str()), ("$0.0050", "$1.0e300"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a run may take, said before it starts.
 
+use crate::model::usage::{in_dollars, trial_in_dollars};
 use crate::ui::duration;
 
 /// What is known of the cost of a trial.
@@ -50,7 +51,11 @@ pub fn estimate(trials: u32, concurrency: u32, limits: &[Option<f64>], cost: Cos
         Cost::Free => {}
         Cost::Unknown => text.push_str("; cost unknown (no earlier trial reported one)"),
         Cost::PerTrial(each) => {
-            text.push_str(&format!("; cost about ${:.2} (earlier trials: ${each:.4} each)", each * count as f64));
+            text.push_str(&format!(
+                "; cost about {} (earlier trials: {} each)",
+                in_dollars(each * count as f64),
+                trial_in_dollars(each)
+            ));
         }
     }
     text

@@ -1,13 +1,14 @@
 //! What was paid for: by the coding agent, where the loop drove it, and for the trials of one command.
 
-use crate::model::usage::Usage;
+use crate::model::usage::{Usage, in_dollars};
 use crate::store::event::SessionUsage;
 use crate::store::spent::Spent;
 use crate::ui::duration;
 
 /// Its sessions in words. Dollars that were not reported are not nothing.
 pub fn bill(usage: &SessionUsage) -> String {
-    let dollars = if usage.unpriced < usage.sessions { format!(", ${:.2}", usage.cost_usd) } else { String::new() };
+    let dollars =
+        if usage.unpriced < usage.sessions { format!(", {}", in_dollars(usage.cost_usd)) } else { String::new() };
     let unpriced =
         if usage.unpriced > 0 { format!(" ({} reported no dollars)", usage.unpriced) } else { String::new() };
     format!("{} sessions, {}, {} tokens{dollars}{unpriced}", usage.sessions, duration(usage.seconds), usage.tokens)
@@ -48,7 +49,7 @@ impl Paid {
         };
         let priced = match self.priced {
             0 => "dollars not reported".into(),
-            said => some(said, format!("${cost_usd:.2}")),
+            said => some(said, in_dollars(cost_usd)),
         };
         format!("{trials} trials, {counted}, {priced}")
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::model::gate::GateRule;
 use crate::model::paired::mantel::points;
+use crate::model::usage::in_dollars;
 use crate::store::claims::Runs;
 use crate::store::event::SessionUsage;
 use crate::store::spent::Spent;
@@ -71,7 +72,7 @@ impl Resampling {
             1 => "one run".to_string(),
             count => format!("best of {count} runs"),
         };
-        let paid = |usd: f64| if usd > 0.0 { format!(", ${usd:.2}") } else { String::new() };
+        let paid = |amount: f64| if amount > 0.0 { format!(", {}", in_dollars(amount)) } else { String::new() };
         let sessions = match self.sessions {
             (0, _) => String::new(),
             (all, 0) => format!(" and {all} sessions"),

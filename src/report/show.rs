@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::evidence::Left;
 use super::text::{excerpt, one_line};
 use super::trace::{Trace, Turn};
+use crate::model::usage::trial_in_dollars;
 use crate::store::traces::Place;
 use crate::ui::duration;
 
@@ -60,7 +61,7 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
     let mut ended = format!("{}, {reward}", if result.outcome.is_empty() { "unknown" } else { &result.outcome });
     ended.push_str(&result.usage.seconds.map(|seconds| format!(", {}", duration(seconds))).unwrap_or_default());
     ended.push_str(&result.usage.tokens().map(|tokens| format!(", {tokens} tokens")).unwrap_or_default());
-    ended.push_str(&result.usage.cost_usd.map(|cost| format!(", ${cost:.4}")).unwrap_or_default());
+    ended.push_str(&result.usage.cost_usd.map(|cost| format!(", {}", trial_in_dollars(cost))).unwrap_or_default());
     out.push(format!("outcome   {ended}"));
     out.push(format!("history   {} (an agent a mark: . passes, x fails, ? no evidence, - not run)", about.history));
     if let Some(error) = &result.error {

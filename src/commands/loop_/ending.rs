@@ -18,6 +18,7 @@ use crate::files;
 use crate::model::proposal::Outcome;
 use crate::model::score::Rewards;
 use crate::model::trial::Split;
+use crate::model::usage::in_dollars;
 use crate::store::atomic;
 use crate::store::event::{End, Event, Outdone, Proposed};
 use crate::store::views;
@@ -115,7 +116,7 @@ impl Loop<'_> {
         };
         let usage = current.usage;
         let cost = match usage.unpriced {
-            0 => format!("${:.2}", usage.cost_usd),
+            0 => in_dollars(usage.cost_usd),
             _ => "dollars not reported".into(),
         };
         let about = current

@@ -11,6 +11,7 @@ use crate::drive::spending::Spending;
 use crate::error::{EXIT_OK, Result};
 use crate::model::gate::{GateRule, PairedPolicy};
 use crate::model::trial::Split;
+use crate::model::usage::in_dollars;
 use crate::store::comparison::{again_numbers, promotion_numbers};
 use crate::store::summary::Summary;
 use crate::ui::{Ui, duration};
@@ -111,7 +112,9 @@ pub(super) fn print(
     let session_usd = (priced > 0).then(|| usage.cost_usd / f64::from(priced));
     let gate_usd = (spent.cost_usd > 0.0).then(|| gate_cost(config, summary).usd);
     let ends = ends(budget, Some(budget.patience)).join(", or ");
-    let dollars = |known: Option<f64>| known.map_or_else(|| "dollars unknown".into(), |usd| format!("about ${usd:.2}"));
+    let dollars = |known: Option<f64>| {
+        known.map_or_else(|| "dollars unknown".into(), |known| format!("about {}", in_dollars(known)))
+    };
     ui.line(format!(
         "agent       {}, one session of at most {}",
         driver.name(),
@@ -139,7 +142,7 @@ pub(super) fn ends(budget: &Budget, patience: Option<u32>) -> Vec<String> {
     [
         budget.iterations.map(|most| format!("{most} iterations")),
         budget.hours.map(|hours| format!("{hours} h")),
-        budget.usd.map(|usd| format!("${usd:.2}")),
+        budget.usd.map(in_dollars),
         budget.trials.map(|trials| format!("{trials} trials")),
         budget.tokens.map(|tokens| format!("{tokens} tokens")),
         budget.target.map(|score| format!("val_score {score}")),

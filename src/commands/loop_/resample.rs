@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::drive::budget::{Budget, Reason};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::model::trial::Split;
+use crate::model::usage::in_dollars;
 use crate::report::resampling::Resampling;
 use crate::store::claims;
 use crate::store::event::{Committed, Event, Purpose, Resampled};
@@ -69,8 +70,8 @@ pub(super) fn require_end(budget: &Budget, summary: &Summary) -> Result<()> {
 /// Prints plan and estimate, and begins nothing.
 pub(super) fn plan(ui: &Ui, config: &Config, summary: &Summary, budget: &Budget) -> Result<i32> {
     let trials = look_trials(summary);
-    let (time, usd) = (seconds(config, summary, trials), cost(summary, trials).usd);
-    let dollars = if usd > 0.0 { format!("about ${usd:.2}") } else { "dollars unknown".into() };
+    let (time, price) = (seconds(config, summary, trials), cost(summary, trials).usd);
+    let dollars = if price > 0.0 { format!("about {}", in_dollars(price)) } else { "dollars unknown".into() };
     let matched = (!budget.is_limited()).then(|| format!("{} trials, as the search", summary.searched.trials));
     let ends: Vec<String> = ends(budget, None).into_iter().chain(matched).collect();
     ui.line("agent       the one that the experiment began with, unchanged; no coding agent is asked");
@@ -80,7 +81,7 @@ pub(super) fn plan(ui: &Ui, config: &Config, summary: &Summary, budget: &Budget)
         "type": "plan", "arm": "resample", "iterations": budget.iterations, "hours": budget.hours,
         "budget_usd": budget.usd, "budget_trials": budget.trials, "budget_tokens": budget.tokens, "target": budget.target,
         "search_trials": summary.searched.trials, "resampled_trials": summary.resampled.trials, "run_trials": trials,
-        "run_seconds": time, "run_usd": (usd > 0.0).then_some(usd),
+        "run_seconds": time, "run_usd": (price > 0.0).then_some(price),
     }));
     Ok(EXIT_OK)
 }

@@ -11,6 +11,7 @@ use crate::cli::Arm;
 use crate::drive::budget::Budget;
 use crate::drive::spending::Spending;
 use crate::drive::state::Night;
+use crate::model::usage::in_dollars;
 use crate::report::resampling::Resampling;
 use crate::store::summary::Summary;
 
@@ -87,8 +88,8 @@ fn iterations(night: &Night, budget: &Budget) -> String {
 
 /// What is spent, each against its cap where it has one.
 fn spending(spent: &Spending, hours: f64, budget: &Budget) -> String {
-    let cap = |usd: f64| format!(" of ${usd:.2}");
-    let dollars = format!("${:.2}{}", spent.usd, budget.usd.map(cap).unwrap_or_default());
+    let cap = |most: f64| format!(" of {}", in_dollars(most));
+    let dollars = format!("{}{}", in_dollars(spent.usd), budget.usd.map(cap).unwrap_or_default());
     let is_paid = spent.usd > 0.0 || budget.usd.is_some();
     let dollars = match (is_paid, spent.unpriced) {
         (true, 0) => Some(dollars),

@@ -8,6 +8,7 @@ use super::plots::{self, Kind, Point};
 use crate::model::gate::Status;
 use crate::model::interval::wilson;
 use crate::model::score::Rewards;
+use crate::model::usage::in_dollars;
 use crate::report::bill::bill;
 use crate::report::flips::{Counting, Flips};
 use crate::report::history::{History, Version};
@@ -155,9 +156,9 @@ pub(super) fn cost(history: &History) -> Markup {
         by_step.entry(*step).or_default().push(*spent);
     }
     let all = total(&by_step.values().flatten().copied().collect::<Vec<_>>());
-    let in_dollars = all.cost_usd > 0.0;
-    let unit = if in_dollars { "dollars" } else { "trials" };
-    let worth = |spent: &Spent| if in_dollars { spent.cost_usd } else { spent.trials as f64 };
+    let is_paid = all.cost_usd > 0.0;
+    let unit = if is_paid { "dollars" } else { "trials" };
+    let worth = |spent: &Spent| if is_paid { spent.cost_usd } else { spent.trials as f64 };
     let mut line: Vec<(f64, f64)> = history.milestones.iter().map(|(spent, score)| (worth(spent), *score)).collect();
     // What was spent since then recorded nothing.
     line.extend(line.last().map(|(_, score)| (worth(&all), *score)));
@@ -183,7 +184,7 @@ pub(super) fn cost(history: &History) -> Markup {
                 @if let Some(offer) = &version.proposed { tr {
                     td { @if version.spent.is_empty() { (history.label(at)) } }
                     td { "coding agent" } td { "–" } td { (duration(offer.usage.seconds)) } td { (offer.usage.tokens) }
-                    td { @if offer.usage.unpriced < offer.usage.sessions { (format!("${:.2}", offer.usage.cost_usd)) } @else { "not reported" } }
+                    td { @if offer.usage.unpriced < offer.usage.sessions { (in_dollars(offer.usage.cost_usd)) } @else { "not reported" } }
                 } }
             } }
         } } }
@@ -197,8 +198,8 @@ fn tokens(spent: &Spent) -> String {
 /// What was not reported is not nothing.
 fn dollars(spent: &Spent) -> String {
     match (spent.cost_usd > 0.0, spent.unpriced) {
-        (true, 0) => format!("${:.2}", spent.cost_usd),
-        (true, more) => format!("${:.2}, not reported by {more}", spent.cost_usd),
+        (true, 0) => in_dollars(spent.cost_usd),
+        (true, more) => format!("{}, not reported by {more}", in_dollars(spent.cost_usd)),
         (false, 0) => "–".into(),
         (false, _) => "not reported".into(),
     }
