@@ -8,7 +8,7 @@ use autoharness::error::Kind;
 use autoharness::model::compare::Reference;
 use autoharness::model::gate::{Evidence, Policy, RULES, decide};
 use autoharness::model::proposal::Surface;
-use autoharness::model::score::{self, Rewards, TimeoutPolicy, task_reward};
+use autoharness::model::score::{self, Rewards, Scoring, TimeoutPolicy, task_reward};
 use autoharness::model::split::TaskSplit;
 use autoharness::model::suite::Change as SuiteChange;
 use autoharness::model::trial::{Outcome, Split};
@@ -152,7 +152,7 @@ fn summary(state: &State) -> String {
 
 fn known(state: &State) -> Vec<Rewards> {
     let tasks: Vec<String> = ["a", "b/1", "c \"q\" \\ \u{e9}\n"].map(String::from).to_vec();
-    let of = |agent| state.trials.rewards(agent, PROTOCOL, &tasks, 3, TimeoutPolicy::Agent);
+    let of = |agent| state.trials.rewards(agent, PROTOCOL, &tasks, Scoring { trials: 3, policy: TimeoutPolicy::Agent });
     AGENTS.map(of).to_vec()
 }
 
@@ -365,18 +365,19 @@ proptest! {
             trials.iter().map(|(outcome, reward)| score::TrialEvidence { outcome: *outcome, reward: Some(*reward) }).collect()
         };
         for policy in [TimeoutPolicy::Agent, TimeoutPolicy::Infra] {
-            let before = task_reward(evidence(&trials), trials.len() as u32, policy);
+            let scoring = Scoring { trials: trials.len() as u32, policy };
+            let before = task_reward(evidence(&trials), scoring);
             prop_assert!(before.is_none_or(|reward| (0.0..=1.0 + 1e-12).contains(&reward)));
             let middle = at.index(trials.len() + 1);
             trials.rotate_left(middle);
-            let after = task_reward(evidence(&trials), trials.len() as u32, policy);
+            let after = task_reward(evidence(&trials), scoring);
             prop_assert!(before.is_some() == after.is_some() && (before.unwrap_or(0.0) - after.unwrap_or(0.0)).abs() < 1e-12);
             // Crashing never pays: an agent error in place of any graded trial does not raise the reward.
             for index in 0..trials.len() {
                 let mut crashed = trials.clone();
                 if matches!(crashed[index].0, Outcome::Passed | Outcome::Failed | Outcome::AgentError) {
                     crashed[index].0 = Outcome::AgentError;
-                    let crashed = task_reward(evidence(&crashed), trials.len() as u32, policy);
+                    let crashed = task_reward(evidence(&crashed), scoring);
                     prop_assert!(crashed.unwrap_or(0.0) <= after.unwrap_or(0.0) + 1e-12);
                 }
             }

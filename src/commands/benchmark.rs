@@ -70,8 +70,7 @@ pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> 
     let reports = evaluate(&mut session, &measurement, &[step]).await;
     runner.close().await;
     let report = reports?.into_iter().next().unwrap_or_default();
-    let (trials, policy) = (session.config.trials, session.config.timeout_policy);
-    let rewards = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, &tasks, trials, policy);
+    let rewards = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, &tasks, session.config.scoring());
     if args.reveal_held_out && args.split == Split::Test {
         ui.warn(
             "showing per-task results of the hold-out. This is for humans: what a coding agent learns from them is \

@@ -8,6 +8,7 @@ use crate::cli::{Compare, Global};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::agent_files::read_editable_from_tree;
 use crate::guard::{Editable, agent_fingerprint};
+use crate::model::score::Scoring;
 use crate::report::flips::{Counting, Flips};
 use crate::report::history::History;
 use crate::report::text::one_line;
@@ -40,7 +41,7 @@ pub fn run(args: &Compare, global: &Global, ui: &Ui) -> Result<i32> {
     if one.fingerprint == other.fingerprint {
         return Err(Error::usage(format!("{} and {} are the same agent", one.name, other.name)));
     }
-    let (each, policy) = summary.counting();
+    let Scoring { trials: each, policy } = summary.scoring();
     let counting = Counting {
         trials: &history.state.trials,
         protocol: &prepared.trial_protocol,

@@ -98,7 +98,7 @@ pub async fn run(
     }
     let reward = |task: &String| {
         let evidence = trials.iter().filter(|trial| trial.task == *task).map(TrialResult::evidence);
-        task_reward(evidence, config.trials, config.timeout_policy)
+        task_reward(evidence, config.scoring())
     };
     let rewards = Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect());
     let score = rewards.score();

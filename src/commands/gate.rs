@@ -329,10 +329,6 @@ impl Run<'_> {
 
 /// Rewards of `tasks` as the agent has earned them, and of those that lack trials the rewards with these counted 0.0.
 fn earned(session: &Session, agent: &StagedAgent, trial_protocol: &str, tasks: &[String]) -> (Rewards, Rewards) {
-    let (agent, trials, policy) = (&agent.fingerprint, session.config.trials, session.config.timeout_policy);
-    let known = &session.state.trials;
-    (
-        known.rewards(agent, trial_protocol, tasks, trials, policy),
-        known.least(agent, trial_protocol, tasks, trials, policy),
-    )
+    let (agent, known, scoring) = (&agent.fingerprint, &session.state.trials, session.config.scoring());
+    (known.rewards(agent, trial_protocol, tasks, scoring), known.least(agent, trial_protocol, tasks, scoring))
 }

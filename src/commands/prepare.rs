@@ -215,9 +215,8 @@ async fn establish(
     let reports = evaluate(session, &measurement, &steps).await;
     runner.close().await;
     let reports = reports?;
-    let policy = session.config.timeout_policy;
-    let count = session.config.trials;
-    let rewards = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, &ids, count, policy);
+    let scoring = session.config.scoring();
+    let rewards = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, &ids, scoring);
     let all = rewards.score();
     let report = reports.iter().find(|report| report.failure.is_some() || report.void).or(reports.first());
     let report = report.cloned().unwrap_or_default();
@@ -238,7 +237,7 @@ async fn establish(
         let _ = fs_err::remove_dir_all(private);
     }
     let gate_tasks = split.tasks(session.config.gate_split);
-    let score = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, gate_tasks, count, policy).score();
+    let score = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, gate_tasks, scoring).score();
     let Score { mean: Some(val_score), passed, evaluated, .. } = score else {
         tell();
         return Err(no_evidence(&report, 0, score.expected));

@@ -4,6 +4,7 @@ use super::experiment::Experiment;
 use crate::error::Result;
 use crate::guard::agent_files::read_editable_from_tree;
 use crate::guard::{Editable, agent_fingerprint};
+use crate::model::score::Scoring;
 use crate::model::split::{SPLIT_SEED, TaskSplit, sealed, sealed_count};
 use crate::store::claims::{self, arms, repeated, run_rewards};
 use crate::store::event::{Calibrated, Committed, Confirmed, Prepared, Resampled};
@@ -22,7 +23,7 @@ pub(super) fn confirmed(confirmed: &Confirmed, state: &State, experiment: &Exper
     if tasks != *claims::tasks(&prepared.split, *sealed) {
         wrong.push("the claim was not made on the whole hold-out, or on all that is sealed".into());
     }
-    let (_, policy) = state.summary.counting();
+    let policy = state.summary.scoring().policy;
     if arms(&state.trials, &baseline.agent, &best.agent, trial_protocol, &tasks, policy) != measured.tasks {
         wrong.push("the rewards of the claim are not those of its trials".into());
     }
@@ -49,7 +50,7 @@ pub(super) fn calibrated(calibrated: &Calibrated, state: &State, experiment: &Ex
     let Calibrated { agent, trial_protocol, measured, noise, shrunk, .. } = calibrated;
     let Some(prepared) = &state.summary.prepared else { return vec!["`calibrated` before `prepared`".into()] };
     let mut wrong = Vec::new();
-    let (trials, policy) = state.summary.counting();
+    let Scoring { trials, policy } = state.summary.scoring();
     let earned = repeated(&state.trials, &agent.agent, trial_protocol, &prepared.split, policy, measured.min_evidence);
     if earned != *measured {
         wrong.push("the rewards of the calibration are not those of its trials".into());
@@ -73,9 +74,9 @@ pub(super) fn resampled(resampled: &Resampled, state: &State, experiment: &Exper
     let Some(prepared) = &summary.prepared else { return vec!["`resampled` before `prepared`".into()] };
     let Resampled { run, agent, trial_protocol, protocol, .. } = resampled;
     let mut wrong = Vec::new();
-    let (trials, policy) = summary.counting();
+    let scoring = summary.scoring();
     let tasks = prepared.split.tasks(prepared.gate_split());
-    let score = run_rewards(&state.trials, resampled, tasks, trials, policy).score();
+    let score = run_rewards(&state.trials, resampled, tasks, scoring).score();
     if score.mean != Some(resampled.val_score)
         || (score.passed, score.evaluated) != (resampled.evals_passed, resampled.evals_total)
     {

@@ -53,21 +53,20 @@ impl Check<'_> {
         for (name, stored, stored_least) in steps {
             let tasks: Vec<String> = stored.0.keys().cloned().collect();
             let (agent, protocol, policy) = (&verdict.agent, &verdict.trial_protocol, &evidence.policy);
-            let (trials, timeouts) = (policy.trials, policy.timeout_policy);
+            let scoring = policy.scoring();
             let sides = sides(verdict, state);
             let rewards = match (&sides, name) {
                 (Some(sides), "regression suite") => at_best(&state.trials, sides, &tasks),
                 (Some(sides), "hold-out") => confirmed(&state.trials, sides, &tasks),
                 (Some(sides), _) => {
-                    let again = policy.paired.map_or(0..0, |paired| promotion_numbers(&paired, trials));
+                    let again = policy.paired.map_or(0..0, |paired| promotion_numbers(&paired, policy.trials));
                     at_worst(&state.trials, sides, &tasks, again)
                 }
-                (None, _) => state.trials.rewards(agent, protocol, &tasks, trials, timeouts),
+                (None, _) => state.trials.rewards(agent, protocol, &tasks, scoring),
             };
             // What trials were lacking, the first rules did not ask; nor does a promotion.
             let asked = evidence.rules > 0 && name != "promotion" && sides.is_none();
-            let least =
-                if asked { state.trials.least(agent, protocol, &tasks, trials, timeouts) } else { none.clone() };
+            let least = if asked { state.trials.least(agent, protocol, &tasks, scoring) } else { none.clone() };
             if !same_rewards(stored, &rewards) || !same_rewards(stored_least, &least) {
                 self.wrong(format!("the rewards of the {name} are not those of its trials"));
             }

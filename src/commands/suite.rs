@@ -111,7 +111,7 @@ fn list(global: &Global, ui: &Ui) -> Result<i32> {
         .chain(summary.retired.keys().cloned())
         .filter(|task| prepared.split.of(task) == Some(Split::Train))
         .collect();
-    let (_, timeouts) = summary.counting();
+    let timeouts = summary.scoring().policy;
     let histories = histories(&state, &Of { protocol: &prepared.trial_protocol, timeouts }, &tasks);
     let aside = |kind: &str| tasks.iter().filter(|task| standing(summary, task).0 == kind).count();
     let (quarantined, retired) = (aside("quarantined"), aside("retired"));

@@ -12,6 +12,7 @@ use crate::error::{Code, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::guard::agent_files::read_editable_from_tree;
 use crate::guard::{Editable, Violation, agent_fingerprint, compare_trees, violations};
 use crate::model::gate::Status;
+use crate::model::score::Scoring;
 use crate::model::split::{SPLIT_SEED, stratified};
 use crate::store::checkpoint::Checkpoint;
 use crate::store::event::{Event, Prepared, Recorded};
@@ -162,9 +163,9 @@ impl Findings {
     }
 
     fn prepared(&mut self, seq: u64, prepared: &Prepared, state: &State) {
-        let (trials, policy) = counting(prepared);
+        let scoring = scoring(prepared);
         let rewards =
-            |tasks: &[String]| state.trials.rewards(&prepared.agent, &prepared.trial_protocol, tasks, trials, policy);
+            |tasks: &[String]| state.trials.rewards(&prepared.agent, &prepared.trial_protocol, tasks, scoring);
         let score = rewards(prepared.split.tasks(prepared.gate_split())).score();
         if score.mean != Some(prepared.baseline.val_score) {
             self.wrong(seq, "the baseline's score is not the mean of its trials");
@@ -233,6 +234,6 @@ impl Findings {
     }
 }
 
-fn counting(prepared: &Prepared) -> (u32, crate::model::score::TimeoutPolicy) {
-    crate::store::summary::Summary { prepared: Some(prepared.clone()), ..Default::default() }.counting()
+fn scoring(prepared: &Prepared) -> Scoring {
+    crate::store::summary::Summary { prepared: Some(prepared.clone()), ..Default::default() }.scoring()
 }

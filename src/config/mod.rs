@@ -39,6 +39,7 @@ use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::model::gate::{Disclosure, GateRule, LeakScan, PairedPolicy, Policy};
 use crate::model::hash::hash;
+use crate::model::score::Scoring;
 pub use crate::model::score::TimeoutPolicy;
 
 /// Larger than any configuration, in bytes.
@@ -131,6 +132,11 @@ impl Config {
         };
         benchmark.defaults(&mut config);
         config
+    }
+
+    /// How trials add up to the reward of a task.
+    pub fn scoring(&self) -> Scoring {
+        Scoring { trials: self.trials, policy: self.timeout_policy }
     }
 
     /// The numbers of the trials that every task has.

@@ -26,6 +26,15 @@ impl TimeoutPolicy {
     }
 }
 
+/// How trials add up to the reward of a task.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scoring {
+    /// How many of each task there should be.
+    pub trials: u32,
+    /// What an agent timeout counts for.
+    pub policy: TimeoutPolicy,
+}
+
 /// The evidence in one trial, as the ledger holds it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrialEvidence {
@@ -57,40 +66,35 @@ impl TrialResult {
     }
 }
 
-/// A task's reward: the mean over its trials that count. `None` when fewer than half of the `expected` trials do, so that
+/// A task's reward: the mean over its trials that count. `None` when fewer than half of the expected trials do, so that
 /// one lucky trial never stands for three.
-pub fn task_reward(
-    trials: impl IntoIterator<Item = TrialEvidence>,
-    expected: u32,
-    policy: TimeoutPolicy,
-) -> Option<f64> {
+pub fn task_reward(trials: impl IntoIterator<Item = TrialEvidence>, scoring: Scoring) -> Option<f64> {
     let (mut sum, mut counted) = (0.0, 0u32);
-    for value in trials.into_iter().filter_map(|trial| trial.value(policy)) {
+    for value in trials.into_iter().filter_map(|trial| trial.value(scoring.policy)) {
         sum += value;
         counted += 1;
     }
-    (counted > 0 && counted * 2 >= expected).then(|| sum / f64::from(counted))
+    (counted > 0 && counted * 2 >= scoring.trials).then(|| sum / f64::from(counted))
 }
 
 /// The reward of a task with every lacking trial counted 0.0; `None` when none is lacking, or too many are for a reward.
 /// `numbers` are the evidence of each trial number; a number may have been run more than once, or not at all.
 pub fn least_reward<N: Iterator<Item = TrialEvidence>>(
     numbers: impl IntoIterator<Item = N>,
-    expected: u32,
-    policy: TimeoutPolicy,
+    scoring: Scoring,
 ) -> Option<f64> {
     let (mut sum, mut counted, mut had) = (0.0, 0u32, 0u32);
     for number in numbers {
         let before = counted;
-        for value in number.filter_map(|trial| trial.value(policy)) {
+        for value in number.filter_map(|trial| trial.value(scoring.policy)) {
             sum += value;
             counted += 1;
         }
         had += u32::from(counted > before);
     }
-    let lacking = expected.saturating_sub(had);
+    let lacking = scoring.trials.saturating_sub(had);
     // Half of the trials is at least one, for one that is lacking was expected.
-    (lacking > 0 && counted * 2 >= expected).then(|| sum / f64::from(counted + lacking))
+    (lacking > 0 && counted * 2 >= scoring.trials).then(|| sum / f64::from(counted + lacking))
 }
 
 /// True when a task with this reward passes.
@@ -167,6 +171,10 @@ mod tests {
         TrialEvidence { outcome, reward }
     }
 
+    fn of(trials: u32) -> Scoring {
+        Scoring { trials, policy: TimeoutPolicy::Agent }
+    }
+
     #[test]
     fn crashing_never_raises_a_score() {
         let crash = evidence(Outcome::AgentError, None);
@@ -205,9 +213,9 @@ mod tests {
             evidence(Outcome::InfraError, None),
             evidence(Outcome::Failed, Some(0.0)),
         ];
-        assert_eq!(task_reward(trials, 3, TimeoutPolicy::Agent), Some(0.5));
-        assert_eq!(task_reward(trials, 5, TimeoutPolicy::Agent), None);
-        assert_eq!(task_reward([evidence(Outcome::VerifierError, None)], 1, TimeoutPolicy::Agent), None);
+        assert_eq!(task_reward(trials, of(3)), Some(0.5));
+        assert_eq!(task_reward(trials, of(5)), None);
+        assert_eq!(task_reward([evidence(Outcome::VerifierError, None)], of(1)), None);
     }
 
     #[test]
@@ -225,7 +233,7 @@ mod tests {
             (3, 7, false),
         ] {
             let trials = vec![evidence(Outcome::Passed, Some(1.0)); counted];
-            let reward = task_reward(trials, expected, TimeoutPolicy::Agent);
+            let reward = task_reward(trials, of(expected));
             assert_eq!(reward, has_reward.then_some(1.0), "{counted} of {expected}");
         }
     }
@@ -256,8 +264,8 @@ mod tests {
             (vec![vec![pass], vec![late]], 2, TimeoutPolicy::Infra, Some(0.5)),
         ] {
             let trials = || numbers.iter().map(|number: &Vec<TrialEvidence>| number.iter().copied());
-            assert_eq!(least_reward(trials(), expected, policy), least, "{numbers:?} {expected}");
-            let reward = task_reward(trials().flatten(), expected, policy);
+            assert_eq!(least_reward(trials(), Scoring { trials: expected, policy }), least, "{numbers:?} {expected}");
+            let reward = task_reward(trials().flatten(), Scoring { trials: expected, policy });
             assert!(least.is_none_or(|least| reward.is_some_and(|reward| least <= reward)), "{numbers:?}");
         }
     }

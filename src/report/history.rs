@@ -254,11 +254,13 @@ impl History {
 
     /// What a version earned on the train tasks that it was run on.
     pub fn train_rewards(&self, version: &Version) -> Rewards {
-        let (trials, policy) = self.summary().counting();
+        let scoring = self.summary().scoring();
         let known = &self.state.trials;
-        let ran = |task: &&String| !known.values(&version.agent, &version.protocol, task, 0..trials, policy).is_empty();
+        let ran = |task: &&String| {
+            !known.values(&version.agent, &version.protocol, task, 0..scoring.trials, scoring.policy).is_empty()
+        };
         let tasks: Vec<&String> = self.train().iter().filter(ran).collect();
-        known.rewards(&version.agent, &version.protocol, tasks, trials, policy)
+        known.rewards(&version.agent, &version.protocol, tasks, scoring)
     }
 
     /// The train rewards of every version that has any, or was judged, with its place in `versions`.

@@ -11,7 +11,7 @@ use super::event::{Calibrated, Committed, Confirmed, Resampled};
 use super::trials::{Trials, aside};
 use crate::model::calibrate::{Earned, Noise, Repeated};
 use crate::model::claim::{Arms, Claim, MOST};
-use crate::model::score::{Rewards, TimeoutPolicy};
+use crate::model::score::{Rewards, Scoring, TimeoutPolicy};
 use crate::model::split::TaskSplit;
 
 /// Where the numbers of these trials begin: their seeds are those of no gate.
@@ -81,12 +81,13 @@ pub fn run_numbers(run: u32, trials: u32) -> Range<u32> {
 }
 
 /// What each task earned in a run: the mean over its trials; `None` where fewer than half of them gave evidence.
-pub fn run_rewards(known: &Trials, of: &Resampled, tasks: &[String], trials: u32, policy: TimeoutPolicy) -> Rewards {
+pub fn run_rewards(known: &Trials, of: &Resampled, tasks: &[String], scoring: Scoring) -> Rewards {
     let protocol = resampled(&of.trial_protocol, &of.protocol);
     let reward = |task: &String| {
-        let values = known.values(&of.agent.agent, &protocol, task, run_numbers(of.run, trials), policy);
+        let values =
+            known.values(&of.agent.agent, &protocol, task, run_numbers(of.run, scoring.trials), scoring.policy);
         let values: Vec<f64> = values.into_iter().flatten().collect();
-        let is_enough = !values.is_empty() && values.len() * 2 >= trials as usize;
+        let is_enough = !values.is_empty() && values.len() * 2 >= scoring.trials as usize;
         is_enough.then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
     Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())

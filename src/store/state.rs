@@ -80,8 +80,8 @@ impl State {
             self.summary.rerolls += 1;
         }
         if run.purpose == Purpose::Benchmark && run.split == Some(Split::Train) {
-            let (trials, policy) = self.summary.counting();
-            let rewards = self.trials.rewards(&run.agent, &run.protocol, &run.tasks, trials, policy);
+            let scoring = self.summary.scoring();
+            let rewards = self.trials.rewards(&run.agent, &run.protocol, &run.tasks, scoring);
             self.summary.train_results.extend(rewards.0);
             self.summary.train_timestamp = Some(at);
         }
@@ -135,11 +135,11 @@ impl State {
         summary.retired.retain(|task, _| train.contains(task));
         summary.suite_results.retain(|task, _| train.contains(task));
         summary.prepared = Some(prepared.clone());
-        let (trials, policy) = summary.counting();
+        let scoring = summary.scoring();
         let of = |tasks: &[String]| {
             let Prepared { agent, trial_protocol, .. } = &prepared;
-            let rewards = self.trials.rewards(agent, trial_protocol, tasks, trials, policy);
-            let least = self.trials.least(agent, trial_protocol, tasks, trials, policy);
+            let rewards = self.trials.rewards(agent, trial_protocol, tasks, scoring);
+            let least = self.trials.least(agent, trial_protocol, tasks, scoring);
             (rewards, least)
         };
         let (holdout, least) = of(prepared.split.tasks(prepared.gate_split()));
@@ -204,10 +204,7 @@ impl State {
                     self.trials.evidence(&verdict.agent, &verdict.trial_protocol, task, policy.trials).next().is_some()
                 };
                 let seen: Vec<String> = prepared.split.train.iter().filter(seen).cloned().collect();
-                train = self
-                    .trials
-                    .rewards(&verdict.agent, &verdict.trial_protocol, &seen, policy.trials, policy.timeout_policy)
-                    .0;
+                train = self.trials.rewards(&verdict.agent, &verdict.trial_protocol, &seen, policy.scoring()).0;
             }
         }
         summary.last_decided = Some(Receipt { seq, at, verdict, train });

@@ -14,7 +14,7 @@ use crate::error::{Context as _, Result};
 use crate::model::compare::Reference;
 use crate::model::gate::Status;
 use crate::model::hash::hash;
-use crate::model::score::TimeoutPolicy;
+use crate::model::score::{Scoring, TimeoutPolicy};
 use crate::model::suite::Change;
 
 /// Everything the views and `status` need.
@@ -157,11 +157,11 @@ impl Summary {
     }
 
     /// How trials are counted under the prepared configuration: trials per task, timeout policy.
-    pub fn counting(&self) -> (u32, TimeoutPolicy) {
+    pub fn scoring(&self) -> Scoring {
         let config = self.prepared.as_ref().map(|prepared| &prepared.config);
         let trials = config.and_then(|config| config["trials"].as_u64()).and_then(|trials| u32::try_from(trials).ok());
         let policy = config.and_then(|config| TimeoutPolicy::deserialize(&config["timeout_policy"]).ok());
-        (trials.unwrap_or(1), policy.unwrap_or(TimeoutPolicy::Agent))
+        Scoring { trials: trials.unwrap_or(1), policy: policy.unwrap_or(TimeoutPolicy::Agent) }
     }
 
     /// Which of these tasks are run and not counted.

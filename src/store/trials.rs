@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use crate::model::outcomes::Outcomes;
-use crate::model::score::{Rewards, TimeoutPolicy, TrialEvidence, least_reward, task_reward};
+use crate::model::score::{Rewards, Scoring, TimeoutPolicy, TrialEvidence, least_reward, task_reward};
 use crate::model::trial::{Outcome, Split};
 
 use self::errors::Errors;
@@ -336,12 +336,10 @@ impl Trials {
         agent: &str,
         protocol: &str,
         tasks: impl IntoIterator<Item = &'t String>,
-        trials: u32,
-        policy: TimeoutPolicy,
+        scoring: Scoring,
     ) -> Rewards {
         let set = self.place_of(agent, protocol);
-        let reward =
-            |task: &String| task_reward(numbers(self.known(set, task), trials, policy).flatten(), trials, policy);
+        let reward = |task: &String| task_reward(numbers(self.known(set, task), scoring).flatten(), scoring);
         Rewards(tasks.into_iter().map(|task| (task.clone(), reward(task))).collect::<BTreeMap<_, _>>())
     }
 
@@ -351,11 +349,10 @@ impl Trials {
         agent: &str,
         protocol: &str,
         tasks: impl IntoIterator<Item = &'t String>,
-        trials: u32,
-        policy: TimeoutPolicy,
+        scoring: Scoring,
     ) -> Rewards {
         let set = self.place_of(agent, protocol);
-        let least = |task: &String| least_reward(numbers(self.known(set, task), trials, policy), trials, policy);
+        let least = |task: &String| least_reward(numbers(self.known(set, task), scoring), scoring);
         Rewards(tasks.into_iter().filter_map(|task| Some((task.clone(), Some(least(task)?)))).collect())
     }
 
@@ -386,13 +383,10 @@ fn first_numbers(known: &[Stored], trials: u32) -> impl Iterator<Item = (u32, &[
     by_number(known).map(|stored| (stored[0].number, stored)).take_while(move |(number, _)| *number < trials)
 }
 
-/// What counts of a task's first `trials` trials, by number.
-fn numbers(
-    known: &[Stored],
-    trials: u32,
-    policy: TimeoutPolicy,
-) -> impl Iterator<Item = impl Iterator<Item = TrialEvidence>> {
-    first_numbers(known, trials).map(move |(_, stored)| standing(stored, policy).map(|stored| stored.evidence))
+/// What counts of a task's expected trials, by number.
+fn numbers(known: &[Stored], scoring: Scoring) -> impl Iterator<Item = impl Iterator<Item = TrialEvidence>> {
+    let standing = move |stored| standing(stored, scoring.policy).map(|stored| stored.evidence);
+    first_numbers(known, scoring.trials).map(move |(_, stored)| standing(stored))
 }
 
 /// Which of the trials of one number count: all of them, or on train the newest that gave evidence.

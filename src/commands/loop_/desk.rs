@@ -139,7 +139,7 @@ impl Loop<'_> {
             let summary = &session.state.summary;
             let train = &summary.prepared.as_ref().ok_or_else(not_prepared)?.split.train;
             let tasks = wanted(tasks, train)?;
-            let trials = tasks.len() as u64 * u64::from(summary.counting().0);
+            let trials = tasks.len() as u64 * u64::from(summary.scoring().trials);
             let left = allowance.saturating_sub(current.tried);
             if trials > left {
                 return Err(Error::usage(format!(

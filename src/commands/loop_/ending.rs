@@ -168,9 +168,8 @@ fn judgement(session: &Session, current: &Current) -> Result<Option<Judgement>> 
     let evidence = &receipt.verdict.evidence;
     // Train alone: what is said here is read by whoever proposes next.
     let train = &session.prepared()?.split.train;
-    let (trials, policy) = summary.counting();
-    let known =
-        session.state.trials.rewards(&receipt.verdict.agent, &receipt.verdict.trial_protocol, train, trials, policy);
+    let scoring = summary.scoring();
+    let known = session.state.trials.rewards(&receipt.verdict.agent, &receipt.verdict.trial_protocol, train, scoring);
     let mut after: BTreeMap<String, Option<f64>> = known.0;
     if let Some(compared) = &evidence.compared {
         for (task, pair) in compared.pairs.iter().filter(|(_, pair)| pair.split == Split::Train) {

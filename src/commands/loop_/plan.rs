@@ -19,7 +19,7 @@ use crate::ui::{Ui, duration};
 /// Trials of one look of a gate at suite, hold-out and what waits for promotion.
 pub(super) fn look_trials(summary: &Summary) -> u64 {
     let (train, holdout) = gate_tasks(summary);
-    (train.len() + holdout.len()) as u64 * u64::from(summary.counting().0)
+    (train.len() + holdout.len()) as u64 * u64::from(summary.scoring().trials)
 }
 
 /// The tasks that a gate may run: of train, where they are not those that give the score, and those.
@@ -60,7 +60,7 @@ impl Sizes {
             hold_out: prepared.split.tasks(prepared.gate_split()).len() as u64,
             suite: suite.len() as u64,
             waiting: summary.waiting(&suite).len() as u64,
-            trials: summary.counting().0,
+            trials: summary.scoring().trials,
         })
     }
 

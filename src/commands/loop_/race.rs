@@ -52,7 +52,7 @@ impl Loop<'_> {
         for tasks in [first, train].iter().filter(|tasks| !tasks.is_empty()) {
             for number in &running {
                 if let Some(reason) =
-                    self.over(|summary| cost(summary, tasks.len() as u64 * u64::from(summary.counting().0)))?
+                    self.over(|summary| cost(summary, tasks.len() as u64 * u64::from(summary.scoring().trials)))?
                 {
                     return Ok(Some(reason));
                 }
@@ -108,8 +108,8 @@ impl Loop<'_> {
         let session = self.open(Need::Trials)?;
         let summary = &session.state.summary;
         let protocol = &apart(&session.prepared()?.trial_protocol);
-        let (trials, policy) = summary.counting();
-        let of = |rival: &Rival| session.state.trials.rewards(&rival.agent, protocol, tasks, trials, policy);
+        let scoring = summary.scoring();
+        let of = |rival: &Rival| session.state.trials.rewards(&rival.agent, protocol, tasks, scoring);
         Ok(current.rivals.iter().map(of).collect())
     }
 }

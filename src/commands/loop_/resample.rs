@@ -187,8 +187,8 @@ impl Loop<'_> {
     fn count(&self, session: &mut Session, resampled: &mut Resampled) -> Result<()> {
         let prepared = session.prepared()?;
         let tasks = prepared.split.tasks(prepared.gate_split());
-        let (trials, policy) = session.state.summary.counting();
-        let score = claims::run_rewards(&session.state.trials, resampled, tasks, trials, policy).score();
+        let scoring = session.state.summary.scoring();
+        let score = claims::run_rewards(&session.state.trials, resampled, tasks, scoring).score();
         let Some(val_score) = score.mean.filter(|_| score.is_enough(session.config.min_evidence)) else {
             session.finish()?;
             return Err(no_evidence(&StepReport::default(), score.evaluated, score.expected));
@@ -237,7 +237,7 @@ pub(super) fn runs(summary: &Summary) -> u32 {
 /// What a gate would run of an edit, under numbers of this run's own.
 fn steps(summary: &Summary, gate_split: Split, run: u32) -> Vec<Step> {
     let (train, holdout) = gate_tasks(summary);
-    let numbers = claims::run_numbers(run, summary.counting().0);
+    let numbers = claims::run_numbers(run, summary.scoring().trials);
     let step =
         |(split, tasks)| Step { purpose: Purpose::Resample, split: Some(split), tasks, numbers: numbers.clone() };
     let parts = [(Split::Train, train), (gate_split, holdout)];

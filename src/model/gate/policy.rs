@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::score::TimeoutPolicy;
+use crate::model::score::{Scoring, TimeoutPolicy};
 use crate::model::trial::Split;
 
 /// What a finding of the leak scan does.
@@ -92,6 +92,13 @@ impl Default for Policy {
             holdout_disclosure: Disclosure::Score,
             paired: None,
         }
+    }
+}
+
+impl Policy {
+    /// How trials add up to the reward of a task.
+    pub fn scoring(&self) -> Scoring {
+        Scoring { trials: self.trials, policy: self.timeout_policy }
     }
 }
 

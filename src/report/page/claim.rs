@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::inputs::percent;
 use crate::model::gate::GateRule;
 use crate::model::interval::wilson;
+use crate::model::score::Scoring;
 use crate::model::trial::Split;
 use crate::report::flips::{Counting, Flips};
 use crate::report::history::History;
@@ -59,7 +60,7 @@ fn sentence(history: &History, prepared: &Prepared) -> String {
 fn compare(history: &History, prepared: &Prepared, source: &str) -> Option<Flips> {
     let best =
         history.versions.iter().rfind(|version| version.recorded.as_ref().is_some_and(|it| it.short == source))?;
-    let (each, policy) = history.summary().counting();
+    let Scoring { trials: each, policy } = history.summary().scoring();
     let first = history.summary().first_agent.as_deref();
     let counting = Counting { trials: &history.state.trials, protocol: &prepared.trial_protocol, first, each, policy };
     let flips = Flips::of(&counting, first?, &best.agent, prepared.split.tasks(prepared.gate_split()));

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::plots::{self, Kind, Point};
 use crate::model::gate::Status;
 use crate::model::interval::wilson;
-use crate::model::score::Rewards;
+use crate::model::score::{Rewards, Scoring};
 use crate::model::usage::in_dollars;
 use crate::report::bill::bill;
 use crate::report::flips::{Counting, Flips};
@@ -101,7 +101,7 @@ pub(super) fn scores(history: &History) -> Markup {
 }
 
 pub(super) fn flips(history: &History) -> Markup {
-    let (each, policy) = history.summary().counting();
+    let Scoring { trials: each, policy } = history.summary().scoring();
     let compared = |at: &usize| {
         let version = &history.versions[*at];
         let verdict = version.verdict.as_ref()?;
@@ -228,7 +228,7 @@ fn bar(parts: &[(&'static str, usize, &str)]) -> Markup {
 }
 
 pub(super) fn outcomes(history: &History, columns: &[(usize, Rewards)]) -> Markup {
-    let (each, _) = history.summary().counting();
+    let each = history.summary().scoring().trials;
     let of = |at: usize, rewards: &Rewards| {
         let version = &history.versions[at];
         let tasks: Vec<String> = rewards.0.keys().cloned().collect();

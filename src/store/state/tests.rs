@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::gate::{Evidence, Policy, decide};
-use crate::model::score::TimeoutPolicy;
+use crate::model::score::{Scoring, TimeoutPolicy};
 use crate::model::split::TaskSplit;
 use crate::model::trial::Outcome;
 use crate::model::usage::Usage;
@@ -260,11 +260,12 @@ fn trials_are_counted_as_configured() {
     let policy = |config| {
         let mut story = Story::default();
         story.prepared("0", |prepared| prepared.config = config);
-        story.summary().counting()
+        story.summary().scoring()
     };
-    assert_eq!(Summary::default().counting(), (1, TimeoutPolicy::Agent));
-    assert_eq!(policy(json!({"trials": 3, "timeout_policy": "infra"})), (3, TimeoutPolicy::Infra));
-    assert_eq!(policy(json!({"trials": -1, "timeout_policy": "?"})), (1, TimeoutPolicy::Agent));
+    let of = |trials, policy| Scoring { trials, policy };
+    assert_eq!(Summary::default().scoring(), of(1, TimeoutPolicy::Agent));
+    assert_eq!(policy(json!({"trials": 3, "timeout_policy": "infra"})), of(3, TimeoutPolicy::Infra));
+    assert_eq!(policy(json!({"trials": -1, "timeout_policy": "?"})), of(1, TimeoutPolicy::Agent));
     // A lacking trial is none that the bar may stand on.
     let mut told = Story::default();
     told.trial("0", "h1", Some(1.0)).trial("0", "1", Some(1.0));

@@ -3,6 +3,8 @@
 use super::*;
 use crate::model::usage::Usage;
 
+const ONE: Scoring = Scoring { trials: 1, policy: TimeoutPolicy::Agent };
+
 fn trial(run: &str, split: Split, outcome: Outcome, tokens: Option<u64>) -> Trial<'_> {
     Trial {
         run: run.into(),
@@ -23,7 +25,7 @@ fn of(policy: TimeoutPolicy) -> Of<'static> {
 }
 
 fn reward(trials: &Trials) -> Option<f64> {
-    trials.rewards("a", "p", &["t".to_string()], 1, TimeoutPolicy::Agent).0["t"]
+    trials.rewards("a", "p", &["t".to_string()], ONE).0["t"]
 }
 
 #[test]
@@ -57,7 +59,7 @@ fn only_evidence_replaces_evidence() {
     let mut trials = Trials::default();
     trials.insert(&trial("r1", Split::Train, Outcome::Passed, Some(9)));
     trials.insert(&trial("r2", Split::Train, Outcome::AgentTimeout, None));
-    let under = |policy| trials.rewards("a", "p", &tasks, 1, policy).0["t"];
+    let under = |policy| trials.rewards("a", "p", &tasks, Scoring { trials: 1, policy }).0["t"];
     assert_eq!((under(TimeoutPolicy::Agent), under(TimeoutPolicy::Infra)), (Some(0.0), Some(1.0)));
 }
 
@@ -86,7 +88,7 @@ fn agents_protocols_and_runs_are_kept_apart() {
     for (agent, protocol, outcome) in whose {
         let expected = TrialEvidence { outcome, reward: Some(if outcome == Outcome::Passed { 1.0 } else { 0.0 }) };
         assert_eq!(trials.evidence(agent, protocol, "t", 1).collect::<Vec<_>>(), [expected; 2], "{agent} {protocol}");
-        let rewards = trials.rewards(agent, protocol, &tasks, 1, TimeoutPolicy::Agent);
+        let rewards = trials.rewards(agent, protocol, &tasks, ONE);
         assert_eq!(rewards.0["t"], expected.reward, "{agent} {protocol}");
     }
     assert_eq!(trials.evidence("b", "q", "t", 1).count(), 0);
@@ -307,7 +309,7 @@ fn what_is_forgotten_is_run_again() {
 fn a_task_that_lacks_trials_is_worth_less_at_least() {
     let mut trials = Trials::default();
     trials.insert(&trial("r1", Split::Test, Outcome::Passed, None));
-    let least = |trials: &Trials, count| trials.least("a", "p", &["t".to_string()], count, TimeoutPolicy::Agent).0;
+    let least = |trials: &Trials, count| trials.least("a", "p", &["t".to_string()], Scoring { trials: count, ..ONE }).0;
     assert_eq!(least(&trials, 1), BTreeMap::new());
     assert_eq!(least(&trials, 2), BTreeMap::from([("t".to_string(), Some(0.5))]));
     assert_eq!(least(&trials, 3), BTreeMap::new(), "too few for a reward");
