@@ -14,13 +14,13 @@ use rustix::fs::OFlags;
 use crate::error::{Code, Error, Result};
 
 /// More than any text a person writes or a view holds, in bytes.
-pub const LARGEST: u64 = 64 << 20;
+pub(crate) const LARGEST: u64 = 64 << 20;
 
 /// Opens a regular file for reading, through links; `None` when there is none. Never waits.
 ///
 /// # Errors
 /// Usage when something else is at its place or it may not be read, infrastructure when the disk fails.
-pub fn open_if_there(path: &Path) -> Result<Option<(fs_err::File, Metadata)>> {
+pub(crate) fn open_if_there(path: &Path) -> Result<Option<(fs_err::File, Metadata)>> {
     // Looked at before it is opened, because opening a device can do something.
     match std::fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => return Err(not_a_file(path, metadata.file_type())),
@@ -43,7 +43,7 @@ pub fn open_if_there(path: &Path) -> Result<Option<(fs_err::File, Metadata)>> {
 ///
 /// # Errors
 /// As [`open_if_there`], and usage when it is larger.
-pub fn read_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
     let Some((file, metadata)) = open_if_there(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     // It may grow while it is read, and files of the kernel's say 0.
@@ -67,7 +67,7 @@ pub fn read_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
 ///
 /// # Errors
 /// As [`read_if_there`], and infrastructure when there is no such file.
-pub fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
     read_if_there(path, largest)?.ok_or_else(|| Error::infrastructure(format!("{} does not exist", path.display())))
 }
 
@@ -75,7 +75,7 @@ pub fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read_if_there`], and usage when it is not UTF-8.
-pub fn read_text_if_there(path: &Path, largest: u64) -> Result<Option<String>> {
+pub(crate) fn read_text_if_there(path: &Path, largest: u64) -> Result<Option<String>> {
     let Some(bytes) = read_if_there(path, largest)? else { return Ok(None) };
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
@@ -94,7 +94,7 @@ fn unreadable(path: &Path, error: std::io::Error) -> Error {
 }
 
 /// The error for something that is no regular file.
-pub fn not_a_file(path: &Path, kind: FileType) -> Error {
+pub(crate) fn not_a_file(path: &Path, kind: FileType) -> Error {
     Error::usage(format!("{} is {}, not a file", path.display(), describe(kind)))
         .code(Code::FileUnusable)
         .hint("remove it, or put the right file in its place.")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Code, Context, Error, Result};
 
 /// Overrides the state directory: CI restores one from its cache.
-pub const STATE_VARIABLE: &str = "AUTOHARNESS_STATE_DIR";
+pub(crate) const STATE_VARIABLE: &str = "AUTOHARNESS_STATE_DIR";
 
 /// Where an experiment keeps its files.
 #[derive(Debug, Clone)]

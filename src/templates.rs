@@ -11,6 +11,7 @@ use crate::model::gate::GateRule;
 
 const COMMON: &str = include_str!("config/template.yaml");
 const ENV_EXAMPLE: &str = include_str!("../.env.example");
+/// `agent/agent.py` before a benchmark was chosen: it says so when imported.
 const PLACEHOLDER: &str = include_str!("../agent/agent.py");
 const PROGRAM: &str = include_str!("../program_templates/base.md");
 const FOR_CODING_AGENTS: &str = include_str!("../program_templates/agents.md");
@@ -165,11 +166,6 @@ pub fn shell_word(path: &str) -> String {
 /// Usage when the copy on disk cannot be read.
 pub fn agent_template(experiment: &Path, benchmark: &dyn Benchmark) -> Result<String> {
     find(experiment, &agent_path(benchmark), benchmark.scaffold().agent)
-}
-
-/// `agent/agent.py` before a benchmark was chosen: it says so when imported.
-pub fn placeholder() -> &'static str {
-    PLACEHOLDER
 }
 
 /// Whether an agent file is still the placeholder, or empty: then nothing is lost by replacing it. Anything else, even a

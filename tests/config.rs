@@ -428,7 +428,7 @@ fn an_agent_on_disk_wins_and_only_the_untouched_placeholder_is_one() {
     fs_err::create_dir_all(directory.path().join("agent/templates")).unwrap();
     fs_err::write(directory.path().join("agent/templates/tau_bench.py"), "mine\n").unwrap();
     assert_eq!(templates::agent_template(directory.path(), benchmarks::find("tau-bench").unwrap()).unwrap(), "mine\n");
-    let placeholder = templates::placeholder();
+    let placeholder = include_str!("../agent/agent.py");
     assert!(templates::is_placeholder(placeholder.as_bytes()) && templates::is_placeholder(b"\n"));
     assert!(templates::is_placeholder(placeholder.replace('\n', "\r\n").as_bytes()));
     assert!(!templates::is_placeholder(format!("{placeholder}x = 1\n").as_bytes()));

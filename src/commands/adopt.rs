@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for Id {
 
 /// A workspace of the original, read but not yet fitted to this experiment's split.
 #[derive(Debug)]
-pub struct Found {
+pub(super) struct Found {
     rows: Vec<Row>,
     suite: Vec<String>,
     suite_results: BTreeMap<String, Option<f64>>,
@@ -46,7 +46,7 @@ pub struct Found {
 ///
 /// # Errors
 /// Usage, naming file and line, when a file is not what the original writes.
-pub fn read(workspace: &Path) -> Result<Option<Found>> {
+pub(super) fn read(workspace: &Path) -> Result<Option<Found>> {
     let (results, suite) = (workspace.join("results.tsv"), workspace.join("suite.json"));
     if !results.exists() && !suite.exists() {
         return Ok(None);
@@ -68,7 +68,7 @@ pub fn read(workspace: &Path) -> Result<Option<Found>> {
 
 impl Found {
     /// Keeps what fits the split, and says what was taken over and what could not be verified.
-    pub fn adopt(self, split: &TaskSplit, ui: &Ui) -> Adopted {
+    pub(super) fn adopt(self, split: &TaskSplit, ui: &Ui) -> Adopted {
         let (known, others): (Vec<String>, Vec<String>) =
             self.suite.into_iter().partition(|id| split.of(id) == Some(Split::Train));
         // Which of them are held out must not show.

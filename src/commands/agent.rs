@@ -12,7 +12,7 @@ use crate::guard::{
     self, BaseTree, Editable, EditableFiles, NotRead,
     agent_files::{read_editable_from_disk, read_editable_from_tree},
     agent_fingerprint,
-    staging::{Link, altered, copy, stage_linked},
+    staging::{self, Link, altered, copy},
 };
 use crate::process::signals::Cancel;
 
@@ -21,7 +21,7 @@ const KEPT_COPIES: usize = 4;
 
 /// An agent, ready to be imported by a benchmark.
 #[derive(Clone)]
-pub struct StagedAgent {
+pub(super) struct StagedAgent {
     /// Agent fingerprint.
     pub fingerprint: String,
     /// The staged copy of the experiment that the others are made of. Only what runs alone and before any trial may run
@@ -37,7 +37,7 @@ pub struct StagedAgent {
 }
 
 /// A copy for one start of the benchmark, removed with it: whatever runs here, no other start sees anything of it.
-pub struct StagedCopy<'a> {
+pub(super) struct StagedCopy<'a> {
     agent: &'a StagedAgent,
     /// The staged copy of the experiment.
     pub staging: PathBuf,
@@ -47,7 +47,7 @@ pub struct StagedCopy<'a> {
 
 impl StagedAgent {
     /// The editable files that it is made of.
-    pub fn files(&self) -> &EditableFiles {
+    pub(super) fn files(&self) -> &EditableFiles {
         &self.files
     }
 
@@ -55,15 +55,15 @@ impl StagedAgent {
     ///
     /// # Errors
     /// As [`guard::stage`].
-    pub fn refresh(&self) -> Result<()> {
-        stage_linked(&self.base, &self.editable, &self.files, &self.data, &self.staging)
+    pub(super) fn refresh(&self) -> Result<()> {
+        staging::stage(&self.base, &self.editable, &self.files, &self.data, &self.staging)
     }
 
     /// A copy of the first one at `staging`, which must not exist.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn copy(&self, staging: PathBuf) -> Result<StagedCopy<'_>> {
+    pub(super) fn copy(&self, staging: PathBuf) -> Result<StagedCopy<'_>> {
         let file = staging.join(self.file.strip_prefix(&self.staging).unwrap_or(&self.file));
         // Made first: what is there when the disk fills up is removed again.
         let made = StagedCopy { agent: self, file, staging };
@@ -78,7 +78,7 @@ impl StagedCopy<'_> {
     ///
     /// # Errors
     /// When the copy cannot be read.
-    pub fn altered(&self) -> Result<Vec<String>> {
+    pub(super) fn altered(&self) -> Result<Vec<String>> {
         let StagedAgent { base, editable, files, .. } = self.agent;
         altered(base, editable, files, &self.staging)
     }
@@ -95,7 +95,7 @@ impl Drop for StagedCopy<'_> {
 ///
 /// # Errors
 /// Usage when an editable file is missing or no plain file.
-pub fn from_disk(session: &Session, base: &BaseTree) -> Result<StagedAgent> {
+pub(super) fn from_disk(session: &Session, base: &BaseTree) -> Result<StagedAgent> {
     let editable = Editable::new(&session.config.editable)?;
     let files = read_editable_from_disk(&session.repo, base, &editable)?;
     stage(session, base, &editable, &files)
@@ -105,7 +105,7 @@ pub fn from_disk(session: &Session, base: &BaseTree) -> Result<StagedAgent> {
 ///
 /// # Errors
 /// Usage when the commit has no agent file.
-pub fn from_tree(session: &Session, tree: &BaseTree) -> Result<StagedAgent> {
+pub(super) fn from_tree(session: &Session, tree: &BaseTree) -> Result<StagedAgent> {
     let editable = Editable::new(&session.config.editable)?;
     let files = read_editable_from_tree(tree, &editable)?;
     stage(session, tree, &editable, &files)
@@ -115,7 +115,7 @@ pub fn from_tree(session: &Session, tree: &BaseTree) -> Result<StagedAgent> {
 ///
 /// # Errors
 /// Usage when the commit has no agent file.
-pub fn among(session: &Session, base: &BaseTree, tree: &BaseTree) -> Result<StagedAgent> {
+pub(super) fn among(session: &Session, base: &BaseTree, tree: &BaseTree) -> Result<StagedAgent> {
     let editable = Editable::new(&session.config.editable)?;
     let files = read_editable_from_tree(tree, &editable)?;
     stage(session, base, &editable, &files)
@@ -125,7 +125,7 @@ pub fn among(session: &Session, base: &BaseTree, tree: &BaseTree) -> Result<Stag
 ///
 /// # Errors
 /// Usage when the commit has no agent file.
-pub fn fingerprint(session: &Session, tree: &BaseTree) -> Result<String> {
+pub(super) fn fingerprint(session: &Session, tree: &BaseTree) -> Result<String> {
     Ok(agent_fingerprint(&files_of(session, tree)?))
 }
 
@@ -133,12 +133,12 @@ pub fn fingerprint(session: &Session, tree: &BaseTree) -> Result<String> {
 ///
 /// # Errors
 /// Usage when the commit has no agent file.
-pub fn files_of(session: &Session, tree: &BaseTree) -> Result<EditableFiles> {
+pub(super) fn files_of(session: &Session, tree: &BaseTree) -> Result<EditableFiles> {
     read_editable_from_tree(tree, &Editable::new(&session.config.editable)?)
 }
 
 /// What a command answers that runs no agent with this failure of the preflight.
-pub fn refused(failure: &str) -> Error {
+pub(super) fn refused(failure: &str) -> Error {
     Error::rejected(format!("preflight failed: {failure}"))
         .code(Code::PreflightFailed)
         .hint("fix the agent file; nothing was run.")
@@ -150,7 +150,7 @@ pub fn refused(failure: &str) -> Error {
 /// # Errors
 /// Usage when Python is missing; infrastructure when it does not work, or when not even the unedited agent can be imported;
 /// `Interrupted`.
-pub async fn preflight(
+pub(super) async fn preflight(
     session: &Session,
     agent: &StagedAgent,
     runner: &dyn BenchmarkRunner,
@@ -253,7 +253,12 @@ async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunn
 ///
 /// # Errors
 /// As [`guard::stage`].
-pub fn stage(session: &Session, base: &BaseTree, editable: &Editable, files: &EditableFiles) -> Result<StagedAgent> {
+pub(super) fn stage(
+    session: &Session,
+    base: &BaseTree,
+    editable: &Editable,
+    files: &EditableFiles,
+) -> Result<StagedAgent> {
     let fingerprint = agent_fingerprint(files);
     let short = |text: &str| text.chars().take(16).collect::<String>();
     let name = format!("{}-{}", short(base.commit()), short(&fingerprint));

@@ -34,7 +34,7 @@ const SHOWN_EDITS: usize = 5;
 ///
 /// # Errors
 /// Usage for wrong tasks or state; infrastructure when too few trials gave evidence.
-pub async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let (mut session, prepared, cancel) = measure::open(experiment)?;
     if let Some(domain) = &args.domain

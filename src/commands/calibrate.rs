@@ -29,7 +29,7 @@ const SHOWN: usize = 20;
 ///
 /// # Errors
 /// Usage when the experiment is not prepared; infrastructure when too few trials gave evidence.
-pub async fn run(args: &Calibrate, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) async fn run(args: &Calibrate, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let (mut session, prepared, cancel) = measure::open(experiment)?;
     let commit = session.state.summary.base.clone().unwrap_or_else(|| prepared.base.clone());

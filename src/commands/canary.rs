@@ -25,7 +25,7 @@ const OWN: &str = "the canary sings";
 ///
 /// # Errors
 /// Infrastructure when nothing can be started; `Interrupted`.
-pub async fn finding(
+pub(super) async fn finding(
     experiment: &Experiment,
     config: &Config,
     supervisor: &Supervisor,

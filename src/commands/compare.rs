@@ -31,7 +31,7 @@ struct Agent {
 ///
 /// # Errors
 /// Usage for a name that nothing has, and where the ledger has no trials of both.
-pub fn run(args: &Compare, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Compare, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;
     let summary = history.summary();

@@ -10,7 +10,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// None; a closed stdout ends the program like any other.
-pub fn run(args: &Completions, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Completions, ui: &Ui) -> Result<i32> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "autoharness", &mut script);
     ui.text(&String::from_utf8_lossy(&script));

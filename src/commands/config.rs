@@ -9,7 +9,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// None; a closed stdout ends the program like any other.
-pub fn run(args: &ConfigArgs, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &ConfigArgs, ui: &Ui) -> Result<i32> {
     let text = match args.what {
         ConfigText::Template => templates::config_template(),
         ConfigText::Schema => templates::config_schema(),

@@ -25,7 +25,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// Usage when there are no two agents to compare; infrastructure when too few trials gave evidence.
-pub async fn run(args: &Confirm, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) async fn run(args: &Confirm, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let (mut session, prepared, cancel) = measure::open(experiment)?;
     let commit = session.state.summary.base.clone().unwrap_or_else(|| prepared.base.clone());

@@ -38,7 +38,7 @@ struct Edit {
 ///
 /// # Errors
 /// Whatever one of the commands it plays cannot do.
-pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     let stage = Stage { directory: directory(args, global)?, global: global.clone(), ui };
     ui.line(format!("A demonstration in {}", stage.directory.display()));
     ui.line("The edits below are scripted: they stand in for a coding agent. Everything else is real, every number is measured.");
@@ -67,7 +67,7 @@ pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
 ///
 /// # Errors
 /// Usage when the directory holds something.
-pub fn directory(args: &Demo, global: &Global) -> Result<PathBuf> {
+pub(super) fn directory(args: &Demo, global: &Global) -> Result<PathBuf> {
     let directory = match &args.dir {
         Some(directory) => global.here().join(directory),
         None => tempfile::Builder::new()
@@ -85,12 +85,10 @@ pub fn directory(args: &Demo, global: &Global) -> Result<PathBuf> {
 }
 
 /// An experiment in which commands are played as a coding agent would type them.
-pub struct Stage<'a> {
-    /// Its directory.
+pub(super) struct Stage<'a> {
     pub directory: PathBuf,
     /// The options that were given.
     pub global: Global,
-    /// Where it is shown.
     pub ui: &'a Ui,
 }
 
@@ -99,7 +97,7 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// Anything else ends the demo.
-    pub fn play(&self, command: Subcommand) -> Result<i32> {
+    pub(super) fn play(&self, command: Subcommand) -> Result<i32> {
         let typed = match &command {
             Subcommand::Init(_) => {
                 self.git(&["init", "--quiet"])?;
@@ -146,7 +144,7 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// As [`Stage::play`].
-    pub fn judge(&self, title: &str) -> Result<bool> {
+    pub(super) fn judge(&self, title: &str) -> Result<bool> {
         let gate = Gate { base: None, concurrency: None, fresh: false, junit: None, summary: None };
         if self.play(Subcommand::Gate(gate))? == EXIT_REJECTED {
             self.ui.line("\n$ git checkout -- agent/agent.py");

@@ -22,7 +22,7 @@ const EDITS: [&str; 3] = ["Think carefully.", "Work step by step.", "Check the a
 ///
 /// # Errors
 /// Whatever one of the commands it plays cannot do.
-pub fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     let directory = directory(args, global)?;
     ui.line(format!("Noise, in {}", directory.display()));
     ui.line(format!(

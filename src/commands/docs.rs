@@ -39,7 +39,7 @@ fn pages() -> Vec<Page> {
 ///
 /// # Errors
 /// Usage when there is no such page.
-pub fn run(args: &Docs, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Docs, ui: &Ui) -> Result<i32> {
     let pages = pages();
     let print = |page: &Page| ui.json(&json!({ "type": "page", "page": page.name, "text": page.text }));
     match &args.page {

@@ -18,7 +18,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// Usage when there is no experiment at all.
-pub async fn run(global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) async fn run(global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let cancel = Cancel::on_signals()?;
     let mut findings = Vec::new();

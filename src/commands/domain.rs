@@ -21,7 +21,7 @@ use crate::process::signals::Cancel;
 ///
 /// # Errors
 /// Usage for wrong tasks; infrastructure when too few trials gave evidence.
-pub async fn run(
+pub(super) async fn run(
     session: &mut Session,
     domain: &str,
     config: Config,

@@ -20,7 +20,11 @@ use crate::store::traces;
 /// # Errors
 /// `Interrupted` after a signal, infrastructure when nothing could be started or the ledger cannot be written. Trials
 /// that finished before are in the ledger in any case.
-pub async fn evaluate(session: &mut Session, measurement: &Measurement<'_>, steps: &[Step]) -> Result<Vec<StepReport>> {
+pub(super) async fn evaluate(
+    session: &mut Session,
+    measurement: &Measurement<'_>,
+    steps: &[Step],
+) -> Result<Vec<StepReport>> {
     // A listing or a check may have left something in it.
     measurement.agent.refresh()?;
     ready_traces(session, steps)?;
@@ -124,7 +128,7 @@ fn run_names(seq: u64, steps: &[Step]) -> Vec<String> {
 }
 
 /// The error for a run that gave too little evidence to say anything.
-pub fn no_evidence(report: &StepReport, evaluated: usize, expected: usize) -> Error {
+pub(super) fn no_evidence(report: &StepReport, evaluated: usize, expected: usize) -> Error {
     let mut error =
         Error::infrastructure(format!("only {evaluated} of {expected} tasks gave evidence; nothing was decided"))
             .code(Code::NoEvidence);

@@ -19,12 +19,9 @@ use crate::ui::Ui;
 const TEMPLATE_FILE: &str = "experiment_config.yaml.template";
 
 /// What every command knows about an experiment before it takes the lock.
-pub struct Experiment {
-    /// Output.
+pub(super) struct Experiment {
     pub ui: Ui,
-    /// Where everything is.
     pub paths: Paths,
-    /// Process environment and `.env`.
     pub environment: Environment,
     /// The repository, read-only.
     pub repo: Repo,
@@ -35,7 +32,7 @@ impl Experiment {
     ///
     /// # Errors
     /// Usage when the directory or the repository is missing.
-    pub fn find(global: &Global, ui: &Ui) -> Result<Experiment> {
+    pub(super) fn find(global: &Global, ui: &Ui) -> Result<Experiment> {
         let here = Paths::new(global.here(), global.config.as_deref())?;
         let is_told = global.directory.is_some() || global.config.is_some();
         match above(&here.root).filter(|_| !is_told) {
@@ -64,7 +61,7 @@ impl Experiment {
     ///
     /// # Errors
     /// Usage, with file and line.
-    pub fn config(&self) -> Result<Config> {
+    pub(super) fn config(&self) -> Result<Config> {
         let config = benchmarks::load(&self.paths.config)?;
         config.warnings.iter().for_each(|warning| self.ui.warn(warning));
         Ok(config)
@@ -74,7 +71,7 @@ impl Experiment {
     ///
     /// # Errors
     /// As replaying.
-    pub fn read_summary(&self) -> Result<Summary> {
+    pub(super) fn read_summary(&self) -> Result<Summary> {
         match Checkpoint::load(&self.paths.checkpoint()) {
             Some(checkpoint) if checkpoint.is_current(&self.paths.ledger())? => Ok(checkpoint.summary),
             _ => Ok(self.read_state()?.summary),
@@ -85,7 +82,7 @@ impl Experiment {
     ///
     /// # Errors
     /// As reading the ledger.
-    pub fn read_state(&self) -> Result<State> {
+    pub(super) fn read_state(&self) -> Result<State> {
         let ledger = self.paths.ledger();
         // Reading names the line that is wrong, so it comes first.
         let (state, _) = State::replay(&ledger)?;
@@ -97,7 +94,7 @@ impl Experiment {
     ///
     /// # Errors
     /// As replaying.
-    pub fn read_history(&self) -> Result<History> {
+    pub(super) fn read_history(&self) -> Result<History> {
         self.read_history_and(|_| {})
     }
 
@@ -105,7 +102,7 @@ impl Experiment {
     ///
     /// # Errors
     /// As replaying.
-    pub fn read_history_and(&self, also: impl FnMut(&Entry<'_>)) -> Result<History> {
+    pub(super) fn read_history_and(&self, also: impl FnMut(&Entry<'_>)) -> Result<History> {
         let ledger = self.paths.ledger();
         let history = History::read(&ledger, also)?;
         self.require_continued(&ledger)?;
@@ -124,7 +121,7 @@ impl Experiment {
     ///
     /// # Errors
     /// When our own executable cannot be found.
-    pub fn supervisor(&self) -> Result<Supervisor> {
+    pub(super) fn supervisor(&self) -> Result<Supervisor> {
         Supervisor::new(self.paths.processes())
     }
 }

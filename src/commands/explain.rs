@@ -11,7 +11,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// Usage when there is no such code.
-pub fn run(args: &Explain, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Explain, ui: &Ui) -> Result<i32> {
     let Some(wanted) = &args.code else {
         for code in Code::ALL {
             print(*code, ui);

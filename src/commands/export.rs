@@ -16,7 +16,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// Usage before the experiment is prepared, and where the directory is none; infrastructure when the disk refuses.
-pub fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let mut gathered = Gathered::default();
     let history = experiment.read_history_and(|entry| gathered.take(entry))?;

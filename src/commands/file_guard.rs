@@ -14,10 +14,8 @@ use crate::guard::{
 };
 
 /// What the files are compared with.
-pub struct FileGuard<'a> {
-    /// The experiment.
+pub(super) struct FileGuard<'a> {
     pub session: &'a Session,
-    /// The base commit's files.
     pub base: &'a BaseTree,
     /// Reports that this command itself writes; they are no edit.
     pub reports: &'a [PathBuf],
@@ -25,7 +23,7 @@ pub struct FileGuard<'a> {
 
 /// What the guard found.
 #[derive(Default)]
-pub struct Found {
+pub(super) struct Found {
     /// One line each, for people and the ledger; not yet shortened.
     pub lines: Vec<String>,
     /// Those of them that are files.
@@ -66,7 +64,7 @@ impl FileGuard<'_> {
     ///
     /// # Errors
     /// Usage when the experiment is not prepared; infrastructure when something cannot be read.
-    pub fn of_the_experiment(&self) -> Result<Found> {
+    pub(super) fn of_the_experiment(&self) -> Result<Found> {
         let session = self.session;
         let mut found = self.paths()?;
         if let Some(changes) = session.config_changes()? {
@@ -86,7 +84,7 @@ impl FileGuard<'_> {
     ///
     /// # Errors
     /// Usage when the editable files are not committed as they lie here; infrastructure when something cannot be read.
-    pub fn on_a_branch(&self, reference: &str) -> Result<Found> {
+    pub(super) fn on_a_branch(&self, reference: &str) -> Result<Found> {
         let session = self.session;
         let mut found = self.paths()?;
         let head = session.repo.head()?.map(|head| session.repo.tree(&head)).transpose()?;

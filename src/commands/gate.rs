@@ -33,7 +33,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// Usage for state the user must fix; infrastructure when nothing could be decided.
-pub async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     let reports = Reports::new(args, ui);
     let experiment = Experiment::find(global, ui).inspect_err(|error| reports.fail(error))?;
     reports.begin(&experiment)?;

@@ -13,7 +13,7 @@ use crate::store::event::Verdict;
 const NAMED: usize = 10;
 
 /// The hint after a verdict; none when the error says it.
-pub fn after(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) -> Option<String> {
+pub(super) fn after(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) -> Option<String> {
     let branch = verdict.base_ref.as_deref();
     match (verdict.decision.status, branch) {
         (Status::Passed, Some(_)) => Some("this branch may be merged.".into()),
@@ -37,7 +37,7 @@ pub fn after(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Foun
 }
 
 /// The editable entries that git can add, as they are typed into a shell.
-pub fn editable_words(session: &Session) -> String {
+pub(super) fn editable_words(session: &Session) -> String {
     let head = session.repo.head().ok().flatten().and_then(|head| session.repo.tree(&head).ok());
     let there = |path: &&String| {
         let known = head.as_ref().is_some_and(|head| head.get(path.as_bytes()).is_some());

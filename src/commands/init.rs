@@ -42,7 +42,7 @@ const WELCOME: [&str; 19] = [
 /// # Errors
 /// Usage when the directory is not empty, its repository cannot be used or the benchmark is unknown; infrastructure when
 /// git fails.
-pub async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
     let unknown = || Error::usage(format!("there is no benchmark `{}`", args.benchmark));
     let benchmark = benchmarks::find(&args.benchmark).ok_or_else(unknown)?;
     let directory = global.here().join(&args.dir);

@@ -18,7 +18,7 @@ const MOST: usize = 64 << 20;
 ///
 /// # Errors
 /// Usage when the base commit has no agent file; infrastructure when files cannot be compared.
-pub fn findings(session: &Session, base: &BaseTree, agent: &StagedAgent) -> Result<Vec<String>> {
+pub(super) fn findings(session: &Session, base: &BaseTree, agent: &StagedAgent) -> Result<Vec<String>> {
     let config = &session.config;
     if config.leak_scan.is_off() {
         return Ok(Vec::new());

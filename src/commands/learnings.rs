@@ -10,7 +10,7 @@ use crate::files;
 use crate::ui::Ui;
 
 /// Larger than any such file, in bytes.
-pub const LARGEST: u64 = 16 << 20;
+pub(super) const LARGEST: u64 = 16 << 20;
 /// Problems that a message names.
 const SHOWN: usize = 10;
 
@@ -18,7 +18,7 @@ const SHOWN: usize = 10;
 ///
 /// # Errors
 /// Usage when sections are not in the format of PROGRAM.md, after the others were listed.
-pub fn run(args: &LearningsArgs, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &LearningsArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let path = experiment.paths.learnings();
     let text = files::read_text_if_there(&path, LARGEST)?.unwrap_or_default();

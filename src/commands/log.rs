@@ -16,10 +16,10 @@ use crate::store::log::{self, LogFile};
 use crate::ui::Ui;
 
 /// What is also printed to stderr: `error`, `warn`, `info` or `debug`. Not read from `.env`: it is about this very call.
-pub const LEVEL_VARIABLE: &str = "AUTOHARNESS_LOG";
+pub(super) const LEVEL_VARIABLE: &str = "AUTOHARNESS_LOG";
 
 /// Has everything that is traced written into the log that is open, and to stderr where that is asked for.
-pub fn install(global: &Global, ui: &Ui) {
+pub(super) fn install(global: &Global, ui: &Ui) {
     let asked = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty());
     let level = asked.as_deref().map(str::parse::<LevelFilter>);
     if let Some(Err(_)) = level {
@@ -35,7 +35,7 @@ pub fn install(global: &Global, ui: &Ui) {
 }
 
 /// Opens the log of an experiment that this command now holds.
-pub fn begin(paths: &Paths, config: &Config, environment: &Environment, ui: &Ui) {
+pub(super) fn begin(paths: &Paths, config: &Config, environment: &Environment, ui: &Ui) {
     if let Err(error) = log::begin(&paths.log(), Redactor::new(environment.secret_values())) {
         ui.detail(format!("there is no log of this command: {error}"));
     }
@@ -51,7 +51,7 @@ pub fn begin(paths: &Paths, config: &Config, environment: &Environment, ui: &Ui)
 
 /// Writes how a command ended, and closes the log. Of an error only its code and the line that made it: its message may quote
 /// anything.
-pub fn end(result: &Result<i32>, since: Instant) {
+pub(super) fn end(result: &Result<i32>, since: Instant) {
     let seconds = seconds(since);
     match result {
         Ok(exit_code) => info!(exit_code, seconds, "command ended"),
@@ -64,7 +64,7 @@ pub fn end(result: &Result<i32>, since: Instant) {
 }
 
 /// How long something took, in seconds; more than milliseconds are noise.
-pub fn seconds(since: Instant) -> f64 {
+pub(super) fn seconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
 }
 

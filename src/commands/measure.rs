@@ -23,7 +23,7 @@ use crate::store::event::Prepared;
 ///
 /// # Errors
 /// As [`Benchmark::runner`](crate::benchmarks::Benchmark::runner).
-pub async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Result<Box<dyn BenchmarkRunner>> {
+pub(super) async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Result<Box<dyn BenchmarkRunner>> {
     let supervisor = session.supervisor()?;
     benchmarks::of(&session.config).runner(&session.ground(&supervisor, cancel), base).await
 }
@@ -57,7 +57,7 @@ fn packages(session: &Session, runner: &dyn BenchmarkRunner) -> Vec<String> {
 ///
 /// # Errors
 /// Usage when one is missing.
-pub fn data_digests(session: &Session) -> Result<BTreeMap<String, String>> {
+pub(super) fn data_digests(session: &Session) -> Result<BTreeMap<String, String>> {
     let mut digests = BTreeMap::new();
     for path in &session.config.data {
         let full = session.paths.root.join(path);
@@ -77,14 +77,14 @@ pub fn data_digests(session: &Session) -> Result<BTreeMap<String, String>> {
 
 /// Version of what the fingerprint is made of. An experiment prepared under another one is measured anew, because it is not
 /// knows whether what was not in it has changed since.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub(super) const PROTOCOL_VERSION: u32 = 2;
 
 /// Fingerprint of what one trial depends on beside the agent: benchmark, models, reasoning effort, time limit, seed, data,
 /// upstream version, every other committed file. Trials are reused only under the same one.
 ///
 /// # Errors
 /// As the runner's part of it.
-pub fn trial_protocol(
+pub(super) fn trial_protocol(
     session: &Session,
     runner: &dyn BenchmarkRunner,
     base: &BaseTree,
@@ -111,7 +111,7 @@ pub fn trial_protocol(
 ///
 /// # Errors
 /// Usage when it is not prepared, or its views, its configuration or this program are others than those it was prepared with.
-pub fn open(experiment: Experiment) -> Result<(Session, Prepared, Cancel)> {
+pub(super) fn open(experiment: Experiment) -> Result<(Session, Prepared, Cancel)> {
     let session = Session::open(experiment, Need::Trials)?;
     let cancel = Cancel::on_signals()?;
     session.require_views()?;
@@ -126,7 +126,7 @@ pub fn open(experiment: Experiment) -> Result<(Session, Prepared, Cancel)> {
 ///
 /// # Errors
 /// Usage when the experiment is not prepared, or was prepared under another version of the protocol.
-pub fn require_version(session: &Session) -> Result<()> {
+pub(super) fn require_version(session: &Session) -> Result<()> {
     if session.prepared()?.protocol_version == PROTOCOL_VERSION {
         return Ok(());
     }
@@ -139,19 +139,19 @@ pub fn require_version(session: &Session) -> Result<()> {
 }
 
 /// What another version of the protocol means, for people.
-pub fn version_changed() -> &'static str {
+pub(super) fn version_changed() -> &'static str {
     "what a score stands on is counted more closely now (every committed file, links in `data`, packages)"
 }
 
 /// The error for an experiment whose surroundings changed since it was prepared (another program, another upstream
 /// version): its scores would not be comparable, and "no record yet" would let anything pass.
-pub fn other_protocol() -> Error {
+pub(super) fn other_protocol() -> Error {
     Error::usage("the benchmark is not the one this experiment was prepared with (its program, version or files changed)").code(Code::BenchmarkChanged)
         .hint("undo the change; a human who wants it runs `autoharness prepare --accept`, which measures the score to beat anew.")
 }
 
 /// The protocol fingerprint of a score: that of its trials, the split, how trials are counted.
-pub fn protocol(session: &Session, trial_protocol: &str, split: &TaskSplit) -> String {
+pub(super) fn protocol(session: &Session, trial_protocol: &str, split: &TaskSplit) -> String {
     let config = &session.config;
     let protocol = json!({
         "version": 1,
@@ -168,7 +168,7 @@ pub fn protocol(session: &Session, trial_protocol: &str, split: &TaskSplit) -> S
 ///
 /// # Errors
 /// Usage when only some tasks have a split, or when the gate split is empty.
-pub fn given_split(
+pub(super) fn given_split(
     benchmark: &'static dyn Section,
     tasks: &[TaskInfo],
     gate_split: Split,

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::session::Session;
 
 /// One line and one JSON object; nothing when every trial was graded. `of` says whose trials: a split, or `base`.
-pub fn tell(session: &Session, of: &str, agent: &str, trial_protocol: &str, tasks: &[String]) {
+pub(super) fn tell(session: &Session, of: &str, agent: &str, trial_protocol: &str, tasks: &[String]) {
     let outcomes = session.state.trials.outcomes(agent, trial_protocol, tasks, session.config.trials);
     let Some(summary) = outcomes.summary() else { return };
     session.ui.line(format!("{:<17} {of:<9} {summary}", "outcomes"));

@@ -24,8 +24,7 @@ use crate::store::event::{By, Event, Purpose, SuiteChanged};
 use crate::store::trials::versus;
 
 /// A gate by this rule.
-pub struct PairedGate<'a> {
-    /// The benchmark.
+pub(super) struct PairedGate<'a> {
     pub runner: &'a dyn BenchmarkRunner,
     /// Fires on Ctrl-C and the like.
     pub cancel: &'a Cancel,
@@ -33,7 +32,6 @@ pub struct PairedGate<'a> {
     pub concurrency: u32,
     /// Run again what the ledger has of the candidate, once.
     pub fresh: bool,
-    /// The rule as configured.
     pub policy: PairedPolicy,
     /// Fingerprint of what one trial depends on.
     pub trial_protocol: &'a str,
@@ -50,7 +48,7 @@ impl PairedGate<'_> {
     ///
     /// # Errors
     /// As [`evaluate`].
-    pub async fn measure(&self, session: &mut Session, evidence: &mut Evidence) -> Result<Vec<StepReport>> {
+    pub(super) async fn measure(&self, session: &mut Session, evidence: &mut Evidence) -> Result<Vec<StepReport>> {
         let suite = self.reviewed_suite(session)?;
         evidence.quarantined = session.state.summary.quarantined_of(&suite);
         let reports = self.run_steps(session, evidence, &suite).await?;

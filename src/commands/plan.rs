@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::store::trials::{Of, Trials};
 
 /// The trials a step still needs: contiguous trial numbers `first..first + count`, with the tasks that need just those.
-pub struct Plan {
+pub(super) struct Plan {
     /// Tasks, longest first, by the trial numbers they need: the first and how many.
     pub groups: BTreeMap<(u32, u32), Vec<String>>,
     /// Trials that the ledger has already.
@@ -16,7 +16,7 @@ pub struct Plan {
 }
 
 /// Which trials count as had.
-pub struct Conditions<'a> {
+pub(super) struct Conditions<'a> {
     /// The agent, the protocol and what a timeout counts as.
     pub of: Of<'a>,
     /// The numbers of the trials that a task needs.
@@ -31,7 +31,7 @@ pub struct Conditions<'a> {
 
 impl Plan {
     /// What `tasks` still need.
-    pub fn new(tasks: &[String], conditions: &Conditions<'_>, known: &Trials) -> Plan {
+    pub(super) fn new(tasks: &[String], conditions: &Conditions<'_>, known: &Trials) -> Plan {
         let Conditions { of, numbers, fresh, current, traced } = conditions;
         // Longest first, so that the last trial in flight is a short one; unknown durations count as long.
         let seconds = |task: &str| known.seconds(task).unwrap_or(f64::INFINITY);
@@ -65,14 +65,14 @@ impl Plan {
     }
 
     /// How many trials that are.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.groups.iter().map(|((_, count), tasks)| *count as usize * tasks.len()).sum()
     }
 }
 
 /// Splits the concurrency in proportion to the work; every step with work gets at least one, or the sum would be too
 /// small and the caller runs the steps one after the other.
-pub fn share(total: u32, work: &[usize]) -> Vec<u32> {
+pub(super) fn share(total: u32, work: &[usize]) -> Vec<u32> {
     let sum: usize = work.iter().sum();
     let busy = work.iter().filter(|work| **work > 0).count();
     if busy <= 1 {

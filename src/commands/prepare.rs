@@ -35,7 +35,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// Usage for what the user must fix, infrastructure when the baseline gave no evidence.
-pub async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let mut session = Session::open(experiment, Need::Trials)?;
     session.require_views()?;

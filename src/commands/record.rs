@@ -19,7 +19,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// Rejected when there is no passing receipt for what is committed at HEAD, or given numbers disagree with it.
-pub fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let mut session = Session::open(experiment, Need::Summary)?;
     session.require_views()?;

@@ -16,7 +16,7 @@ use crate::ui::Ui;
 
 /// The reports of one gate. Once begun, the JUnit file says at every moment what is known: that the gate has not finished,
 /// then why it broke off or what it found.
-pub struct Reports {
+pub(super) struct Reports {
     junit: Option<PathBuf>,
     summary: Option<PathBuf>,
     ui: Ui,
@@ -24,14 +24,14 @@ pub struct Reports {
 
 impl Reports {
     /// The reports that were asked for. Nothing is written.
-    pub fn new(args: &Gate, ui: &Ui) -> Reports {
+    pub(super) fn new(args: &Gate, ui: &Ui) -> Reports {
         // GitHub sets the variable to nothing outside of a step.
         let summary = args.summary.clone().filter(|path| !path.as_os_str().is_empty());
         Reports { junit: args.junit.clone(), summary, ui: ui.clone() }
     }
 
     /// Where they go.
-    pub fn paths(&self) -> Vec<PathBuf> {
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
         self.junit.iter().chain(&self.summary).cloned().collect()
     }
 
@@ -39,7 +39,7 @@ impl Reports {
     ///
     /// # Errors
     /// Usage, naming the file; it is left alone when it belongs to the experiment.
-    pub fn begin(&self, experiment: &Experiment) -> Result<()> {
+    pub(super) fn begin(&self, experiment: &Experiment) -> Result<()> {
         self.refuse_files_of(experiment)?;
         for path in self.paths() {
             report_file::check(&path)?;
@@ -83,7 +83,7 @@ impl Reports {
     }
 
     /// The gate broke off with this error.
-    pub fn fail(&self, error: &Error) {
+    pub(super) fn fail(&self, error: &Error) {
         let message = error.chain().join(": ");
         self.write(self.junit.as_deref(), |path| report_file::replace(path, &broken_off(&message)));
         self.write(self.summary.as_deref(), |path| {
@@ -92,7 +92,7 @@ impl Reports {
     }
 
     /// The gate has a verdict.
-    pub fn verdict(&self, session: &Session, verdict: &Verdict, flips: Option<&Flips>) {
+    pub(super) fn verdict(&self, session: &Session, verdict: &Verdict, flips: Option<&Flips>) {
         let facts = Facts::of(session, verdict, flips);
         self.write(self.junit.as_deref(), |path| report_file::replace(path, &junit(&verdict.told(), &facts)));
         self.write(self.summary.as_deref(), |path| report_file::append(path, &summary(session, verdict, &facts)));

@@ -31,7 +31,7 @@ const LEARNINGS: u64 = 4 << 20;
 ///
 /// # Errors
 /// Usage before the experiment is prepared, and where the file cannot be put; infrastructure when the disk refuses.
-pub fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;
     let prepared = history.summary().prepared.as_ref().ok_or_else(not_prepared)?;

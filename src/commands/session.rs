@@ -30,7 +30,7 @@ use crate::ui::Ui;
 
 /// What a command wants of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub(super) enum Need {
     /// Single trials too: the whole ledger is replayed and its chain checked.
     Trials,
     /// The summary: the checkpoint will do when the chain, which is checked as well, confirms it.
@@ -38,20 +38,15 @@ pub enum Need {
 }
 
 /// An experiment this command holds.
-pub struct Session {
-    /// Output.
+pub(super) struct Session {
     pub ui: Ui,
-    /// Where everything is.
     pub paths: Paths,
-    /// The configuration.
     pub config: Config,
-    /// Process environment and `.env`.
     pub environment: Environment,
     /// The repository, read-only.
     pub repo: Repo,
     /// What the ledger adds up to.
     pub state: State,
-    /// Appends to the ledger.
     pub writer: Writer,
     /// What this command's trials cost.
     pub paid: Paid,
@@ -67,7 +62,7 @@ impl Session {
     ///
     /// # Errors
     /// Usage when another command holds the lock, the configuration is wrong or the ledger was tampered with.
-    pub fn open(experiment: Experiment, need: Need) -> Result<Session> {
+    pub(super) fn open(experiment: Experiment, need: Need) -> Result<Session> {
         let config = experiment.config()?;
         let Experiment { ui, paths, environment, repo } = experiment;
         paths.create_state()?;
@@ -146,7 +141,7 @@ impl Session {
     ///
     /// # Errors
     /// Usage, naming the files and the command that fixes them.
-    pub fn require_views(&self) -> Result<()> {
+    pub(super) fn require_views(&self) -> Result<()> {
         if self.views.changed.is_empty() {
             Ok(())
         } else {
@@ -158,7 +153,7 @@ impl Session {
     ///
     /// # Errors
     /// Usage when the experiment is not prepared.
-    pub fn prepared(&self) -> Result<&Prepared> {
+    pub(super) fn prepared(&self) -> Result<&Prepared> {
         self.state.summary.prepared.as_ref().ok_or_else(not_prepared)
     }
 
@@ -166,7 +161,7 @@ impl Session {
     ///
     /// # Errors
     /// Usage, listing all that is missing.
-    pub fn require_surroundings(&self) -> Result<()> {
+    pub(super) fn require_surroundings(&self) -> Result<()> {
         let benchmark = benchmarks::of(&self.config);
         provision::require(&benchmarks::quick(benchmark, &self.config, &self.paths.root, &self.environment))
     }
@@ -175,7 +170,7 @@ impl Session {
     ///
     /// # Errors
     /// Usage, naming what changed.
-    pub fn require_same_config(&self) -> Result<()> {
+    pub(super) fn require_same_config(&self) -> Result<()> {
         match self.config_changes()? {
             None => Ok(()),
             Some(changes) => Err(Error::usage(format!(
@@ -192,7 +187,7 @@ impl Session {
     ///
     /// # Errors
     /// Usage when the experiment is not prepared.
-    pub fn config_changes(&self) -> Result<Option<String>> {
+    pub(super) fn config_changes(&self) -> Result<Option<String>> {
         let prepared = self.prepared()?;
         if prepared.config_digest == self.config.digest {
             return Ok(None);
@@ -205,7 +200,7 @@ impl Session {
     ///
     /// # Errors
     /// Infrastructure when the disk refuses.
-    pub fn append(&mut self, event: Event<'_>) -> Result<u64> {
+    pub(super) fn append(&mut self, event: Event<'_>) -> Result<u64> {
         if let Event::Trial(trial) = &event {
             self.paid.add(&trial.usage);
         }
@@ -213,7 +208,7 @@ impl Session {
     }
 
     /// Keeps git from collecting a base commit. Where the repository cannot be written to, that is said and no more.
-    pub fn keep(&self, commit: &str) {
+    pub(super) fn keep(&self, commit: &str) {
         if let Err(error) = self.repo.keep(commit) {
             self.ui.detail(format!("git may collect the base commit some day: {error}"));
         }
@@ -223,7 +218,7 @@ impl Session {
     ///
     /// # Errors
     /// Infrastructure when the disk refuses.
-    pub fn finish(&mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         let began = Instant::now();
         self.writer.sync()?;
         if self.views.changed.is_empty() {
@@ -238,18 +233,18 @@ impl Session {
     ///
     /// # Errors
     /// When our own executable cannot be found.
-    pub fn supervisor(&self) -> Result<Supervisor> {
+    pub(super) fn supervisor(&self) -> Result<Supervisor> {
         Supervisor::new(self.paths.processes())
     }
 
     /// What a benchmark may know of the experiment.
-    pub fn ground<'a>(&'a self, supervisor: &'a Supervisor, cancel: &'a Cancel) -> Ground<'a> {
+    pub(super) fn ground<'a>(&'a self, supervisor: &'a Supervisor, cancel: &'a Cancel) -> Ground<'a> {
         let Session { config, paths, environment, .. } = self;
         Ground { config, paths, environment, supervisor, cancel }
     }
 
     /// Removes secrets from what children say.
-    pub fn redactor(&self) -> Redactor {
+    pub(super) fn redactor(&self) -> Redactor {
         Redactor::new(self.environment.secret_values())
     }
 }
@@ -259,7 +254,7 @@ impl Session {
 ///
 /// # Errors
 /// Infrastructure when the disk refuses.
-pub fn append(writer: &mut Writer, state: &mut State, event: Event<'_>, at: DateTime<Utc>) -> Result<u64> {
+pub(super) fn append(writer: &mut Writer, state: &mut State, event: Event<'_>, at: DateTime<Utc>) -> Result<u64> {
     // The time stamp as a reader of the ledger will see it.
     let at = DateTime::from_timestamp_millis(at.timestamp_millis()).unwrap_or(at);
     // Trials are many, and no command ends with one.
@@ -301,7 +296,7 @@ fn prune_logs(directory: &Path) {
 }
 
 /// The command line as typed, for the lock and the ledger. Our options carry no secrets.
-pub fn command_line() -> String {
+pub(super) fn command_line() -> String {
     let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
     words.insert(0, "autoharness".into());
     words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

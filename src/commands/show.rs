@@ -29,7 +29,7 @@ const TASK: usize = 48;
 ///
 /// # Errors
 /// Usage for a task that is none of train's; infrastructure when the disk refuses.
-pub fn run(args: &Show, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Show, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;
     let prepared = history.summary().prepared.as_ref().ok_or_else(super::missing::not_prepared)?;

@@ -78,7 +78,7 @@ fn load(path: &std::path::Path) -> Result<Option<SplitFile>> {
 ///
 /// # Errors
 /// Usage when the file is not what the original writes.
-pub fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSplit>> {
+pub(super) fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSplit>> {
     let Some(path) = path(session) else { return Ok(None) };
     let Some(found) = load(&path)? else { return Ok(None) };
     let fitting = found.fitting(ids).filter(|split| !split.tasks(session.config.gate_split).is_empty());
@@ -104,7 +104,7 @@ pub fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSplit>> {
 ///
 /// # Errors
 /// Infrastructure when the disk refuses.
-pub fn write(session: &Session, base: &BaseTree) -> Result<()> {
+pub(super) fn write(session: &Session, base: &BaseTree) -> Result<()> {
     let (Some(path), Some(directory)) = (path(session), benchmarks::of(&session.config).split_directory()) else {
         return Ok(());
     };

@@ -21,7 +21,6 @@ pub(super) struct Batch {
     pub first: u32,
     /// How many of each task.
     pub trials: u32,
-    /// The tasks.
     pub tasks: Vec<String>,
 }
 
@@ -29,7 +28,6 @@ pub(super) struct Batch {
 pub(super) struct Order {
     /// Its name, of which there is no other, and which is safe as a file name.
     pub id: String,
-    /// The trials.
     pub batch: Batch,
     /// The split of their tasks; `None` while it is not drawn.
     pub split: Option<Split>,

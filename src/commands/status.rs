@@ -25,7 +25,7 @@ use crate::store::views;
 use crate::ui::{Ui, duration};
 
 /// Iterations without improvement after which PROGRAM.md tells the coding agent to stop.
-pub const PATIENCE: u32 = 5;
+pub(super) const PATIENCE: u32 = 5;
 /// Rows of the history shown.
 const ROWS: usize = 8;
 /// Scores in the line of blocks.
@@ -38,7 +38,7 @@ const OTHER_RULES: &str = "            -- other rules from here on: scores above
 ///
 /// # Errors
 /// As reading the ledger.
-pub fn run(global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let summary = &experiment.read_summary()?;
     let holder = Lock::holder(&experiment.paths.lock());

@@ -15,12 +15,11 @@ use crate::store::trials::Of;
 
 /// A set of tasks to be measured.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub(super) struct Step {
     /// Why.
     pub purpose: Purpose,
     /// Their split; `None` while it is not drawn.
     pub split: Option<Split>,
-    /// The tasks.
     pub tasks: Vec<String>,
     /// The numbers of the trials that each of them needs.
     pub numbers: Range<u32>,
@@ -28,14 +27,14 @@ pub struct Step {
 
 impl Step {
     /// As many trials of these tasks as are configured.
-    pub fn whole(config: &Config, purpose: Purpose, split: Option<Split>, tasks: Vec<String>) -> Step {
+    pub(super) fn whole(config: &Config, purpose: Purpose, split: Option<Split>, tasks: Vec<String>) -> Step {
         Step { purpose, split, tasks, numbers: config.all_trials() }
     }
 }
 
 /// How a step went.
 #[derive(Debug, Default, Clone)]
-pub struct StepReport {
+pub(super) struct StepReport {
     /// Trials run now.
     pub run: usize,
     /// Trials the ledger already had.
@@ -51,8 +50,7 @@ pub struct StepReport {
 }
 
 /// What is measured, and under which conditions.
-pub struct Measurement<'a> {
-    /// The benchmark.
+pub(super) struct Measurement<'a> {
     pub runner: &'a dyn BenchmarkRunner,
     /// The agent, staged.
     pub agent: &'a StagedAgent,

@@ -21,7 +21,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// Usage when the experiment is not prepared, or a task is no train task or not in the suite.
-pub fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let (change, tasks) = match &args.action {
         None | Some(SuiteAction::List) => return list(global, ui),
         Some(SuiteAction::Add(tasks)) => (Change::Add, tasks),

@@ -37,7 +37,7 @@ struct Findings {
 ///
 /// # Errors
 /// Usage when there is no ledger; a broken chain is a finding like any other (exit 1).
-pub fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let path = experiment.paths.ledger();
     let checkpoint = Checkpoint::load(&experiment.paths.checkpoint());

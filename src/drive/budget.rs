@@ -8,8 +8,7 @@ use crate::model::usage::in_dollars;
 
 /// What a loop may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Budget {
-    /// Iterations.
+pub(crate) struct Budget {
     pub iterations: Option<u32>,
     /// Hours since it was begun.
     pub hours: Option<f64>,
@@ -27,7 +26,7 @@ pub struct Budget {
 
 /// Why a loop ends as it was asked to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// As many iterations as wanted.
     Iterations(u32),
     /// The time is over.
@@ -50,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// The word for programs.
-    pub fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Reason::Iterations(_) => "iterations",
             Reason::Hours(_) => "hours",
@@ -63,7 +62,7 @@ impl Reason {
     }
 
     /// For people.
-    pub fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         match self {
             Reason::Iterations(count) => format!("{count} iterations done"),
             Reason::Hours(hours) => format!("{hours} h are over"),
@@ -97,14 +96,14 @@ fn counted(what: &str, spent: u64, budget: u64, next: u64) -> String {
 
 impl Budget {
     /// Whether anything but patience ends it.
-    pub fn is_limited(&self) -> bool {
+    pub(crate) fn is_limited(&self) -> bool {
         let Budget { iterations, hours, usd, tokens, trials, target, .. } = self;
         let counts = iterations.is_some() || trials.is_some() || tokens.is_some();
         counts || hours.is_some() || usd.is_some() || target.is_some()
     }
 
     /// Whether to begin another iteration. `best`: the val_score so far.
-    pub fn before_iteration(&self, night: &Night, best: Option<f64>) -> Option<Reason> {
+    pub(crate) fn before_iteration(&self, night: &Night, best: Option<f64>) -> Option<Reason> {
         if let (Some(target), Some(best)) = (self.target, best)
             && best >= target
         {
@@ -117,7 +116,13 @@ impl Budget {
     }
 
     /// Whether the next paid step may begin. `next`: what it costs by all that is known.
-    pub fn before_step(&self, night: &Night, now: DateTime<Utc>, spent: Spending, next: Spending) -> Option<Reason> {
+    pub(crate) fn before_step(
+        &self,
+        night: &Night,
+        now: DateTime<Utc>,
+        spent: Spending,
+        next: Spending,
+    ) -> Option<Reason> {
         if self.seconds_left(night, now).is_some_and(|left| left <= 0.0) {
             return self.hours.map(Reason::Hours);
         }
@@ -141,7 +146,7 @@ impl Budget {
     }
 
     /// Seconds until the time is over.
-    pub fn seconds_left(&self, night: &Night, now: DateTime<Utc>) -> Option<f64> {
+    pub(crate) fn seconds_left(&self, night: &Night, now: DateTime<Utc>) -> Option<f64> {
         let gone = (now - night.began).num_milliseconds() as f64 / 1000.0;
         Some(self.hours? * 3600.0 - gone)
     }

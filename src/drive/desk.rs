@@ -30,7 +30,7 @@ const LONGEST_NAME: usize = 64;
 /// What may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
+pub(crate) enum Request {
     /// Run the edited agent on train.
     Benchmark {
         /// On these tasks; none: on all.
@@ -58,16 +58,9 @@ pub enum Request {
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
-pub enum Answer {
+pub(crate) enum Answer {
     /// The command was run outside.
-    Said {
-        /// Its exit code.
-        code: i32,
-        /// Its stdout.
-        stdout: String,
-        /// Its stderr.
-        stderr: String,
-    },
+    Said { code: i32, stdout: String, stderr: String },
     /// It was not.
     Refused {
         /// Why.
@@ -80,14 +73,14 @@ pub enum Answer {
 }
 
 /// The loop's side.
-pub struct Desk(Dir);
+pub(crate) struct Desk(Dir);
 
 impl Desk {
     /// Opens the desk of a work tree. What a killed loop left unanswered there goes: its command went with it.
     ///
     /// # Errors
     /// Usage where a link is in the way, infrastructure when the disk refuses or something lies there that is no file.
-    pub fn open(worktree: &Path) -> Result<Desk> {
+    pub(crate) fn open(worktree: &Path) -> Result<Desk> {
         let desk = Desk::closed(worktree)?;
         desk.0.replace(OPEN, b"")?;
         Ok(desk)
@@ -97,7 +90,7 @@ impl Desk {
     ///
     /// # Errors
     /// As [`Desk::open`].
-    pub fn closed(worktree: &Path) -> Result<Desk> {
+    pub(crate) fn closed(worktree: &Path) -> Result<Desk> {
         let dir = Dir::open(worktree)?.make_below(Path::new(PLACE))?;
         for name in dir.names()? {
             // Best effort: a directory of this name is nobody's request.
@@ -110,7 +103,7 @@ impl Desk {
     ///
     /// # Errors
     /// Infrastructure when the disk refuses.
-    pub fn close(self) -> Result<()> {
+    pub(crate) fn close(self) -> Result<()> {
         self.0.remove(OPEN)
     }
 
@@ -118,7 +111,7 @@ impl Desk {
     ///
     /// # Errors
     /// Infrastructure when the disk refuses.
-    pub fn take(&self) -> Result<Vec<(String, Option<Request>)>> {
+    pub(crate) fn take(&self) -> Result<Vec<(String, Option<Request>)>> {
         let name = |name: &str| Some(name.strip_prefix(REQUEST)?.strip_suffix(ENDING)?.to_string());
         // Ours are short and of plain characters; what cannot be named again cannot be taken away.
         let is_ours = |id: &String| id.len() < LONGEST_NAME && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -142,20 +135,20 @@ impl Desk {
     ///
     /// # Errors
     /// Infrastructure when the disk refuses.
-    pub fn answer(&self, id: &str, answer: &Answer) -> Result<()> {
+    pub(crate) fn answer(&self, id: &str, answer: &Answer) -> Result<()> {
         let bytes = serde_json::to_vec(answer).infra(|| "cannot render an answer".into())?;
         self.0.replace(&format!("{ANSWER}{id}{ENDING}"), &bytes)
     }
 }
 
 /// The coding agent's side: a request that lies on the desk.
-pub struct Asked {
+pub(crate) struct Asked {
     place: PathBuf,
     id: String,
 }
 
 /// The work tree at or above `here` that has a desk, open or not.
-pub fn worktree(here: &Path) -> Option<&Path> {
+pub(crate) fn worktree(here: &Path) -> Option<&Path> {
     here.ancestors().find(|place| place.join(PLACE).is_dir())
 }
 
@@ -164,7 +157,7 @@ impl Asked {
     ///
     /// # Errors
     /// Usage when the desk is closed, infrastructure when it cannot be written to.
-    pub fn lay(worktree: &Path, request: &Request) -> Result<Asked> {
+    pub(crate) fn lay(worktree: &Path, request: &Request) -> Result<Asked> {
         let place = worktree.join(PLACE);
         let bytes = serde_json::to_vec(request).infra(|| "cannot render a request".into())?;
         // Process numbers are not enough: a fence counts its own.
@@ -183,7 +176,7 @@ impl Asked {
     ///
     /// # Errors
     /// Usage when the desk was closed without one, infrastructure when it cannot be read.
-    pub fn answer(&self) -> Result<Option<Answer>> {
+    pub(crate) fn answer(&self) -> Result<Option<Answer>> {
         let was_closed = self.is_closed();
         let path = self.place.join(format!("{ANSWER}{}{ENDING}", self.id));
         match files::read_if_there(&path, LARGEST_ANSWER)? {

@@ -15,14 +15,13 @@ use crate::process::signals::Cancel;
 const PROGRAMS: [&str; 4] = ["node", "python3", "git", "rg"];
 
 /// How a fence around coding agents is built.
-pub struct Fencing<'a> {
+pub(crate) struct Fencing<'a> {
     /// Tries it out.
     pub supervisor: &'a Supervisor,
     /// Where programs and the home directory are.
     pub environment: &'a Environment,
     /// What must stay out of reach: the experiment and its state.
     pub forbidden: &'a [PathBuf],
-    /// As configured.
     pub mode: FenceMode,
 }
 
@@ -32,7 +31,7 @@ impl Fencing<'_> {
     ///
     /// # Errors
     /// Usage where it is required and a layer does not stand; `Interrupted`.
-    pub async fn around(
+    pub(crate) async fn around(
         &self,
         driver: &Driver,
         program: &OsString,

@@ -12,7 +12,7 @@ const TOUCHED: &str = "Touched";
 
 /// What the gate said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The edit passed.
     Kept,
     /// It did not.
@@ -23,7 +23,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The word for people.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Verdict::Kept => "kept",
             Verdict::Rejected => "rejected",
@@ -46,8 +46,7 @@ impl Verdict {
 
 /// One section.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
-    /// Its number.
+pub(crate) struct Section {
     pub number: u32,
     /// Its heading after the number.
     pub title: String,
@@ -67,12 +66,12 @@ pub struct Section {
 
 impl Section {
     /// What the gate said.
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         Verdict::of(&self.result)
     }
 
     /// The section as it stands in the file, an empty line before it.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let line = |name: &str, text: &str| format!("- {name}: {}\n", flat(text));
         let mut text = format!("\n## Iteration {}: {}\n\n", self.number, flat(&self.title));
         text.push_str(&line(REQUIRED[0], &self.hypothesis));
@@ -96,7 +95,7 @@ fn flat(text: &str) -> String {
 
 /// The whole file.
 #[derive(Debug, Default)]
-pub struct Learnings {
+pub(crate) struct Learnings {
     /// Its sections, in order.
     pub sections: Vec<Section>,
     /// Line and what is wrong there.
@@ -113,7 +112,7 @@ struct Open {
 
 impl Learnings {
     /// Reads a file. What is not in the format is a problem, and no reason to stop.
-    pub fn parse(text: &str) -> Learnings {
+    pub(crate) fn parse(text: &str) -> Learnings {
         let mut all = Learnings::default();
         let mut open: Option<Open> = None;
         for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim_end())) {
@@ -130,12 +129,12 @@ impl Learnings {
     }
 
     /// The number of the next section.
-    pub fn next_number(&self) -> u32 {
+    pub(crate) fn next_number(&self) -> u32 {
         self.sections.last().map_or(1, |section| section.number + 1)
     }
 
     /// The newest sections as lines for a proposer: what was tried, and what became of it; at most `allowance` characters.
-    pub fn digest(&self, allowance: usize) -> String {
+    pub(crate) fn digest(&self, allowance: usize) -> String {
         let mut lines: Vec<String> = Vec::new();
         let mut left = allowance;
         for section in self.sections.iter().rev() {

@@ -7,15 +7,15 @@ use serde_yaml::{Mapping, Value};
 use crate::model::proposal::{Proposal, Surface};
 
 /// Its name, at the top of the proposer's work tree.
-pub const FILE: &str = "proposal.md";
+pub(crate) const FILE: &str = "proposal.md";
 /// Larger than any proposal, in bytes.
-pub const LARGEST: u64 = 64 << 10;
+pub(crate) const LARGEST: u64 = 64 << 10;
 /// Longer texts are cut: they go into the ledger and into commit messages.
 const LONGEST: usize = 2000;
 const KEYS: [&str; 6] = ["hypothesis", "failure_pattern", "predicted_fixes", "risk_tasks", "surface", "expected_gain"];
 
 /// What a proposal has to look like, for the proposer.
-pub const FORM: &str = "\
+pub(crate) const FORM: &str = "\
 ---
 hypothesis: one line: which failures, and the cause you believe in
 failure_pattern: what the failing traces have in common
@@ -32,7 +32,7 @@ What you edited, in a few lines.
 ///
 /// # Errors
 /// Every reason why it is not a proposal.
-pub fn parse(text: &str, train: &BTreeSet<&str>) -> Result<Proposal, Vec<String>> {
+pub(crate) fn parse(text: &str, train: &BTreeSet<&str>) -> Result<Proposal, Vec<String>> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let Some((front, body)) = split(&text) else {
         return Err(vec![format!("{FILE} must begin with front matter: a line `---`, keys, a line `---`")]);

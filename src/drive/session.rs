@@ -28,8 +28,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const TAIL: usize = 600;
 
 /// Where and within which bounds a session runs.
-pub struct Place<'a> {
-    /// Starts it.
+pub(crate) struct Place<'a> {
     pub supervisor: &'a Supervisor,
     /// What it may see is chosen from this.
     pub environment: &'a Environment,
@@ -47,13 +46,12 @@ pub struct Place<'a> {
     pub usd: Option<f64>,
     /// Words before its program that put it behind a fence; none: it has none.
     pub fence: Option<&'a [OsString]>,
-    /// Stops it.
     pub cancel: &'a Cancel,
 }
 
 /// How a session ended.
 #[derive(Debug)]
-pub struct SessionEnd {
+pub(crate) struct SessionEnd {
     /// What its events said.
     pub seen: Seen,
     /// Wall seconds.
@@ -68,7 +66,7 @@ pub struct SessionEnd {
 ///
 /// # Errors
 /// Infrastructure when it cannot be started or its records cannot be written; `Interrupted`.
-pub async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> Result<SessionEnd> {
+pub(crate) async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> Result<SessionEnd> {
     fs_err::create_dir_all(place.records)?;
     let open = |name: &str, cap| Log::open(&place.records.join(name), cap, place.redactor.clone());
     let (transcript, stderr) = (open("transcript.jsonl", LARGEST_TRANSCRIPT)?, open("stderr.log", LARGEST_STDERR)?);

@@ -21,7 +21,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct LoopState {
+pub(crate) struct LoopState {
     v: u32,
     /// The loop that was begun and has not ended as it was asked to.
     pub night: Option<Night>,
@@ -37,7 +37,7 @@ pub struct LoopState {
 
 /// What a loop has done since it was begun, however often it was killed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Night {
+pub(crate) struct Night {
     /// When it was begun.
     pub began: DateTime<Utc>,
     /// What trials and finished sessions had taken by then.
@@ -55,7 +55,7 @@ pub struct Night {
 /// How far an iteration has come. Every stage may be entered again after a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub(crate) enum Stage {
     /// The coding agent is to edit; a session of it may have been killed.
     Proposing,
     /// A session has ended well; its edit waits to be looked at.
@@ -74,8 +74,7 @@ pub enum Stage {
 
 /// The iteration under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Current {
-    /// Its number.
+pub(crate) struct Current {
     pub iteration: u32,
     /// The commit that is edited.
     pub base: String,
@@ -125,7 +124,7 @@ pub struct Current {
 
 /// A proposal of the iteration that can be judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rival {
+pub(crate) struct Rival {
     /// Its proposer.
     pub number: u32,
     /// What it said.
@@ -146,7 +145,7 @@ impl LoopState {
     ///
     /// # Errors
     /// SessionUsage when it is not one of this program.
-    pub fn load(path: &Path) -> Result<LoopState> {
+    pub(crate) fn load(path: &Path) -> Result<LoopState> {
         let Some(bytes) = files::read_if_there(path, LARGEST)? else { return Ok(LoopState::default()) };
         let state: LoopState = serde_json::from_slice(&bytes)
             .usage(|| format!("{} is not what the loop left there", path.display()))
@@ -162,7 +161,7 @@ impl LoopState {
     ///
     /// # Errors
     /// Infrastructure when the disk refuses.
-    pub fn save(&mut self, path: &Path) -> Result<()> {
+    pub(crate) fn save(&mut self, path: &Path) -> Result<()> {
         self.v = VERSION;
         if self.night.is_none() && self.current.is_none() && self.resampling.is_none() {
             return match fs_err::remove_file(path) {

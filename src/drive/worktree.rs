@@ -25,12 +25,9 @@ const EVIDENCE: [&str; 7] =
     ["task_context", "learnings.md", "suite.json", "train_results.json", "results.tsv", "gate.json", "traces"];
 
 /// What is needed to make one.
-pub struct Maker<'a> {
-    /// Starts git.
+pub(crate) struct Maker<'a> {
     pub supervisor: &'a Supervisor,
-    /// For git.
     pub environment: &'a Environment,
-    /// Stops git.
     pub cancel: &'a Cancel,
     /// Where the last pack is kept, out of the coding agent's reach.
     pub packs: &'a Path,
@@ -40,7 +37,7 @@ pub struct Maker<'a> {
 ///
 /// # Errors
 /// Usage when no home is known.
-pub fn place(root: &Path, cache: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
+pub(crate) fn place(root: &Path, cache: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
     let absolute = |path: Option<&str>| path.map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute(cache).or_else(|| Some(absolute(home)?.join(".cache")));
     let cache = cache.ok_or_else(|| {
@@ -57,7 +54,7 @@ impl Maker<'_> {
     ///
     /// # Errors
     /// Infrastructure when the disk or git refuses.
-    pub async fn make(&self, directory: &Path, base: &BaseTree, program: &str, workspace: &Path) -> Result<()> {
+    pub(crate) async fn make(&self, directory: &Path, base: &BaseTree, program: &str, workspace: &Path) -> Result<()> {
         let began = Instant::now();
         remove(directory)?;
         // Beside it, so that one that is there is whole.
@@ -129,7 +126,7 @@ fn retired(directory: &Path) -> PathBuf {
 ///
 /// # Errors
 /// As [`remove`].
-pub fn retire(directory: &Path) -> Result<()> {
+pub(crate) fn retire(directory: &Path) -> Result<()> {
     let place = retired(directory);
     remove(&place)?;
     // Whoever has worked there may have put something else in its place.
@@ -143,7 +140,7 @@ pub fn retire(directory: &Path) -> Result<()> {
 ///
 /// # Errors
 /// Infrastructure when something in it cannot be removed.
-pub fn remove(directory: &Path) -> Result<()> {
+pub(crate) fn remove(directory: &Path) -> Result<()> {
     use std::io::ErrorKind::NotFound;
     if fs_err::symlink_metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
         return Ok(fs_err::remove_file(directory)?);
@@ -174,7 +171,7 @@ fn flatten(directory: &Path) -> std::io::Result<()> {
 }
 
 /// A directory in which more of them lie in each other than anybody has use for.
-pub fn too_deep(directory: &Path) -> Option<PathBuf> {
+pub(crate) fn too_deep(directory: &Path) -> Option<PathBuf> {
     let deep = walkdir::WalkDir::new(directory).min_depth(DEPTH).max_depth(DEPTH).into_iter().flatten();
     deep.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).next()
 }
@@ -192,7 +189,7 @@ fn unlock(directory: &Path, depth: usize) -> std::io::Result<()> {
 ///
 /// # Errors
 /// As [`remove`].
-pub fn sweep(place: &Path, but: Option<&Path>) -> Result<()> {
+pub(crate) fn sweep(place: &Path, but: Option<&Path>) -> Result<()> {
     let Ok(entries) = fs_err::read_dir(place) else { return Ok(()) };
     for entry in entries {
         let path = entry?.path();

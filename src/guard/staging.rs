@@ -23,6 +23,7 @@ use crate::error::{Context, Error, Result};
 
 /// How the names of copies begin that are still being made.
 pub const UNFINISHED: &str = ".tmp-staging-";
+
 /// Something that is not committed and that an export holds a link to: provisioned data, which may be large.
 #[derive(Debug, Clone)]
 pub struct Link {
@@ -32,29 +33,16 @@ pub struct Link {
     pub to: PathBuf,
 }
 
-/// Exports the base commit's files plus `editable` ones to `target`. Editable files that are not in `files` are absent,
-/// even when the base commit has them. A target that already holds exactly this is kept; any other is replaced.
+/// Exports the base commit's files plus `editable` ones to `target`, with links to what is not committed. Editable files that
+/// are not in `files` are absent, even when the base commit has them. A target that already holds exactly this is kept; any
+/// other is replaced: the new export is made beside the old one and takes its place when it is whole, and no link is ever
+/// taken away before.
 ///
 /// Permissions are 0644 or 0755 whatever the umask, so that a container's user can read them too.
 ///
 /// # Errors
 /// Usage errors for links that lead out of the export; otherwise what the disk or the repository says.
-pub fn stage(base: &BaseTree, editable: &Editable, files: &EditableFiles, target: &Path) -> Result<()> {
-    stage_linked(base, editable, files, &[], target)
-}
-
-/// As [`stage`], with links to what is not committed. A new export is made beside the old one and takes its place when it
-/// is whole; no link is ever taken away before.
-///
-/// # Errors
-/// As [`stage`].
-pub fn stage_linked(
-    base: &BaseTree,
-    editable: &Editable,
-    files: &EditableFiles,
-    links: &[Link],
-    target: &Path,
-) -> Result<()> {
+pub fn stage(base: &BaseTree, editable: &Editable, files: &EditableFiles, links: &[Link], target: &Path) -> Result<()> {
     let wanted = wanted(base, editable, files)?;
     let exists = match fs::symlink_metadata(target) {
         Ok(metadata) if metadata.is_dir() && holds(target, &wanted, links)? => return Ok(()),
@@ -81,7 +69,7 @@ pub fn stage_linked(
     Ok(())
 }
 
-/// Copies an export that [`stage_linked`] made, and nothing else that may lie in it, to the new directory `target`. The file
+/// Copies an export that [`stage`] made, and nothing else that may lie in it, to the new directory `target`. The file
 /// system shares the bytes of files where it can (reflinks). Never by hard links: who writes into one copy would write into
 /// all. Symbolic links are hard links: they cannot be written into, and thousands cost next to nothing.
 ///

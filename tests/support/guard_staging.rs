@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use autoharness::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
-use autoharness::guard::staging::{Link, copy, stage_linked};
+use autoharness::guard::staging::{Link, copy};
 use autoharness::guard::{Editable, EditableFiles, agent_fingerprint, stage};
 use fs_err as fs;
 
@@ -48,7 +48,7 @@ fn the_export_is_the_base_commit_plus_the_editable_files() {
     bed.write("agent/untracked.py", "planted");
     bed.edit();
     let target = bed.beside("staging/one");
-    stage(&bed.tree(), &editable(), &on_disk(&bed, &editable()), &target).unwrap();
+    stage(&bed.tree(), &editable(), &on_disk(&bed, &editable()), &[], &target).unwrap();
     let expected = [
         (".gitignore", "644 /workspace/\n__pycache__/\n*.pyc\n.env\n"),
         ("agent/agent.py", "644 class HarnessAgent: ...\n"),
@@ -68,7 +68,7 @@ fn an_export_is_reused_only_when_nothing_in_it_changed() {
     let bed = Bed::new();
     let (tree, files) = (bed.tree(), on_disk(&bed, &editable()));
     let target = bed.beside("one");
-    let stage = || stage(&tree, &editable(), &files, &target).unwrap();
+    let stage = || stage(&tree, &editable(), &files, &[], &target).unwrap();
     let inode = || fs::metadata(&target).unwrap().ino();
     stage();
     let (clean, first) = (listing(&target), inode());
@@ -98,7 +98,7 @@ fn a_copy_shares_nothing_that_can_be_written() {
     fs::write(&other, "other").unwrap();
     let links = [Link { path: "in/data".into(), to: data.clone() }];
     let (first, second) = (bed.beside("staging/first"), bed.beside("second"));
-    stage_linked(&tree, &editable, &files, &links, &first).unwrap();
+    stage(&tree, &editable, &files, &links, &first).unwrap();
     let clean = listing(&first);
     assert_eq!(clean["in/data"], format!("-> {}", data.display()));
     fs::write(first.join("left.txt"), "left").unwrap();
@@ -112,14 +112,14 @@ fn a_copy_shares_nothing_that_can_be_written() {
     assert_eq!(listing(&first), clean);
     let inode = || fs::metadata(&first).unwrap().ino();
     let before = inode();
-    stage_linked(&tree, &editable, &files, &links, &first).unwrap();
+    stage(&tree, &editable, &files, &links, &first).unwrap();
     assert_eq!(inode(), before, "links are part of what an export holds");
     // A link that leads elsewhere by now is neither kept nor copied.
     fs::remove_file(first.join("in/data")).unwrap();
     symlink(&other, first.join("in/data")).unwrap();
     let third = bed.beside("third");
     copy(&tree, &editable, &files, &links, &first, &third).unwrap();
-    stage_linked(&tree, &editable, &files, &links, &first).unwrap();
+    stage(&tree, &editable, &files, &links, &first).unwrap();
     assert_eq!((listing(&third), listing(&first)), (clean.clone(), clean));
 }
 
@@ -131,7 +131,7 @@ fn an_export_never_goes_through_a_link() {
     fs::write(elsewhere.join("kept"), "kept").unwrap();
     let target = bed.beside("one");
     symlink(&elsewhere, &target).unwrap();
-    stage(&bed.tree(), &editable(), &on_disk(&bed, &editable()), &target).unwrap();
+    stage(&bed.tree(), &editable(), &on_disk(&bed, &editable()), &[], &target).unwrap();
     assert!(fs::symlink_metadata(&target).unwrap().is_dir());
     assert_eq!(listing(&elsewhere).len(), 1);
 }
@@ -142,7 +142,7 @@ fn a_link_that_leads_out_is_refused() {
     symlink("../../secret", bed.path("agent/out")).unwrap();
     bed.base = bed.commit();
     let target = bed.beside("one");
-    let error = stage(&bed.tree(), &editable(), &on_disk(&bed, &editable()), &target).unwrap_err();
+    let error = stage(&bed.tree(), &editable(), &on_disk(&bed, &editable()), &[], &target).unwrap_err();
     assert!(error.to_string().contains("agent/out"), "{error}");
     assert!(!target.exists());
 }
@@ -159,7 +159,7 @@ fn an_editable_directory_holds_what_would_be_committed() {
     let names: Vec<_> = files.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
     assert_eq!(names, ["agent/agent.py", "agent/helpers/new/tool.py"]);
     let target = bed.beside("one");
-    stage(&bed.tree(), &editable, &files, &target).unwrap();
+    stage(&bed.tree(), &editable, &files, &[], &target).unwrap();
     assert!(!target.join("agent/helpers/util.py").exists(), "deleted on disk, so absent");
     bed.commit();
     let committed = read_editable_from_tree(&bed.repo().tree("HEAD").unwrap(), &editable).unwrap();

@@ -18,7 +18,6 @@ const HOOK: Duration = Duration::from_secs(300);
 
 /// What a command of ours said.
 pub(super) struct Said {
-    /// Its exit code.
     pub(super) code: i32,
     /// Its error's message, when it had one.
     pub(super) message: String,

@@ -46,7 +46,7 @@ const FAILURES: u32 = 3;
 /// # Errors
 /// Usage when the experiment is not ready or the work tree not clean; infrastructure after three failures in a row;
 /// `Interrupted`.
-pub async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let config = experiment.config()?;
     let driver = driver(&args.with, &config)?;

@@ -20,7 +20,7 @@ const SIGNS: [&str; 8] = [
 
 /// How long to wait after an error with this text; `None` when it is no such error. `now`: seconds since 1970. `waits`: how
 /// often it was waited in a row already.
-pub fn wait(error: &str, now: i64, waits: u32) -> Option<Duration> {
+pub(crate) fn wait(error: &str, now: i64, waits: u32) -> Option<Duration> {
     let text = error.to_ascii_lowercase();
     if !SIGNS.iter().any(|sign| has_word(&text, sign)) {
         return None;

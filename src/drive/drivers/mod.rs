@@ -6,30 +6,26 @@
 mod claude;
 mod codex;
 mod gemini;
-pub mod limit;
+pub(crate) mod limit;
 mod opencode;
 mod seen;
 
 use std::ffi::OsString;
 
-pub use seen::{Counted, Seen};
+pub(crate) use seen::{Counted, Seen};
 use serde_json::Value;
 
 use crate::config::{CodingAgent, PromptBy};
 
 /// The names of those that are built in.
-pub const BUILT_IN: [&str; 4] = ["claude", "codex", "gemini", "opencode"];
+pub(crate) const BUILT_IN: [&str; 4] = ["claude", "codex", "gemini", "opencode"];
 
 /// A coding agent.
 #[derive(Debug, Clone)]
-pub enum Driver {
-    /// Claude Code.
+pub(crate) enum Driver {
     Claude,
-    /// Codex.
     Codex,
-    /// Gemini CLI.
     Gemini,
-    /// OpenCode.
     OpenCode,
     /// A program of the user's own: its name and how it is started.
     Own(String, CodingAgent),
@@ -37,7 +33,7 @@ pub enum Driver {
 
 /// What a session is to do.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub(crate) struct Ask<'a> {
     /// What it is told.
     pub prompt: &'a str,
     /// The model, as the coding agent names it.
@@ -52,7 +48,7 @@ pub struct Ask<'a> {
 
 /// How a session is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invocation {
+pub(crate) struct Invocation {
     /// Program and arguments.
     pub words: Vec<OsString>,
     /// What it reads on stdin.
@@ -67,7 +63,7 @@ impl Invocation {
     }
 
     /// Its own variables as a child takes them.
-    pub fn variables(&self) -> Vec<(OsString, OsString)> {
+    pub(crate) fn variables(&self) -> Vec<(OsString, OsString)> {
         self.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
     }
 
@@ -78,7 +74,7 @@ impl Invocation {
 
 impl Driver {
     /// The one with this name; those of the configuration come after those built in.
-    pub fn find(name: &str, own: impl Fn(&str) -> Option<CodingAgent>) -> Option<Driver> {
+    pub(crate) fn find(name: &str, own: impl Fn(&str) -> Option<CodingAgent>) -> Option<Driver> {
         match name {
             "claude" => Some(Driver::Claude),
             "codex" => Some(Driver::Codex),
@@ -88,8 +84,7 @@ impl Driver {
         }
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Driver::Claude => "claude",
             Driver::Codex => "codex",
@@ -100,7 +95,7 @@ impl Driver {
     }
 
     /// Whether its sessions say what they cost.
-    pub fn reports_dollars(&self) -> bool {
+    pub(crate) fn reports_dollars(&self) -> bool {
         match self {
             Driver::Claude | Driver::OpenCode => true,
             Driver::Codex | Driver::Gemini => false,
@@ -109,7 +104,7 @@ impl Driver {
     }
 
     /// What is typed to start a session.
-    pub fn invocation(&self, ask: &Ask<'_>) -> Invocation {
+    pub(crate) fn invocation(&self, ask: &Ask<'_>) -> Invocation {
         match self {
             Driver::Claude => claude::invocation(ask),
             Driver::Codex => codex::invocation(ask),
@@ -132,7 +127,7 @@ impl Driver {
     }
 
     /// Takes in one line of its event stream. Lines that are no JSON object say nothing.
-    pub fn read(&self, line: &[u8], seen: &mut Seen) {
+    pub(crate) fn read(&self, line: &[u8], seen: &mut Seen) {
         let Ok(event @ Value::Object(_)) = serde_json::from_slice::<Value>(line) else { return };
         match self {
             Driver::Claude => claude::read(&event, seen),

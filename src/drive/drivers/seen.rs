@@ -7,7 +7,7 @@ use crate::store::event::SessionUsage;
 
 /// Sums and signs.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// What the coding agent calls the session.
     pub session: Option<String>,
     /// Turns of its model, or what comes closest to them.
@@ -30,7 +30,7 @@ pub struct Seen {
 
 /// What was counted of a session whose stream adds all its runs up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// What the coding agent calls the session.
     session: String,
     tokens: u64,
@@ -39,7 +39,7 @@ pub struct Counted {
 
 impl Seen {
     /// What this session used. `seconds`: of wall time.
-    pub fn usage(&self, seconds: f64) -> SessionUsage {
+    pub(crate) fn usage(&self, seconds: f64) -> SessionUsage {
         SessionUsage {
             sessions: 1,
             seconds,
@@ -51,7 +51,7 @@ impl Seen {
     }
 
     /// Takes off what was counted of the same session when it ran before. `counted`: of the session that ran last.
-    pub fn count_once(&mut self, counted: &mut Option<Counted>) {
+    pub(crate) fn count_once(&mut self, counted: &mut Option<Counted>) {
         let Some(session) = self.session.clone().filter(|_| self.adds_up) else { return };
         let all = Counted { session, tokens: self.tokens, tokens_out: self.tokens_out };
         if let Some(before) = counted.replace(all).filter(|before| Some(&before.session) == self.session.as_ref()) {
@@ -68,7 +68,7 @@ impl Seen {
     }
 
     /// Where nothing was said of dollars: what the tokens cost, by prices in dollars for a million of them read and written.
-    pub fn price(&mut self, input: f64, output: f64) {
+    pub(crate) fn price(&mut self, input: f64, output: f64) {
         if self.cost_usd.is_none() && self.tokens > 0 {
             let read = self.tokens.saturating_sub(self.tokens_out);
             self.cost_usd = Some(dollars((input, output), read, self.tokens_out));
