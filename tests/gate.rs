@@ -290,7 +290,7 @@ fn another_python(bed: &Bed) -> std::ffi::OsString {
     let bin = bed.outside().join("bin");
     std::fs::create_dir_all(&bin).unwrap();
     let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *ast.parse*) echo '{{\"line\": 1, \"message\": \"SyntaxError: too new\"}}'; exit 1 ;; esac\n\
+        "#!/bin/sh\ncase \"$*\" in *PyCF_ONLY_AST*) echo '{{\"line\": 1, \"message\": \"SyntaxError: too new\"}}'; exit 1 ;; esac\n\
          exec '{}' \"$@\"\n",
         crate::support::interpreter()
     );
