@@ -30,7 +30,7 @@ impl GitHub {
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("comments.json"), comments.to_string()).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/github_api.py");
-        let mut server = Command::new("python3")
+        let mut server = Command::new(crate::support::python())
             .arg(script)
             .arg(&directory)
             .stdin(Stdio::piped())

@@ -46,7 +46,7 @@ suite = tree.parse(sys.argv[1]).getroot().find('testsuite')
 cases = [case.get('name') + ':' + case[0].tag for case in suite.iter('testcase')]
 print(*(suite.get(name) for name in ('tests', 'failures', 'errors', 'skipped')), *cases)
 ";
-    let output = Command::new("python3").args(["-c", READ]).arg(path).output().unwrap();
+    let output = Command::new(crate::support::python()).args(["-c", READ]).arg(path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_string()
 }
@@ -155,7 +155,7 @@ fn properties(path: &Path) -> serde_json::Value {
 import json, sys, xml.etree.ElementTree as tree
 print(json.dumps({one.get('name'): one.get('value') for one in tree.parse(sys.argv[1]).getroot().iter('property')}))
 ";
-    let output = Command::new("python3").args(["-c", READ]).arg(path).output().unwrap();
+    let output = Command::new(crate::support::python()).args(["-c", READ]).arg(path).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

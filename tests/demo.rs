@@ -4,7 +4,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::{Bed, done};
+use crate::support::{Bed, done, python};
 
 #[test]
 fn the_demo_plays_the_loop_in_its_own_directory() {
@@ -60,7 +60,7 @@ fn a_demo_needs_an_empty_directory() {
 
 #[test]
 fn the_embedded_benchmark_keeps_its_promises() {
-    let output = Command::new("python3").arg("tests/support/check_demo.py").output().unwrap();
+    let output = Command::new(python()).arg("tests/support/check_demo.py").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }

@@ -29,7 +29,8 @@ fn layers_that_are_missing_are_named_and_the_others_hold() {
     bed.write("agent/try.py", agent);
     let held = "$PROGRAM __fence --output --read agent -- \"$(python3 -c 'import sys; print(sys.executable)')\" -I agent/try.py";
     let held =
-        held.replace("--read agent", "--read agent --read \"$(python3 -c 'import sys; print(sys.base_prefix)')\"");
+        held.replace("--read agent", "--read agent --read \"$(python3 -c 'import sys; print(sys.base_prefix)')\" \
+                                      --read \"$(python3 -c 'import sys; print(sys.prefix)')\"");
     assert_eq!(without_namespaces(&bed, &held).unwrap().expect(0).stdout, "held\n".repeat(4));
     let required = "$PROGRAM __fence --required --output -- /bin/echo started";
     let required = without_namespaces(&bed, required).unwrap().expect(125).warns("a fence is required");

@@ -96,7 +96,7 @@ fn fenced(agent: &std::path::Path, user: Option<u32>, options: &[String]) -> Com
 fn what_is_named_is_reached_and_nothing_else() {
     let directory = tempfile::Builder::new().prefix("hosts-").tempdir().unwrap();
     let agent = agent(directory.path());
-    fs::copy(PROGRAM, directory.path().join("autoharness")).unwrap();
+    crate::support::copy_program(&directory.path().join("autoharness"));
     let report = Command::new(PROGRAM).args(["__fence", "--report"]).output().unwrap();
     if !String::from_utf8_lossy(&report.stdout).contains("\"missing\":[]") {
         return skipped("this machine has not every layer of the fence");
@@ -138,7 +138,7 @@ fn without_namespaces_the_ports_are_kept_to() {
     let line = format!(
         "echo 0 > /proc/sys/user/max_user_namespaces || exit 99; unset HTTPS_PROXY https_proxy HTTP_PROXY http_proxy ALL_PROXY \
          all_proxy; $PROGRAM __fence --network --host 127.0.0.1:{good} --output --read agent.py \
-         --read \"$(python3 -c 'import sys; print(sys.base_prefix)')\" -- \
+         --read \"$(python3 -c 'import sys; print(sys.base_prefix)')\" --read \"$(python3 -c 'import sys; print(sys.prefix)')\" -- \
          \"$(python3 -c 'import sys; print(sys.executable)')\" -I agent.py {good} {other} -"
     );
     let Some(done) = bed.unshared(&[], &line) else {
@@ -154,7 +154,7 @@ fn without_namespaces_the_ports_are_kept_to() {
 fn the_proxy_goes_with_its_fence() {
     let directory = tempfile::Builder::new().prefix("hosts-").tempdir().unwrap();
     let agent = agent(directory.path());
-    fs::copy(PROGRAM, directory.path().join("autoharness")).unwrap();
+    crate::support::copy_program(&directory.path().join("autoharness"));
     fs::write(&agent, "import time\nprint('up', flush=True)\ntime.sleep(600)\n").unwrap();
     let mut child =
         fenced(&agent, None, &["--host".into(), "a.example".into()]).stdout(Stdio::piped()).spawn().unwrap();
@@ -214,7 +214,7 @@ def solve(question):
             "options": {"domain": "mock", "base_seed": 300, "fenced": true, "agent_env": ["KEY_OF_ITS_OWN"]},
             "fence": fence,
         });
-        let mut command = Command::new("python3");
+        let mut command = Command::new(crate::support::python());
         command.arg("-B").arg(root.join("agent/helpers/tau_bench/bench.py"));
         command.env("PYTHONPATH", root.join("tests/support/tau2_standin")).env("KEY_OF_ITS_OWN", "hush");
         for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {

@@ -16,27 +16,29 @@ pub(crate) struct Night {
 
 impl Night {
     pub(crate) fn new(options: Value, config: &str) -> Night {
-        let bed = Bed::table(options, "");
-        let place = bed.outside().join("agent");
-        std::fs::create_dir(&place).unwrap();
-        std::fs::write(place.join("propose.py"), include_str!("support/propose.py")).unwrap();
-        let place = place.display().to_string();
-        let command = ["python3".to_string(), format!("{place}/propose.py"), place.clone()];
-        let agent = json!({"fake": {"command": command, "usage": "usage.jsonl", "writes": [place]}});
-        let yaml = bed.read("experiment_config.yaml");
-        bed.write(
-            "experiment_config.yaml",
-            &format!("{yaml}coding_agents: {agent}\nloop_env: [PROPOSER_KEY]\n{config}\n"),
-        );
-        bed.run(&["prepare"]).expect(0);
-        bed.ran();
-        bed.requests();
+        let bed = Bed::stocked(&format!("night {options} {config}"), || {
+            let bed = Bed::table(options, "");
+            let place = bed.outside().join("home/fake");
+            std::fs::create_dir(&place).unwrap();
+            std::fs::write(place.join("propose.py"), include_str!("support/propose.py")).unwrap();
+            let command = ["sh", "-c", "exec python3 ~/fake/propose.py ~/fake"];
+            let agent = json!({"fake": {"command": command, "usage": "usage.jsonl", "writes": ["~/fake"]}});
+            let yaml = bed.read("experiment_config.yaml");
+            bed.write(
+                "experiment_config.yaml",
+                &format!("{yaml}coding_agents: {agent}\nloop_env: [PROPOSER_KEY]\n{config}\n"),
+            );
+            bed.run(&["prepare"]).expect(0);
+            bed.ran();
+            bed.requests();
+            bed
+        });
         Night { bed }
     }
 
     /// A file between the test and the coding agent.
     pub(crate) fn place(&self, name: &str) -> std::path::PathBuf {
-        self.bed.outside().join("agent").join(name)
+        self.bed.outside().join("home/fake").join(name)
     }
 
     /// What the sessions from now on do.

@@ -195,8 +195,8 @@ fn what_nobody_reads_is_not_there_to_be_read() {
     bed.write("notes/a/b.txt", "x");
     bed.git(&["add", "-A"]);
     bed.git(&["commit", "-qm", "notes"]);
-    let unseen = "import json, os\nassert not os.path.exists('README.md') and not os.path.exists('notes')\n";
-    bed.write("bench.py", &bed.read("bench.py").replacen("import json\n", unseen, 1));
+    let unseen = "import os\nassert not os.path.exists('README.md') and not os.path.exists('notes')\n";
+    bed.write("bench.py", &bed.read("bench.py").replacen("import os\n", unseen, 1));
     bed.git(&["commit", "-qam", "reads its directory"]);
     bed.run(&["prepare"]).expect(0);
     bed.ran();
@@ -274,7 +274,7 @@ fn a_program_that_changed_out_of_sight_can_be_accepted() {
 fn packages_beside_the_agent_belong_to_the_protocol() {
     let bed = Bed::table(json!({}), "");
     let venv = ["-m", "venv", "--without-pip", ".venv"];
-    assert!(Command::new("python3").args(venv).current_dir(&bed.root).status().unwrap().success());
+    assert!(Command::new(crate::support::python()).args(venv).current_dir(&bed.root).status().unwrap().success());
     bed.write(".gitignore", &format!("{}/.venv/\n", bed.read(".gitignore")));
     bed.git(&["commit", "-qam", "venv"]);
     bed.write("experiment_config.yaml", &bed.read("experiment_config.yaml").replace("[python3,", "[.venv/bin/python,"));
@@ -361,7 +361,7 @@ fn a_drawn_split_is_cpythons_and_only_its_train_traces_are_published() {
     let failed: Vec<String> = (0..13).map(|number| format!("hard-{number}")).collect();
     let all: Vec<&String> = failed.iter().chain(&passed).collect();
     let bed = Bed::prepared(json!({"tasks": {"all": all}}), "");
-    let output = Command::new("python3").args(["-c", DRAWN, &json!([passed, failed]).to_string()]).output().unwrap();
+    let output = Command::new(crate::support::python()).args(["-c", DRAWN, &json!([passed, failed]).to_string()]).output().unwrap();
     assert_eq!(split(&bed), serde_json::from_slice::<Value>(&output.stdout).unwrap());
     let names = |part: &str| {
         split(&bed)[part].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_string()).collect::<Vec<_>>()

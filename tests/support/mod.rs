@@ -7,6 +7,7 @@ pub mod harbor;
 pub mod running;
 mod signals;
 mod skip;
+mod stock;
 pub mod tau;
 pub mod terminal;
 
@@ -68,54 +69,79 @@ impl Bed {
         Bed { directory, root }
     }
 
+    /// What `make` makes of an empty bed; the second time in a process that it is asked for by this name, a copy. For what many
+    /// tests begin with and none of these is about; nothing in it that has a hash may name its place.
+    pub fn stocked(name: &str, make: impl FnOnce() -> Bed) -> Bed {
+        let mut made = None;
+        let kept = stock::kept(name, || stock::Contents::read(made.insert(make()).outside()));
+        made.unwrap_or_else(|| {
+            let bed = Bed::empty();
+            kept.get().unwrap().write(bed.outside());
+            bed
+        })
+    }
+
     /// A committed `command` experiment over `table_bench.py`, not prepared. `options` replace the defaults of the same
     /// name; `config` is appended to experiment_config.yaml.
     pub fn table(options: Value, config: &str) -> Bed {
-        let bed = Bed::empty();
+        let bed = Bed::stocked("repository", || {
+            let bed = Bed::empty();
+            bed.write("bench.py", include_str!("table_bench.py"));
+            bed.write("agent/agent.py", "SKILLS = {\"easy\"}\n");
+            bed.write(".gitignore", "/workspace/\n/experiment_config.yaml\n.env\n__pycache__/\n*.pyc\n");
+            bed.git(&["init", "-q", "-b", "main"]);
+            bed.git(&["add", "-A"]);
+            bed.git(&["commit", "-qm", "start"]);
+            bed
+        });
+        bed.configure(options, config);
+        bed
+    }
+
+    fn configure(&self, options: Value, config: &str) {
+        // Below the home directory, where every bed has them: nothing in an experiment names its bed.
         let mut merged = json!({"tasks": {
             "train": ["easy-1", "easy-2", "hard-1", "hard-2", "odd-1", "odd-2"],
             "test": ["easy-3", "easy-4", "hard-3", "hard-4"],
-        }, "log": bed.log()});
+        }, "log": "~/../ran.log", "mood": "~/../mood.json", "tasks_file": "~/../tasks.json"});
         let merged_map = merged.as_object_mut().unwrap();
         merged_map.extend(options.as_object().unwrap().clone());
-        merged_map.insert("mood".into(), json!(bed.outside().join("mood.json")));
         // The tasks are in a file outside, so that nothing in the work tree names a hold-out task but what a leak put there.
         let tasks = merged_map.remove("tasks").unwrap();
-        std::fs::write(bed.outside().join("tasks.json"), tasks.to_string()).unwrap();
-        merged_map.insert("tasks_file".into(), json!(bed.outside().join("tasks.json")));
-        bed.write("bench.py", include_str!("table_bench.py"));
-        bed.write("agent/agent.py", "SKILLS = {\"easy\"}\n");
-        bed.write(".gitignore", "/workspace/\n/experiment_config.yaml\n.env\n__pycache__/\n*.pyc\n");
+        std::fs::write(self.outside().join("tasks.json"), tasks.to_string()).unwrap();
         let yaml = format!("benchmark: command\ncommand: [python3, bench.py]\noptions: {merged}\n{config}\n");
-        bed.write("experiment_config.yaml", &yaml);
-        bed.git(&["init", "-q", "-b", "main"]);
-        bed.git(&["add", "-A"]);
-        bed.git(&["commit", "-qm", "start"]);
-        bed
+        self.write("experiment_config.yaml", &yaml);
     }
 
     /// A fresh `command` experiment made by `init`.
     pub fn initialised() -> Bed {
-        let bed = Bed::empty();
-        bed.run(&["init", "--benchmark", "command"]).expect(0);
-        bed
+        Bed::stocked("init", || {
+            let bed = Bed::empty();
+            bed.run(&["init", "--benchmark", "command"]).expect(0);
+            bed
+        })
     }
 
     /// Like [`Bed::table`], prepared.
     pub fn prepared(options: Value, config: &str) -> Bed {
-        let bed = Bed::table(options, config);
-        bed.run(&["prepare"]).expect(0);
-        bed
+        let name = format!("prepared {options} {config}");
+        Bed::stocked(&name, || {
+            let bed = Bed::table(options, config);
+            bed.run(&["prepare"]).expect(0);
+            bed
+        })
     }
 
     /// Prepared, one edit accepted, one rejected and reverted.
     pub fn session() -> Bed {
-        let bed = Bed::prepared(json!({}), "");
-        bed.accept(&["easy", "hard"]);
-        bed.agent(&["easy", "odd"]);
-        bed.run(&["gate"]).expect(1);
-        bed.git(&["checkout", "-q", "--", "agent/agent.py"]);
-        bed
+        Bed::stocked("session", || {
+            let bed = Bed::prepared(json!({}), "");
+            bed.accept(&["easy", "hard"]);
+            bed.agent(&["easy", "odd"]);
+            bed.run(&["gate"]).expect(1);
+            bed.git(&["checkout", "-q", "--", "agent/agent.py"]);
+            bed
+        })
     }
 
     /// The ledger.
@@ -292,6 +318,8 @@ impl Bed {
     pub fn git(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("git");
         self.isolate(&mut command);
+        // A commit looks whether it is time to tidy up, in a process of its own.
+        command.args(["-c", "maintenance.auto=false"]);
         let output = command.args(arguments).current_dir(&self.root).output().unwrap();
         assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_string()
@@ -362,8 +390,21 @@ fn path() -> std::ffi::OsString {
     let binary = Path::new(env!("CARGO_BIN_EXE_autoharness")).parent().unwrap();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let interpreter = signals::interpreter().parent().unwrap().to_path_buf();
-    let directories = std::iter::once(interpreter).chain(std::env::split_paths(&path));
+    let directories = [signals::bare_python(), interpreter].into_iter().chain(std::env::split_paths(&path));
     std::env::join_paths(directories.chain([binary.to_path_buf()])).unwrap()
+}
+
+/// Copies the binary to where another user reaches it, or where it has a name of its own.
+pub fn copy_program(to: &Path) {
+    // Another process copies: what this one has open for writing, a test that starts a program meanwhile hands on to it, and then
+    // the copy is busy.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_autoharness")).arg(to).status().unwrap();
+    assert!(copied.success(), "cannot copy the binary to {}", to.display());
+}
+
+/// A Python without packages, which starts fast: for what a test itself runs, and the first on the search path of a bed.
+pub fn python() -> PathBuf {
+    signals::bare_python().join("python3")
 }
 
 /// The interpreter behind `python3`.

@@ -16,7 +16,6 @@ and saw goes into `PLACE/sessions.jsonl`. An object:
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -70,7 +69,7 @@ def main():
     if "reads" in act:
         write(os.path.join(place, "read.json"), json.dumps({name: readable(path) for name, path in act["reads"].items()}))
     for path, target in act.get("links", {}).items():
-        shutil.rmtree(path)
+        subprocess.run(["rm", "-rf", path], check=True)
         os.symlink(target, path)
     said = []
     for words in act.get("runs", []):

@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot find python3 should panic")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -29,6 +29,32 @@ pub fn interpreter() -> &'static PathBuf {
         let said = Command::new("python3").args(["-I", "-c", "import sys; print(sys.executable)"]).output().unwrap();
         String::from_utf8(said.stdout).unwrap().trim().into()
     })
+}
+
+/// A `python3` in a directory of its own: that interpreter as a virtual environment with no packages. What others have installed
+/// beside it can then disturb no test, and a start costs a quarter: `.pth` files there import whatever they like.
+pub fn bare_python() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+        let home = interpreter().parent().unwrap();
+        let bin = place.join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        // Other test programs may do the same at this moment.
+        let settings = format!("home = {}\ninclude-system-site-packages = false\n", home.display());
+        put(&place.join("pyvenv.cfg"), |path| std::fs::write(path, &settings));
+        put(&bin.join("python3"), |path| std::os::unix::fs::symlink(interpreter(), path));
+        bin
+    };
+    MADE.get_or_init(make).clone()
+}
+
+/// Makes a file beside its place, and moves it there in one step.
+fn put(place: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) {
+    let beside = place.with_extension(std::process::id().to_string());
+    let _ = std::fs::remove_file(&beside);
+    make(&beside).unwrap();
+    std::fs::rename(&beside, place).unwrap();
 }
 
 /// Whether this process ignores one of them. Elsewhere than on Linux it is not known.

@@ -4,6 +4,7 @@ The agent file says `SKILLS = {...}`: a task `name-3` passes when `name` is in i
   tasks: {"train": [ids], "test": [ids]} or {"all": [ids]} (no splits); or tasks_file: a file with that
   misbehave: {task id: reward or outcome word or "nan" or "inf" or "hang" or "raise" or an object with fields of the event, or
     a list with one of them a trial}
+  log, mood, tasks_file: `~` is the home directory
   log: file that gets a line `task trial` for every trial run (to see what was paid for); `<log>.requests` gets what was asked
   gate: directory; before each trial wait until the file `go` exists there (for kill tests) and is empty or holds a
     number greater than that of the trials this process has run (`go-<split>`, where it exists, in its place); `held-<split>`
@@ -25,17 +26,39 @@ The agent file says `SKILLS = {...}`: a task `name-3` passes when `name` is in i
   mood: file whose JSON object replaces options of the same name, and is no part of the protocol; with "once" the first
         run takes it away
 """
-import json
 import os
-import signal
-import subprocess
 import sys
 import time
+from _json import encode_basestring_ascii as quoted
+
+
+class json:
+    """What there is to do here with JSON. The module of that name takes longer to import than a run takes."""
+
+    @staticmethod
+    def loads(text):
+        return eval(text, {"true": True, "false": False, "null": None})  # It comes from autoharness and from the test.
+
+    @staticmethod
+    def dumps(value):
+        if isinstance(value, dict):
+            return "{%s}" % ", ".join(f"{quoted(name)}: {json.dumps(value[name])}" for name in value)
+        if isinstance(value, (list, tuple)):
+            return "[%s]" % ", ".join(map(json.dumps, value))
+        if isinstance(value, str):
+            return quoted(value)
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+        words = {"None": "null", "True": "true", "False": "false"}
+        return words.get(repr(value), repr(value))
 
 
 def main():
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.read())
     options = request["options"]
+    for name in ("log", "mood", "tasks_file"):
+        if name in options:
+            options[name] = os.path.expanduser(options[name])
     if request["action"] == "list":
         for split, ids in tasks(options).items():
             for task in ids:
@@ -51,6 +74,8 @@ def main():
     with open(request["agent"]["path"], encoding="utf-8") as file:
         exec(compile(file.read(), "agent.py", "exec"), scope)  # The agent of a test is the test's own.
     if options.get("linger") == request["split"]:
+        import signal  # Here and below: most runs need neither, and both take longer to import than a run.
+
         signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), os._exit(0)))
     spoilt = begin(options, request["split"])
     done = 0
@@ -142,6 +167,8 @@ def misbehave(fault):
         os.close(1)
         time.sleep(3600)
     elif fault == "escape":
+        import subprocess
+
         subprocess.Popen(["sleep", "3600"], start_new_session=True)
     sys.stdout.flush()
 
@@ -150,13 +177,13 @@ def tasks(options):
     if "tasks" in options:
         return options["tasks"]
     with open(options["tasks_file"], encoding="utf-8") as file:
-        return json.load(file)
+        return json.loads(file.read())
 
 
 def mood(options):
     try:
         with open(options["mood"], encoding="utf-8") as file:
-            found = json.load(file)
+            found = json.loads(file.read())
     except (KeyError, FileNotFoundError):
         return {}
     if found.get("once"):

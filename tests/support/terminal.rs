@@ -19,7 +19,7 @@ const WIDE: usize = 300;
 
 /// This command on a terminal; `environment` is all that it sees.
 pub fn on_a_terminal(command: &Command) -> Command {
-    let mut outer = Command::new("python3");
+    let mut outer = Command::new(super::python());
     outer.args(["-c", ON_A_TERMINAL]).arg(command.get_program()).args(command.get_args());
     outer.env_clear().env("TERM", "xterm").stdin(Stdio::null());
     outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));

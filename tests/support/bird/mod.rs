@@ -69,7 +69,7 @@ impl Rig {
         // Not below the bed, whose directory the server's own user may not enter.
         let directory = tempfile::Builder::new().prefix("autoharness-bird-").tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
-        let mut database = Command::new("python3")
+        let mut database = Command::new(crate::support::python())
             .arg("-B")
             .arg(sources().join("database.py"))
             .arg(directory.path())
@@ -115,7 +115,7 @@ impl Rig {
 
     /// What a line of Python beside the task set prints; its argument is the rig's directory.
     pub fn python(&self, code: &str) -> String {
-        let mut command = Command::new("python3");
+        let mut command = Command::new(crate::support::python());
         command
             .args(["-B", "-c", &format!("import sys, os, json, tasks, tricks\n{code}")])
             .arg(self.directory.path())
@@ -136,7 +136,7 @@ impl Rig {
 
     fn start_model(&mut self) -> String {
         let port = self.path("port");
-        let mut command = Command::new("python3");
+        let mut command = Command::new(crate::support::python());
         command.arg("-B").arg(sources().join("stub.py")).arg(self.path("scripts.json")).arg(&port);
         // It ends with this pipe, so that it does not outlive a test that is killed.
         let mut model = command.arg("--until-eof").stdin(Stdio::piped()).spawn().unwrap();

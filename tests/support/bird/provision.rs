@@ -109,7 +109,7 @@ impl Rig {
     /// The whole set beside the tasks, with or without the ground truth; returns the file.
     pub fn tasks(&self, directory: &Path, code: &str) -> PathBuf {
         let code = format!("import sys, tasks; print(tasks.write(sys.argv[1], {code}))");
-        let mut command = Command::new("python3");
+        let mut command = Command::new(crate::support::python());
         command.args(["-B", "-c", &code]).arg(directory).env("PYTHONPATH", sources());
         output(&mut command).into()
     }
