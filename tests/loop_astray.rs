@@ -34,15 +34,28 @@ const TRAPS: [(&str, &str); 20] = [
     ("chmod 754 bench.py; chmod 645 agent/agent.py", "chmod 644 bench.py agent/agent.py"),
 ];
 
+/// The numbers of one of each kind: a link, a pipe, a repository and a directory in the place of another.
+const KINDS: [usize; 4] = [3, 2, 7, 10];
+
 #[test]
 fn nothing_that_a_session_leaves_leads_the_loop_astray() {
+    led_astray(&KINDS.map(|number| TRAPS[number]));
+}
+
+#[test]
+#[ignore = "a sweep; .ci/run runs it"]
+fn nothing_of_all_that_a_session_may_leave_leads_the_loop_astray() {
+    led_astray(&TRAPS);
+}
+
+fn led_astray(traps: &[(&str, &str)]) {
     let night = Night::new(json!({}), "");
     let bed = &night.bed;
     std::fs::create_dir(bed.outside().join("private")).unwrap();
     let victim = bed.outside().join("private/victim");
     let private = "---\nhypothesis: the password is hunter2\nsurface: s3cr3t\n---\n";
     std::fs::write(&victim, private).unwrap();
-    for (number, (trap, mend)) in (1..).zip(TRAPS) {
+    for (number, (trap, mend)) in (1..).zip(traps) {
         let trap = trap.replace("VICTIM", victim.to_str().unwrap());
         // A moment for the loop to look at the desk is what the second command there is for.
         let runs = json!([["sh", "-c", trap], ["timeout", "0.3", "autoharness", "show", "--failing"]]);

@@ -92,7 +92,7 @@ pub(crate) const HOSTILE: &[Hostile] = &[
     agent("looks whether a file exists", Reaches, "return os.stat(os.path.join(HERE, '..', 'bench.py'))"),
     agent("leaves a file beside the agent", Leaves, "return mark(os.path.join(HERE, 'left'))"),
     agent("leaves a file in /tmp", Leaves, "return mark('/tmp/red-team-TOKEN')"),
-    agent("leaves a file in shared memory", Leaves, "return mark('/dev/shm/red-team-TOKEN')"),
+    agent("leaves a file in shared memory", Leaves, "return mark('/dev/shm/red-team-shared-TOKEN')"),
     agent("leaves another mode", Leaves, "
     left = os.stat(__file__).st_mode & 0o010
     os.chmod(__file__, 0o654)

@@ -1,14 +1,16 @@
 //! Hostile agents against the fence: none may end in a reward that it did not earn, or leave anything behind.
 //!
-//! Each line of `agents.rs` runs in the program that `init` writes for `command` and in that of `demo`: behind the fence,
-//! where it must be held, and for those that should get through without one, without, so that no line holds for another
-//! reason than the fence. As root, the tests do all of it a second time as an ordinary user.
+//! Each line of `agents.rs` runs in the program that `init` writes for `command`, in that of `demo` and in tau-bench's helper:
+//! behind the fence, where it must be held, and for those that should get through without one, without, so that no line holds for
+//! another reason than the fence. As root, the tests do all of it a second time as an ordinary user.
+//!
+//! `cargo test` has one agent try what all of them try, and one line after the other only where a line spoils its own trial. Each
+//! line in a run of its own, for itself and whatever the others do, is a sweep of some hundred runs.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 pub(crate) mod agents;
 pub(crate) mod tau;
-mod terminal;
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -54,7 +56,7 @@ impl Field {
         fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         // A copy, where another user reaches it.
         let program = directory.path().join("autoharness");
-        fs::copy(env!("CARGO_BIN_EXE_autoharness"), &program).unwrap();
+        crate::support::copy_program(&program);
         let fence = vec![program.to_str().unwrap().to_owned(), "__fence".into(), "--required".into()];
         let field = Field { directory, fence, user, listener: TcpListener::bind("127.0.0.1:0").unwrap() };
         let mut report = field.command(&field.fence[0]);
@@ -69,8 +71,15 @@ impl Field {
         Ok(field)
     }
 
+    /// Where somebody listens.
+    fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        // For whoever runs the tests the bare one: a shim of pyenv costs more than a trial.
+        let bare = program == "python3" && self.user.is_none();
+        let mut command = if bare { Command::new(crate::support::python()) } else { Command::new(program) };
         command.current_dir(self.directory.path()).env("HUSH", "hush");
         if let Some(user) = self.user {
             command.uid(user).gid(user).env("HOME", "/nonexistent").env("PATH", "/usr/local/bin:/usr/bin:/bin");
@@ -78,8 +87,8 @@ impl Field {
         command
     }
 
-    /// Runs one program with one agent, over two trials of each of these tasks.
-    fn run(&self, bench: &str, agent: &str, tasks: &[&str], fenced: bool) -> Told {
+    /// Runs one program with one agent, over two trials of this task.
+    fn run(&self, bench: &str, agent: &str, task: &str, limit: u32, fenced: bool) -> Told {
         let experiment = tempfile::tempdir_in(self.directory.path()).unwrap();
         let place = experiment.path();
         let write = |name: &str, text: &str| {
@@ -97,8 +106,8 @@ impl Field {
             std::os::unix::fs::chown(owned, self.user, self.user).unwrap();
         }
         let request = json!({
-            "protocol": 1, "action": "run", "tasks": tasks, "split": "train", "trials": 2, "concurrency": 1, "seed": 1,
-            "timeout_s": 5, "keep_traces": true, "agent": {"path": path, "model": null}, "options": {},
+            "protocol": 1, "action": "run", "tasks": [task], "split": "train", "trials": 2, "concurrency": 1, "seed": 1,
+            "timeout_s": limit, "keep_traces": true, "agent": {"path": path, "model": null}, "options": {},
             "fence": if fenced { json!(self.fence) } else { Value::Null },
         });
         let mut command = self.command("python3");
@@ -133,16 +142,50 @@ impl Field {
 
 /// The agent file of a line. What it leaves has a name of its own in every run.
 fn file(hostile: &Hostile, field: &Field, token: u32, class: &str) -> String {
-    let port = field.listener.local_addr().unwrap().port().to_string();
-    let code = hostile.code.replace("TOKEN", &token.to_string()).replace("PORT", &port);
+    agent(&format!("{PRELUDE}{}", function(hostile, token, field.port())), class)
+}
+
+/// The agent file of all of these lines at once: it says which of them got through.
+fn file_of(lines: &[&Hostile], field: &Field, token: u32, class: &str) -> String {
+    let all = dictionary(lines.iter().copied(), token, field.port());
+    let each = "
+def attack():
+    found = []
+    for name, one in ATTACKS.items():
+        try:
+            if one():
+                found.append(name)
+        except BaseException:
+            pass
+    return found and '|%s|' % '|'.join(found)
+";
+    agent(&format!("{all}{each}"), class)
+}
+
+/// A line as a function `attack`.
+fn function(line: &Hostile, token: u32, port: u16) -> String {
+    let code = line.code.replace("TOKEN", &token.to_string()).replace("PORT", &port.to_string());
     let body = if code.starts_with('\n') { code } else { format!("\n    {code}") };
+    format!("def attack():{body}\n")
+}
+
+/// These lines as a dictionary `ATTACKS` of functions by their names.
+fn dictionary<'a>(lines: impl Iterator<Item = &'a Hostile>, token: u32, port: u16) -> String {
+    let mut text = format!("{PRELUDE}\nATTACKS = {{}}\n");
+    for line in lines {
+        text.push_str(&format!("{}ATTACKS[{:?}] = attack\n", function(line, token, port), line.name));
+    }
+    text
+}
+
+/// An agent that does what the function `attack` does.
+fn agent(attack: &str, class: &str) -> String {
     format!(
-        "{PRELUDE}
-def attack(question):{body}
+        "{attack}
 
 def solve(question):
     try:
-        found = attack(question)
+        found = attack()
     except BaseException:
         found = None
     return 'through: %r' % (found,) if found else 'held'
@@ -159,14 +202,12 @@ pub(crate) fn attacks(fenced: bool, but: &[&str], port: u16) -> String {
         Sign::MayReach | Sign::MayLeave => fenced && !but.contains(&line.name),
         Sign::Spoils(_) => false,
     });
-    let token = (std::process::id() % 100_000 * 10_000 + 9_000).to_string();
-    let mut text = format!("{PRELUDE}\nATTACKS = {{}}\n");
-    for line in tried {
-        let code = line.code.replace("TOKEN", &token).replace("PORT", &port.to_string());
-        let body = if code.starts_with('\n') { code } else { format!("\n    {code}") };
-        text.push_str(&format!("def attack():{body}\nATTACKS[{:?}] = attack\n", line.name));
-    }
-    text
+    dictionary(tried, token(4_500), port)
+}
+
+/// A number that no other run of a program has, here or in another test program.
+fn token(number: usize) -> u32 {
+    std::process::id() % 100_000 * 10_000 + u32::try_from(number).unwrap() * 2
 }
 
 /// The agent of `command` and of `demo`.
@@ -199,14 +240,16 @@ fn all_gone(token: u32) -> bool {
     true
 }
 
+/// The time limit of a trial in seconds: far beyond what one takes, unless it never ends.
+fn patience(hostile: &Hostile) -> u32 {
+    if hostile.sign == Sign::Spoils("agent_timeout") { 1 } else { 20 }
+}
+
 /// Says what is wrong with a line, if anything.
 fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) -> Option<String> {
     let demo = bench == DEMO;
-    if demo && matches!(hostile.sign, Sign::Leaves | Sign::MayLeave) {
-        return None; // demo's trials share a process, as its page says, so they share what that process left.
-    }
     let agent = file(hostile, field, token, CLASS);
-    let told = field.run(bench, &agent, &[task], true);
+    let told = field.run(bench, &agent, task, patience(hostile), true);
     let outcome = |number: usize| told.trials.get(number).map_or(Value::Null, |trial| trial["outcome"].clone());
     let mut complaint = None;
     let mut check = |holds: bool, what: &str| {
@@ -234,7 +277,7 @@ fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) 
     if complaint.is_none() && shown {
         let number = usize::from(hostile.sign == Sign::Leaves);
         let agent = file(hostile, field, token + 1, CLASS);
-        let told = field.run(bench, &agent, &[task], false);
+        let told = field.run(bench, &agent, task, patience(hostile), false);
         if !through(&told, number) {
             complaint = Some(format!("{}: shows nothing, without a fence it is held, too\n{}", hostile.name, told.all));
         }
@@ -242,73 +285,24 @@ fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) 
     complaint
 }
 
-/// Says what is wrong with a line, if anything, in a benchmark whose helper runs agents. `run(token, fenced)` makes two trials, whose
-/// traces hold what the agent said in `place`. `shown`: whether the line gets through where there is no fence.
-fn judge_helper(
+/// Runs these lines one by one, two at a time.
+fn run_each(
     field: &Field,
-    hostile: &Hostile,
-    token: u32,
-    place: &str,
-    shown: bool,
-    run: impl Fn(u32, bool) -> Told,
-) -> Option<String> {
-    let said = |told: &Told, number: usize, what: &str| {
-        told.trials.get(number).is_some_and(|trial| trial["trace"][place].to_string().contains(what))
-    };
-    let told = run(token, true);
-    let complain = |what: &str, told: &Told| Some(format!("{}: {what}\n{}", hostile.name, told.all));
-    if !told.success || told.trials.len() != 2 {
-        return complain("not both trials are reported, or it does not end well", &told);
-    }
-    if !told.trials.iter().all(|trial| trial["reward"] == 0.0) {
-        return complain("a reward", &told);
-    }
-    match hostile.sign {
-        Sign::Spoils(word) => {
-            // Messages have another form here: what passes for one elsewhere may be none. And children hold the line open.
-            let all = [word, "agent_error", "agent_timeout", "failed"];
-            let is = |trial: &Value| all.contains(&trial["outcome"].as_str().unwrap_or(""));
-            if !told.trials.iter().all(is) {
-                return complain(&format!("not {word} in both trials"), &told);
-            }
-        }
-        _ if (0..2).any(|number| said(&told, number, "through: ")) => return complain("through", &told),
-        _ if !(0..2).all(|number| said(&told, number, "held")) => return complain("it was not even tried", &told),
-        _ => {}
-    }
-    if !all_gone(token) {
-        return complain("a process is left", &told);
-    }
-    let number = usize::from(hostile.sign == Sign::Leaves);
-    if shown && field.user.is_none() && matches!(hostile.sign, Sign::Reaches | Sign::Leaves) {
-        let told = run(token + 1, false);
-        if !said(&told, number, "through: ") {
-            return complain("shows nothing, without a fence it is held, too", &told);
-        }
-    }
-    None
-}
-
-/// Runs every line, two at a time.
-fn run_all(user: Option<u32>, judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync) {
-    run_these(&HOSTILE.iter().collect::<Vec<_>>(), user, judge);
-}
-
-fn run_these(lines: &[&Hostile], user: Option<u32>, judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync) {
-    let field = match Field::new(user) {
-        Ok(field) => field,
-        Err(why) => return crate::support::skipped(&why),
-    };
+    wanted: impl Fn(&Hostile) -> bool,
+    judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync,
+) {
+    let lines: Vec<(usize, &Hostile)> = HOSTILE.iter().enumerate().filter(|(_, line)| wanted(line)).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let complaints = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let Some(hostile) = lines.get(number) else { break };
-                    let token = std::process::id() % 100_000 * 10_000 + u32::try_from(number).unwrap() * 2;
-                    complaints.lock().unwrap().extend(judge(&field, hostile, token));
+                    let Some((number, hostile)) = lines.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                    else {
+                        break;
+                    };
+                    complaints.lock().unwrap().extend(judge(field, hostile, token(*number)));
                 }
             });
         }
@@ -317,62 +311,149 @@ fn run_these(lines: &[&Hostile], user: Option<u32>, judge: impl Fn(&Field, &Host
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), lines.len(), complaints.join("\n----\n"));
 }
 
-/// The same as an ordinary user, where the tests run as root.
-fn run_all_as_user(judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync) {
-    if is_root_or_skips() {
-        run_all(Some(USER), judge);
+/// Has one agent try what all of these lines reach and leave, and without a fence what of it `shows` something. `run` plays two
+/// trials with that agent.
+fn run_at_once(
+    field: &Field,
+    wanted: impl Fn(&Hostile) -> bool,
+    shows: impl Fn(&Hostile) -> bool,
+    token: u32,
+    run: impl Fn(&Field, &[&Hostile], u32, bool) -> Told,
+) {
+    let lines: Vec<&Hostile> =
+        HOSTILE.iter().filter(|line| wanted(line) && !matches!(line.sign, Sign::Spoils(_))).collect();
+    let told = run(field, &lines, token, true);
+    assert!(told.success && told.trials.len() == 2, "{}", told.all);
+    assert!(told.trials.iter().all(|trial| trial["reward"] == 0.0), "{}", told.all);
+    let trace = |told: &Told, number: usize| told.trials.get(number).map_or(String::new(), |it| it["trace"].to_string());
+    for number in 0..2 {
+        let trace = trace(&told, number);
+        assert!(trace.contains("held") && !trace.contains("through: "), "{}", told.all);
+    }
+    assert!(all_gone(token), "a process is left");
+    if field.user.is_some() {
+        return; // Whoever runs the tests shows that the lines show something.
+    }
+    let shown = |line: &&Hostile| matches!(line.sign, Sign::Reaches | Sign::Leaves) && shows(line);
+    let lines: Vec<&Hostile> = lines.into_iter().filter(shown).collect();
+    let told = run(field, &lines, token + 1, false);
+    let held = lines.iter().filter(|line| {
+        let number = usize::from(line.sign == Sign::Leaves);
+        !trace(&told, number).contains(&format!("|{}|", line.name))
+    });
+    let held: Vec<&str> = held.map(|line| line.name).collect();
+    assert!(held.is_empty(), "without a fence these are held, too, and show nothing: {held:?}\n{}", told.all);
+}
+
+/// What a program does with an agent of these lines.
+fn run_lines(bench: &'static str, task: &'static str) -> impl Fn(&Field, &[&Hostile], u32, bool) -> Told {
+    move |field, lines, token, fenced| {
+        field.run(bench, &file_of(lines, field, token, CLASS), task, 20, fenced)
     }
 }
 
-fn is_root_or_skips() -> bool {
-    if !is_root() {
+fn spoils(line: &Hostile) -> bool {
+    matches!(line.sign, Sign::Spoils(_))
+}
+
+/// The lines of demo that show something there: its trials share a process, as its page says, so they share what that process left.
+fn of_demo(line: &Hostile) -> bool {
+    !matches!(line.sign, Sign::Leaves | Sign::MayLeave)
+}
+
+/// What one of many programs that share a fence is tried with.
+fn kinds(line: &Hostile) -> bool {
+    ["never ends", "leaves daemons"].contains(&line.name)
+}
+
+/// The field of a user; `None`, said so, where there is none.
+fn field(user: Option<u32>) -> Option<Field> {
+    if user.is_some() && !is_root() {
         crate::support::skipped("only root can become somebody else");
+        return None;
     }
-    is_root()
+    Field::new(user).map_err(|why| crate::support::skipped(&why)).ok()
 }
 
 fn is_root() -> bool {
     Path::new("/proc/self").metadata().is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
 }
 
-#[test]
-fn command_holds_hostile_agents() {
-    run_all(None, |field, hostile, token| judge(field, BENCH, "sum", hostile, token));
+fn judge_command(field: &Field, hostile: &Hostile, token: u32) -> Option<String> {
+    judge(field, BENCH, "sum", hostile, token)
+}
+
+fn judge_demo(field: &Field, hostile: &Hostile, token: u32) -> Option<String> {
+    judge(field, DEMO, "dates-01", hostile, token)
 }
 
 #[test]
-fn command_holds_hostile_agents_of_an_ordinary_user() {
-    run_all_as_user(|field, hostile, token| judge(field, BENCH, "sum", hostile, token));
+fn command_holds_hostile_agents() {
+    let Some(field) = field(None) else { return };
+    run_at_once(&field, |_| true, |_| true, token(4_600), run_lines(BENCH, "sum"));
+    run_each(&field, spoils, judge_command);
 }
 
 #[test]
 fn the_demo_holds_hostile_agents() {
-    run_all(None, |field, hostile, token| judge(field, DEMO, "dates-01", hostile, token));
-}
-
-#[test]
-fn the_demo_holds_hostile_agents_of_an_ordinary_user() {
-    run_all_as_user(|field, hostile, token| judge(field, DEMO, "dates-01", hostile, token));
+    let Some(field) = field(None) else { return };
+    run_at_once(&field, of_demo, |_| true, token(4_601), run_lines(DEMO, "dates-01"));
+    run_each(&field, kinds, judge_demo);
 }
 
 #[test]
 fn tau_bench_holds_hostile_agents() {
-    run_all(None, tau::judge);
+    let Some(field) = field(None) else { return };
+    run_at_once(&field, tau::wanted, tau::shows, token(4_602), tau::run_lines);
+    run_each(&field, kinds, tau::judge);
 }
 
 #[test]
-fn tau_bench_holds_hostile_agents_of_an_ordinary_user() {
-    run_all_as_user(tau::judge);
+fn hostile_agents_of_an_ordinary_user_are_held() {
+    let Some(field) = field(Some(USER)) else { return };
+    run_at_once(&field, |_| true, |_| true, token(4_603), run_lines(BENCH, "sum"));
+    run_at_once(&field, of_demo, |_| true, token(4_604), run_lines(DEMO, "dates-01"));
+    run_at_once(&field, tau::wanted, tau::shows, token(4_605), tau::run_lines);
 }
 
 #[test]
-fn terminal_bench_holds_hostile_agents() {
-    run_these(&terminal::all(), None, terminal::judge);
+#[ignore = "a sweep; .ci/run runs it"]
+fn command_holds_each_hostile_agent() {
+    let Some(field) = field(None) else { return };
+    run_each(&field, |_| true, judge_command);
 }
 
 #[test]
-fn terminal_bench_holds_hostile_agents_of_an_ordinary_user() {
-    if is_root_or_skips() {
-        run_these(&terminal::all(), Some(USER), terminal::judge);
-    }
+#[ignore = "a sweep; .ci/run runs it"]
+fn command_holds_each_hostile_agent_of_an_ordinary_user() {
+    let Some(field) = field(Some(USER)) else { return };
+    run_each(&field, |_| true, judge_command);
+}
+
+#[test]
+#[ignore = "a sweep; .ci/run runs it"]
+fn the_demo_holds_each_hostile_agent() {
+    let Some(field) = field(None) else { return };
+    run_each(&field, of_demo, judge_demo);
+}
+
+#[test]
+#[ignore = "a sweep; .ci/run runs it"]
+fn the_demo_holds_each_hostile_agent_of_an_ordinary_user() {
+    let Some(field) = field(Some(USER)) else { return };
+    run_each(&field, of_demo, judge_demo);
+}
+
+#[test]
+#[ignore = "a sweep; .ci/run runs it"]
+fn tau_bench_holds_each_hostile_agent() {
+    let Some(field) = field(None) else { return };
+    run_each(&field, tau::wanted, tau::judge);
+}
+
+#[test]
+#[ignore = "a sweep; .ci/run runs it"]
+fn tau_bench_holds_each_hostile_agent_of_an_ordinary_user() {
+    let Some(field) = field(Some(USER)) else { return };
+    run_each(&field, tau::wanted, tau::judge);
 }

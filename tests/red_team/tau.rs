@@ -1,10 +1,10 @@
 //! The hostile agents in tau-bench's helper, over the stand-in for tau2: forked from a warm process, behind the fence's twin.
 
 use fs_err as fs;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::agents::Hostile;
-use super::{Field, Told, file, judge_helper};
+use super::agents::{Hostile, Sign};
+use super::{Field, Told, all_gone, file, file_of, patience};
 
 /// The agent of `tau-bench`. To the grader it says the same in every conversation, and what came of the attack goes to stdout.
 pub(crate) const CLASS: &str = "
@@ -37,12 +37,27 @@ const ELSEWHERE: [&str; 3] = [
     "rewrites the program",
 ];
 
-fn run(field: &Field, hostile: &Hostile, token: u32, fenced: bool) -> Told {
+/// Whether a line is about something that tau-bench has.
+pub(super) fn wanted(hostile: &Hostile) -> bool {
+    !ELSEWHERE.contains(&hostile.name)
+}
+
+/// Whether a line gets through where there is no fence.
+pub(super) fn shows(hostile: &Hostile) -> bool {
+    !NOT_SHOWN.contains(&hostile.name)
+}
+
+/// What the helper does with an agent of all these lines.
+pub(super) fn run_lines(field: &Field, lines: &[&Hostile], token: u32, fenced: bool) -> Told {
+    run(field, &file_of(lines, field, token, CLASS), 20, fenced)
+}
+
+/// Plays two trials.
+fn run(field: &Field, agent: &str, limit: u32, fenced: bool) -> Told {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let place = tempfile::tempdir_in(field.directory.path()).unwrap();
     let answers = root.join("tests/support/tau2_standin_data").join(ANSWERS);
-    let code =
-        file(hostile, field, token, CLASS).replace("os.path.join(HERE, '..', 'bench.py')", &format!("{answers:?}"));
+    let code = agent.replace("os.path.join(HERE, '..', 'bench.py')", &format!("{answers:?}"));
     let code = code.replace("return 'import' in", "return 'note' in");
     let agent = place.path().join("agent.py");
     fs::write(&agent, code).unwrap();
@@ -53,7 +68,7 @@ fn run(field: &Field, hostile: &Hostile, token: u32, fenced: bool) -> Told {
     }
     let request = json!({
         "protocol": 1, "action": "run", "tasks": ["hard"], "split": null, "trials": 2, "concurrency": 1, "seed": 300,
-        "timeout_s": 5, "keep_traces": true, "agent": {"path": agent, "model": "stub/x", "user_model": "stub/user"},
+        "timeout_s": limit, "keep_traces": true, "agent": {"path": agent, "model": "stub/x", "user_model": "stub/user"},
         "options": {"domain": "mock", "base_seed": 300, "fenced": fenced},
         "fence": if fenced { json!(field.fence) } else { json!([]) },
     });
@@ -65,9 +80,40 @@ fn run(field: &Field, hostile: &Hostile, token: u32, fenced: bool) -> Told {
 
 /// Says what is wrong with a line, if anything.
 pub(super) fn judge(field: &Field, hostile: &Hostile, token: u32) -> Option<String> {
-    if ELSEWHERE.contains(&hostile.name) {
-        return None;
+    let said = |told: &Told, number: usize, what: &str| {
+        told.trials.get(number).is_some_and(|trial| trial["trace"]["agent_output"].to_string().contains(what))
+    };
+    let told = run(field, &file(hostile, field, token, CLASS), patience(hostile), true);
+    let complain = |what: &str, told: &Told| Some(format!("{}: {what}\n{}", hostile.name, told.all));
+    if !told.success || told.trials.len() != 2 {
+        return complain("the helper does not report both trials and end well", &told);
     }
-    let shown = !NOT_SHOWN.contains(&hostile.name);
-    judge_helper(field, hostile, token, "agent_output", shown, |token, fenced| run(field, hostile, token, fenced))
+    if !told.trials.iter().all(|trial| trial["reward"] == 0.0) {
+        return complain("a reward", &told);
+    }
+    match hostile.sign {
+        Sign::Spoils(word) => {
+            // Messages have another form here: what passes for one elsewhere may be none. And children hold the line open.
+            let all = [word, "agent_error", "agent_timeout", "failed"];
+            let is = |trial: &Value| all.contains(&trial["outcome"].as_str().unwrap_or(""));
+            if !told.trials.iter().all(is) {
+                return complain(&format!("not {word} in both trials"), &told);
+            }
+        }
+        _ if (0..2).any(|number| said(&told, number, "through: ")) => return complain("through", &told),
+        _ if !(0..2).all(|number| said(&told, number, "held")) => return complain("it was not even tried", &told),
+        _ => {}
+    }
+    if !all_gone(token) {
+        return complain("a process is left", &told);
+    }
+    let number = usize::from(hostile.sign == Sign::Leaves);
+    let shown = field.user.is_none() && shows(hostile);
+    if shown && matches!(hostile.sign, Sign::Reaches | Sign::Leaves) {
+        let told = run(field, &file(hostile, field, token + 1, CLASS), patience(hostile), false);
+        if !said(&told, number, "through: ") {
+            return complain("shows nothing, without a fence it is held, too", &told);
+        }
+    }
+    None
 }
