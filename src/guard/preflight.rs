@@ -15,6 +15,7 @@ use crate::process::{Captured, Command, Limits, Supervisor, run_captured};
 
 const PARSE: &str = include_str!("preflight.py");
 const IMPORT: &str = include_str!("preflight_import.py");
+const FENCE: &str = include_str!("preflight_fence.py");
 /// What parsing takes at the most; a real agent file takes milliseconds.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// A shell's way of saying that a signal ended a program.
@@ -138,12 +139,17 @@ impl Preflight<'_> {
         let fail = |line, message: String| {
             Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line, message, late: false }))
         };
-        let mut request = request.clone();
-        if !request["behind"].is_null() {
-            request["options"] = self.options.into();
-            request["script"] = IMPORT.into();
+        let mut words = self.options.to_vec();
+        words.extend(["-B".into(), "-c".into()]);
+        let behind: Vec<&str> = request["behind"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if behind.is_empty() {
+            words.push(IMPORT.into());
+        } else {
+            words.extend([FENCE.into(), behind.len().to_string()]);
+            words.extend(behind.into_iter().map(String::from));
+            words.extend(self.options.iter().cloned());
+            words.push(IMPORT.into());
         }
-        let words = self.options.iter().map(String::as_str).chain(["-B", "-c", IMPORT]);
         let command = Command::new(self.python, self.directory).args(words).env(self.environment.iter().cloned());
         let command = Command { stdin: request.to_string().into_bytes(), ..command };
         let Some(Captured { exit, stdout, stderr, .. }) = self.run(command, limit).await? else {

@@ -1,4 +1,4 @@
-"""Imports an agent file once, as its benchmark will. What to do comes on stdin; one JSON object on stdout says how it went."""
+"""Imports an agent file once, as its benchmark will. What to do comes on stdin, or as an argument; one JSON object on stdout says how it went."""
 import sys
 
 sys.path[:] = [entry for entry in sys.path if entry]  # Nothing of the copy may stand in for a module of ours.
@@ -8,18 +8,7 @@ import importlib.util
 import json
 import os
 
-asked = json.loads(sys.argv[1]) if len(sys.argv) > 1 else json.load(sys.stdin)
-if asked.get("behind"):
-    # Once more, behind the fence. This interpreter ran none of the agent's code, so what it says of itself is true.
-    behind = asked.pop("behind")
-    prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, os.path.dirname(os.__file__))
-    options = ["--output"]
-    for place in sorted({*prefixes, *sys.path, os.getcwd()}):
-        options += ["--read", place]
-    for name in os.environ:
-        options += ["--env", name]
-    python = [sys.executable, *asked["options"], "-B", "-c", asked.pop("script"), json.dumps(asked)]
-    os.execv(behind[0], [*behind, *options, "--", *python])
+asked = json.loads(os.fsencode(sys.argv[1])) if len(sys.argv) > 1 else json.load(sys.stdin)
 out = os.fdopen(os.dup(1), "w")
 null = os.open(os.devnull, os.O_RDWR)
 for descriptor in (0, 1):
