@@ -23,6 +23,7 @@ mod container;
 mod demo;
 mod evidence;
 mod faults;
+mod faults_tau_bench;
 #[cfg(target_os = "linux")]
 mod fence;
 mod fence_hosts;
@@ -61,7 +62,6 @@ mod staging;
 mod status;
 mod suite;
 mod tau_bench;
-mod tau_bench_faults;
 mod verify;
 mod watch;
 mod worktree;

@@ -189,15 +189,15 @@ fn guarded_files_come_back_by_the_command_shown() {
 }
 
 #[test]
-fn thousands_of_stray_files_are_a_few_lines_and_a_count() {
+fn a_thousand_stray_files_are_a_few_lines_and_a_count() {
     let bed = Bed::prepared(json!({}), "");
-    for number in 0..3000 {
+    for number in 0..1000 {
         bed.write(&format!("node_modules/some_module_{number:04}.js"), "");
     }
     let done = bed.run(&["gate"]).expect(1);
-    done.says("node_modules/some_module_0000.js: new; and 2999 more\n").says(" and 2980 more\ngate: failed");
+    done.says("node_modules/some_module_0000.js: new; and 999 more\n").says(" and 980 more\ngate: failed");
     let kept = bed.events("verdict")[0]["evidence"]["guard"].as_array().unwrap().clone();
-    assert_eq!((kept.len(), &kept[20]), (21, &json!("and 2980 more")));
+    assert_eq!((kept.len(), &kept[20]), (21, &json!("and 980 more")));
     let lines = bed.run(&["gate", "--format", "json"]).expect(1).json();
     assert_eq!(lines.last().unwrap()["violations"], json!(kept));
     let again = bed.run(&["prepare"]).expect(0);
@@ -205,7 +205,7 @@ fn thousands_of_stray_files_are_a_few_lines_and_a_count() {
     bed.run(&["verify"]).expect(0);
     bed.git(&["add", "-A"]);
     bed.git(&["commit", "-qm", "all of it"]);
-    bed.run(&["prepare", "--accept"]).expect(0).warns("and 2980 more");
+    bed.run(&["prepare", "--accept"]).expect(0).warns("and 980 more");
     assert_eq!(bed.events("accepted")[0]["changes"].as_array().unwrap().len(), 21);
 }
 

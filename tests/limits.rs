@@ -47,7 +47,17 @@ fn config(bed: &Bed) -> (String, Value) {
 
 #[test]
 fn floods_neither_fill_memory_nor_stop_a_run() {
-    for fault in ["flood", "flood_stderr"] {
+    flooded(&["flood_stderr"]);
+}
+
+#[test]
+#[ignore = "a sweep; .ci/run runs it"]
+fn floods_of_events_neither_fill_memory_nor_stop_a_run() {
+    flooded(&["flood"]);
+}
+
+fn flooded(faults: &[&str]) {
+    for fault in faults {
         let (done, peak, bed) = faulty(fault, true);
         let done = done.expect(0);
         assert!(peak > 0 && peak < MEMORY, "{fault}: {peak} KiB");
