@@ -28,9 +28,11 @@ fn layers_that_are_missing_are_named_and_the_others_hold() {
                  except OSError:\n        print('held')\n";
     bed.write("agent/try.py", agent);
     let held = "$PROGRAM __fence --output --read agent -- \"$(python3 -c 'import sys; print(sys.executable)')\" -I agent/try.py";
-    let held =
-        held.replace("--read agent", "--read agent --read \"$(python3 -c 'import sys; print(sys.base_prefix)')\" \
-                                      --read \"$(python3 -c 'import sys; print(sys.prefix)')\"");
+    let held = held.replace(
+        "--read agent",
+        "--read agent --read \"$(python3 -c 'import sys; print(sys.base_prefix)')\" \
+                                      --read \"$(python3 -c 'import sys; print(sys.prefix)')\"",
+    );
     assert_eq!(without_namespaces(&bed, &held).unwrap().expect(0).stdout, "held\n".repeat(4));
     let required = "$PROGRAM __fence --required --output -- /bin/echo started";
     let required = without_namespaces(&bed, required).unwrap().expect(125).warns("a fence is required");
@@ -55,4 +57,21 @@ fn a_fence_that_is_required_comes_before_money() {
     bed.run(&["gate"]).expect(0);
     let finished = bed.events("run_finished").pop().unwrap();
     assert_eq!(finished["fence"], json!(["namespaces", "root", "landlock", "seccomp", "limits"]));
+}
+
+#[test]
+fn what_lies_in_shared_memory_can_be_read_behind_a_fence() {
+    let Ok(place) = tempfile::Builder::new().prefix("autoharness-fence-").tempdir_in("/dev/shm") else {
+        return skipped("this machine has no /dev/shm");
+    };
+    fs_err::write(place.path().join("file"), "read\n").unwrap();
+    let report = Command::new(PROGRAM).args(["__fence", "--report"]).output().unwrap();
+    let mut fenced = Command::new(PROGRAM);
+    fenced.args(["__fence", "--report", "--read"]).arg(place.path());
+    let said = fenced.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&report.stdout), "the same layers stand");
+    let mut fenced = Command::new(PROGRAM);
+    fenced.args(["__fence", "--output", "--read"]).arg(place.path()).args(["--", "/bin/cat"]);
+    let said = fenced.arg(place.path().join("file")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "read\n", "{}", String::from_utf8_lossy(&said.stderr));
 }

@@ -73,8 +73,11 @@ pub(super) fn enter(readable: &[PathBuf], writable: &[PathBuf], proc: bool) -> i
             mount_bind(old(device), new(device))?;
         }
     }
-    // Where libraries put what processes share.
-    std::os::unix::fs::symlink(PRIVATE, new(Path::new("/dev/shm")))?;
+    // Where libraries put what processes share; not where something that may be read lies there.
+    let shared = new(Path::new("/dev/shm"));
+    if !shared.exists() {
+        std::os::unix::fs::symlink(PRIVATE, shared)?;
+    }
     mount_remount(NEW, MountFlags::BIND | MountFlags::RDONLY | quiet, c"")?;
     std::env::set_current_dir(NEW)?;
     pivot_root(".", ".")?; // Now the old root lies over the new one.
