@@ -361,7 +361,10 @@ fn a_drawn_split_is_cpythons_and_only_its_train_traces_are_published() {
     let failed: Vec<String> = (0..13).map(|number| format!("hard-{number}")).collect();
     let all: Vec<&String> = failed.iter().chain(&passed).collect();
     let bed = Bed::prepared(json!({"tasks": {"all": all}}), "");
-    let output = Command::new(crate::support::python()).args(["-c", DRAWN, &json!([passed, failed]).to_string()]).output().unwrap();
+    let output = Command::new(crate::support::python())
+        .args(["-c", DRAWN, &json!([passed, failed]).to_string()])
+        .output()
+        .unwrap();
     assert_eq!(split(&bed), serde_json::from_slice::<Value>(&output.stdout).unwrap());
     let names = |part: &str| {
         split(&bed)[part].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_string()).collect::<Vec<_>>()

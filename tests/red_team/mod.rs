@@ -325,7 +325,8 @@ fn run_at_once(
     let told = run(field, &lines, token, true);
     assert!(told.success && told.trials.len() == 2, "{}", told.all);
     assert!(told.trials.iter().all(|trial| trial["reward"] == 0.0), "{}", told.all);
-    let trace = |told: &Told, number: usize| told.trials.get(number).map_or(String::new(), |it| it["trace"].to_string());
+    let trace =
+        |told: &Told, number: usize| told.trials.get(number).map_or(String::new(), |it| it["trace"].to_string());
     for number in 0..2 {
         let trace = trace(&told, number);
         assert!(trace.contains("held") && !trace.contains("through: "), "{}", told.all);
@@ -347,9 +348,7 @@ fn run_at_once(
 
 /// What a program does with an agent of these lines.
 fn run_lines(bench: &'static str, task: &'static str) -> impl Fn(&Field, &[&Hostile], u32, bool) -> Told {
-    move |field, lines, token, fenced| {
-        field.run(bench, &file_of(lines, field, token, CLASS), task, 20, fenced)
-    }
+    move |field, lines, token, fenced| field.run(bench, &file_of(lines, field, token, CLASS), task, 20, fenced)
 }
 
 fn spoils(line: &Hostile) -> bool {
