@@ -1,6 +1,7 @@
 //! Hostile agents against the fence: none may end in a reward that it did not earn, or leave anything behind.
 //!
-//! Each line of `agents.rs` runs in the program that `init` writes for `command`, in that of `demo` and in tau-bench's helper:
+//! Each line of `agents.rs` runs in the program that `init` writes for `command`, in that of `demo`, in tau-bench's helper and in
+//! terminal-bench's:
 //! behind the fence, where it must be held, and for those that should get through without one, without, so that no line holds for
 //! another reason than the fence. As root, the tests do all of it a second time as an ordinary user.
 //!
@@ -11,6 +12,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod tau;
+mod terminal;
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -285,13 +287,68 @@ fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, token: u32) 
     complaint
 }
 
-/// Runs these lines one by one, two at a time.
+/// Says what is wrong with a line, if anything, in a benchmark whose helper runs agents. `run(token, fenced)` makes two trials, whose
+/// traces hold what the agent said in `place`. `shows`: whether the line gets through where there is no fence.
+fn judge_helper(
+    field: &Field,
+    hostile: &Hostile,
+    token: u32,
+    place: &str,
+    shows: bool,
+    run: impl Fn(u32, bool) -> Told,
+) -> Option<String> {
+    let said = |told: &Told, number: usize, what: &str| {
+        told.trials.get(number).is_some_and(|trial| trial["trace"][place].to_string().contains(what))
+    };
+    let told = run(token, true);
+    let complain = |what: &str, told: &Told| Some(format!("{}: {what}\n{}", hostile.name, told.all));
+    if !told.success || told.trials.len() != 2 {
+        return complain("not both trials are reported, or it does not end well", &told);
+    }
+    if !told.trials.iter().all(|trial| trial["reward"] == 0.0) {
+        return complain("a reward", &told);
+    }
+    match hostile.sign {
+        Sign::Spoils(word) => {
+            // Messages have another form here: what passes for one elsewhere may be none. And children hold the line open.
+            let all = [word, "agent_error", "agent_timeout", "failed"];
+            let is = |trial: &Value| all.contains(&trial["outcome"].as_str().unwrap_or(""));
+            if !told.trials.iter().all(is) {
+                return complain(&format!("not {word} in both trials"), &told);
+            }
+        }
+        _ if (0..2).any(|number| said(&told, number, "through: ")) => return complain("through", &told),
+        _ if !(0..2).all(|number| said(&told, number, "held")) => return complain("it was not even tried", &told),
+        _ => {}
+    }
+    if !all_gone(token) {
+        return complain("a process is left", &told);
+    }
+    if shows && field.user.is_none() && matches!(hostile.sign, Sign::Reaches | Sign::Leaves) {
+        let told = run(token + 1, false);
+        if !said(&told, usize::from(hostile.sign == Sign::Leaves), "through: ") {
+            return complain("shows nothing, without a fence it is held, too", &told);
+        }
+    }
+    None
+}
+
+/// Runs those of the lines of all benchmarks one by one, two at a time.
 fn run_each(
     field: &Field,
     wanted: impl Fn(&Hostile) -> bool,
     judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync,
 ) {
-    let lines: Vec<(usize, &Hostile)> = HOSTILE.iter().enumerate().filter(|(_, line)| wanted(line)).collect();
+    run_these(HOSTILE, field, wanted, judge);
+}
+
+fn run_these(
+    lines: &[Hostile],
+    field: &Field,
+    wanted: impl Fn(&Hostile) -> bool,
+    judge: impl Fn(&Field, &Hostile, u32) -> Option<String> + Sync,
+) {
+    let lines: Vec<(usize, &Hostile)> = lines.iter().enumerate().filter(|(_, line)| wanted(line)).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let complaints = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -408,11 +465,20 @@ fn tau_bench_holds_hostile_agents() {
 }
 
 #[test]
+fn terminal_bench_holds_hostile_agents() {
+    let Some(field) = field(None) else { return };
+    run_at_once(&field, terminal::wanted, terminal::shows, token(4_606), terminal::run_lines);
+    run_each(&field, kinds, terminal::judge);
+    run_these(terminal::OF_THE_LINE, &field, |_| true, terminal::judge);
+}
+
+#[test]
 fn hostile_agents_of_an_ordinary_user_are_held() {
     let Some(field) = field(Some(USER)) else { return };
     run_at_once(&field, |_| true, |_| true, token(4_603), run_lines(BENCH, "sum"));
     run_at_once(&field, of_demo, |_| true, token(4_604), run_lines(DEMO, "dates-01"));
     run_at_once(&field, tau::wanted, tau::shows, token(4_605), tau::run_lines);
+    run_at_once(&field, terminal::wanted, terminal::shows, token(4_607), terminal::run_lines);
 }
 
 #[test]
@@ -455,4 +521,19 @@ fn tau_bench_holds_each_hostile_agent() {
 fn tau_bench_holds_each_hostile_agent_of_an_ordinary_user() {
     let Some(field) = field(Some(USER)) else { return };
     run_each(&field, tau::wanted, tau::judge);
+}
+
+#[test]
+#[ignore = "a sweep; .ci/run runs it"]
+fn terminal_bench_holds_each_hostile_agent() {
+    let Some(field) = field(None) else { return };
+    run_each(&field, terminal::wanted, terminal::judge);
+}
+
+#[test]
+#[ignore = "a sweep; .ci/run runs it"]
+fn terminal_bench_holds_each_hostile_agent_of_an_ordinary_user() {
+    let Some(field) = field(Some(USER)) else { return };
+    run_each(&field, terminal::wanted, terminal::judge);
+    run_these(terminal::OF_THE_LINE, &field, |_| true, terminal::judge);
 }

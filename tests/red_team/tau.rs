@@ -1,10 +1,10 @@
 //! The hostile agents in tau-bench's helper, over the stand-in for tau2: forked from a warm process, behind the fence's twin.
 
 use fs_err as fs;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::agents::{Hostile, Sign};
-use super::{Field, Told, all_gone, file, file_of, patience};
+use super::agents::Hostile;
+use super::{Field, Told, file, file_of, judge_helper, patience};
 
 /// The agent of `tau-bench`. To the grader it says the same in every conversation, and what came of the attack goes to stdout.
 pub(crate) const CLASS: &str = "
@@ -80,40 +80,7 @@ fn run(field: &Field, agent: &str, limit: u32, fenced: bool) -> Told {
 
 /// Says what is wrong with a line, if anything.
 pub(super) fn judge(field: &Field, hostile: &Hostile, token: u32) -> Option<String> {
-    let said = |told: &Told, number: usize, what: &str| {
-        told.trials.get(number).is_some_and(|trial| trial["trace"]["agent_output"].to_string().contains(what))
-    };
-    let told = run(field, &file(hostile, field, token, CLASS), patience(hostile), true);
-    let complain = |what: &str, told: &Told| Some(format!("{}: {what}\n{}", hostile.name, told.all));
-    if !told.success || told.trials.len() != 2 {
-        return complain("the helper does not report both trials and end well", &told);
-    }
-    if !told.trials.iter().all(|trial| trial["reward"] == 0.0) {
-        return complain("a reward", &told);
-    }
-    match hostile.sign {
-        Sign::Spoils(word) => {
-            // Messages have another form here: what passes for one elsewhere may be none. And children hold the line open.
-            let all = [word, "agent_error", "agent_timeout", "failed"];
-            let is = |trial: &Value| all.contains(&trial["outcome"].as_str().unwrap_or(""));
-            if !told.trials.iter().all(is) {
-                return complain(&format!("not {word} in both trials"), &told);
-            }
-        }
-        _ if (0..2).any(|number| said(&told, number, "through: ")) => return complain("through", &told),
-        _ if !(0..2).all(|number| said(&told, number, "held")) => return complain("it was not even tried", &told),
-        _ => {}
-    }
-    if !all_gone(token) {
-        return complain("a process is left", &told);
-    }
-    let number = usize::from(hostile.sign == Sign::Leaves);
-    let shown = field.user.is_none() && shows(hostile);
-    if shown && matches!(hostile.sign, Sign::Reaches | Sign::Leaves) {
-        let told = run(field, &file(hostile, field, token + 1, CLASS), patience(hostile), false);
-        if !said(&told, number, "through: ") {
-            return complain("shows nothing, without a fence it is held, too", &told);
-        }
-    }
-    None
+    judge_helper(field, hostile, token, "agent_output", shows(hostile), |token, fenced| {
+        run(field, &file(hostile, field, token, CLASS), patience(hostile), fenced)
+    })
 }

@@ -5,7 +5,7 @@ use fs_err as fs;
 use serde_json::{Value, json};
 
 use super::agents::{Hostile, Sign};
-use super::{Field, Told, file, judge_helper};
+use super::{Field, Told, file, file_of, judge_helper, patience};
 
 /// What came of the attack goes where agents report what they used.
 const CLASS: &str = "
@@ -51,7 +51,7 @@ const fn agent(name: &'static str, code: &'static str) -> Hostile {
 }
 
 /// None may be paid, nor end a trial in another way than as the agent's own failure.
-const OF_THE_LINE: &[Hostile] = &[
+pub(super) const OF_THE_LINE: &[Hostile] = &[
     agent("writes a file outside of its logs", "tell(frame({'file': '../verifier/reward.txt'}, b'1'))"),
     agent(
         "writes a file at an absolute path",
@@ -98,7 +98,23 @@ const OF_THE_LINE: &[Hostile] = &[
     ),
 ];
 
-fn run(field: &Field, hostile: &Hostile, token: u32, fenced: bool) -> Told {
+/// Whether a line is about something that Harbor's agents have.
+pub(super) fn wanted(hostile: &Hostile) -> bool {
+    !ELSEWHERE.contains(&hostile.name)
+}
+
+/// Whether a line gets through where there is no fence.
+pub(super) fn shows(hostile: &Hostile) -> bool {
+    hostile.name != NOT_SHOWN
+}
+
+/// What becomes of an agent of all these lines.
+pub(super) fn run_lines(field: &Field, lines: &[&Hostile], token: u32, fenced: bool) -> Told {
+    run(field, &file_of(lines, field, token, CLASS), 20, fenced)
+}
+
+/// Plays two trials.
+fn run(field: &Field, agent: &str, limit: u32, fenced: bool) -> Told {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let place = tempfile::tempdir_in(field.directory.path()).unwrap();
     let (staging, jobs) = (place.path().join("staging"), place.path().join("jobs"));
@@ -107,8 +123,7 @@ fn run(field: &Field, hostile: &Hostile, token: u32, fenced: bool) -> Told {
     fs::create_dir_all(&package).unwrap();
     fs::create_dir(&jobs).unwrap();
     fs::write(&answers, "import answers").unwrap();
-    let code = file(hostile, field, token, &format!("{LINE}{CLASS}"));
-    fs::write(&path, code.replace("os.path.join(HERE, '..', 'bench.py')", &format!("{answers:?}"))).unwrap();
+    fs::write(&path, agent.replace("os.path.join(HERE, '..', 'bench.py')", &format!("{answers:?}"))).unwrap();
     for owned in [place.path(), &staging, &package, &path, &jobs, &answers] {
         let mode = if owned.is_dir() { 0o755 } else { 0o644 };
         fs::set_permissions(owned, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
@@ -123,7 +138,7 @@ fn run(field: &Field, hostile: &Hostile, token: u32, fenced: bool) -> Told {
     let standin = root.join("tests/support/harbor_standin");
     let request = json!({
         "job": if fenced { job } else { Value::Null }, "packages": root.join("agent/helpers"),
-        "agent": "agent.agent:HarnessAgent", "staging": staging, "jobs": jobs, "timeout_s": 5,
+        "agent": "agent.agent:HarnessAgent", "staging": staging, "jobs": jobs, "timeout_s": limit,
     });
     let mut command = field.command("python3");
     command.arg("-B").arg(standin.join("drive.py")).env("PYTHONPATH", &standin);
@@ -132,14 +147,7 @@ fn run(field: &Field, hostile: &Hostile, token: u32, fenced: bool) -> Told {
 
 /// Says what is wrong with a line, if anything.
 pub(super) fn judge(field: &Field, hostile: &Hostile, token: u32) -> Option<String> {
-    if ELSEWHERE.contains(&hostile.name) {
-        return None;
-    }
-    let shown = hostile.name != NOT_SHOWN;
-    judge_helper(field, hostile, token, "metadata", shown, |token, fenced| run(field, hostile, token, fenced))
-}
-
-/// The lines of every benchmark, and those of this one.
-pub(super) fn all() -> Vec<&'static Hostile> {
-    super::agents::HOSTILE.iter().chain(OF_THE_LINE).collect()
+    judge_helper(field, hostile, token, "metadata", shows(hostile), |token, fenced| {
+        run(field, &file(hostile, field, token, &format!("{LINE}{CLASS}")), patience(hostile), fenced)
+    })
 }

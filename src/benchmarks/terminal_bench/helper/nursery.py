@@ -51,7 +51,7 @@ class Nursery:
     def __init__(self, job, requests):
         self.job, self.requests = job, requests
         self.selector = selectors.DefaultSelector()
-        self.selector.register(requests, selectors.EVENT_READ)
+        self.selector.register(requests, selectors.EVENT_READ, self.answer)
         self.places = fence.readable(job["staging"])
         self.filters = fence.filters(job["fence"], True)
         self.room = tempfile.mkdtemp(prefix="agents-", dir=job["scratch"])
@@ -59,20 +59,20 @@ class Nursery:
 
     def serve(self):
         """Until whoever asks is gone."""
-        while True:
+        while self.requests is not None:
             for key, _ in self.selector.select():
-                if key.fileobj is not self.requests:
-                    self.end(key.fd)
-                elif not self.answer():
-                    processes.end_all()
-                    remove(self.room)
-                    return
+                key.data()
+        processes.end_all()
+        remove(self.room)
 
     def answer(self):
-        """Forks a child; False when nobody will ask again."""
+        """Forks a child, or hears that nobody will ask again."""
         said, descriptors, _, _ = socket.recv_fds(self.requests, 16, 2)
         if not said or len(descriptors) != 2:
-            return False
+            self.requests = None
+            return
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         connection, lifeline = socket.socket(fileno=descriptors[0]), descriptors[1]
         private = tempfile.mkdtemp(dir=self.room)
         way = None
@@ -86,16 +86,28 @@ class Nursery:
             raise processes.Become(agent_side.main, (connection, self.job, fenced))
         connection.close()
         self.children[lifeline] = child, private, way
-        self.selector.register(lifeline, selectors.EVENT_READ)
-        return True
+        self.selector.register(lifeline, selectors.EVENT_READ, lambda: self.end(lifeline))
+        if hasattr(os, "pidfd_open"):
+            ended = os.pidfd_open(child)
+            self.selector.register(ended, selectors.EVENT_READ, lambda: self.bury(child, ended))
+
+    def bury(self, child, ended):
+        """Ends what a child left when it ended by itself: it may hold the connection, on which Harbor's side waits."""
+        self.selector.unregister(ended)
+        os.close(ended)
+        if child in processes.alive:
+            processes.kill(child)
+            processes.reap(child)
+            processes.end_strays()
 
     def end(self, lifeline):
-        """Ends a child that nobody waits for anymore."""
+        """Ends a child that nobody waits for anymore, and what is left of it."""
         self.selector.unregister(lifeline)
         os.close(lifeline)
         child, private, way = self.children.pop(lifeline)
-        processes.kill(child)
-        processes.reap(child)
+        if child in processes.alive:
+            processes.kill(child)
+            processes.reap(child)
         if way:
             processes.alive.discard(way.process.pid)
             way.end()
