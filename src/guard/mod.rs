@@ -2,7 +2,7 @@
 //!
 //! `git status` is not a guard: index flags, excludes, filters, hooks, `core.worktree` and an edit that was already
 //! committed all hide from it. So git is only an object reader here ([`Repo`], [`base`]), and what is on disk is compared byte
-//! by byte with the tree of a recorded commit ([`scan`]). Which differences are allowed is decided without any I/O in
+//! by byte with the tree of a recorded commit ([`mod@scan`]). Which differences are allowed is decided without any I/O in
 //! [`policy`]. Nothing in this module starts a program that the experiment names but the preflight, with the interpreter that it
 //! is given.
 

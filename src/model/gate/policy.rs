@@ -41,7 +41,7 @@ pub enum GateRule {
     /// val_score must reach the best recorded, as in the Python original.
     #[default]
     Best,
-    /// Candidate and incumbent are compared task by task, in rounds: [`super::paired`].
+    /// Candidate and incumbent are compared task by task, in rounds: [`paired`](crate::model::paired).
     Paired,
 }
 

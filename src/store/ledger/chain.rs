@@ -21,7 +21,7 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Of a line as [`Writer`] puts it, without a look at what follows.
+    /// Of a line as [`Writer`](super::Writer) puts it, without a look at what follows.
     fn written(line: &'a [u8]) -> Option<Header<'a>> {
         let rest = line.strip_prefix(b"{\"v\":1,\"seq\":")?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
