@@ -354,11 +354,8 @@ fn run_these(
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                loop {
-                    let Some((number, hostile)) = lines.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-                    else {
-                        break;
-                    };
+                let one = || lines.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+                while let Some((number, hostile)) = one() {
                     complaints.lock().unwrap().extend(judge(field, hostile, token(*number)));
                 }
             });

@@ -28,7 +28,7 @@ impl Bed {
 
     /// The experiment is at `prefix` in its repository, made with these extra `git init` arguments.
     pub(crate) fn below(prefix: &str, init: &[&str]) -> Bed {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir_in(crate::place::place()).unwrap();
         let repository = directory.path().canonicalize().unwrap().join("repo");
         fs::create_dir(&repository).unwrap();
         let mut bed = Bed { directory, root: repository, base: String::new() };
@@ -90,7 +90,12 @@ impl Bed {
 
     pub(crate) fn git_in<S: AsRef<OsStr>>(&self, directory: &Path, args: impl IntoIterator<Item = S>) -> String {
         let mut command = Command::new("git");
-        command.current_dir(directory).args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command
+            .current_dir(directory)
+            .args(["-c", "maintenance.auto=false"])
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap());
         command.env("HOME", self.directory.path()).env("GIT_CONFIG_GLOBAL", "/dev/null");
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0");
         for role in ["AUTHOR", "COMMITTER"] {

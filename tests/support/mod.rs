@@ -4,6 +4,7 @@
 
 pub mod bird;
 pub mod harbor;
+mod place;
 pub mod running;
 mod signals;
 mod skip;
@@ -62,7 +63,7 @@ pub struct Bed {
 impl Bed {
     /// An empty directory; nothing is initialised.
     pub fn empty() -> Bed {
-        let directory = tempfile::Builder::new().prefix("autoharness-test-").tempdir_in(place()).unwrap();
+        let directory = tempfile::Builder::new().prefix("autoharness-test-").tempdir_in(place::place()).unwrap();
         let root = directory.path().canonicalize().unwrap().join("experiment");
         std::fs::create_dir_all(&root).unwrap();
         std::fs::create_dir_all(directory.path().join("home")).unwrap();
@@ -382,16 +383,6 @@ pub fn done(output: Output) -> Done {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
-}
-
-/// Where beds lie: in memory where there is a gigabyte of it and programs may be started there, unless `TMPDIR` says otherwise. Beds are
-/// made and removed by the hundred, and everything in them is synchronised.
-fn place() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    let fits = rustix::fs::statvfs(memory).is_ok_and(|found| {
-        found.f_bavail * found.f_frsize > 1 << 30 && !found.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC)
-    });
-    if fits && std::env::var_os("TMPDIR").is_none() { memory.to_path_buf() } else { std::env::temp_dir() }
 }
 
 /// The search path with the directory of the binary at its end, as a user who installed it has it. The interpreter's own

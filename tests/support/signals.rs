@@ -1,5 +1,5 @@
 //! Programs under test start with the usual signals, whatever `cargo test` was started with: under `nohup`, and in the
-//! background of a script, SIGHUP and SIGINT are ignored, and every child inherits that.
+//! background of a script, SIGHUP and SIGINT are ignored, and every child inherits that. And which Python they find.
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot find python3 should panic")]
 
@@ -39,10 +39,10 @@ pub fn bare_python() -> PathBuf {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
         let home = interpreter().parent().unwrap();
         let bin = place.join("bin");
-        std::fs::create_dir_all(&bin).unwrap();
+        fs_err::create_dir_all(&bin).unwrap();
         // Other test programs may do the same at this moment.
         let settings = format!("home = {}\ninclude-system-site-packages = false\n", home.display());
-        put(&place.join("pyvenv.cfg"), |path| std::fs::write(path, &settings));
+        put(&place.join("pyvenv.cfg"), |path| fs_err::write(path, &settings));
         put(&bin.join("python3"), |path| std::os::unix::fs::symlink(interpreter(), path));
         bin
     };
@@ -52,7 +52,7 @@ pub fn bare_python() -> PathBuf {
 /// Makes a file beside its place, and moves it there in one step.
 fn put(place: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) {
     let beside = place.with_extension(std::process::id().to_string());
-    let _ = std::fs::remove_file(&beside);
+    let _ = fs_err::remove_file(&beside);
     make(&beside).unwrap();
     std::fs::rename(&beside, place).unwrap();
 }
