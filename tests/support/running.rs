@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Bed, Done, done};
 
 /// Far longer than anything here takes; only a failing test waits this long.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Waits until `what` holds.
 #[track_caller]
