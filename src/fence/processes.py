@@ -5,7 +5,10 @@ import os
 import resource
 import signal
 import sys
+import time
 
+# How long children may be looked for that a dying one leaves to us.
+STRAYS_S = 5.0
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
@@ -101,14 +104,17 @@ def reap(child):
 
 
 def end_strays():
-    """Ends what agents left behind: children of ours that we did not fork."""
-    for child in _children():
-        if child not in alive:
+    """Ends what agents left behind: children of ours that we did not fork, and theirs, which become ours as those end."""
+    until = time.monotonic() + STRAYS_S
+    while strays := [child for child in _children() if child not in alive]:
+        for child in strays:
             try:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
             except OSError:
                 pass
+        if time.monotonic() > until:
+            return  # They come faster than they go.
 
 
 def _children():
@@ -136,12 +142,11 @@ def _children():
 
 
 def end_all():
-    """Ends every child and what is left of agents. Orphans appear as their parents die, hence the second look."""
+    """Ends every child and what is left of agents."""
     for child in list(alive):
         kill(child)
     for child in list(alive):
         reap(child)
-    end_strays()
     end_strays()
 
 

@@ -32,7 +32,12 @@ NEW, NEW_NETWORK = 0x10000000 | 0x08000000 | 0x04000000 | 0x02000000, 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 CAPABILITIES = 0x20080522
 
-SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc")
+SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin")
+# What libraries look up, as files.rs has it. Not the whole of /etc: root may read passwords there.
+SETTINGS = (
+    "alternatives", "ca-certificates", "gai.conf", "host.conf", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
+    "mime.types", "nsswitch.conf", "pki", "protocols", "resolv.conf", "services", "ssl/certs", "timezone",
+)
 DEVICES = {"/dev/null": READ_FILE | WRITE_FILE, "/dev/urandom": READ_FILE, "/dev/zero": READ_FILE}
 
 
@@ -169,6 +174,9 @@ def landlocked(places, network, private=None):
         return False
     for place in places:
         _allow(ruleset, place, EXECUTE | READ_FILE | READ_DIR)
+    for setting in SETTINGS:
+        # What a link leads to, wherever that is.
+        _allow(ruleset, f"/etc/{setting}", READ_FILE | (READ_DIR if os.path.isdir(f"/etc/{setting}") else 0))
     for device, rights in DEVICES.items():
         _allow(ruleset, device, rights)
     if private is not None:

@@ -87,6 +87,7 @@ pub(crate) const HOSTILE: &[Hostile] = &[
     agent("reads the program, with its answers", Reaches, "
     return 'import' in open(os.path.join(HERE, '..', 'bench.py')).read()"),
     agent("rewrites the program", Reaches, "return open(os.path.join(HERE, '..', 'bench.py'), 'r+')"),
+    agent("reads passwords", MayReach, "return open('/etc/shadow').read(1)"),
     agent("lists the machine", Reaches, "return os.listdir('/')"),
     agent("lists what lies beside it", Reaches, "return 'bench.py' in os.listdir(os.path.join(HERE, '..'))"),
     agent("looks whether a file exists", Reaches, "return os.stat(os.path.join(HERE, '..', 'bench.py'))"),

@@ -17,11 +17,13 @@ use crate::provision::model_keys;
 pub const HELPER: Helper = helper!("terminal_bench":
     "__init__.py",
     "agent_side.py",
+    "asked_for.py",
     "fence.py",
     "fenced_agent.py",
     "frames.py",
     "nursery.py",
     "processes.py",
+    "trees.py",
 );
 
 /// The class that Harbor is given.

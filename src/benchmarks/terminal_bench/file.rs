@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, FixedOffset};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::{Map, Value};
 
 /// A `result.json`, as far as it matters. Unknown fields are ignored: every version of Harbor adds some.
@@ -101,13 +102,13 @@ pub struct EnvironmentReference {
 /// What the agent reported.
 #[derive(Debug, Default, Deserialize)]
 pub struct AgentResult {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_makes_sense")]
     n_input_tokens: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_makes_sense")]
     n_output_tokens: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_makes_sense")]
     cost_usd: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_makes_sense")]
     model_usage: Option<BTreeMap<String, ModelUsage>>,
 }
 
@@ -125,12 +126,17 @@ impl AgentResult {
 /// Use of one model, read by Harbor from a trajectory.
 #[derive(Debug, Default, Deserialize)]
 struct ModelUsage {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_makes_sense")]
     n_input_tokens: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_makes_sense")]
     n_output_tokens: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_makes_sense")]
     cost_usd: Option<f64>,
+}
+
+/// What the agent reported, where it is of the right kind: what is not shall not make the whole file unreadable.
+fn if_it_makes_sense<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
 /// What the grader said.
@@ -285,5 +291,22 @@ impl TrialFile {
     pub fn ended_harbor(&self) -> bool {
         let raised = self.exception_info.is_some() || self.steps().iter().any(|step| step.exception_info.is_some());
         self.verifier_result.is_none() && !raised && self.agent_began()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_cannot_make_its_result_unreadable() {
+        for (tokens, cost) in [("-1", "-0.5"), ("1e30", "\"much\""), ("[[]]", "{}"), ("true", "null")] {
+            let text = format!(
+                r#"{{"task_name": "t", "trial_name": "t__1", "agent_result": {{"n_input_tokens": {tokens}, "n_output_tokens": 7,
+                "cost_usd": {cost}, "model_usage": {tokens}}}}}"#
+            );
+            let file: TrialFile = serde_json::from_str(&text).unwrap();
+            assert_eq!(file.usage(), (None, Some(7), None), "{text}");
+        }
     }
 }

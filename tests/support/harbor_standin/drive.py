@@ -55,6 +55,9 @@ async def trial(kind, number, request):
         outcome = "infra_error"
     except Exception as raised:
         outcome, error = "agent_error", f"{type(raised).__name__}: {raised}"
+    # As Harbor writes its result: what cannot be written down ends all of it.
+    result = json.dumps({"context": context.model_dump(), "error": error}, ensure_ascii=False).encode()
+    (directory / "result.json").write_bytes(result)
     reward = directory / "verifier" / "reward.txt"
     return {
         "event": "trial", "task": "sum", "trial": number, "outcome": outcome,

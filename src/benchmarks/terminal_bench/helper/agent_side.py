@@ -9,22 +9,23 @@ import builtins
 import contextlib
 import contextvars
 import importlib
-import io
 import logging
 import os
 import resource
 import sys
-import tarfile
 import traceback
 from pathlib import Path, PurePosixPath
+from uuid import UUID
 
-from terminal_bench import fence, frames, processes
+from terminal_bench import fence, frames, processes, trees
 
 MEMORY, LARGEST_FILE = 16 << 30, 1 << 30
 # Between two looks at what the agent noted and wrote.
 NOTES_SEC = 1.0
 MAX_FILES, MAX_FILE = 1000, 64 << 20
 MAX_TEXT = 20_000
+# What is asked for at a time; others wait.
+MAX_ASKED = 48
 # Among the agent's logs, what it printed.
 PRINTED = "agent-output.txt"
 
@@ -32,7 +33,8 @@ PRINTED = "agent-output.txt"
 def main(connection, job, fenced):
     """Runs in a freshly forked process until the connection is closed."""
     places, network, filters, private = fenced
-    logs = Path(private, "logs")
+    # As Harbor lays out a trial's directory.
+    logs = Path(private, "agent")
     logs.mkdir()
     printed = os.open(logs / PRINTED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor in (1, 2):
@@ -48,12 +50,29 @@ def main(connection, job, fenced):
             resource.setrlimit(kind, (most, most))
     done = fence.put_up(places, network, filters, private)
     if job["required"] and not done:
-        frames.ask(connection, {"failed": plain_error(RuntimeError("the fence around the agent cannot be built"))})
+        failure = plain_error(RuntimeError("the fence around the agent cannot be built"))
+        frames.ask(connection, {"failed": failure}, frames.FOREVER)
         os._exit(1)
     sys.path.insert(0, job["staging"])
     sys.argv = [job["agent_file"]]
-    asyncio.run(Side(frames.Line(connection), job, logs).serve())
+    for name in ("chmod", "fchmod", "utime", "setxattr"):
+        setattr(os, name, unless_refused(getattr(os, name)))
+    asyncio.run(serve(connection, job, logs))
     os._exit(0)  # Not through what the agent may have registered for the end.
+
+
+async def serve(connection, job, logs):
+    await Side(frames.Line(connection), job, logs).serve()
+
+
+def unless_refused(function):
+    """A function of `os` that puts a mark on files, which the fence refuses: copying them goes on without it."""
+
+    def marked(*arguments, **more):
+        with contextlib.suppress(PermissionError):
+            function(*arguments, **more)
+
+    return marked
 
 
 class Side:
@@ -62,7 +81,7 @@ class Side:
     def __init__(self, line, job, logs):
         self.line, self.job, self.logs = line, job, logs
         self.agent = self.loading = self.context = self.task = None
-        self.waiting, self.number = {}, 0
+        self.waiting, self.number, self.room = {}, 0, asyncio.Semaphore(MAX_ASKED)
         self.sent_context, self.sent_files = None, {}
 
     async def serve(self):
@@ -96,7 +115,7 @@ class Side:
         return description(self.load())
 
     async def do_setup(self, head, data):
-        await self.with_agent(head, data, lambda sandbox: self.agent.setup(sandbox))
+        await self.with_agent(head, lambda sandbox: self.agent.setup(sandbox))
 
     async def do_run(self, head, data):
         await self.work(head, data, "run")
@@ -104,23 +123,33 @@ class Side:
     async def do_resume(self, head, data):
         await self.work(head, data, "resume")
 
-    async def do_populate_context_post_run(self, head, data):
-        unpack(data, self.logs)
-        self.made(head)
-        self.context = read_context(head)
-        self.agent.populate_context_post_run(self.context)
-
     async def work(self, head, data, method):
         self.context, self.sent_context = read_context(head), None
         notes = asyncio.create_task(self.keep_telling())
+
+        async def at_work(sandbox):
+            try:
+                await getattr(self.agent, method)(head["instruction"], sandbox, self.context)
+            finally:
+                await self.read_logs(sandbox)
+
         try:
-            await self.with_agent(
-                head, data, lambda sandbox: getattr(self.agent, method)(head["instruction"], sandbox, self.context)
-            )
+            await self.with_agent(head, at_work)
         finally:
             notes.cancel()
 
-    async def with_agent(self, head, _data, method):
+    async def read_logs(self, sandbox):
+        """What Harbor does after a run that noted nothing: has the agent read its logs, those in the sandbox too."""
+        from harbor.agents.base import BaseAgent
+
+        kind = type(self.agent)
+        if not self.context.is_empty() or kind.populate_context_post_run is BaseAgent.populate_context_post_run:
+            return
+        with contextlib.suppress(Exception):
+            await sandbox.download_dir(str(getattr(self.agent, "environment_logs_dir", "/logs/agent")), self.logs)
+        self.agent.populate_context_post_run(self.context)
+
+    async def with_agent(self, head, method):
         self.made(head)
         await method(sandbox_class()(self, head["sandbox"], self.logger))
 
@@ -147,17 +176,28 @@ class Side:
         if given.get("environment_logs_dir"):
             given["environment_logs_dir"] = PurePosixPath(given["environment_logs_dir"])
         self.agent = self.load()(logs_dir=self.logs, logger=self.logger, **given)
-        self.agent.session_id = head.get("session_id")
+        self.agent.session_id = head["session_id"]
+        self.agent.context_id = head["context_id"] and UUID(head["context_id"])
 
     # What the agent wants of Harbor's side.
 
     async def ask(self, what, data=b""):
         """Has Harbor's side do something; returns what came of it, or raises what was raised there."""
-        await self.tell_news(files=False)
-        self.number += 1
-        waiting = self.waiting[self.number] = asyncio.get_running_loop().create_future()
-        await self.line.send({"ask": self.number, **what}, data)
-        head, data = await waiting
+        if asyncio.get_running_loop() is not self.line.loop:
+            there = asyncio.run_coroutine_threadsafe(self.ask(what, data), self.line.loop)
+            return await asyncio.wrap_future(there)
+        async with self.room:
+            await self.tell_news(files=False)
+            self.number += 1
+            number = self.number
+            waiting = self.waiting[number] = asyncio.get_running_loop().create_future()
+            await self.line.send({"ask": number, **what}, data)
+            try:
+                head, data = await waiting
+            except asyncio.CancelledError:
+                self.waiting.pop(number, None)
+                await self.line.send({"drop": number})
+                raise
         if "failed" in head:
             raise sandbox_error(head["failed"])
         return head.get("done"), data
@@ -175,7 +215,8 @@ class Side:
                 await self.line.send({"context": noted})
                 self.sent_context = noted
         if files and self.job["save_trace"]:
-            for path in sorted(self.logs.rglob("*"))[:MAX_FILES]:
+            paths = sorted(self.logs.rglob("*"), key=lambda path: (len(path.parts), path))
+            for path in paths[:MAX_FILES]:
                 with contextlib.suppress(OSError, ValueError):
                     await self.tell_file(path)
 
@@ -200,7 +241,7 @@ class Forwarder(logging.Handler):
     def emit(self, record):
         with contextlib.suppress(Exception):
             text = self.format(record)[:MAX_TEXT]
-            send = self.side.line.send({"log": text, "level": record.levelno})
+            send = self.side.line.send({"log": frames.plain(text), "level": record.levelno})
             self.loop.call_soon_threadsafe(self.loop.create_task, send)
 
 
@@ -219,7 +260,6 @@ def description(agent):
     return {
         "name": str(agent.name()),
         "capabilities": agent.capabilities.model_dump(mode="json"),
-        "reads_logs": agent.populate_context_post_run is not BaseAgent.populate_context_post_run,
     }
 
 
@@ -262,6 +302,7 @@ def sandbox_error(told):
 def sandbox_class():
     """The stand-in for Harbor's environment: a class of Harbor's, so that an agent can do with it what it does with others."""
     from harbor.environments.base import BaseEnvironment, ExecResult
+    from harbor.models.trial.paths import TrialPaths
 
     class Sandbox(BaseEnvironment):
         """Commands and files of the sandbox, by way of Harbor's process."""
@@ -274,6 +315,9 @@ def sandbox_class():
             self._persistent_env = {}
             self._exec_env_overlays = contextvars.ContextVar("exec_env_overlays", default=())
             self._capabilities = told["capabilities"]
+            # The agent's logs are not those that a sandbox may have mounted.
+            self.is_mounted = False
+            self.trial_paths = TrialPaths(side.logs.parent)
             self.task_env_config = task_config(told["task_env_config"])
 
         def __getattr__(self, name):
@@ -307,15 +351,20 @@ def sandbox_class():
                 "do": "exec", "command": command, "cwd": None if cwd is None else str(cwd), "env": self._merge_env(env),
                 "timeout_sec": timeout_sec, "user": self.default_user if user is None else user,
             }
-            done, _ = await self._side.ask(question)
-            return ExecResult(**done)
+            done, data = await self._side.ask(question)
+            length = done["stdout"]
+            streams = [None if length is None else data[:length], None if done["stderr"] is None else data[length or 0 :]]
+            stdout, stderr = [stream if stream is None else stream.decode("utf-8", "replace") for stream in streams]
+            return ExecResult(stdout=stdout, stderr=stderr, return_code=done["return_code"])
 
         async def upload_file(self, source_path, target_path):
-            data = Path(source_path).read_bytes()
-            await self._side.ask({"do": "upload_file", "target": str(target_path)}, data)
+            source = Path(source_path)
+            about = {"name": source.name, "mode": source.stat().st_mode & 0o777, "target": str(target_path)}
+            await self._side.ask({"do": "upload_file", **about}, source.read_bytes())
 
         async def upload_dir(self, source_dir, target_dir):
-            await self._side.ask({"do": "upload_dir", "target": str(target_dir)}, pack(source_dir))
+            entries, data = trees.pack(source_dir, frames.MAX_BYTES, follow=True)
+            await self._side.ask({"do": "upload_dir", "target": str(target_dir), "entries": entries}, data)
 
         async def download_file(self, source_path, target_path):
             _, data = await self._side.ask({"do": "download_file", "source": str(source_path)})
@@ -323,8 +372,8 @@ def sandbox_class():
             Path(target_path).write_bytes(data)
 
         async def download_dir(self, source_dir, target_dir):
-            _, data = await self._side.ask({"do": "download_dir", "source": str(source_dir)})
-            unpack(data, target_dir)
+            entries, data = await self._side.ask({"do": "download_dir", "source": str(source_dir)})
+            trees.unpack(entries, data, target_dir)
 
     return Sandbox
 
@@ -333,19 +382,3 @@ def task_config(told):
     from harbor.models.task.config import EnvironmentConfig
 
     return EnvironmentConfig.model_validate(told) if told is not None else None
-
-
-def pack(directory):
-    """A directory's files as an archive."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        archive.add(directory, arcname=".")
-    return stream.getvalue()
-
-
-def unpack(data, directory):
-    """The files of an archive, none of them outside of the directory."""
-    Path(directory).mkdir(parents=True, exist_ok=True)
-    if data:
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            archive.extractall(directory, filter="data")

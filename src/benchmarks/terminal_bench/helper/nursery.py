@@ -10,6 +10,7 @@ import json
 import os
 import selectors
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -21,11 +22,14 @@ from terminal_bench import agent_side, fence, processes  # noqa: E402
 HARBORS = ("harbor.agents.base", "harbor.agents.installed.base", "harbor.environments.base", "harbor.models.agent.context")
 
 
-def warm_up(agent_file):
+def warm_up(agent_file, staging):
     """Imports Harbor's classes, and packages that the agent names: from where packages are installed, and nowhere else."""
     for name in HARBORS:
         importlib.import_module(name)
     for name in named(agent_file):
+        top = os.path.join(staging, name.partition(".")[0])
+        if os.path.exists(top) or os.path.exists(f"{top}.py"):
+            continue  # A module of the experiment's own of that name.
         # The agent's own process will hear what is wrong with it.
         with contextlib.suppress(BaseException):
             importlib.import_module(name)
@@ -68,12 +72,22 @@ class Nursery:
     def answer(self):
         """Forks a child, or hears that nobody will ask again."""
         said, descriptors, _, _ = socket.recv_fds(self.requests, 16, 2)
-        if not said or len(descriptors) != 2:
+        if not said:
             self.requests = None
             return
-        for descriptor in descriptors:
+        done = len(descriptors) == 2
+        try:
+            done = done and self.fork(*descriptors)
+        except OSError as error:
+            done = False
+            print(f"autoharness: no process for an agent: {error}", file=sys.stderr, flush=True)
+        for descriptor in descriptors[: 1 if done else 2]:
+            os.close(descriptor)
+
+    def fork(self, connection, lifeline):
+        """Forks a child with this connection, for as long as the other end of the pipe is open. Returns True."""
+        for descriptor in (connection, lifeline):
             os.set_inheritable(descriptor, False)
-        connection, lifeline = socket.socket(fileno=descriptors[0]), descriptors[1]
         private = tempfile.mkdtemp(dir=self.room)
         way = None
         if "--host" in self.job["fence"]:
@@ -81,15 +95,15 @@ class Nursery:
             processes.alive.add(way.process.pid)
         child = processes.fork()
         if not child:
-            processes.keep_only([connection.fileno(), *([way.socket.fileno()] if way else [])])
+            processes.keep_only([connection, *([way.socket.fileno()] if way else [])])
             fenced = (self.places, way or True, self.filters, private)
-            raise processes.Become(agent_side.main, (connection, self.job, fenced))
-        connection.close()
+            raise processes.Become(agent_side.main, (socket.socket(fileno=connection), self.job, fenced))
         self.children[lifeline] = child, private, way
         self.selector.register(lifeline, selectors.EVENT_READ, lambda: self.end(lifeline))
         if hasattr(os, "pidfd_open"):
             ended = os.pidfd_open(child)
             self.selector.register(ended, selectors.EVENT_READ, lambda: self.bury(child, ended))
+        return True
 
     def bury(self, child, ended):
         """Ends what a child left when it ended by itself: it may hold the connection, on which Harbor's side waits."""
@@ -119,24 +133,29 @@ def remove(directory):
     """Removes a directory in which an agent did as it liked."""
 
     def open_up(function, path, _error):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             os.chmod(os.path.dirname(path), 0o700)
-            if not os.path.islink(path):
+            if function in (os.unlink, os.rmdir):
+                function(path)
+            elif not os.path.islink(path):
                 os.chmod(path, 0o700)
-            function(path)
+                shutil.rmtree(path, ignore_errors=True)
 
-    with contextlib.suppress(RecursionError):
+    with contextlib.suppress(Exception):
         shutil.rmtree(directory, onerror=open_up)
 
 
 def main():
+    # It ends when whoever asks is gone, and not before: the agents' trials would be lost.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     requests = socket.socket(fileno=os.dup(0))
     job = json.loads(sys.argv[1])
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
     os.close(nowhere)
-    warm_up(job["agent_file"])
+    warm_up(job["agent_file"], job["staging"])
     processes.adopt_orphans()
     nursery = Nursery(job, requests)
     gc.collect()

@@ -1,5 +1,7 @@
 """What the stand-in's classes have of pydantic's models."""
 
+import json
+
 
 class Model:
     """Fields with defaults."""
@@ -18,3 +20,6 @@ class Model:
 
     def model_dump(self, mode="python"):
         return {name: getattr(self, name) for name in self.model_fields}
+
+    def model_dump_json(self, indent=None):
+        return json.dumps(self.model_dump(), indent=indent)

@@ -7,7 +7,7 @@ from harbor.agents.capabilities import AgentCapabilities
 
 class BaseAgent:
     capabilities = AgentCapabilities()
-    session_id = None
+    session_id = context_id = None
 
     def __init__(self, logs_dir, model_name=None, logger=None, mcp_servers=None, skills_dir=None, **kwargs):
         self.logs_dir, self.model_name, self.skills_dir = logs_dir, model_name, skills_dir
