@@ -4,7 +4,9 @@ use fs_err as fs;
 use serde_json::json;
 
 use super::agents::Hostile;
-use super::{Field, Told, file, file_of, judge_helper, patience};
+use super::field::{Field, Told};
+use super::judging::{judge_helper, patience};
+use super::writing::{file, file_of};
 
 /// The agent of `tau-bench`. To the grader it says the same in every conversation, and what came of the attack goes to stdout.
 pub(crate) const CLASS: &str = "

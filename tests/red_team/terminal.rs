@@ -5,7 +5,9 @@ use fs_err as fs;
 use serde_json::{Value, json};
 
 use super::agents::{Hostile, Sign};
-use super::{Field, Told, file, file_of, judge_helper, patience};
+use super::field::{Field, Told};
+use super::judging::{judge_helper, patience};
+use super::writing::{file, file_of};
 
 /// What came of the attack goes where agents report what they used.
 const CLASS: &str = "
