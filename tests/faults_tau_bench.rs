@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::support::Bed;
 use crate::support::running::{Running, leftovers, nobody_left, until};
-use crate::support::tau::{ANSWERED, CLEVER, Model, bed, edit, number, of_an_install, tasks};
+use crate::support::tau::{ANSWERED, CLEVER, Model, bed, edit, fenced, number, of_an_install, prepared, tasks};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -34,9 +34,8 @@ fn misbehave(bed: &Bed, body: &str) {
 
 #[test]
 fn a_killed_baseline_loses_nothing_and_pays_for_nothing_twice() {
-    let (bed, calm) = (of_an_install(bed("telecom", "")), of_an_install(bed("telecom", "")));
+    let (bed, calm) = (of_an_install(bed("telecom", "")), prepared("telecom"));
     let (model, calm_model) = (Model::of(&bed), Model::of(&calm));
-    calm.run(&["prepare"]).expect(0);
     // In this order they are run, after each other on train and beside them those of the hold-out.
     let order: Vec<u32> = tasks(&calm, "train").iter().map(|task| number(task)).collect();
     for (signal, code, finished) in [(Signal::TERM, 143, 10), (Signal::KILL, 137, 20), (Signal::INT, 130, 30)] {
@@ -67,9 +66,8 @@ fn a_killed_baseline_loses_nothing_and_pays_for_nothing_twice() {
 
 #[test]
 fn one_at_a_time_or_ten_makes_no_difference_and_ten_are_ten() {
-    let bed = of_an_install(bed("telecom", ""));
+    let bed = prepared("telecom");
     let model = Model::of(&bed);
-    bed.run(&["prepare"]).expect(0);
     let mut results = Vec::new();
     for limit in [1, 10] {
         model.forget();
@@ -257,9 +255,8 @@ UserSimulator.generate_next_message = lambda *_: None
 
 #[test]
 fn cheats_do_not_raise_the_score_of_the_gate() {
-    let bed = of_an_install(bed("telecom", ""));
-    // Without Landlock nothing keeps an agent from reading the data, and the run says so.
-    let fenced = !bed.run(&["prepare"]).expect(0).stderr.contains("no Landlock");
+    let bed = prepared("telecom");
+    let fenced = fenced(&bed);
     let gate = || {
         let before = bed.events("trial").len();
         bed.run(&["gate"]).expect(0).says("gate: passed val_score=0.7000 evals_passed=14 evals_total=20");

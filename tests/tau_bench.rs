@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::running::{Running, nobody_left, processes, until};
 use crate::support::tau::{
-    ANSWERED, CLEVER, bed, copy, edit, of_an_install, program, python_with, run_in, sources, tasks,
+    ANSWERED, CLEVER, bed, copy, edit, of_an_install, prepared, program, python_with, run_in, sources, tasks,
 };
 use crate::support::{Bed, Done};
 use rustix::process::Signal;
@@ -93,8 +93,7 @@ fn a_domain_without_a_split_gets_one_and_gold_is_shown_on_demand() {
 
 #[test]
 fn another_domain_is_run_for_reading_only() {
-    let bed = of_an_install(bed("mock", ""));
-    bed.run(&["prepare"]).expect(0);
+    let bed = prepared("mock");
     let before = (bed.views(), bed.events("trial").len(), bed.list("workspace/traces/latest"));
     let done = bed.run(&["benchmark", "--domain", "telecom", "--split", "test"]).expect(0);
     let done = done.says("benchmark: telecom test score=0.7000 passed=14 evaluated=20 expected=20\n");
@@ -113,8 +112,7 @@ fn another_domain_is_run_for_reading_only() {
 
 #[test]
 fn data_that_changes_is_noticed() {
-    let bed = of_an_install(bed("mock", ""));
-    bed.run(&["prepare"]).expect(0);
+    let bed = prepared("mock");
     std::fs::write(bed.outside().join("tau2/data/tau2/domains/mock/db.json"), "{}").unwrap();
     bed.run(&["gate"]).expect(1).says("tau2/domains/mock is not what the experiment was prepared with");
     // So is another grader under the same name.
@@ -128,8 +126,7 @@ fn data_that_changes_is_noticed() {
 
 #[test]
 fn a_signal_leaves_nobody() {
-    let bed = of_an_install(bed("telecom", ""));
-    bed.run(&["prepare"]).expect(0);
+    let bed = prepared("telecom");
     edit(&bed, ANSWERED, &format!("        import time; time.sleep(3600)\n{ANSWERED}"));
     for (signal, code) in [(Signal::TERM, 143), (Signal::KILL, 137)] {
         let command = Running::start(bed.command(&["benchmark"]));
@@ -259,8 +256,7 @@ fn prepare_fetches_code_and_data_of_one_commit() {
 
 #[test]
 fn the_tau2_of_an_image_is_used_and_its_scores_compare_with_those_of_the_host() {
-    let bed = of_an_install(bed("mock", ""));
-    bed.run(&["prepare"]).expect(0);
+    let bed = prepared("mock");
     let trials = bed.events("trial").len();
 
     // The same code and data, elsewhere.

@@ -67,13 +67,27 @@ pub fn bed(domain: &str, config: &str) -> Bed {
 
 /// The same, with an installation of tau2 that the configuration names.
 pub fn of_an_install(bed: Bed) -> Bed {
-    let (python, data) = (bed.outside().join("tau2/python"), bed.outside().join("tau2/data"));
     let config = bed.read("experiment_config.yaml");
-    bed.write(
-        "experiment_config.yaml",
-        &format!("{config}tau2_python: {}\ntau2_data_dir: {}\n", python.display(), data.display()),
-    );
+    // Beside the home directory, where every bed has it: nothing in an experiment names its bed.
+    let own = "tau2_python: ~/../tau2/python\ntau2_data_dir: ~/../tau2/data\n";
+    bed.write("experiment_config.yaml", &format!("{config}{own}"));
     bed
+}
+
+/// An experiment over an installation of tau2, prepared under the eyes of its scripted model.
+pub fn prepared(domain: &str) -> Bed {
+    Bed::stocked(&format!("tau-bench {domain}"), || {
+        let bed = of_an_install(bed(domain, ""));
+        Model::of(&bed);
+        let done = bed.run(&["prepare"]).expect(0);
+        std::fs::write(bed.outside().join("prepared"), done.stderr).unwrap();
+        bed
+    })
+}
+
+/// Whether a prepared experiment keeps agents from reading what they should not. Without Landlock nothing does, and the run says so.
+pub fn fenced(bed: &Bed) -> bool {
+    !std::fs::read_to_string(bed.outside().join("prepared")).unwrap().contains("no Landlock")
 }
 
 pub fn edit(bed: &Bed, from: &str, to: &str) {
