@@ -46,10 +46,15 @@ def tell(*frames):
     line = [found for found in gc.get_objects() if type(found).__name__ == "Line"][0]
     line.connection.setblocking(True)
     line.connection.sendall(b"".join(frames))
+    line.connection.setblocking(False)
 "#;
 
 const fn agent(name: &'static str, code: &'static str) -> Hostile {
     Hostile { name, sign: Sign::Spoils("agent_error"), code }
+}
+
+const fn endless(name: &'static str, code: &'static str) -> Hostile {
+    Hostile { name, sign: Sign::Spoils("agent_timeout"), code }
 }
 
 /// None may be paid, nor end a trial in another way than as the agent's own failure.
@@ -92,21 +97,65 @@ pub(super) const OF_THE_LINE: &[Hostile] = &[
         "tell(*[frame({'ask': n, 'do': 'exec', 'command': 'x'}) for n in range(900, 1000)])",
     ),
     agent("ends its process", "os._exit(0)"),
-    Hostile {
-        name: "sleeps without end",
-        sign: Sign::Spoils("agent_timeout"),
-        code: "
+    endless(
+        "sleeps without end",
+        "
     while True:
         time.sleep(1)",
-    },
+    ),
+    agent(
+        "writes outside of what is uploaded",
+        "tell(frame({'ask': 900, 'do': 'upload_dir', 'target': '/x', 'entries': [{'path': '../../trial-0/verifier/reward.txt', 'mode': 420, 'size': 1}]}, b'1'))",
+    ),
+    agent(
+        "names an upload after what is elsewhere",
+        "tell(frame({'ask': 900, 'do': 'upload_file', 'target': '/x', 'name': '../../../trial-0/verifier/reward.txt', 'mode': 420}, b'1'))",
+    ),
+    agent(
+        "says what cannot be written down",
+        "tell(frame({'failed': {'kind': 'ValueError', 'message': '\\ud800', 'trace': '\\ud800', 'number': []}}))",
+    ),
+    agent(
+        "notes what cannot be written down",
+        "tell(frame({'context': {'metadata': {'x': '\\ud800'}}}), frame({'context': {'n_input_tokens': -1}}))\n    os._exit(0)",
+    ),
+    endless(
+        "floods the line",
+        "
+    while True:
+        tell(frame({}) * 20000)",
+    ),
+    endless(
+        "asks for much and reads nothing",
+        "
+    tell(*[frame({'ask': n, 'do': 'exec', 'command': 'x' * 3000000}) for n in range(900, 903)])
+    while True:
+        time.sleep(1)",
+    ),
+    endless(
+        "leaves its children to each other",
+        "
+    def chain(deep):
+        if os.fork() == 0:
+            os.setsid()
+            if deep:
+                chain(deep - 1)
+            os.execv(sys.executable, [sys.executable, '-I', '-c', 'import time; time.sleep(600)', 'daemon-TOKEN'])
+    chain(8)
+    while True:
+        time.sleep(1)",
+    ),
 ];
 
 /// What of it `cargo test` tries: one line of each kind.
-const FEW: [&str; 5] = [
+const FEW: [&str; 8] = [
     "writes through a link in its logs",
     "closes its sandbox",
     "asks for what is no text",
     "says that it was cancelled",
+    "writes outside of what is uploaded",
+    "says what cannot be written down",
+    "leaves its children to each other",
     "sleeps without end",
 ];
 
