@@ -525,7 +525,7 @@ if request["action"] == "run":
 "#,
         pid = pid.display()
     );
-    let bench = bed.read("bench.py").replace(
+    let bench = crate::support::table::WHOLE.replace(
         "    options = request[\"options\"]\n",
         &format!("    options = request[\"options\"]\n{}\n", daemon.trim_end().replace('\n', "\n    ")),
     );

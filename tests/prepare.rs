@@ -161,7 +161,7 @@ fn accepting_another_benchmark_moves_the_base_and_measures_again() {
 /// A table whose grader lets nobody have more than `rubric.md` says.
 fn with_rubric(config: &str) -> Bed {
     let bed = Bed::table(json!({}), config);
-    let bench = bed.read("bench.py").replace(
+    let bench = crate::support::table::WHOLE.replace(
         "    extra = {}\n",
         "    extra = {}\n    reward = min(reward, float(open('rubric.md').read().split()[0]))\n",
     );

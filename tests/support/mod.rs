@@ -9,6 +9,7 @@ pub mod running;
 mod signals;
 mod skip;
 mod stock;
+pub mod table;
 pub mod tau;
 pub mod terminal;
 
@@ -87,7 +88,7 @@ impl Bed {
     pub fn table(options: Value, config: &str) -> Bed {
         let bed = Bed::stocked("repository", || {
             let bed = Bed::empty();
-            bed.write("bench.py", include_str!("table_bench.py"));
+            bed.write("bench.py", &table::program());
             bed.write("agent/agent.py", "SKILLS = {\"easy\"}\n");
             bed.write(".gitignore", "/workspace/\n/experiment_config.yaml\n.env\n__pycache__/\n*.pyc\n");
             bed.git(&["init", "-q", "-b", "main"]);

@@ -50,7 +50,7 @@ pub fn bare_python() -> PathBuf {
 }
 
 /// Makes a file beside its place, and moves it there in one step.
-fn put(place: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) {
+pub fn put(place: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) {
     let beside = place.with_extension(std::process::id().to_string());
     let _ = fs_err::remove_file(&beside);
     make(&beside).unwrap();

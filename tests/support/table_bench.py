@@ -260,6 +260,11 @@ def say(**event):
     print(json.dumps(event), flush=True)
 
 
-status = main()
-sys.stdout.flush()
-os._exit(status)  # An interpreter takes as long to tidy up as a run takes.
+def end():
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # An interpreter takes as long to tidy up as a run takes.
+
+
+if __name__ == "__main__":
+    end()
