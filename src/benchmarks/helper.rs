@@ -71,10 +71,14 @@ mod tests {
     use super::*;
     use crate::benchmarks::bird_interact::HELPER as BIRD_INTERACT;
     use crate::benchmarks::tau_bench::HELPER as TAU_BENCH;
+    use crate::benchmarks::terminal_bench::fenced::HELPER as TERMINAL_BENCH;
 
     #[test]
     fn every_file_of_a_package_is_embedded() {
-        for (helper, beside) in [(TAU_BENCH, &["README.md", "requirements.txt"][..]), (BIRD_INTERACT, &[])] {
+        let alone = &["canary.py", "probe.py", "requirements.txt", "tasks.py"][..];
+        for (helper, beside) in
+            [(TAU_BENCH, &["README.md", "requirements.txt"][..]), (BIRD_INTERACT, &[]), (TERMINAL_BENCH, alone)]
+        {
             let directory =
                 Path::new(env!("CARGO_MANIFEST_DIR")).join("src/benchmarks").join(helper.name).join("helper");
             let entries = fs_err::read_dir(directory).expect("the helper is part of the sources");
