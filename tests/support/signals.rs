@@ -18,7 +18,8 @@ pub fn program(path: &str) -> Command {
     let reset = "import os, signal, sys\n\
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, signal.SIG_DFL)\n\
         os.execv(sys.argv[1], sys.argv[1:])";
-    command.args(["-I", "-c", reset, path]);
+    // Without packages, as below.
+    command.args(["-I", "-S", "-c", reset, path]);
     command
 }
 
