@@ -115,7 +115,7 @@ class Doctor:
             hint = "fix the agent file." if fault.final else "look at it before you pay for a run."
             level = "error" if fault.final else "warning"
             return self.report("agent", False, text, hint, level, agent=True)
-        except StartError as error:
+        except (StartError, ImportError) as error:
             return self.report(
                 "model-call",
                 False,
@@ -292,7 +292,7 @@ class Doctor:
         if size and packages and adk and data and not self.errors:
             try:
                 await self.oracle(size)
-            except StartError as error:
+            except (StartError, ImportError) as error:
                 self.report("oracle", False, str(error))
         return 1 if self.errors else 0
 
