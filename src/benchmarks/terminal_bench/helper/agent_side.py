@@ -212,8 +212,12 @@ class Side:
         with contextlib.suppress(Exception):
             noted = self.context.model_dump(mode="json") if self.context is not None else None
             if noted != self.sent_context:
-                await self.line.send({"context": noted})
                 self.sent_context = noted
+                try:
+                    await self.line.send({"context": noted})
+                except ValueError:  # Whatever makes it too long, what was used is a few numbers.
+                    plain = {name: value for name, value in noted.items() if isinstance(value, (int, float))}
+                    await self.line.send({"context": plain})
         if files and self.job["save_trace"]:
             paths = sorted(self.logs.rglob("*"), key=lambda path: (len(path.parts), path))
             for path in paths[:MAX_FILES]:

@@ -28,7 +28,7 @@ with open(os.environ["AUTOHARNESS_AGENT_JOB"], encoding="utf-8") as _file:
 # The agent's last word after it was cut off, and how long its import may take.
 LAST_WORD_SEC, LOADING_SEC = 10.0, 300.0
 MAX_ASKED, MAX_KEPT, MAX_FILES = 64, 256, 1000
-MAX_LOGGED, MAX_WRITTEN, MAX_NOTED = 4 << 20, 512 << 20, 1 << 20
+MAX_LOGGED, MAX_WRITTEN, MAX_NOTED, MAX_SAID = 4 << 20, 512 << 20, 1 << 20, 40_000
 # What counts nothing and still costs something: a line of a log.
 LINE_COST = 100
 # What an exception of the agent's may not be called here: Harbor, or who reads its results, would take it for another's.
@@ -113,7 +113,7 @@ def word(name):
 
 def defused(text):
     """What the agent says of a failure. No line of it may pass for a frame of a sandbox's, which would make the failure another's."""
-    return re.sub(r"\bexec(?=\W*$)", "agent_exec", frames.plain(text), flags=re.MULTILINE)
+    return re.sub(r"\bexec(?=\W*$)", "agent_exec", frames.plain(text)[:MAX_SAID], flags=re.MULTILINE)
 
 
 DESCRIPTION = described()
@@ -143,7 +143,11 @@ class FencedAgent(BaseAgent):
         return None
 
     async def setup(self, environment):
-        await self._call("setup", environment)
+        try:
+            await self._call("setup", environment)
+        except BaseException:
+            self._end()  # Nobody will ask anything of it.
+            raise
 
     async def run(self, instruction, environment, context):
         await self._work("run", instruction, environment, context)
@@ -293,13 +297,13 @@ def said(error, number):
 def note(told, context):
     """Takes over what the agent used and noted: what cannot be written down as Harbor does it, or counted, not at all."""
     noted = AgentContext.model_validate(told)
-    if len(noted.model_dump_json(indent=4).encode()) > MAX_NOTED:
-        return
     for name in type(noted).model_fields:
         value = getattr(noted, name)
         if isinstance(value, (int, float)) and not 0 <= value < 1 << 63:
             continue
-        setattr(context, name, value)
+        with contextlib.suppress(Exception):
+            if len(noted.model_dump_json(include={name}, indent=4).encode()) <= MAX_NOTED:
+                setattr(context, name, value)
 
 
 def write_beneath(directory, parts, data):

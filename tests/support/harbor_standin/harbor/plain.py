@@ -21,5 +21,6 @@ class Model:
     def model_dump(self, mode="python"):
         return {name: getattr(self, name) for name in self.model_fields}
 
-    def model_dump_json(self, indent=None):
-        return json.dumps(self.model_dump(), indent=indent)
+    def model_dump_json(self, include=None, indent=None):
+        values = {name: value for name, value in self.model_dump().items() if include is None or name in include}
+        return json.dumps(values, indent=indent, ensure_ascii=False)
