@@ -30,7 +30,7 @@ struct End<'a> {
 }
 
 impl End<'_> {
-    /// Whether the agent's code, which runs in Harbor's process, ended that process. Never when a signal did, be it one that
+    /// Whether the agent's code, where it runs in Harbor's process, ended that process. Never when a signal did, be it one that
     /// Harbor caught: then the kernel, a human or the machine's end is the cause, whatever lies in the log and in the files.
     fn agents_doing(&self) -> Option<String> {
         if is_signal(self.exit) {

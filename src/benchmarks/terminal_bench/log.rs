@@ -24,7 +24,7 @@ pub(super) fn trials_of_dry_run(output: &str) -> Option<Option<u64>> {
     Some(line.split_whitespace().find_map(|word| word.parse().ok()))
 }
 
-/// Why a broken job is the agent's own doing, when it is: Harbor imports and constructs it in its own process. `staging`
+/// Why a broken job is the agent's own doing, when it is: Harbor imports and constructs it, or what stands in for it, in its own process. `staging`
 /// is the directory whose files are the agent's. The answer may quote the agent.
 pub(super) fn agent_to_blame(log: &str, staging: &Path) -> Option<String> {
     // Only the traceback that ended the process: earlier ones were survived.

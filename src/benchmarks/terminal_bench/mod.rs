@@ -164,7 +164,8 @@ async fn harbor(ground: &Ground<'_>) -> Result<HarborRunner> {
         variables.push((name.into(), value.into()));
     }
     let fenced = match Fencing::put_up(ground).await? {
-        Some(fencing) => {
+        // Elsewhere there are no layers, and processes that have loaded much cannot be forked.
+        Some(fencing) if cfg!(target_os = "linux") => {
             HELPER.write(&paths.embedded())?;
             Some(FencedSide {
                 fencing,
@@ -177,7 +178,7 @@ async fn harbor(ground: &Ground<'_>) -> Result<HarborRunner> {
                 ),
             })
         }
-        None => None,
+        _ => None,
     };
     let local = |path: &str| match (path.strip_prefix("~/"), home(environment)) {
         (Some(rest), Some(home)) => home.join(rest),

@@ -1,6 +1,6 @@
 //! Whether the model's provider is in trouble, as seen from here and not by the agent.
 //!
-//! The agent runs in Harbor's process and calls its model itself, so that an exception called `ApiRateLimitError` is only its
+//! The agent calls its model itself, so that an exception called `ApiRateLimitError` is only its
 //! word: an agent that raised one wherever it fails would lose nothing there. When a trial ends with such a claim, this
 //! program asks the configured model for one word, with the same packages, keys and addresses, in a process that has
 //! nothing of the agent. Only trouble that is seen there makes the trial no evidence.
