@@ -18,15 +18,21 @@ pub(super) fn tail(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// What our side of the fence says when it cannot do its part. An agent that says so as well gains nothing: nothing is run.
+const OF_THE_FENCE: [&str; 2] = ["the fence around the agent cannot be built", "the process that starts agents"];
+
 /// The number in `Dry run OK - 5 trial(s); nothing was run.`; `None` when the dry run did not say that.
 pub(super) fn trials_of_dry_run(output: &str) -> Option<Option<u64>> {
     let line = output.lines().rev().find(|line| line.contains("Dry run OK"))?;
     Some(line.split_whitespace().find_map(|word| word.parse().ok()))
 }
 
-/// Why a broken job is the agent's own doing, when it is: Harbor imports and constructs it, or what stands in for it, in its own process. `staging`
-/// is the directory whose files are the agent's. The answer may quote the agent.
+/// Why a broken job is the agent's own doing, when it is: Harbor imports and constructs it, or what stands in for it, in its
+/// own process. `staging` is the directory whose files are the agent's. The answer may quote the agent.
 pub(super) fn agent_to_blame(log: &str, staging: &Path) -> Option<String> {
+    if log.lines().rev().take(5).any(|line| OF_THE_FENCE.iter().any(|said| line.contains(said))) {
+        return None;
+    }
     // Only the traceback that ended the process: earlier ones were survived.
     let start = ["Traceback (most recent call last)", "Exception Group Traceback (most recent call last)"]
         .iter()
@@ -35,7 +41,8 @@ pub(super) fn agent_to_blame(log: &str, staging: &Path) -> Option<String> {
     let last = log.trim_end().lines().next_back().unwrap_or_default().trim();
     let Some(start) = start else {
         // How Harbor says that a class or module is not there.
-        let blames = |line: &&str| line.contains("HarnessAgent") && !line.starts_with("Skipped");
+        let names = |line: &str| line.contains("HarnessAgent") || line.contains("terminal_bench.fenced_agent");
+        let blames = |line: &&str| names(line) && !line.starts_with("Skipped");
         return log.lines().rev().take(5).find(blames).map(|line| line.trim().to_owned());
     };
     let traceback = &log[start..];
@@ -125,6 +132,11 @@ KeyError: 'an earlier one that was survived'
         assert_eq!(agent_to_blame(import, staging).as_deref(), Some("SyntaxError: invalid syntax"));
         let missing = "Failed to import module 'agent.agent': cannot find HarnessAgent\n";
         assert!(agent_to_blame(missing, staging).is_some());
+        let behind =
+            "Failed to import module 'terminal_bench.fenced_agent': the agent cannot be imported: KeyError: 'x'\n";
+        assert!(agent_to_blame(behind, staging).is_some());
+        let fence = behind.replace("KeyError: 'x'", "RuntimeError: the fence around the agent cannot be built");
+        assert_eq!(agent_to_blame(&fence, staging), None);
     }
 
     #[test]

@@ -93,6 +93,8 @@ def described():
         name = re.sub(r"[^A-Za-z0-9.]+", "-", str(head["done"]["name"]))[:100].strip("-") or "agent"
         return {"name": name, "capabilities": AgentCapabilities.model_validate(head["done"]["capabilities"])}
     except (frames.Broken, KeyError, TypeError, ValueError) as error:
+        if NURSERY.process.poll() is not None:
+            raise RuntimeError(f"the process that starts agents ended with status {NURSERY.process.returncode}") from None
         raise ImportError(f"the agent ended the process that imported it, or took too long ({error})") from None
     finally:
         connection.close()
