@@ -117,9 +117,14 @@ impl HarborRunner {
             environment.retain(|(known, _)| known != name);
             environment.push((name.into(), value));
         };
-        set("PYTHONPATH", request.staging.clone().into());
-        let fenced = self.fenced.iter().flat_map(|fenced| fenced.environment(request, &self.job.env_provider));
-        fenced.for_each(|(name, value)| set(name, value));
+        match &self.fenced {
+            Some(fenced) => {
+                for (name, value) in fenced.environment(request, &self.job.env_provider) {
+                    set(name, value);
+                }
+            }
+            None => set("PYTHONPATH", request.staging.clone().into()),
+        }
         let tasks = self.listing.get().map(|listing| request.tasks.iter().filter_map(|task| listing.find(task)));
         set("AGENT_TIME_LIMITS", time_limits(tasks.into_iter().flatten(), request.timeout_s).into());
         // Of a hold-out conversation nothing may be kept, by the agent neither.

@@ -80,7 +80,7 @@ class Side:
 
     def __init__(self, line, job, logs):
         self.line, self.job, self.logs = line, job, logs
-        self.agent = self.loading = self.context = self.task = None
+        self.agent = self.context = self.task = None
         self.waiting, self.number, self.room = {}, 0, asyncio.Semaphore(MAX_ASKED)
         self.sent_context, self.sent_files = None, {}
 
@@ -97,33 +97,33 @@ class Side:
                     if self.task is not None:
                         self.task.cancel()
                 else:
-                    self.task = asyncio.create_task(self.carry_out(head, data))
+                    self.task = asyncio.create_task(self.carry_out(head))
         except frames.Broken:
             os._exit(0)
 
-    async def carry_out(self, head, data):
+    async def carry_out(self, head):
         """Answers one question."""
         try:
-            said = {"done": await getattr(self, "do_" + head["call"])(head, data)}
+            said = {"done": await getattr(self, "do_" + head["call"])(head)}
         except BaseException as error:
             said = {"failed": plain_error(error)}
         await self.tell_news()
         await self.line.send(said)
 
-    async def do_describe(self, _head, _data):
+    async def do_describe(self, _head):
         """What Harbor asks an agent's class before it makes one."""
         return description(self.load())
 
-    async def do_setup(self, head, data):
+    async def do_setup(self, head):
         await self.with_agent(head, lambda sandbox: self.agent.setup(sandbox))
 
-    async def do_run(self, head, data):
-        await self.work(head, data, "run")
+    async def do_run(self, head):
+        await self.work(head, "run")
 
-    async def do_resume(self, head, data):
-        await self.work(head, data, "resume")
+    async def do_resume(self, head):
+        await self.work(head, "resume")
 
-    async def work(self, head, data, method):
+    async def work(self, head, method):
         self.context, self.sent_context = read_context(head), None
         notes = asyncio.create_task(self.keep_telling())
 
@@ -155,10 +155,8 @@ class Side:
 
     def load(self):
         """The agent's class."""
-        if self.loading is None:
-            module, name = self.job["agent"].split(":")
-            self.loading = getattr(importlib.import_module(module), name)
-        return self.loading
+        module, name = self.job["agent"].split(":")
+        return getattr(importlib.import_module(module), name)
 
     def made(self, head):
         """Makes the agent, the first time."""
