@@ -10,15 +10,15 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use autoharness::benchmarks::runner::{BenchmarkRunner as _, RunEvent, RunRequest};
-use autoharness::benchmarks::terminal_bench::job::JobSettings;
-use autoharness::benchmarks::terminal_bench::listing::{Dataset, Listing};
-use autoharness::benchmarks::terminal_bench::probe::Probe;
-use autoharness::benchmarks::terminal_bench::runner::{HarborInstall, HarborRunner};
-use autoharness::benchmarks::terminal_bench::watch::{Watch, pause};
-use autoharness::model::trial::{Outcome, Split};
-use autoharness::process::signals::Cancel;
-use autoharness::process::{Redactor, Supervisor};
+use autoharness::internals::benchmarks::runner::{BenchmarkRunner as _, RunEvent, RunRequest};
+use autoharness::internals::benchmarks::terminal_bench::job::JobSettings;
+use autoharness::internals::benchmarks::terminal_bench::listing::{Dataset, Listing};
+use autoharness::internals::benchmarks::terminal_bench::probe::Probe;
+use autoharness::internals::benchmarks::terminal_bench::runner::{HarborInstall, HarborRunner};
+use autoharness::internals::benchmarks::terminal_bench::watch::{Watch, pause};
+use autoharness::internals::model::trial::{Outcome, Split};
+use autoharness::internals::process::signals::Cancel;
+use autoharness::internals::process::{Redactor, Supervisor};
 use serde_json::json;
 
 const TRIALS: usize = 2000;

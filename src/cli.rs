@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
 
-pub use self::reading::{
+pub(crate) use self::reading::{
     Compare, Completions, ConfigArgs, ConfigText, Docs, Explain, Export, LearningsArgs, ReportArgs, Show, Verify,
 };
-pub use self::running::{
+pub(crate) use self::running::{
     Arm, BenchmarkArgs, Calibrate, Confirm, Demo, Gate, Init, LoopArgs, Prepare, Record, SuiteAction, SuiteArgs,
     SuiteTasks,
 };

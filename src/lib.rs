@@ -2,20 +2,51 @@
 //!
 //! `commands` gather evidence, let the pure `model` decide, and act; `store` is the only writer of results.
 
-pub mod benchmarks;
-pub mod cli;
-pub mod commands;
-pub mod config;
+mod benchmarks;
+mod cli;
+mod commands;
+mod config;
 mod drive;
-pub mod error;
-pub mod fence;
+mod error;
+mod fence;
 mod files;
-pub mod guard;
-pub mod model;
+mod guard;
+pub mod internals;
+mod model;
 mod paths;
-pub mod process;
-pub mod provision;
-pub mod report;
-pub mod store;
-pub mod templates;
-pub mod ui;
+mod process;
+mod provision;
+mod report;
+mod store;
+mod templates;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// The program: parse, run, exit code.
+pub fn main() -> ExitCode {
+    if let Some(code) = process::watcher::run_if_asked().or_else(fence::run_if_asked) {
+        return code;
+    }
+    process::orphans::adopt();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help and version go to stdout and are no failure; clap knows.
+            let _ = usage.print();
+            return exit(if usage.use_stderr() { error::EXIT_USAGE } else { error::EXIT_OK });
+        }
+    };
+    let global = &cli.global;
+    let ui = ui::Ui::new(global.format, global.quiet, global.verbose, global.color);
+    exit(commands::run(cli, &ui).unwrap_or_else(|error| {
+        ui.error(&error);
+        error.exit_code()
+    }))
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}

@@ -57,11 +57,11 @@ const GATE_RULE: &str = "\
 gate_rule: paired";
 
 /// The JSON Schema of the configuration, beside it: completion and checks in an editor.
-pub const SCHEMA_FILE: &str = "experiment_config.schema.json";
+pub(crate) const SCHEMA_FILE: &str = "experiment_config.schema.json";
 
 /// What sends a coding agent to PROGRAM.md when it is asked to improve the agent. A user may have files of their own there,
 /// or have git ignore them: an experiment does without.
-pub const INVITATIONS: [&str; 2] = ["AGENTS.md", ".claude/skills/improve-agent/SKILL.md"];
+pub(crate) const INVITATIONS: [&str; 2] = ["AGENTS.md", ".claude/skills/improve-agent/SKILL.md"];
 
 /// What a coding agent that the loop drives can do before it proposes.
 const TRYING: &str = "\
@@ -117,7 +117,7 @@ pub fn program(experiment: &Path, config: &Config) -> Result<String> {
 ///
 /// # Errors
 /// As [`program`].
-pub fn loop_program(experiment: &Path, config: &Config, form: &str, trials: u64) -> Result<String> {
+pub(crate) fn loop_program(experiment: &Path, config: &Config, form: &str, trials: u64) -> Result<String> {
     let benchmark = benchmarks::of(config);
     let base = find(experiment, LOOP_PATH, LOOP_PROGRAM)?;
     let supplement = find(experiment, &supplement_path(benchmark), benchmark.scaffold().program)?;
@@ -155,7 +155,7 @@ fn hold_out(rule: GateRule) -> &'static str {
 }
 
 /// A path as it must be typed into a shell, because the program shows commands with it.
-pub fn shell_word(path: &str) -> String {
+pub(crate) fn shell_word(path: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "._-/+@%:,".contains(c);
     if path.chars().all(plain) { path.to_string() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
@@ -185,7 +185,7 @@ pub fn config_template() -> String {
 }
 
 /// The JSON Schema of the configuration.
-pub fn config_schema() -> String {
+pub(crate) fn config_schema() -> String {
     format!("{:#}", schema(&benchmarks::sections()))
 }
 

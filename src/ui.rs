@@ -36,7 +36,7 @@ pub enum Color {
 
 /// Everything the tool prints goes through here.
 #[derive(Debug, Clone)]
-pub struct Ui {
+pub(crate) struct Ui {
     format: Format,
     quiet: bool,
     verbose: bool,
@@ -46,7 +46,7 @@ pub struct Ui {
 
 impl Ui {
     /// Decides once where colour and progress go.
-    pub fn new(format: Format, quiet: bool, verbose: bool, color: Color) -> Ui {
+    pub(crate) fn new(format: Format, quiet: bool, verbose: bool, color: Color) -> Ui {
         let color = match color {
             Color::Always => true,
             Color::Never => false,
@@ -58,31 +58,31 @@ impl Ui {
     }
 
     /// True when results are JSON lines.
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
     /// A line of results for people; nothing in JSON format.
-    pub fn line(&self, line: impl Display) {
+    pub(crate) fn line(&self, line: impl Display) {
         if !self.is_json() {
             self.above(|| stdout(&line.to_string()));
         }
     }
 
     /// A text that is a result as a whole, in either format.
-    pub fn text(&self, text: &str) {
+    pub(crate) fn text(&self, text: &str) {
         stdout(text.trim_end_matches('\n'));
     }
 
     /// A result as one JSON object on one line; nothing in human format.
-    pub fn json(&self, value: &impl Serialize) {
+    pub(crate) fn json(&self, value: &impl Serialize) {
         if self.is_json() {
             stdout(&serde_json::to_string(value).unwrap_or_default());
         }
     }
 
     /// What is going on, on stderr; silenced by `-q`.
-    pub fn status(&self, message: impl Display) {
+    pub(crate) fn status(&self, message: impl Display) {
         if let Some(screen) = self.open_screen() {
             let mut board = screen.board();
             (board.stage, board.since) = (message.to_string(), Some(Instant::now()));
@@ -94,26 +94,26 @@ impl Ui {
     }
 
     /// Details, on stderr with `-v` only.
-    pub fn detail(&self, message: impl Display) {
+    pub(crate) fn detail(&self, message: impl Display) {
         if self.verbose {
             self.above(|| stderr(&message.to_string()));
         }
     }
 
     /// Something the reader should know, on stderr.
-    pub fn warn(&self, message: impl Display) {
+    pub(crate) fn warn(&self, message: impl Display) {
         self.above(|| stderr(&format!("{} {message}", self.paint("33", "warning:"))));
     }
 
     /// What to do next, on stderr; silenced by `-q`.
-    pub fn hint(&self, message: impl Display) {
+    pub(crate) fn hint(&self, message: impl Display) {
         if !self.quiet {
             self.above(|| stderr(&format!("{} {message}", self.paint("36", "hint:"))));
         }
     }
 
     /// An error with its causes and hints; as a JSON object on stdout too in JSON format.
-    pub fn error(&self, error: &Error) {
+    pub(crate) fn error(&self, error: &Error) {
         let chain = error.chain();
         for (index, message) in chain.iter().enumerate() {
             let label = if index == 0 { "error:" } else { "caused by:" };
@@ -141,18 +141,18 @@ impl Ui {
     /// On a terminal, an interface that keeps a few lines at its end up to date instead of writing a line for each stage;
     /// elsewhere one like this one.
     #[must_use]
-    pub fn with_screen(&self) -> Ui {
+    pub(crate) fn with_screen(&self) -> Ui {
         let is_wanted = std::io::stderr().is_terminal() && !self.quiet && !self.is_json();
         Ui { screen: is_wanted.then(Screen::new).flatten(), ..self.clone() }
     }
 
     /// Whether there is a screen to be kept up to date.
-    pub fn has_screen(&self) -> bool {
+    pub(crate) fn has_screen(&self) -> bool {
         self.open_screen().is_some()
     }
 
     /// What the screen says beside the stage: names, and what is to be said of each.
-    pub fn facts(&self, facts: Vec<(&'static str, String)>) {
+    pub(crate) fn facts(&self, facts: Vec<(&'static str, String)>) {
         if let Some(screen) = self.open_screen() {
             let mut board = screen.board();
             board.facts = facts;
@@ -161,7 +161,7 @@ impl Ui {
     }
 
     /// A line of results that belongs on the screen, where the last ones stay; elsewhere a line like any other.
-    pub fn verdict(&self, line: impl Display) {
+    pub(crate) fn verdict(&self, line: impl Display) {
         let Some(screen) = self.open_screen() else { return self.line(line) };
         let mut board = screen.board();
         board.last.push_back(line.to_string());
@@ -177,7 +177,7 @@ impl Ui {
     }
 
     /// Leaves the screen as it is: what comes next stands below.
-    pub fn close_screen(&self) {
+    pub(crate) fn close_screen(&self) {
         if let Some(screen) = self.open_screen() {
             let board = screen.board();
             screen.bar.abandon_with_message(board.text());
@@ -199,7 +199,7 @@ impl Ui {
     }
 
     /// A progress display over `total` trials: a bar with ETA on a terminal, a few plain lines elsewhere.
-    pub fn progress(&self, what: &str, total: usize) -> Progress {
+    pub(crate) fn progress(&self, what: &str, total: usize) -> Progress {
         let screen = self.open_screen().cloned();
         let bar = (std::io::stderr().is_terminal() && !self.quiet && screen.is_none()).then(|| {
             let bar = ProgressBar::new(total as u64);
@@ -279,7 +279,7 @@ impl Board {
 
 /// Progress of a run.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     screen: Option<Screen>,
     quiet: bool,
@@ -293,7 +293,7 @@ pub struct Progress {
 
 impl Progress {
     /// A trial finished.
-    pub fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.done += 1;
         if let Some(bar) = &self.bar {
             bar.inc(1);
@@ -317,7 +317,7 @@ impl Progress {
     }
 
     /// More trials than foreseen are to come (retries).
-    pub fn extend(&mut self, trials: usize) {
+    pub(crate) fn extend(&mut self, trials: usize) {
         self.total += trials;
         if let Some(bar) = &self.bar {
             bar.set_length(self.total as u64);
@@ -325,7 +325,7 @@ impl Progress {
     }
 
     /// Prints a message without tearing the bar.
-    pub fn suspend(&self, print: impl FnOnce()) {
+    pub(crate) fn suspend(&self, print: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
@@ -342,7 +342,7 @@ impl Drop for Progress {
 }
 
 /// `95 s`, `12 min`, `3.5 h`.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if seconds < 120.0 {
         format!("{seconds:.0} s")
     } else if seconds < 7200.0 {

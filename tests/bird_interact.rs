@@ -7,9 +7,9 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests may panic")]
 
 use crate::support::bird::{Rig, experiment, sources};
-use autoharness::benchmarks;
-use autoharness::benchmarks::bird_interact::BirdInteractSettings;
-use autoharness::config::Config;
+use autoharness::internals::benchmarks;
+use autoharness::internals::benchmarks::bird_interact::BirdInteractSettings;
+use autoharness::internals::config::Config;
 use serde_json::{Value, json};
 
 fn load(text: &str) -> Config {

@@ -5,11 +5,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use autoharness::benchmarks::{self, ALL, sections};
-use autoharness::config::{Config, Environment, TimeoutPolicy, is_secret_name, keys, names};
-use autoharness::error::Error;
-use autoharness::model::trial::Split;
-use autoharness::templates;
+use autoharness::internals::benchmarks::{self, ALL, sections};
+use autoharness::internals::config::{Config, Environment, TimeoutPolicy, is_secret_name, keys, names};
+use autoharness::internals::error::Error;
+use autoharness::internals::model::trial::Split;
+use autoharness::internals::templates;
 use serde_json::{Value, json};
 
 /// Loads `text` as the configuration of an experiment.

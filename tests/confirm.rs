@@ -141,7 +141,7 @@ fn a_forged_claim_is_found() {
     bed.run(&["confirm", "--trials", "2"]).expect(0);
     let honest = bed.ledger_lines();
     let forged = |change: &dyn Fn(&mut Value)| -> String {
-        let mut previous = autoharness::store::ledger::GENESIS.to_string();
+        let mut previous = autoharness::internals::store::ledger::GENESIS.to_string();
         let lines: Vec<String> = honest
             .iter()
             .map(|line| {
@@ -151,7 +151,7 @@ fn a_forged_claim_is_found() {
                 }
                 entry["prev"] = json!(previous);
                 let line = entry.to_string();
-                previous = autoharness::model::hash::hash(line.as_bytes());
+                previous = autoharness::internals::model::hash::hash(line.as_bytes());
                 line
             })
             .collect();

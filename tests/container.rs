@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use autoharness::benchmarks::tau_bench::TauBenchSettings;
-use autoharness::benchmarks::tau_bench::install as tau2;
-use autoharness::benchmarks::terminal_bench::runner::HarborRunner;
-use autoharness::config::is_secret_name;
-use autoharness::provision::python::Version;
+use autoharness::internals::benchmarks::tau_bench::TauBenchSettings;
+use autoharness::internals::benchmarks::tau_bench::install as tau2;
+use autoharness::internals::benchmarks::terminal_bench::runner::HarborRunner;
+use autoharness::internals::config::is_secret_name;
+use autoharness::internals::provision::python::Version;
 use serde_yaml::Value;
 
 const DOCKERFILE: &str = include_str!("../Dockerfile");

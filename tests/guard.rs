@@ -19,9 +19,9 @@ mod tampering;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use autoharness::error::Kind;
-use autoharness::guard::Difference::{self, *};
-use autoharness::guard::{Repo, compare_trees, scan};
+use autoharness::internals::error::Kind;
+use autoharness::internals::guard::Difference::{self, *};
+use autoharness::internals::guard::{Repo, compare_trees, scan};
 use bed::{Bed, readable};
 use fs_err as fs;
 
@@ -76,8 +76,9 @@ fn caches_of_tools_that_ignore_themselves_are_no_violation() {
     bed.git(["add", "-f", ".ruff_cache/deep/evil.py"]);
     assert_eq!(bed.changes(), pairs(&[(".ruff_cache/deep/evil.py", Staged)]));
     // Nothing of it is scored, even in an editable directory.
-    let editable = autoharness::guard::Editable::new(&["agent/"]).unwrap();
-    let read = autoharness::guard::agent_files::read_editable_from_disk(&bed.repo(), &bed.tree(), &editable).unwrap();
+    let editable = autoharness::internals::guard::Editable::new(&["agent/"]).unwrap();
+    let read = autoharness::internals::guard::agent_files::read_editable_from_disk(&bed.repo(), &bed.tree(), &editable)
+        .unwrap();
     assert!(read.keys().all(|path| !path.ends_with(b"evil.py")), "{:?}", read.keys());
 }
 
@@ -270,7 +271,7 @@ fn git_variables_in_the_environment_are_ignored() {
 }
 
 /// The repository must be refused as a usage error whose message and hints hold `words`.
-fn refused<T>(result: autoharness::error::Result<T>, words: &[&str]) {
+fn refused<T>(result: autoharness::internals::error::Result<T>, words: &[&str]) {
     let error = result.err().unwrap();
     let text = format!("{error} {}", error.hints().join(" "));
     assert_eq!(error.kind(), Kind::Usage, "{text}");

@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use autoharness::benchmarks::terminal_bench::file::TrialFile;
-use autoharness::benchmarks::terminal_bench::judgement::{Facts, Provider, judge, provider_claim, reason};
-use autoharness::benchmarks::terminal_bench::watch::{Watch, job_is_finished};
-use autoharness::model::trial::Outcome::{self, *};
+use autoharness::internals::benchmarks::terminal_bench::file::TrialFile;
+use autoharness::internals::benchmarks::terminal_bench::judgement::{Facts, Provider, judge, provider_claim, reason};
+use autoharness::internals::benchmarks::terminal_bench::watch::{Watch, job_is_finished};
+use autoharness::internals::model::trial::Outcome::{self, *};
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/harbor")

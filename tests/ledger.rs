@@ -4,23 +4,23 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use autoharness::error::Kind;
-use autoharness::model::compare::Reference;
-use autoharness::model::gate::{Evidence, Policy, RULES, decide};
-use autoharness::model::proposal::Surface;
-use autoharness::model::score::{self, Rewards, Scoring, TimeoutPolicy, task_reward};
-use autoharness::model::split::TaskSplit;
-use autoharness::model::suite::Change as SuiteChange;
-use autoharness::model::trial::{Outcome, Split};
-use autoharness::model::usage::Usage;
-use autoharness::store::checkpoint::Checkpoint;
-use autoharness::store::event::{
+use autoharness::internals::error::Kind;
+use autoharness::internals::model::compare::Reference;
+use autoharness::internals::model::gate::{Evidence, Policy, RULES, decide};
+use autoharness::internals::model::proposal::Surface;
+use autoharness::internals::model::score::{self, Rewards, Scoring, TimeoutPolicy, task_reward};
+use autoharness::internals::model::split::TaskSplit;
+use autoharness::internals::model::suite::Change as SuiteChange;
+use autoharness::internals::model::trial::{Outcome, Split};
+use autoharness::internals::model::usage::Usage;
+use autoharness::internals::store::checkpoint::Checkpoint;
+use autoharness::internals::store::event::{
     Accepted, Baseline, By, Committed, End, Event, Outdone, Prepared, Proposed, Purpose, Recorded, Resampled, Revealed,
     Row, RunFinished, SessionUsage, SuiteChanged, Trial, Verdict,
 };
-use autoharness::store::ledger::{self, Entry, Tip, VERSION, Writer};
-use autoharness::store::state::State;
-use autoharness::store::views;
+use autoharness::internals::store::ledger::{self, Entry, Tip, VERSION, Writer};
+use autoharness::internals::store::state::State;
+use autoharness::internals::store::views;
 use chrono::DateTime;
 use fs_err as fs;
 use proptest::collection::vec;
@@ -157,7 +157,7 @@ fn known(state: &State) -> Vec<Rewards> {
 }
 
 /// The events as JSON, to be compared.
-fn read_all(path: &Path) -> Result<(Vec<String>, ledger::ReadReport), autoharness::error::Error> {
+fn read_all(path: &Path) -> Result<(Vec<String>, ledger::ReadReport), autoharness::internals::error::Error> {
     let mut lines = Vec::new();
     let report = ledger::read(path, &Tip::genesis(), |entry| {
         lines.push(serde_json::to_string(&entry.event).unwrap());
@@ -284,7 +284,7 @@ proptest! {
             prop_assert_eq!(report.tip.length + report.torn, bytes.len() as u64);
             prop_assert_eq!(lines.len() as u64, report.tip.next_seq);
         }
-        let any_tip = Tip { next_seq: 1, last_hash: autoharness::model::hash::hash(&bytes), length: bytes.len() as u64 };
+        let any_tip = Tip { next_seq: 1, last_hash: autoharness::internals::model::hash::hash(&bytes), length: bytes.len() as u64 };
         let _ = ledger::tip_holds(&path, &any_tip);
         let _ = ledger::read(&path, &any_tip, |_| Ok(()));
     }

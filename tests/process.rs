@@ -12,8 +12,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use autoharness::process::signals::Cancel;
-use autoharness::process::{Ask, Child, Command, Exit, Limits, Log, Redactor, Stderr, Supervisor, log, run_captured};
+use autoharness::internals::process::signals::Cancel;
+use autoharness::internals::process::{
+    Ask, Child, Command, Exit, Limits, Log, Redactor, Stderr, Supervisor, log, run_captured,
+};
 use fs_err as fs;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
 use tempfile::TempDir;

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::support::Bed;
-use autoharness::benchmarks::{self, sections};
-use autoharness::cli::Cli;
-use autoharness::config::{COMMON, Key, Section, keys_of};
-use autoharness::error::{Code, EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_REJECTED, EXIT_USAGE, Error};
-use autoharness::store::views::RESULTS_HEADER;
+use autoharness::internals::benchmarks::{self, sections};
+use autoharness::internals::cli::Cli;
+use autoharness::internals::config::{COMMON, Key, Section, keys_of};
+use autoharness::internals::error::{Code, EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_REJECTED, EXIT_USAGE, Error};
+use autoharness::internals::store::views::RESULTS_HEADER;
 use clap::CommandFactory;
 
 const README: &str = include_str!("../README.md");

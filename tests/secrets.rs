@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 
 use crate::support::{Bed, done};
-use autoharness::config::Environment;
-use autoharness::process::Redactor;
+use autoharness::internals::config::Environment;
+use autoharness::internals::process::Redactor;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;

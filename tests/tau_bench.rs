@@ -266,7 +266,7 @@ fn the_tau2_of_an_image_is_used_and_its_scores_compare_with_those_of_the_host() 
     let image = bed.outside().join("image");
     copy(&sources().join("tau2_standin_data"), &image.join("data"));
     program(&image.join("venv/bin/python"), &python_with(&sources().join("tau2_standin")));
-    let revision = autoharness::benchmarks::tau_bench::TauBenchSettings::default().tau2_revision;
+    let revision = autoharness::internals::benchmarks::tau_bench::TauBenchSettings::default().tau2_revision;
     std::fs::write(image.join("revision"), format!("{revision}\n")).unwrap();
     let run = |words: &[&str]| {
         let mut command = bed.command(words);

@@ -258,8 +258,8 @@ fn a_torn_last_line_is_dropped_and_said() {
 fn a_newer_ledger_is_read_and_not_written() {
     let bed = Bed::session();
     let mut newer = bed.ledger_lines();
-    let previous = autoharness::model::hash::hash(newer.last().unwrap().as_bytes());
-    let v = autoharness::store::ledger::VERSION + 1;
+    let previous = autoharness::internals::model::hash::hash(newer.last().unwrap().as_bytes());
+    let v = autoharness::internals::store::ledger::VERSION + 1;
     newer.push(json!({"v": v, "seq": newer.len(), "prev": previous, "at": 7, "event": {"dreamt": {}}}).to_string());
     bed.write_ledger(&newer);
     bed.run(&["status"]).expect(0).says("best        val_score 1.0000");
@@ -320,7 +320,7 @@ fn a_forged_checkpoint_that_the_last_line_confirms_is_still_no_receipt() {
     let forged = summary.strip_suffix('}').unwrap().replace("\"failed\"", "\"passed\"");
     let mut lines = bed.ledger_lines();
     let last = lines.last_mut().unwrap();
-    let hash = |text: &str| autoharness::model::hash::hash(text.as_bytes());
+    let hash = |text: &str| autoharness::internals::model::hash::hash(text.as_bytes());
     let tip = hash(last);
     let said = last.rsplit_once("\"sum\":").unwrap().0.to_string();
     *last = format!("{said}\"sum\":\"{}\"}}", hash(&forged));

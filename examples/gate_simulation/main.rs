@@ -19,8 +19,8 @@
 
 mod world;
 
-use autoharness::model::paired::{Rule, Verdict};
-use autoharness::model::simulate::{Experiment, Kind, Random, all, mean};
+use autoharness::internals::model::paired::{Rule, Verdict};
+use autoharness::internals::model::simulate::{Experiment, Kind, Random, all, mean};
 
 use world::{PANELS, Panel, Rates, draw, edited};
 

@@ -1,6 +1,6 @@
 //! The agents and edits that the simulation plays with.
 
-use autoharness::model::simulate::{Agent, Random};
+use autoharness::internals::model::simulate::{Agent, Random};
 
 /// Published rates of 59 tasks.
 const TB2: &str = include_str!("../../benches/data/tb2_rates.txt");

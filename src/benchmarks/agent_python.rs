@@ -132,12 +132,12 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 /// `agent/agent.py` as `agent`.
-pub fn stem(agent_file: &Path) -> String {
+pub(crate) fn stem(agent_file: &Path) -> String {
     agent_file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// `agent/agent.py` as `agent.agent`; `None` when Python has no such name for it.
-pub fn module_name(agent_file: &Path) -> Option<String> {
+pub(crate) fn module_name(agent_file: &Path) -> Option<String> {
     let path = agent_file.to_str()?;
     let parts: Vec<&str> = path.strip_suffix(".py")?.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     let identifier = |part: &&str| {

@@ -87,7 +87,7 @@ pub struct Interpreter {
 }
 
 /// Hears, line by line, what is being installed.
-pub type Say<'a> = &'a dyn Fn(String);
+pub(crate) type Say<'a> = &'a dyn Fn(String);
 
 /// A benchmark. Everything has a default but what no benchmark can do without.
 pub trait Benchmark: Section {

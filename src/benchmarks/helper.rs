@@ -10,7 +10,7 @@ use crate::store::atomic;
 
 /// The files of one helper.
 #[derive(Debug)]
-pub struct Helper {
+pub(crate) struct Helper {
     /// Its directory. Modules of a package import each other by that name.
     pub name: &'static str,
     /// Names and texts.
@@ -35,7 +35,7 @@ impl Helper {
     ///
     /// # Errors
     /// Infrastructure when it cannot be written.
-    pub fn write(&self, directory: &Path) -> Result<PathBuf> {
+    pub(crate) fn write(&self, directory: &Path) -> Result<PathBuf> {
         let helper = directory.join(self.name);
         fs_err::create_dir_all(&helper)?;
         for entry in fs_err::read_dir(&helper)? {
@@ -57,7 +57,7 @@ impl Helper {
     }
 
     /// One hash over its files, for the protocol fingerprint.
-    pub fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         if let [(_, text)] = self.files {
             return hash(text.as_bytes());
         }

@@ -1,22 +1,22 @@
 //! Benchmarks: one folder each, and the registry. AGENTS.md says how to add one.
 
-pub mod agent_python;
-pub mod bird_interact;
-pub mod command;
-pub mod contract;
-pub mod demo;
+pub(crate) mod agent_python;
+pub(crate) mod bird_interact;
+pub(crate) mod command;
+pub(crate) mod contract;
+pub(crate) mod demo;
 mod fencing;
-pub mod helper;
-pub mod runner;
+pub(crate) mod helper;
+pub(crate) mod runner;
 mod surroundings;
-pub mod tau_bench;
-pub mod terminal_bench;
-pub mod trial_protocol;
+pub(crate) mod tau_bench;
+pub(crate) mod terminal_bench;
+pub(crate) mod trial_protocol;
 
 use std::path::Path;
 
-pub use contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
-pub use surroundings::{check, interpreter, quick};
+pub(crate) use contract::{Benchmark, Depth, Ground, Rehearsal};
+pub(crate) use surroundings::{check, interpreter, quick};
 
 use crate::config::{Config, Section};
 use crate::error::Result;
@@ -41,7 +41,7 @@ pub fn find(name: &str) -> Option<&'static dyn Benchmark> {
 }
 
 /// The benchmark of a configuration.
-pub fn of(config: &Config) -> &'static dyn Benchmark {
+pub(crate) fn of(config: &Config) -> &'static dyn Benchmark {
     // A configuration is only ever loaded with the sections of this registry.
     find(config.benchmark.name()).expect("the registry has every benchmark that a configuration can name")
 }

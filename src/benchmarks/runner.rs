@@ -15,7 +15,7 @@ use crate::model::trial::{Split, TrialResult};
 use crate::process::signals::Cancel;
 
 /// A boxed future, so that [`BenchmarkRunner`] can be a trait object.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// A task as the benchmark lists it.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +89,7 @@ pub enum RunEvent {
 }
 
 /// Where a runner sends its events. Bounded: a slow consumer slows the runner, memory stays flat.
-pub type Sink = mpsc::Sender<RunEvent>;
+pub(crate) type Sink = mpsc::Sender<RunEvent>;
 
 /// How a run ended, beside its trials.
 #[derive(Debug, Default)]

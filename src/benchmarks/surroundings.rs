@@ -12,7 +12,7 @@ use crate::provision::{Finding, Surroundings, program, python};
 ///
 /// # Errors
 /// `Interrupted`; what is missing is a finding, not an error.
-pub async fn check(benchmark: &dyn Benchmark, ground: &Ground<'_>, depth: Depth) -> Result<Vec<Finding>> {
+pub(crate) async fn check(benchmark: &dyn Benchmark, ground: &Ground<'_>, depth: Depth) -> Result<Vec<Finding>> {
     let mut findings = quick(benchmark, ground.config, &ground.paths.root, ground.environment);
     if let Some(program) = benchmark.system_python(ground.config) {
         findings.push(system_python(&program, &ground.around()).await?);
@@ -24,7 +24,12 @@ pub async fn check(benchmark: &dyn Benchmark, ground: &Ground<'_>, depth: Depth)
 }
 
 /// The part of [`check`] that starts no process, for commands that run often.
-pub fn quick(benchmark: &dyn Benchmark, config: &Config, root: &Path, environment: &Environment) -> Vec<Finding> {
+pub(crate) fn quick(
+    benchmark: &dyn Benchmark,
+    config: &Config,
+    root: &Path,
+    environment: &Environment,
+) -> Vec<Finding> {
     let mut findings = vec![program("git", "git", root, environment, "install git (`apt install git`)")];
     findings.extend(benchmark.quick(config, root, environment));
     for name in &config.pass_env {
@@ -69,7 +74,7 @@ async fn system_python(program: &str, around: &Surroundings<'_>) -> Result<Findi
 ///
 /// # Errors
 /// `Interrupted`; an installation that cannot be used is a finding of [`check`].
-pub async fn interpreter(benchmark: &dyn Benchmark, ground: &Ground<'_>) -> Result<Option<Finding>> {
+pub(crate) async fn interpreter(benchmark: &dyn Benchmark, ground: &Ground<'_>) -> Result<Option<Finding>> {
     if !ground.config.agent_file().ends_with(".py") {
         return Ok(None);
     }

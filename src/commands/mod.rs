@@ -66,7 +66,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// Whatever the command could not do; the error knows its exit code.
-pub fn run(cli: Cli, ui: &Ui) -> Result<i32> {
+pub(crate) fn run(cli: Cli, ui: &Ui) -> Result<i32> {
     log::install(&cli.global, ui);
     let began = Instant::now();
     let result = carry_out(cli, ui);

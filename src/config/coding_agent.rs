@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// How one is started.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CodingAgent {
+pub(crate) struct CodingAgent {
     /// The program and its arguments.
     pub command: Vec<String>,
     /// How it is told what to do.
@@ -27,7 +27,7 @@ pub struct CodingAgent {
 /// How a coding agent is told what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum PromptBy {
+pub(crate) enum PromptBy {
     /// On stdin.
     #[default]
     Stdin,
@@ -37,7 +37,7 @@ pub enum PromptBy {
 
 impl CodingAgent {
     /// The one with this name.
-    pub fn find(all: &Map<String, Value>, name: &str) -> Option<CodingAgent> {
+    pub(crate) fn find(all: &Map<String, Value>, name: &str) -> Option<CodingAgent> {
         CodingAgent::read(all.get(name)?).ok()
     }
 

@@ -14,7 +14,7 @@ use crate::model::score::TimeoutPolicy;
 use crate::model::trial::Split;
 
 /// The file's usual name, at the top of an experiment.
-pub const CONFIG_FILE: &str = "experiment_config.yaml";
+pub(crate) const CONFIG_FILE: &str = "experiment_config.yaml";
 
 /// Paths that can never be editable: the tool's own, and what would let an edit choose its own rules.
 const PROTECTED: [&str; 5] = [".git", "workspace", CONFIG_FILE, ".env", ".gitignore"];

@@ -108,7 +108,7 @@ pub struct Config {
 }
 
 /// Groups of editable paths, by name.
-pub type Surfaces = BTreeMap<String, Vec<String>>;
+pub(crate) type Surfaces = BTreeMap<String, Vec<String>>;
 
 /// Why [`Config::own`] cannot fail: `Section::settings` has put the type there, and a benchmark is only ever asked about
 /// configurations of its own.

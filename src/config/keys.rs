@@ -10,7 +10,7 @@ use crate::model::gate::GateRule;
 use crate::model::trial::Split;
 
 /// Every benchmark that can be configured, in the order in which messages list them.
-pub type Sections<'a> = &'a [&'static dyn Section];
+pub(crate) type Sections<'a> = &'a [&'static dyn Section];
 
 /// Every key, with the benchmark that it belongs to; `None`: every benchmark has it.
 pub fn keys(sections: Sections<'_>) -> impl Iterator<Item = (Option<&'static dyn Section>, &'static Key)> {
@@ -40,7 +40,7 @@ fn find(name: &str, sections: Sections<'_>) -> Option<&'static dyn Section> {
 }
 
 /// The candidate closest to `word`, when it is close enough to be what was meant.
-pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let normal = |text: &str| text.trim().to_lowercase().replace(['-', ' '], "_");
     let word = normal(word);
     candidates

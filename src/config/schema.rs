@@ -9,7 +9,7 @@ use crate::config::snapshot::snapshot;
 
 /// What a configuration may hold. Keys of several benchmarks stand side by side; which of them a benchmark cannot do
 /// without is said per benchmark.
-pub fn schema(sections: Sections<'_>) -> Value {
+pub(crate) fn schema(sections: Sections<'_>) -> Value {
     let mut properties = Map::new();
     for (owner, key) in keys(sections) {
         let mut schema = key.schema();

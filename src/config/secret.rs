@@ -118,7 +118,7 @@ pub fn is_secret_name(name: &str) -> bool {
 }
 
 /// Whether this value under this name is a secret: `TOKENS=xoxb-1,xoxb-2` is, `MAX_TOKENS=100000` is not.
-pub fn is_secret(name: &str, value: &str) -> bool {
+pub(crate) fn is_secret(name: &str, value: &str) -> bool {
     match promise(name) {
         Promise::Nothing => false,
         Promise::Tokens => !is_plain(value),
@@ -146,7 +146,7 @@ pub(super) fn is_proxy(name: &str) -> bool {
 
 /// The secrets inside a value, whatever its name: passwords in addresses, `password=…` in connection strings and options,
 /// bearer tokens, tokens and private keys that can be told by their looks.
-pub fn secrets_inside(value: &str) -> Vec<String> {
+pub(crate) fn secrets_inside(value: &str) -> Vec<String> {
     if value.contains("-----BEGIN ") && value.contains("PRIVATE KEY-----") {
         return vec![value.trim().to_string()];
     }
@@ -195,7 +195,7 @@ fn in_address(before: &str, rest: &str, found: &mut Vec<String>) {
 }
 
 /// The bytes that are meant by a part of an address: `%41` is `A`.
-pub fn percent_decoded(text: &str) -> Vec<u8> {
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     let (bytes, mut decoded, mut at) = (text.as_bytes(), Vec::new(), 0);
     while at < bytes.len() {
         let code = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
@@ -221,7 +221,7 @@ fn is_token(piece: &str) -> bool {
 }
 
 /// What stands in for a value that looks like a secret.
-pub const HIDDEN: &str = "(hidden)";
+pub(crate) const HIDDEN: &str = "(hidden)";
 
 /// Hides texts under names such as `api_key`. Numbers stay: `max_tokens: 4096` is no secret.
 pub(super) fn hide_values(value: &mut Value) {
@@ -248,7 +248,7 @@ fn hide_inside(text: &str) -> String {
 }
 
 /// Hides the values of arguments such as `--api-key x` and `--api-key=x`.
-pub fn hide_arguments(arguments: &[String]) -> Vec<String> {
+pub(crate) fn hide_arguments(arguments: &[String]) -> Vec<String> {
     let mut shown = Vec::with_capacity(arguments.len());
     let mut expects_secret = false;
     for argument in arguments {

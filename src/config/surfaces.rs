@@ -43,7 +43,7 @@ pub(super) fn check(document: &Document, config: &Config) -> Result<()> {
 }
 
 /// The groups that these files are in, in the order of their names. A file may be in several, or in none.
-pub fn touched<'a>(surfaces: &Surfaces, files: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
+pub(crate) fn touched<'a>(surfaces: &Surfaces, files: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
     let has = |paths: &Vec<String>| files.clone().any(|file| paths.iter().any(|path| is_below(file, path)));
     surfaces.iter().filter(|(_, paths)| has(paths)).map(|(name, _)| name.clone()).collect()
 }

@@ -215,7 +215,7 @@ impl From<std::io::Error> for Error {
 const FREE_SPACE: &str = "free some disk space and run the same command again; finished trials are kept.";
 
 /// Codex mounts `.git`, in which the state directory lies, read-only.
-pub const MAKE_WRITABLE: &str = "make the state directory and `.git` writable for whoever runs autoharness; Codex needs `--add-dir .git` for that. \
+pub(crate) const MAKE_WRITABLE: &str = "make the state directory and `.git` writable for whoever runs autoharness; Codex needs `--add-dir .git` for that. \
      `autoharness loop` runs gate, commit and record outside of the coding agent's sandbox.";
 
 fn is_full(error: &std::io::Error) -> bool {
@@ -231,7 +231,7 @@ impl From<git2::Error> for Error {
 }
 
 /// Adds context to a foreign error and turns it into ours.
-pub trait Context<T> {
+pub(crate) trait Context<T> {
     /// `infrastructure` error with this message; the foreign error becomes its cause.
     fn infra(self, message: impl FnOnce() -> String) -> Result<T>;
     /// `usage` error with this message; the foreign error becomes its cause.
@@ -267,7 +267,7 @@ impl<T, E: Into<anyhow::Error>> Context<T> for std::result::Result<T, E> {
 }
 
 /// `SIGINT` and friends by number; other numbers print as `signal N`.
-pub fn signal_name(signal: i32) -> String {
+pub(crate) fn signal_name(signal: i32) -> String {
     match signal {
         1 => "SIGHUP".into(),
         2 => "SIGINT".into(),

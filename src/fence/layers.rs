@@ -6,12 +6,12 @@ use std::io::Write as _;
 use serde::{Deserialize, Serialize};
 
 /// First argument that makes the binary a fence. Hidden from the command line's help.
-pub const ENTRY: &str = "__fence";
+pub(crate) const ENTRY: &str = "__fence";
 /// First argument of the process inside the namespaces.
 pub(crate) const INNER: &str = "__fenced";
 
 /// Exit status when a fence that is required does not stand, or cannot be built: the program was not started.
-pub const EXIT_NO_FENCE: u8 = 125;
+pub(crate) const EXIT_NO_FENCE: u8 = 125;
 
 /// Which layers stand, and why the others do not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

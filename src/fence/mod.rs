@@ -44,13 +44,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::FenceMode;
-pub use layers::{ENTRY, EXIT_NO_FENCE, Layers};
+pub(crate) use layers::{ENTRY, Layers};
 use layers::{INNER, complain};
-pub use policy::Policy;
-pub use trial::try_out;
+pub(crate) use policy::Policy;
+pub(crate) use trial::try_out;
 
 /// Runs as a fence when the command line asks for it. Must come before `main` opens anything.
-pub fn run_if_asked() -> Option<ExitCode> {
+pub(crate) fn run_if_asked() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let entry = arguments.next()?;
     if entry != ENTRY && entry != INNER {
@@ -89,7 +89,7 @@ fn inner(_policy: &Policy) -> u8 {
 }
 
 /// The words before a program that is to be fenced: options and `--` may follow.
-pub fn prefix(program: &Path, mode: FenceMode) -> Vec<String> {
+pub(crate) fn prefix(program: &Path, mode: FenceMode) -> Vec<String> {
     let mut words = vec![program.to_string_lossy().into_owned(), ENTRY.to_owned()];
     words.extend((mode == FenceMode::Required).then(|| "--required".to_owned()));
     words

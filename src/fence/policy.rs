@@ -11,7 +11,7 @@ const HARMLESS: [&str; 6] = ["PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"
 
 /// What one fenced program may reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Files and directories it may read, beside the system's programs and libraries.
     pub read: Vec<PathBuf>,
     /// Files and directories it may change, beside an empty `/tmp`; they must exist.
@@ -48,7 +48,7 @@ pub struct Policy {
 
 /// What of the network a fence lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
+pub(crate) enum Network {
     /// Nothing.
     None,
     /// A proxy on this port of the machine itself; the port is not known before there is one.
@@ -61,7 +61,7 @@ pub enum Network {
 
 impl Policy {
     /// What of the network is let through.
-    pub fn reach(&self) -> Network {
+    pub(crate) fn reach(&self) -> Network {
         match (self.network, self.hosts.is_empty(), self.tcp) {
             (false, _, _) => Network::None,
             (true, false, _) => Network::Door(self.door),
@@ -74,7 +74,7 @@ impl Policy {
     ///
     /// # Errors
     /// Says which word makes no sense.
-    pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Policy, String> {
+    pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Policy, String> {
         let mut policy = Policy::default();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
@@ -115,7 +115,7 @@ impl Policy {
     }
 
     /// The words that [`Policy::parse`] reads.
-    pub fn words(&self) -> Vec<OsString> {
+    pub(crate) fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
         let flags = [
             (self.network, "--network"),
@@ -147,7 +147,7 @@ impl Policy {
     }
 
     /// The program, with the variables that it may see and no others.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(self.program.first().map_or(OsStr::new(""), OsString::as_os_str));
         command.args(self.program.iter().skip(1)).env_clear();
         command.envs(std::env::vars_os().filter(|(name, _)| self.lets_through(name)));
@@ -160,7 +160,7 @@ impl Policy {
     }
 
     /// The program's name, for messages.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.program.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 }

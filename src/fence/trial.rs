@@ -13,7 +13,7 @@ use crate::process::{Command, Limits, Supervisor, run_captured};
 ///
 /// # Errors
 /// `Interrupted`.
-pub async fn try_out(
+pub(crate) async fn try_out(
     supervisor: &Supervisor,
     environment: &Environment,
     directory: &Path,

@@ -17,9 +17,9 @@ use crate::error::{Code, Error, Result};
 use crate::model::hash::hex;
 
 /// The most bytes that one editable file may have.
-pub const MAX_FILE_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
 /// The most bytes that all editable files together may have.
-pub const MAX_TOTAL_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_TOTAL_BYTES: u64 = 64 << 20;
 
 /// The agent fingerprint: SHA-256 (hex) over paths, executable bits and bytes. Equal exactly when all of them are.
 pub fn agent_fingerprint(files: &EditableFiles) -> String {

@@ -20,7 +20,7 @@ use crate::model::hash::hex;
 ///
 /// # Errors
 /// When something cannot be read, or is neither file, directory nor link.
-pub fn digest_path(path: &Path) -> Result<String> {
+pub(crate) fn digest_path(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(b"autoharness data 1\n");
     let metadata = fs::metadata(path)?;

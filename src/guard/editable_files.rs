@@ -15,7 +15,7 @@ pub struct EditableFile {
 pub type EditableFiles = BTreeMap<Vec<u8>, EditableFile>;
 
 /// The paths whose files are not the same in both.
-pub fn differing(was: &EditableFiles, is: &EditableFiles) -> Vec<String> {
+pub(crate) fn differing(was: &EditableFiles, is: &EditableFiles) -> Vec<String> {
     let gone = was.keys().filter(|path| !is.contains_key(*path));
     let other = is.iter().filter(|(path, file)| was.get(*path) != Some(*file)).map(|(path, _)| path);
     gone.chain(other).map(|path| String::from_utf8_lossy(path).into_owned()).collect()

@@ -74,7 +74,7 @@ pub fn show_path(path: &[u8]) -> String {
 }
 
 /// A path as it must be typed into a shell: hints show commands with it.
-pub fn shell_path(path: &[u8]) -> String {
+pub(crate) fn shell_path(path: &[u8]) -> String {
     let plain = |c: char| c.is_alphanumeric() || "._-/+@%:,".contains(c);
     match std::str::from_utf8(path) {
         Ok(text) if !text.is_empty() && text.chars().all(plain) => text.to_string(),

@@ -52,7 +52,7 @@ pub(super) fn staged(repo: &Repo, base: &BaseTree) -> Result<Vec<Change>> {
 }
 
 /// Whether the index holds an editable file otherwise than the commit does.
-pub fn is_staged(repo: &Repo, base: &BaseTree, editable: &Editable) -> bool {
+pub(crate) fn is_staged(repo: &Repo, base: &BaseTree, editable: &Editable) -> bool {
     staged(repo, base).is_ok_and(|changes| changes.iter().any(|change| editable.contains(&change.path)))
 }
 

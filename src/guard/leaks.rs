@@ -36,7 +36,7 @@ const DEEPEST: usize = 8;
 
 /// A train task, as far as the coding agent can read of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TaskText {
+pub(crate) struct TaskText {
     /// Its id.
     pub id: String,
     /// What it asks.
@@ -47,7 +47,7 @@ pub struct TaskText {
 
 impl TaskText {
     /// Adds what a trace or a breakdown tells of the task: what the user says, and what was expected.
-    pub fn read(&mut self, document: &Value) {
+    pub(crate) fn read(&mut self, document: &Value) {
         self.walk(document, DEEPEST);
     }
 
@@ -84,7 +84,7 @@ impl TaskText {
 
 /// A line that an edit adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddedLine {
+pub(crate) struct AddedLine {
     /// The file, as people read it.
     pub file: String,
     /// Its number there, from 1.
@@ -97,7 +97,7 @@ pub struct AddedLine {
 ///
 /// # Errors
 /// Infrastructure when libgit2 cannot compare two files.
-pub fn added(before: &EditableFiles, now: &EditableFiles) -> Result<Vec<AddedLine>> {
+pub(crate) fn added(before: &EditableFiles, now: &EditableFiles) -> Result<Vec<AddedLine>> {
     let mut lines = Vec::new();
     for (path, file) in now {
         let old = before.get(path).map_or(&[][..], |file: &EditableFile| file.bytes.as_slice());
@@ -124,7 +124,7 @@ pub fn added(before: &EditableFiles, now: &EditableFiles) -> Result<Vec<AddedLin
 
 /// What the added lines hold that they should not, one line each, in their order. `before` is the text of the editable files
 /// as they were: what it holds already is not the edit's. `models` are the models that the experiment is configured with.
-pub fn scan(added: &[AddedLine], before: &str, tasks: &[TaskText], models: &[&str]) -> Vec<String> {
+pub(crate) fn scan(added: &[AddedLine], before: &str, tasks: &[TaskText], models: &[&str]) -> Vec<String> {
     let known = Known::new(before, tasks);
     let copied = known.runs(added);
     let mut findings = Vec::new();

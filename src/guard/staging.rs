@@ -22,7 +22,7 @@ use super::scan::{compare_export, is_outside};
 use crate::error::{Context, Error, Result};
 
 /// How the names of copies begin that are still being made.
-pub const UNFINISHED: &str = ".tmp-staging-";
+pub(crate) const UNFINISHED: &str = ".tmp-staging-";
 
 /// Something that is not committed and that an export holds a link to: provisioned data, which may be large.
 #[derive(Debug, Clone)]
@@ -154,7 +154,12 @@ pub(crate) fn is_unscored(path: &[u8]) -> bool {
 ///
 /// # Errors
 /// When the export or the repository cannot be read.
-pub fn altered(base: &BaseTree, editable: &Editable, files: &EditableFiles, target: &Path) -> Result<Vec<String>> {
+pub(crate) fn altered(
+    base: &BaseTree,
+    editable: &Editable,
+    files: &EditableFiles,
+    target: &Path,
+) -> Result<Vec<String>> {
     let changes = compare_export(target, &wanted(base, editable, files)?)?;
     let grave =
         changes.iter().filter(|change| !matches!(change.difference, Difference::Added | Difference::AddedSpecial));

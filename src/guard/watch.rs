@@ -31,7 +31,7 @@ struct Read {
 }
 
 /// Has a read that does not end reported here, as every other error is.
-pub fn errors_to(ui: &Ui) {
+pub(crate) fn errors_to(ui: &Ui) {
     let _ = UI.set(ui.clone());
 }
 

@@ -19,7 +19,7 @@ const NINE_OF_TEN: f64 = 1.6449;
 const FLIPPED: (f64, f64) = (0.5, 0.5);
 
 /// The trials of one task: rewards, `None` for one that gave no evidence.
-pub type Earned = BTreeMap<String, Vec<Option<f64>>>;
+pub(crate) type Earned = BTreeMap<String, Vec<Option<f64>>>;
 
 /// Trials of one agent, run for nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,11 +16,11 @@ use super::paired::mantel::{Chance, Stratum, points};
 
 /// A difference is claimed when equally good agents would look like this, or more so, at most this often (one-sided). It is
 /// the level of a 90 % interval that leaves 0 out.
-pub const LEVEL: f64 = 0.05;
+pub(crate) const LEVEL: f64 = 0.05;
 /// Most trials of a task that can be asked for.
-pub const MOST: u32 = 100;
+pub(crate) const MOST: u32 = 100;
 /// The share of the interval.
-pub const INTERVAL: f64 = 0.90;
+pub(crate) const INTERVAL: f64 = 0.90;
 
 /// The trials of both agents on one task: rewards, `None` for a trial that gave no evidence.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -194,7 +194,7 @@ impl Claim {
 }
 
 /// A p-value; a small one is not zero.
-pub fn p_words(p: f64) -> String {
+pub(crate) fn p_words(p: f64) -> String {
     if p < 0.0001 { "p < 0.0001".into() } else { format!("p = {p:.4}") }
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::score::Rewards;
 
 /// Two scores closer than this are equal: both are means of the same rewards, summed in the same order.
-pub const EPSILON: f64 = 1e-9;
+pub(crate) const EPSILON: f64 = 1e-9;
 
 /// The score to reach: the best recorded, or the base commit's agent measured now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ impl Reference {
 
 /// A candidate and a reference, task by task.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Tasks that both have evidence for.
     pub common: usize,
     /// Tasks that the reference has evidence for.
@@ -65,7 +65,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// Compares. `least` are the candidate's rewards with the trials that it lacks counted 0.0.
-    pub fn new(candidate: &Rewards, least: &Rewards, reference: &Rewards) -> Comparison {
+    pub(crate) fn new(candidate: &Rewards, least: &Rewards, reference: &Rewards) -> Comparison {
         let of = |rewards: &Rewards, task: &str| rewards.0.get(task).copied().flatten();
         let known: BTreeMap<&String, f64> =
             reference.0.iter().filter_map(|(task, reward)| Some((task, (*reward)?))).collect();
@@ -88,32 +88,32 @@ impl Comparison {
     }
 
     /// The candidate's mean over the common tasks; 0 when there are none.
-    pub fn candidate_mean(&self) -> f64 {
+    pub(crate) fn candidate_mean(&self) -> f64 {
         self.candidate / self.common.max(1) as f64
     }
 
     /// The reference's mean over the common tasks; 0 when there are none.
-    pub fn reference_mean(&self) -> f64 {
+    pub(crate) fn reference_mean(&self) -> f64 {
         self.reference / self.common.max(1) as f64
     }
 
     /// Whether enough of the reference's tasks are common ones to decide anything.
-    pub fn is_enough(&self, min_evidence: f64) -> bool {
+    pub(crate) fn is_enough(&self, min_evidence: f64) -> bool {
         self.common > 0 && self.common as f64 >= min_evidence * self.known as f64 - EPSILON
     }
 
     /// Whether the candidate's score on the common tasks reaches the reference's.
-    pub fn reaches(&self) -> bool {
+    pub(crate) fn reaches(&self) -> bool {
         self.candidate + self.slack() >= self.reference
     }
 
     /// Whether it does so whatever the trials that it lacks would have shown.
-    pub fn surely_reaches(&self) -> bool {
+    pub(crate) fn surely_reaches(&self) -> bool {
         self.least + self.slack() >= self.whole
     }
 
     /// Whether the candidate is above the reference, whatever the trials that it lacks would have shown.
-    pub fn is_surely_better(&self) -> bool {
+    pub(crate) fn is_surely_better(&self) -> bool {
         self.least > self.whole + self.slack()
     }
 

@@ -10,11 +10,13 @@ mod suite;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::evidence::{Compared, Evidence, RULES};
-pub use self::policy::{Disclosure, GateRule, LeakScan, PairedPolicy, Policy};
+pub(crate) use self::evidence::Compared;
+pub use self::evidence::{Evidence, RULES};
+pub use self::policy::Policy;
+pub(crate) use self::policy::{Disclosure, GateRule, LeakScan, PairedPolicy};
 use self::step::step;
-pub use self::step::{Status, Step};
-pub use self::suite::suite_status;
+pub(crate) use self::step::{Status, Step};
+pub(crate) use self::suite::suite_status;
 use super::score::{Rewards, passes};
 use super::trial::Split;
 
@@ -149,13 +151,13 @@ fn summed(lines: &[String]) -> Option<String> {
 }
 
 /// At most this many violations are printed and kept; a directory that is not ignored may hold tens of thousands.
-pub const VIOLATIONS_SHOWN: usize = 20;
+pub(crate) const VIOLATIONS_SHOWN: usize = 20;
 
 /// At most this many findings of the leak scan are printed and kept: the first few say what kind of edit it is.
-pub const LEAKS_SHOWN: usize = 5;
+pub(crate) const LEAKS_SHOWN: usize = 5;
 
 /// The first lines, at most so many, and how many more there are.
-pub fn shortened(mut lines: Vec<String>, most: usize) -> Vec<String> {
+pub(crate) fn shortened(mut lines: Vec<String>, most: usize) -> Vec<String> {
     let more = lines.len().saturating_sub(most);
     if more > 0 {
         lines.truncate(most);

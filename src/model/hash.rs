@@ -8,12 +8,12 @@ pub fn hash(bytes: &[u8]) -> String {
 }
 
 /// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| digits(*byte)).map(char::from).collect()
 }
 
 /// Base64, with its padding (RFC 4648, section 4).
-pub fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for part in bytes.chunks(3) {
@@ -27,7 +27,7 @@ pub fn base64(bytes: &[u8]) -> String {
 }
 
 /// As [`hash`], without a place of its own in memory: for those who hash hundreds of thousands of lines.
-pub fn hash_digits(bytes: &[u8]) -> [u8; 64] {
+pub(crate) fn hash_digits(bytes: &[u8]) -> [u8; 64] {
     let mut text = [0; 64];
     for (pair, byte) in text.chunks_exact_mut(2).zip(Sha256::digest(bytes)) {
         pair.copy_from_slice(&digits(byte));

@@ -5,7 +5,7 @@ const Z: f64 = 1.959_963_984_540_054;
 
 /// Wilson's 95 % interval of a mean of `count` rewards between 0 and 1; all of that range when there are none. For rewards in
 /// between it is careful: none vary more than those that are 0 or 1.
-pub fn wilson(mean: f64, count: usize) -> (f64, f64) {
+pub(crate) fn wilson(mean: f64, count: usize) -> (f64, f64) {
     if count == 0 {
         return (0.0, 1.0);
     }

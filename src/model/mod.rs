@@ -1,17 +1,17 @@
 //! The pure heart: words of the field and decisions over evidence. No I/O, no clock, no randomness.
 
-pub mod calibrate;
-pub mod claim;
-pub mod compare;
-pub mod gate;
-pub mod hash;
-pub mod interval;
-pub mod outcomes;
-pub mod paired;
-pub mod proposal;
-pub mod score;
-pub mod simulate;
-pub mod split;
-pub mod suite;
-pub mod trial;
-pub mod usage;
+pub(crate) mod calibrate;
+pub(crate) mod claim;
+pub(crate) mod compare;
+pub(crate) mod gate;
+pub(crate) mod hash;
+pub(crate) mod interval;
+pub(crate) mod outcomes;
+pub(crate) mod paired;
+pub(crate) mod proposal;
+pub(crate) mod score;
+pub(crate) mod simulate;
+pub(crate) mod split;
+pub(crate) mod suite;
+pub(crate) mod trial;
+pub(crate) mod usage;

@@ -63,7 +63,7 @@ impl Tally {
 }
 
 /// The first word of an error that looks like an exception's class.
-pub fn exception_class(error: &str) -> Option<&str> {
+pub(crate) fn exception_class(error: &str) -> Option<&str> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     error.split(|c| !is_word(c)).find(|word| {
         let named = ["Error", "Exception", "Exit", "Interrupt", "Timeout"].iter().any(|end| word.ends_with(end));

@@ -79,7 +79,7 @@ pub fn task_reward(trials: impl IntoIterator<Item = TrialEvidence>, scoring: Sco
 
 /// The reward of a task with every lacking trial counted 0.0; `None` when none is lacking, or too many are for a reward.
 /// `numbers` are the evidence of each trial number; a number may have been run more than once, or not at all.
-pub fn least_reward<N: Iterator<Item = TrialEvidence>>(
+pub(crate) fn least_reward<N: Iterator<Item = TrialEvidence>>(
     numbers: impl IntoIterator<Item = N>,
     scoring: Scoring,
 ) -> Option<f64> {
@@ -98,7 +98,7 @@ pub fn least_reward<N: Iterator<Item = TrialEvidence>>(
 }
 
 /// True when a task with this reward passes.
-pub fn passes(reward: Option<f64>) -> bool {
+pub(crate) fn passes(reward: Option<f64>) -> bool {
     reward.is_some_and(|value| value >= PASS_THRESHOLD)
 }
 

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use rand_mt::Mt;
 
 /// Seed of the split in the original and here.
-pub const SPLIT_SEED: u32 = 42;
+pub(crate) const SPLIT_SEED: u32 = 42;
 /// Share of each stratum that goes to train.
-pub const TRAIN_SHARE: f64 = 0.7;
+pub(crate) const TRAIN_SHARE: f64 = 0.7;
 
 /// What the sealed split is drawn with beside the seed, so that it does not follow from the other draw.
 const SEALED_STREAM: u32 = 0x5EA1;
@@ -57,13 +57,13 @@ impl TaskSplit {
 }
 
 /// How many tasks of so many are set aside.
-pub fn sealed_count(share: f64, of: usize) -> usize {
+pub(crate) fn sealed_count(share: f64, of: usize) -> usize {
     // A product that is whole but for rounding is whole.
     (share * of as f64 + 1e-9) as usize
 }
 
 /// Draws the tasks to be set aside. `tasks` are sorted; nothing has been run, so that nothing but chance chooses.
-pub fn sealed(tasks: &[String], count: usize, seed: u32) -> Vec<String> {
+pub(crate) fn sealed(tasks: &[String], count: usize, seed: u32) -> Vec<String> {
     let mut drawn: Vec<&String> = tasks.iter().collect();
     shuffle(&mut Mt::new_with_key([seed, SEALED_STREAM]), &mut drawn);
     let mut drawn: Vec<String> = drawn.into_iter().take(count).cloned().collect();
@@ -72,7 +72,7 @@ pub fn sealed(tasks: &[String], count: usize, seed: u32) -> Vec<String> {
 }
 
 /// Draws the split from what the baseline passed. Tasks without evidence count as failed, so that none is lost.
-pub fn stratified(baseline: &BTreeMap<String, Option<f64>>, seed: u32) -> TaskSplit {
+pub(crate) fn stratified(baseline: &BTreeMap<String, Option<f64>>, seed: u32) -> TaskSplit {
     let passes = |reward: &Option<f64>| reward.is_some_and(|r| r >= super::trial::PASS_THRESHOLD);
     // BTreeMap order is byte order of UTF-8, which is code point order: the same as Python's sorted().
     let (mut passed, mut failed): (Vec<&String>, Vec<&String>) = (Vec::new(), Vec::new());

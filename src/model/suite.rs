@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::paired::mantel::{Chance, Mantel, Stratum};
 
 /// Trials of accepted agents that are looked back at.
-pub const REMEMBERED: usize = 10;
+pub(crate) const REMEMBERED: usize = 10;
 /// Trials after which a task can be put in quarantine: of one that passes 9 times in 10, fewer than 4 in 5 pass 8 times in 100.
 const ENOUGH: u32 = 5;
 /// Level at which the suite as a whole counts as worse.
@@ -55,7 +55,7 @@ pub struct Known {
 }
 
 /// Whether the suite as a whole is worse than with the recorded agent: Mantel's test, stratified by task.
-pub fn is_worse<'k>(tasks: impl IntoIterator<Item = &'k Known>) -> bool {
+pub(crate) fn is_worse<'k>(tasks: impl IntoIterator<Item = &'k Known>) -> bool {
     let strata: Vec<Stratum> =
         tasks.into_iter().map(|known| Stratum::of(&known.candidate, &known.incumbent).turned()).collect();
     Mantel::of(&strata).delta > 0.0 && Chance::of(&strata).p <= WORSE
@@ -85,7 +85,7 @@ impl Change {
 }
 
 /// What should change before a suite is run, with the reason: `(task, change, why)`, by task. `most`: how many tasks may be run.
-pub fn review(
+pub(crate) fn review(
     histories: &BTreeMap<String, History>,
     quarantined: &BTreeSet<String>,
     most: Option<u32>,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::usage::Usage;
 
 /// A trial passes at this reward or above (DESIGN §2).
-pub const PASS_THRESHOLD: f64 = 0.5;
+pub(crate) const PASS_THRESHOLD: f64 = 0.5;
 
 /// The part of the benchmark a task belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ pub struct TrialResult {
 }
 
 /// A task id for people: control characters, which could forge lines or colour a terminal, are escaped.
-pub fn show(task: &str) -> String {
+pub(crate) fn show(task: &str) -> String {
     if task.chars().any(char::is_control) { task.escape_debug().to_string() } else { task.to_string() }
 }
 

@@ -35,7 +35,7 @@ impl Usage {
 }
 
 /// What so many tokens cost in US dollars, by the prices of a million tokens read, and written.
-pub fn dollars((input, output): (f64, f64), read: u64, written: u64) -> f64 {
+pub(crate) fn dollars((input, output): (f64, f64), read: u64, written: u64) -> f64 {
     (read as f64 * input + written as f64 * output) / 1e6
 }
 
@@ -43,17 +43,17 @@ pub fn dollars((input, output): (f64, f64), read: u64, written: u64) -> f64 {
 const LARGEST_SPELT_OUT: f64 = 1e12;
 
 /// US dollars for people: `$1.50`.
-pub fn in_dollars(amount: f64) -> String {
+pub(crate) fn in_dollars(amount: f64) -> String {
     if amount < LARGEST_SPELT_OUT { format!("${amount:.2}") } else { format!("${amount:.1e}") }
 }
 
 /// US dollars of one trial for people, which may be a fraction of a cent: `$0.0050`.
-pub fn trial_in_dollars(amount: f64) -> String {
+pub(crate) fn trial_in_dollars(amount: f64) -> String {
     if amount < LARGEST_SPELT_OUT { format!("${amount:.4}") } else { in_dollars(amount) }
 }
 
 /// Both amounts together. A benchmark may say anything; sums stay finite, for JSON knows nothing else.
-pub fn plus(amount: f64, more: f64) -> f64 {
+pub(crate) fn plus(amount: f64, more: f64) -> f64 {
     (amount + more).min(f64::MAX)
 }
 

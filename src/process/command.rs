@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::process::log::Log;
 
 /// How long a child that was asked to end may take unless the caller says otherwise.
-pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// What the shell looks through when `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

@@ -10,7 +10,7 @@ use crate::process::signals::Cancel;
 
 /// git in one directory. Hooks and file system monitors do not run; `GIT_*` variables do not reach it; messages are English.
 #[derive(Clone, Copy)]
-pub struct Git<'a> {
+pub(crate) struct Git<'a> {
     /// Starts it.
     pub supervisor: &'a Supervisor,
     /// What it sees of the environment is taken from this.
@@ -27,7 +27,7 @@ impl Git<'_> {
     /// # Errors
     /// Infrastructure when git is missing, does not end within a minute, or says no; the error ends with git's last line. Usage
     /// where the repository is on a read-only file system.
-    pub async fn run(&self, arguments: &[&str]) -> Result<Captured> {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Result<Captured> {
         let ended = self.ask(arguments).await?;
         let is_read_only = String::from_utf8_lossy(&ended.stderr).contains("Read-only file system");
         ended.check(&format!("run `git {}`", arguments.join(" "))).map_err(|error| match is_read_only {
@@ -40,7 +40,7 @@ impl Git<'_> {
     ///
     /// # Errors
     /// As [`Git::run`].
-    pub async fn run_within(&self, limits: Limits, input: String, arguments: &[&str]) -> Result<Captured> {
+    pub(crate) async fn run_within(&self, limits: Limits, input: String, arguments: &[&str]) -> Result<Captured> {
         let command = Command { stdin: input.into_bytes(), ..self.command(arguments) };
         let ended = run_captured(self.supervisor, command, limits, self.cancel).await?;
         ended.check(&format!("run `git {}`", arguments.join(" ")))
@@ -51,7 +51,7 @@ impl Git<'_> {
     ///
     /// # Errors
     /// As [`Git::run`].
-    pub async fn commit(&self, message: &str, files: &[&str]) -> Result<Captured> {
+    pub(crate) async fn commit(&self, message: &str, files: &[&str]) -> Result<Captured> {
         self.run(&[&["commit", "--quiet", "--no-gpg-sign", "-m", message, "--"], files].concat()).await
     }
 
@@ -61,7 +61,7 @@ impl Git<'_> {
     ///
     /// # Errors
     /// As [`Git::run`].
-    pub async fn ensure_identity(&self) -> Result<Option<String>> {
+    pub(crate) async fn ensure_identity(&self) -> Result<Option<String>> {
         let get = async |arguments: &[&str]| {
             let found = self.ask(arguments).await?;
             Ok::<_, Error>(Some(found.text()).filter(|text| found.exit.success() && !text.is_empty()))

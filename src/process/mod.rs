@@ -3,21 +3,22 @@
 //! Every child goes through [`Supervisor`]. It never starts a program directly: it starts this very binary again as a
 //! [`watcher`], which starts the program, owns all of its descendants and ends them when the pipe to us breaks.
 
-pub mod capture;
-pub mod child;
-pub mod command;
-pub mod git;
-pub mod log;
-pub mod orphans;
-pub mod output;
-pub mod redact;
-pub mod registry;
-pub mod signals;
-pub mod supervisor;
+pub(crate) mod capture;
+pub(crate) mod child;
+pub(crate) mod command;
+pub(crate) mod git;
+pub(crate) mod log;
+pub(crate) mod orphans;
+pub(crate) mod output;
+pub(crate) mod redact;
+pub(crate) mod registry;
+pub(crate) mod signals;
+pub(crate) mod supervisor;
 mod tree;
-pub mod watcher;
+pub(crate) mod watcher;
 
-pub use capture::{Captured, Limits, run_captured};
+pub(crate) use capture::Captured;
+pub use capture::{Limits, run_captured};
 pub use child::{Child, Exit};
 pub use command::{Ask, Command, Stderr};
 pub use log::Log;

@@ -23,7 +23,7 @@ static ADOPTING: AtomicBool = AtomicBool::new(false);
 static WATCHERS: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
 
 /// Makes this process adopt orphans. Only for a program that starts nothing but watchers.
-pub fn adopt() {
+pub(crate) fn adopt() {
     #[cfg(target_os = "linux")]
     if rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok() {
         ADOPTING.store(true, Ordering::Relaxed);

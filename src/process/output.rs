@@ -7,13 +7,13 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use crate::error::{Context, Error, Result};
 
 /// The longest line [`LineReader`] accepts, in bytes. A trace of a long conversation is one line.
-pub const MAX_LINE: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_LINE: usize = 16 * 1024 * 1024;
 
 const CHUNK: usize = 64 * 1024;
 
 /// Reads lines as bytes. Dropping a pending [`LineReader::next_line`] loses nothing.
 #[derive(Debug)]
-pub struct LineReader<R> {
+pub(crate) struct LineReader<R> {
     reader: BufReader<R>,
     partial: Vec<u8>,
     longest: usize,
@@ -22,17 +22,17 @@ pub struct LineReader<R> {
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
     /// Reads lines of up to [`MAX_LINE`] bytes.
-    pub fn new(reader: R) -> Self {
+    pub(crate) fn new(reader: R) -> Self {
         LineReader::with_limit(reader, MAX_LINE)
     }
 
     /// Reads lines of up to `longest` bytes.
-    pub fn with_limit(reader: R, longest: usize) -> Self {
+    pub(crate) fn with_limit(reader: R, longest: usize) -> Self {
         LineReader { reader: BufReader::with_capacity(CHUNK, reader), partial: Vec::new(), longest, number: 0 }
     }
 
     /// Number of the line last returned, from 1; 0 before the first.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
@@ -40,7 +40,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     ///
     /// # Errors
     /// Usage when a line is longer than the limit (names the line), infrastructure when reading fails.
-    pub async fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
+    pub(crate) async fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             let buffer = self.reader.fill_buf().await.infra(|| "cannot read from a child process".into())?;
             if buffer.is_empty() {
@@ -65,7 +65,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 
     /// Reads and forgets everything up to the end, so that the writer is not blocked by a full pipe.
-    pub async fn drain(&mut self) {
+    pub(crate) async fn drain(&mut self) {
         self.partial = Vec::new();
         loop {
             match self.reader.fill_buf().await {
@@ -81,7 +81,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 
 /// The first and the last bytes of an output of any size.
 #[derive(Debug)]
-pub struct HeadAndTail {
+pub(crate) struct HeadAndTail {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     each: usize,
@@ -90,12 +90,12 @@ pub struct HeadAndTail {
 
 impl HeadAndTail {
     /// Keeps up to `each` bytes of the beginning and as many of the end.
-    pub fn new(each: usize) -> Self {
+    pub(crate) fn new(each: usize) -> Self {
         HeadAndTail { head: Vec::new(), tail: VecDeque::new(), each, omitted: 0 }
     }
 
     /// Adds output.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         let (head, rest) = bytes.split_at(bytes.len().min(self.each - self.head.len()));
         self.head.extend_from_slice(head);
         let kept = &rest[rest.len().saturating_sub(self.each)..];
@@ -109,7 +109,7 @@ impl HeadAndTail {
     ///
     /// # Errors
     /// When reading fails.
-    pub async fn fill(&mut self, mut reader: impl AsyncRead + Unpin) -> std::io::Result<()> {
+    pub(crate) async fn fill(&mut self, mut reader: impl AsyncRead + Unpin) -> std::io::Result<()> {
         let mut chunk = vec![0; CHUNK];
         loop {
             match reader.read(&mut chunk).await? {
@@ -120,12 +120,12 @@ impl HeadAndTail {
     }
 
     /// How many bytes were left out between beginning and end.
-    pub fn omitted(&self) -> u64 {
+    pub(crate) fn omitted(&self) -> u64 {
         self.omitted
     }
 
     /// Beginning and end, with a line between them that says how much is missing.
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         let mut bytes = self.head;
         if self.omitted > 0 {
             bytes.extend_from_slice(format!("\n[{} bytes left out]\n", self.omitted).as_bytes());

@@ -20,7 +20,7 @@ fn is_ignored(signal: i32) -> bool {
 static ARRIVED: AtomicI32 = AtomicI32::new(0);
 
 /// The first signal that asked this process to stop, once [`Cancel::on_signals`] listens.
-pub fn arrived() -> Option<i32> {
+pub(crate) fn arrived() -> Option<i32> {
     Some(ARRIVED.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
 }
 

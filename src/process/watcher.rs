@@ -28,12 +28,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_proc
 use crate::process::tree;
 
 /// First argument that makes the binary a watcher. Hidden from the command line's help.
-pub const ENTRY: &str = "__watch";
+pub(crate) const ENTRY: &str = "__watch";
 
 /// The program was found but could not be started; as shells have it.
-pub const EXIT_CANNOT_START: u8 = 126;
+pub(crate) const EXIT_CANNOT_START: u8 = 126;
 /// The program does not exist; as shells have it.
-pub const EXIT_NOT_FOUND: u8 = 127;
+pub(crate) const EXIT_NOT_FOUND: u8 = 127;
 
 /// How often a tree that is being killed is looked at again: it may still fork.
 const SWEEP_EVERY: Duration = Duration::from_millis(10);
@@ -52,7 +52,7 @@ enum News {
 }
 
 /// Runs as a watcher when the command line asks for it. Must be the first thing `main` does.
-pub fn run_if_asked() -> Option<ExitCode> {
+pub(crate) fn run_if_asked() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != ENTRY {
         return None;

@@ -5,7 +5,7 @@ use crate::ui::duration;
 
 /// What is known of the cost of a trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Cost {
+pub(crate) enum Cost {
     /// No model is configured: nothing to say.
     Free,
     /// No earlier trial reported one.
@@ -17,7 +17,7 @@ pub enum Cost {
 /// One line: trials, the longest the agents may take, and what is known of the cost.
 ///
 /// `limits` has one entry per task, in seconds, `None` for a task without a known limit.
-pub fn estimate(trials: u32, concurrency: u32, limits: &[Option<f64>], cost: Cost) -> String {
+pub(crate) fn estimate(trials: u32, concurrency: u32, limits: &[Option<f64>], cost: Cost) -> String {
     let count = limits.len() as u64 * u64::from(trials);
     let times = if trials == 1 { String::new() } else { format!(" x {trials} trials = {count}") };
     let mut text = format!("{} tasks{times}, {concurrency} at once; ", limits.len());

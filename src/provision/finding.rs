@@ -67,7 +67,7 @@ pub struct Surroundings<'a> {
 ///
 /// # Errors
 /// Usage, listing all that is missing.
-pub fn require(findings: &[Finding]) -> Result<()> {
+pub(crate) fn require(findings: &[Finding]) -> Result<()> {
     let failing: Vec<&Finding> = findings.iter().filter(|finding| finding.level == Level::Fail).collect();
     if failing.is_empty() {
         return Ok(());
@@ -82,7 +82,7 @@ pub fn require(findings: &[Finding]) -> Result<()> {
 }
 
 /// Whether a program is on the PATH.
-pub fn program(name: &str, program: &str, root: &Path, environment: &Environment, fix: &str) -> Finding {
+pub(crate) fn program(name: &str, program: &str, root: &Path, environment: &Environment, fix: &str) -> Finding {
     let path = environment.get("PATH").map(std::ffi::OsString::from);
     match which::which_in(program, path, root) {
         Ok(found) => Finding::ok(name, found.display().to_string()),

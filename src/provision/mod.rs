@@ -3,10 +3,11 @@
 mod estimate;
 mod finding;
 mod installer;
-pub mod model_keys;
-pub mod need;
-pub mod python;
-pub mod python_env;
+pub(crate) mod model_keys;
+pub(crate) mod need;
+pub(crate) mod python;
+pub(crate) mod python_env;
 
-pub use estimate::{Cost, estimate};
-pub use finding::{Finding, Level, Surroundings, program, require};
+pub(crate) use estimate::{Cost, estimate};
+pub use finding::{Finding, Level, Surroundings};
+pub(crate) use finding::{program, require};

@@ -183,7 +183,7 @@ fn provider(model: &str) -> Option<&'static Provider> {
 }
 
 /// What the model needs; `role` names it in findings: `agent model`.
-pub fn requirement(role: &str, model: Option<&str>) -> KeyRequirement {
+pub(crate) fn requirement(role: &str, model: Option<&str>) -> KeyRequirement {
     let unknown = |fix: String| KeyRequirement { name: role.into(), need: Need::Unknown, required: false, fix };
     let Some(model) = model else {
         return unknown(format!("set `{}:` in experiment_config.yaml", role.replace(' ', "_")));
@@ -201,7 +201,7 @@ pub fn requirement(role: &str, model: Option<&str>) -> KeyRequirement {
 
 /// The variables a program that calls this model through litellm may see. Those of an unknown provider have to be named in
 /// `pass_env`.
-pub fn variables(model: Option<&str>) -> Vec<&'static str> {
+pub(crate) fn variables(model: Option<&str>) -> Vec<&'static str> {
     let mut names = ALWAYS.to_vec();
     if let Some(found) = model.and_then(provider) {
         names.extend(found.need.variables());

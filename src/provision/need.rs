@@ -107,13 +107,13 @@ impl Need {
 }
 
 /// Where a program is on the PATH of the environment.
-pub fn find_program(environment: &Environment, root: &Path, name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(environment: &Environment, root: &Path, name: &str) -> Option<PathBuf> {
     let path = environment.get("PATH").map(std::ffi::OsString::from);
     which::which_in(name, path, root).ok()
 }
 
 /// The home directory of the environment.
-pub fn home(environment: &Environment) -> Option<PathBuf> {
+pub(crate) fn home(environment: &Environment) -> Option<PathBuf> {
     environment.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
@@ -172,7 +172,7 @@ const ANSWER_SECONDS: u64 = 20;
 ///
 /// # Errors
 /// `Interrupted`.
-pub async fn ask(program: &Path, arguments: &[&str], around: &Surroundings<'_>) -> Result<Option<Captured>> {
+pub(crate) async fn ask(program: &Path, arguments: &[&str], around: &Surroundings<'_>) -> Result<Option<Captured>> {
     // In `/`, because Python looks for modules in the current directory, and an experiment may have an `mcp.py`.
     let command = Command::new(program, "/").args(arguments).env(around.environment.for_child(&[], &[]));
     match run_captured(around.supervisor, command, Limits::seconds(ANSWER_SECONDS), around.cancel).await {

@@ -17,7 +17,7 @@ use crate::model::hash::hash;
 use crate::store::atomic;
 
 /// How long one installation may take, usually.
-pub const LIMIT: Duration = Duration::from_secs(30 * 60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Written last: an environment without it is half an installation.
 const MARKER: &str = "complete.json";
 
@@ -163,7 +163,7 @@ pub async fn provision(
 ///
 /// # Errors
 /// `Interrupted`.
-pub async fn ahead(
+pub(crate) async fn ahead(
     name: &'static str,
     mut detail: String,
     python: Range,
@@ -234,7 +234,7 @@ const INSTALLERS: [&str; 4] = ["pip", "setuptools", "uv", "wheel"];
 /// The version of Python and the packages that an interpreter finds, as sorted `name==version` lines, read from the notes
 /// beside them (`*.dist-info`). Starts no process. Empty for a program that is no interpreter but leads to one: a script, or
 /// a shim of pyenv.
-pub fn installed_packages(python: &Path) -> Vec<String> {
+pub(crate) fn installed_packages(python: &Path) -> Vec<String> {
     let prefix = |python: &Path| Some(python.parent()?.parent()?.to_path_buf());
     let real = fs::canonicalize(python).ok();
     // Not the canonical path first: an environment's `python` is a link to that of the system.

@@ -6,7 +6,7 @@ use crate::store::spent::Spent;
 use crate::ui::duration;
 
 /// Its sessions in words. Dollars that were not reported are not nothing.
-pub fn bill(usage: &SessionUsage) -> String {
+pub(crate) fn bill(usage: &SessionUsage) -> String {
     let dollars =
         if usage.unpriced < usage.sessions { format!(", {}", in_dollars(usage.cost_usd)) } else { String::new() };
     let unpriced =
@@ -16,7 +16,7 @@ pub fn bill(usage: &SessionUsage) -> String {
 
 /// What the trials of one command cost.
 #[derive(Debug, Clone, Default)]
-pub struct Paid {
+pub(crate) struct Paid {
     /// All of it together.
     spent: Spent,
     /// Trials that reported tokens.
@@ -27,14 +27,14 @@ pub struct Paid {
 
 impl Paid {
     /// Adds a trial that used this.
-    pub fn add(&mut self, usage: &Usage) {
+    pub(crate) fn add(&mut self, usage: &Usage) {
         self.spent.add(usage);
         self.counted += u64::from(usage.tokens().is_some());
         self.priced += u64::from(usage.cost_usd.is_some());
     }
 
     /// In words. What only some of the trials reported is called that, for it is not all of it.
-    pub fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let Spent { trials, tokens, cost_usd, .. } = self.spent;
         if trials == 0 {
             return "no trials were run".into();

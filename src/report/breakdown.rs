@@ -20,7 +20,7 @@ const SCORES: [&str; 5] = ["reward_breakdown", "rewards", "scores", "checks", "t
 
 /// A result file, read. Every text in it is harmless.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Breakdown {
+pub(crate) struct Breakdown {
     /// Fingerprint of the agent whose trial it was.
     pub agent: String,
     /// How it ended, as the file says.
@@ -41,7 +41,7 @@ pub struct Breakdown {
 
 impl Breakdown {
     /// Reads a result file; what it does not say stays empty.
-    pub fn read(bytes: &[u8]) -> Breakdown {
+    pub(crate) fn read(bytes: &[u8]) -> Breakdown {
         let Ok(Value::Object(mut fields)) = serde_json::from_slice::<Value>(bytes) else { return Breakdown::default() };
         let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let number = |name: &str| fields.get(name).and_then(Value::as_f64);
@@ -70,12 +70,12 @@ impl Breakdown {
     }
 
     /// Whether the trial passed.
-    pub fn passed(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         self.outcome == "passed"
     }
 
     /// What the grader said beside the checks, a line for each value that is not long.
-    pub fn facts(&self) -> Vec<(String, String)> {
+    pub(crate) fn facts(&self) -> Vec<(String, String)> {
         let Some(fields) = self.detail.as_object() else { return Vec::new() };
         let said = fields.iter().filter(|(_, value)| !value.is_null() && **value != Value::String(String::new()));
         said.map(|(name, value)| {

@@ -6,7 +6,7 @@ use comfy_table::{Cell, Table, presets};
 const GAP: u16 = 2;
 
 /// A line for the head and one for each row. Columns are as wide as a terminal shows their widest cell, in which no line ends.
-pub fn lines<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Vec<String> {
+pub(crate) fn lines<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.map(Cell::new));
     table.add_rows(rows);

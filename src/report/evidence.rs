@@ -11,7 +11,7 @@ use crate::store::traces::{Document, Kept, Place, kept};
 
 /// A trial of a train task as it lies in the work space, read.
 #[derive(Debug, Clone)]
-pub struct Left {
+pub(crate) struct Left {
     /// Where it is from.
     pub place: Place,
     /// The trial's number.
@@ -33,7 +33,7 @@ pub struct Left {
 ///
 /// # Errors
 /// As [`kept`].
-pub fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Left>> {
+pub(crate) fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Left>> {
     let Some(Kept { directory, trace_name, result, trace }) = kept(workspace, place, task, trial, limit)? else {
         return Ok(None);
     };
@@ -55,19 +55,19 @@ pub fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) 
 
 impl Left {
     /// In the place of a trial whose files cannot be read.
-    pub fn unreadable(place: Place, why: &str) -> Left {
+    pub(crate) fn unreadable(place: Place, why: &str) -> Left {
         let (trial, result) = (0, Breakdown::default());
         let without = Some(harmless(why).into_owned());
         Left { place, trial, directory: String::new(), trace_file: String::new(), result, trace: None, without }
     }
 
     /// What its failure has in common with others.
-    pub fn signature(&self) -> Signature {
+    pub(crate) fn signature(&self) -> Signature {
         Signature::of(&self.result, self.trace.as_ref())
     }
 
     /// What grader and trace say beside checks and conversation; what both say once.
-    pub fn facts(&self) -> Vec<(String, String)> {
+    pub(crate) fn facts(&self) -> Vec<(String, String)> {
         let mut facts = self.result.facts();
         for fact in self.trace.iter().flat_map(|trace| &trace.facts) {
             if !facts.contains(fact) {

@@ -15,7 +15,7 @@ const LARGEST: u64 = 16 << 20;
 
 /// A failing train task.
 #[derive(Debug, Clone)]
-pub struct Failing {
+pub(crate) struct Failing {
     /// The task.
     pub task: String,
     /// What it earned when it was last run; `None` is no evidence.
@@ -32,7 +32,7 @@ pub struct Failing {
 
 /// Train tasks that failed when they were last run: those of the commonest signature first. Of a task whose trace cannot be read
 /// the ledger says how it failed: one link that somebody put there hides no other task.
-pub fn failing(history: &History, workspace: &Path) -> Vec<Failing> {
+pub(crate) fn failing(history: &History, workspace: &Path) -> Vec<Failing> {
     let columns = history.columns();
     let known = &history.summary().train_results;
     let mut found = Vec::new();
@@ -68,7 +68,7 @@ pub fn failing(history: &History, workspace: &Path) -> Vec<Failing> {
 ///
 /// # Errors
 /// As [`left`].
-pub fn of_the_failure(workspace: &Path, task: &str) -> Result<Option<Left>> {
+pub(crate) fn of_the_failure(workspace: &Path, task: &str) -> Result<Option<Left>> {
     let first = left(workspace, Place::Latest, task, 0, LARGEST)?;
     if first.as_ref().is_none_or(|first| !first.result.passed()) {
         return Ok(first);

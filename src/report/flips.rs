@@ -11,13 +11,13 @@ use crate::store::trials::{Trials, apart};
 /// Tasks of each kind that are named on one line.
 const NAMED: usize = 5;
 /// The chance below which a difference is called more than noise.
-pub const LEVEL: f64 = 0.05;
+pub(crate) const LEVEL: f64 = 0.05;
 /// The share of the tasks that both must have trials of.
 const NEARLY_ALL: f64 = 0.9;
 
 /// Where the trials of both are, and how they count.
 #[derive(Debug, Clone, Copy)]
-pub struct Counting<'a> {
+pub(crate) struct Counting<'a> {
     /// Every trial.
     pub trials: &'a Trials,
     /// Fingerprint of what one trial depends on.
@@ -48,7 +48,7 @@ impl Counting<'_> {
 
 /// One agent against another.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Flips {
+pub(crate) struct Flips {
     /// Tasks that fail for the first and pass for the second.
     pub fixed: Vec<String>,
     /// The other way round.
@@ -67,7 +67,7 @@ pub struct Flips {
 
 impl Flips {
     /// Compares `second` with `first` on these tasks.
-    pub fn of(counting: &Counting<'_>, first: &str, second: &str, tasks: &[String]) -> Flips {
+    pub(crate) fn of(counting: &Counting<'_>, first: &str, second: &str, tasks: &[String]) -> Flips {
         let mut flips =
             Flips { fixed: vec![], broken: vec![], compared: 0, passed: (0, 0), means: (0.0, 0.0), p: None };
         let mut strata = Vec::new();
@@ -102,12 +102,12 @@ impl Flips {
     }
 
     /// Whether anything flipped.
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.fixed.is_empty() && self.broken.is_empty()
     }
 
     /// Whether the difference is more than noise, in words.
-    pub fn noise(&self) -> String {
+    pub(crate) fn noise(&self) -> String {
         match self.p {
             None => "too few were run for both to tell noise".into(),
             Some(p) if p < 0.0005 => "p < 0.001: more than noise".into(),
@@ -116,12 +116,12 @@ impl Flips {
     }
 
     /// All of it on one line.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         self.line_with(str::to_string)
     }
 
     /// The same with each task's name dressed for the page that it goes to.
-    pub fn line_with(&self, dress: impl Fn(&str) -> String) -> String {
+    pub(crate) fn line_with(&self, dress: impl Fn(&str) -> String) -> String {
         let part = |tasks: &[String], word: &str| {
             let mut names: Vec<String> = tasks.iter().take(NAMED).map(|task| dress(&one_line(task, 60))).collect();
             if tasks.len() > NAMED {
@@ -135,7 +135,7 @@ impl Flips {
     }
 
     /// All of it for programs.
-    pub fn as_json(&self) -> Value {
+    pub(crate) fn as_json(&self) -> Value {
         let mut value = self.summary();
         value["fixed"] = json!(self.fixed);
         value["broken"] = json!(self.broken);
@@ -143,7 +143,7 @@ impl Flips {
     }
 
     /// The same without a task's name.
-    pub fn summary(&self) -> Value {
+    pub(crate) fn summary(&self) -> Value {
         json!({"compared": self.compared, "fixed": self.fixed.len(), "broken": self.broken.len(), "means": [self.means.0, self.means.1],
             "passed": [self.passed.0, self.passed.1], "effect": self.means.1 - self.means.0, "p": self.p, "noise": self.p.map(|p| p > LEVEL)})
     }

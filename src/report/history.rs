@@ -22,7 +22,7 @@ use crate::store::trials::plain;
 
 /// The ledger, read for people.
 #[derive(Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     /// What it adds up to, single trials included.
     pub state: State,
     /// The agents that were measured or judged, in the order they appeared.
@@ -37,7 +37,7 @@ pub struct History {
 
 /// How long the trials of a task took.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Took {
+pub(crate) struct Took {
     /// Trials that say how long they took.
     pub trials: u32,
     /// Their seconds, added up.
@@ -48,7 +48,7 @@ pub struct Took {
 
 /// An agent under one set of conditions.
 #[derive(Debug, Clone)]
-pub struct Version {
+pub(crate) struct Version {
     /// Agent fingerprint.
     pub agent: String,
     /// Fingerprint of what one trial depends on.
@@ -71,7 +71,7 @@ pub struct Version {
 
 /// How an edit came about, where the loop had it made.
 #[derive(Debug, Clone)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// What the coding agent is called.
     pub by: String,
     /// What it supposed, in its words.
@@ -82,7 +82,7 @@ pub struct Offer {
 
 /// A record.
 #[derive(Debug, Clone)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// Its number in results.tsv.
     pub iteration: u32,
     /// The full commit.
@@ -93,7 +93,7 @@ pub struct Recorded {
 
 /// A verdict without what it says of single hold-out tasks.
 #[derive(Debug, Clone)]
-pub struct Judged {
+pub(crate) struct Judged {
     /// When it was given.
     pub at: DateTime<Utc>,
     /// How it ended.
@@ -136,7 +136,7 @@ impl Judged {
 }
 
 /// What an accepted edit's first trials earned on the hold-out under the rule `paired`: they chose it.
-pub fn chosen_at(verdict: &Verdict) -> Option<f64> {
+pub(crate) fn chosen_at(verdict: &Verdict) -> Option<f64> {
     let compared = verdict.evidence.compared.as_ref().filter(|_| verdict.decision.status == Status::Passed)?;
     first_on_holdout(&compared.pairs)
 }
@@ -147,7 +147,7 @@ impl History {
     ///
     /// # Errors
     /// As [`ledger::read`].
-    pub fn read(path: &Path, mut also: impl FnMut(&Entry<'_>)) -> Result<History> {
+    pub(crate) fn read(path: &Path, mut also: impl FnMut(&Entry<'_>)) -> Result<History> {
         let mut history = History::default();
         ledger::read(path, &Tip::genesis(), |entry| {
             also(&entry);
@@ -238,22 +238,22 @@ impl History {
     }
 
     /// The summary.
-    pub fn summary(&self) -> &Summary {
+    pub(crate) fn summary(&self) -> &Summary {
         &self.state.summary
     }
 
     /// The train tasks, sorted; none before the experiment is prepared.
-    pub fn train(&self) -> &[String] {
+    pub(crate) fn train(&self) -> &[String] {
         self.summary().prepared.as_ref().map_or(&[], |prepared| &prepared.split.train)
     }
 
     /// Whether this is a train task. A task of the hold-out is none, like one that does not exist.
-    pub fn is_train(&self, task: &str) -> bool {
+    pub(crate) fn is_train(&self, task: &str) -> bool {
         self.train().binary_search_by(|known| known.as_str().cmp(task)).is_ok()
     }
 
     /// What a version earned on the train tasks that it was run on.
-    pub fn train_rewards(&self, version: &Version) -> Rewards {
+    pub(crate) fn train_rewards(&self, version: &Version) -> Rewards {
         let scoring = self.summary().scoring();
         let known = &self.state.trials;
         let ran = |task: &&String| {
@@ -264,20 +264,20 @@ impl History {
     }
 
     /// The train rewards of every version that has any, or was judged, with its place in `versions`.
-    pub fn columns(&self) -> Vec<(usize, Rewards)> {
+    pub(crate) fn columns(&self) -> Vec<(usize, Rewards)> {
         let all = self.versions.iter().enumerate().map(|(at, version)| (at, self.train_rewards(version)));
         all.filter(|(at, rewards)| !rewards.is_empty() || self.versions[*at].verdict.is_some()).collect()
     }
 
     /// How the newest trial of a train task ended, and the class of its exception.
-    pub fn newest(&self, task: &str) -> Option<(Outcome, Option<&str>)> {
+    pub(crate) fn newest(&self, task: &str) -> Option<(Outcome, Option<&str>)> {
         let (outcome, class) = self.newest.get(task).filter(|_| self.is_train(task))?;
         Some((*outcome, class.as_deref()))
     }
 
     /// Whether what this agent earned on the hold-out may be told. The rule `paired` tells no number of an edit that it did not
     /// accept, and a configuration may forbid it: each would be a look at the hold-out.
-    pub fn is_told(&self, agent: &str) -> bool {
+    pub(crate) fn is_told(&self, agent: &str) -> bool {
         let config = self.summary().prepared.as_ref().map(|prepared| &prepared.config);
         let keeps_back = config.is_some_and(|config| {
             config["gate_rule"] == GateRule::Paired.as_str()
@@ -290,12 +290,12 @@ impl History {
     }
 
     /// How long a train task took, over all its trials.
-    pub fn took(&self, task: &str) -> Option<Took> {
+    pub(crate) fn took(&self, task: &str) -> Option<Took> {
         self.took.get(task).filter(|_| self.is_train(task)).copied()
     }
 
     /// The places of the versions that the experiment's gate judged, in the order of their verdicts.
-    pub fn judged(&self) -> Vec<usize> {
+    pub(crate) fn judged(&self) -> Vec<usize> {
         let mut judged: Vec<usize> =
             (0..self.versions.len()).filter(|at| self.versions[*at].verdict.is_some()).collect();
         judged.sort_by_key(|at| self.versions[*at].verdict.as_ref().map(|verdict| verdict.at));
@@ -303,7 +303,7 @@ impl History {
     }
 
     /// What to call a version: by its record, or by its number among the edits.
-    pub fn label(&self, place: usize) -> String {
+    pub(crate) fn label(&self, place: usize) -> String {
         let version = &self.versions[place];
         match &version.recorded {
             Some(recorded) => format!("#{} {}", recorded.iteration, recorded.short),
@@ -316,7 +316,7 @@ impl History {
 
 /// The history of a task as a line: a mark for each version, in order. `.` passes, `x` fails, `?` gave no evidence, `-` was not
 /// run.
-pub fn marks(columns: &[(usize, Rewards)], task: &str) -> String {
+pub(crate) fn marks(columns: &[(usize, Rewards)], task: &str) -> String {
     let mark = |rewards: &Rewards| match rewards.0.get(task) {
         None => '-',
         Some(None) => '?',

@@ -4,7 +4,7 @@ use super::text::harmless;
 
 /// A section.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
+pub(crate) struct Section {
     /// Its heading.
     pub title: String,
     /// What it says.
@@ -12,7 +12,7 @@ pub struct Section {
 }
 
 /// The sections, in order. What stands before the first heading of the second level is none.
-pub fn sections(text: &str) -> Vec<Section> {
+pub(crate) fn sections(text: &str) -> Vec<Section> {
     let safe = harmless(text);
     let mut found: Vec<Section> = Vec::new();
     for line in safe.lines() {
@@ -31,7 +31,7 @@ pub fn sections(text: &str) -> Vec<Section> {
 
 /// The place of the section that quotes this verdict's last line: numbers of iterations are the coding agent's own, and may
 /// have gone astray.
-pub fn about(sections: &[Section], used: &[usize], verdict_line: &str) -> Option<usize> {
+pub(crate) fn about(sections: &[Section], used: &[usize], verdict_line: &str) -> Option<usize> {
     (0..sections.len()).find(|at| !used.contains(at) && sections[*at].text.contains(verdict_line))
 }
 

@@ -4,20 +4,20 @@
 //! Traces lie where anybody may write, and hold what agents and models said: they are read within limits, through no link,
 //! and whatever could forge a line, colour a terminal or turn text around is spelt out by [`text`] before anything else sees it.
 
-pub mod bill;
-pub mod breakdown;
-pub mod columns;
-pub mod evidence;
-pub mod export;
-pub mod failing;
-pub mod flips;
-pub mod history;
-pub mod learnings;
-pub mod page;
-pub mod resampling;
-pub mod serve;
-pub mod show;
-pub mod signature;
-pub mod spark;
-pub mod text;
-pub mod trace;
+pub(crate) mod bill;
+pub(crate) mod breakdown;
+pub(crate) mod columns;
+pub(crate) mod evidence;
+pub(crate) mod export;
+pub(crate) mod failing;
+pub(crate) mod flips;
+pub(crate) mod history;
+pub(crate) mod learnings;
+pub(crate) mod page;
+pub(crate) mod resampling;
+pub(crate) mod serve;
+pub(crate) mod show;
+pub(crate) mod signature;
+pub(crate) mod spark;
+pub(crate) mod text;
+pub(crate) mod trace;

@@ -12,7 +12,7 @@ use crate::store::summary::Summary;
 
 /// Both sides, under the present protocol.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Resampling {
+pub(crate) struct Resampling {
     /// Runs of the unchanged agent.
     pub runs: u32,
     /// The highest val_score of them.
@@ -37,7 +37,7 @@ pub struct Resampling {
 
 impl Resampling {
     /// What the ledger has of it; nothing before a first run.
-    pub fn of(summary: &Summary) -> Option<Resampling> {
+    pub(crate) fn of(summary: &Summary) -> Option<Resampling> {
         let prepared = summary.prepared.as_ref()?;
         let Runs { count, best, .. } = summary.claims.runs.get(&prepared.protocol)?;
         let recorded = |source: &str| !matches!(source, "baseline" | "prepare");
@@ -62,12 +62,12 @@ impl Resampling {
 
     /// How often edits that change nothing would be ahead, or level: of equally good measurements any one is the highest as
     /// often as any other. 0–1.
-    pub fn by_luck(&self) -> f64 {
+    pub(crate) fn by_luck(&self) -> f64 {
         f64::from(self.tries) / f64::from(self.tries.saturating_add(self.runs))
     }
 
     /// One sentence that cannot be misread.
-    pub fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         let runs = match self.runs {
             1 => "one run".to_string(),
             count => format!("best of {count} runs"),
@@ -104,7 +104,7 @@ impl Resampling {
     }
 
     /// For programs. Aggregates only.
-    pub fn as_json(&self) -> Value {
+    pub(crate) fn as_json(&self) -> Value {
         json!({
             "runs": self.runs, "best": self.best, "mean": self.mean, "trials": self.trials, "cost_usd": self.cost_usd,
             "search_best": self.search, "search_trials": self.search_trials, "search_cost_usd": self.search_usd,

@@ -42,7 +42,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Where the page comes from.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub(crate) struct Source {
     /// Takes a place for the newest page.
     pub asks: mpsc::Sender<oneshot::Sender<Bytes>>,
     /// The number of the newest page. Each open stream of news is one of its receivers.
@@ -51,7 +51,7 @@ pub struct Source {
 
 /// A server that listens.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     door: Door,
 }
@@ -75,7 +75,7 @@ impl Server {
     ///
     /// # Errors
     /// Usage when the port is taken, infrastructure when the system has no secret to give.
-    pub async fn bind(port: Option<u16>) -> Result<Server> {
+    pub(crate) async fn bind(port: Option<u16>) -> Result<Server> {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).infra(|| "the system gives no random bytes".into())?;
         let port = port.unwrap_or(0);
@@ -90,12 +90,12 @@ impl Server {
     }
 
     /// The address of the page, secret included.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/{}/", self.door.port, self.door.token)
     }
 
     /// Answers until it is dropped; that ends the answers under way as well.
-    pub async fn run(self, source: Source) -> Infallible {
+    pub(crate) async fn run(self, source: Source) -> Infallible {
         let mut open = JoinSet::new();
         loop {
             tokio::select! {

@@ -10,7 +10,7 @@ use crate::store::traces::Place;
 use crate::ui::duration;
 
 /// Lines that are printed unless all are asked for.
-pub const LINES: usize = 60;
+pub(crate) const LINES: usize = 60;
 /// Characters of a line.
 const WIDTH: usize = 160;
 /// Lines of the grader's words.
@@ -20,7 +20,7 @@ const OF_A_TURN: usize = 9;
 
 /// What is shown beside the trial itself.
 #[derive(Debug, Clone, Default)]
-pub struct About {
+pub(crate) struct About {
     /// The task.
     pub task: String,
     /// Whether it is in the regression suite.
@@ -34,7 +34,7 @@ pub struct About {
 }
 
 /// The trial as lines; at most [`LINES`] unless it is to be `full`.
-pub fn lines(about: &About, left: &Left, full: bool) -> Vec<String> {
+pub(crate) fn lines(about: &About, left: &Left, full: bool) -> Vec<String> {
     let width = if full { usize::MAX } else { WIDTH };
     let mut out = head(about, left, full, width);
     match (&left.trace, &left.without) {
@@ -136,7 +136,7 @@ fn spoken(at: usize, turn: &Turn, most: usize, width: usize) -> Vec<String> {
 }
 
 /// The trial as one JSON object. Texts are cut as on the screen unless it is to be `full`.
-pub fn as_json(about: &About, left: &Left, full: bool) -> Value {
+pub(crate) fn as_json(about: &About, left: &Left, full: bool) -> Value {
     let result = &left.result;
     let turn = |turn: &Turn| {
         let text = match full {

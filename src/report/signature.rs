@@ -11,7 +11,7 @@ const LONGEST: usize = 60;
 
 /// How a trial failed: outcome, exception type, the first failed check, the last tool error.
 #[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Signature {
+pub(crate) struct Signature {
     /// The outcome's word.
     pub outcome: String,
     /// The class of the exception.
@@ -24,7 +24,7 @@ pub struct Signature {
 
 impl Signature {
     /// Of a trial that left its result, and maybe its trace.
-    pub fn of(result: &Breakdown, trace: Option<&Trace>) -> Signature {
+    pub(crate) fn of(result: &Breakdown, trace: Option<&Trace>) -> Signature {
         let failure = trace.and_then(Trace::last_failure).filter(|(_, turn)| turn.role == "tool");
         Signature {
             outcome: result.outcome.clone(),
@@ -35,7 +35,7 @@ impl Signature {
     }
 
     /// Of what the ledger alone says.
-    pub fn plain(outcome: &str, exception: Option<&str>) -> Signature {
+    pub(crate) fn plain(outcome: &str, exception: Option<&str>) -> Signature {
         Signature {
             outcome: outcome.into(),
             exception: exception.map(|class| one_line(class, LONGEST)),

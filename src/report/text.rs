@@ -15,7 +15,7 @@ fn acts(character: char) -> bool {
 }
 
 /// The text with every character that acts spelt out, such as `\u{1b}`. Line ends of Windows become plain ones.
-pub fn harmless(text: &str) -> Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     if !text.chars().any(acts) {
         return Cow::Borrowed(text);
     }
@@ -34,7 +34,7 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
 }
 
 /// The text on one line of at most `width` characters; blanks are run together.
-pub fn one_line(text: &str, width: usize) -> String {
+pub(crate) fn one_line(text: &str, width: usize) -> String {
     let safe = harmless(text);
     let mut line = String::new();
     let mut length = 0;
@@ -57,7 +57,7 @@ pub fn one_line(text: &str, width: usize) -> String {
 
 /// A name on one line of at most `width` characters. Of a longer one both ends stay: what tells it from others is often the last
 /// word.
-pub fn name(text: &str, width: usize) -> String {
+pub(crate) fn name(text: &str, width: usize) -> String {
     let line = one_line(text, usize::MAX);
     let length = line.chars().count();
     if length <= width {
@@ -70,7 +70,7 @@ pub fn name(text: &str, width: usize) -> String {
 
 /// At most `limit` bytes of a text, or a few less: its beginning and its end, and in between how much is left out. The second
 /// value says whether anything is.
-pub fn cut(text: &str, limit: usize) -> (Cow<'_, str>, bool) {
+pub(crate) fn cut(text: &str, limit: usize) -> (Cow<'_, str>, bool) {
     if text.len() <= limit {
         return (Cow::Borrowed(text), false);
     }
@@ -85,7 +85,7 @@ pub fn cut(text: &str, limit: usize) -> (Cow<'_, str>, bool) {
 }
 
 /// The text as at most `lines` lines of at most `width` characters, its beginning and its end.
-pub fn excerpt(text: &str, lines: usize, width: usize) -> Vec<String> {
+pub(crate) fn excerpt(text: &str, lines: usize, width: usize) -> Vec<String> {
     let all: Vec<&str> = text.trim_matches('\n').lines().collect();
     let shown = |line: &&str| {
         let line = line.trim_end();

@@ -14,7 +14,7 @@ pub(super) const PREFIX: &str = ".autoharness-tmp-";
 ///
 /// # Errors
 /// Infrastructure, naming the path; the old file is then untouched.
-pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = || format!("cannot write {}", path.display());
     fs_err::create_dir_all(directory)?;
@@ -38,7 +38,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// As [`replace`].
-pub fn replace_unsynced(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn replace_unsynced(path: &Path, content: &[u8]) -> Result<()> {
     use fs_err::os::unix::fs::OpenOptionsExt;
     let mut name = std::ffi::OsString::from(PREFIX);
     name.push(path.file_name().unwrap_or_default());
@@ -67,7 +67,7 @@ pub fn replace_unsynced(path: &Path, content: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// When the directory cannot be read; a missing directory is fine.
-pub fn sweep(directory: &Path) -> Result<()> {
+pub(crate) fn sweep(directory: &Path) -> Result<()> {
     if !directory.is_dir() {
         return Ok(());
     }

@@ -20,18 +20,18 @@ const ASIDE: u32 = 4_000;
 const RUNS: u32 = 10_000;
 
 /// Numbers of the trials `range`, counted from 0.
-pub fn numbers(range: Range<u32>) -> Range<u32> {
+pub(crate) fn numbers(range: Range<u32>) -> Range<u32> {
     ASIDE + range.start..ASIDE + range.end
 }
 
 /// What the trials of an agent stand under that is run afresh against `other`.
-pub fn against(protocol: &str, other: &str) -> String {
+pub(crate) fn against(protocol: &str, other: &str) -> String {
     aside(protocol, &format!("confirmed against {other}"))
 }
 
 /// Both agents on each of these tasks, with all trials that were ever run of them like this: to choose among them would be
 /// to choose the result.
-pub fn arms(
+pub(crate) fn arms(
     known: &Trials,
     baseline: &str,
     best: &str,
@@ -47,12 +47,12 @@ pub fn arms(
 }
 
 /// What the trials of an agent stand under that is run again, unchanged, to see how noisy it is.
-pub fn again(protocol: &str) -> String {
+pub(crate) fn again(protocol: &str) -> String {
     aside(protocol, "again")
 }
 
 /// Both splits as the agent earned them then, with all such trials.
-pub fn repeated(
+pub(crate) fn repeated(
     known: &Trials,
     agent: &str,
     protocol: &str,
@@ -70,18 +70,18 @@ pub fn repeated(
 
 /// What the trials of an agent stand under that is run again and again to see what luck makes of its score. `protocol`: of
 /// that score.
-pub fn resampled(trial_protocol: &str, protocol: &str) -> String {
+pub(crate) fn resampled(trial_protocol: &str, protocol: &str) -> String {
     aside(trial_protocol, &format!("resampled for {protocol}"))
 }
 
 /// Numbers of the trials of a run, counted from 1, with so many trials of each task.
-pub fn run_numbers(run: u32, trials: u32) -> Range<u32> {
+pub(crate) fn run_numbers(run: u32, trials: u32) -> Range<u32> {
     let first = RUNS.saturating_add(run.saturating_sub(1).saturating_mul(trials));
     first..first.saturating_add(trials)
 }
 
 /// What each task earned in a run: the mean over its trials; `None` where fewer than half of them gave evidence.
-pub fn run_rewards(known: &Trials, of: &Resampled, tasks: &[String], scoring: Scoring) -> Rewards {
+pub(crate) fn run_rewards(known: &Trials, of: &Resampled, tasks: &[String], scoring: Scoring) -> Rewards {
     let protocol = resampled(&of.trial_protocol, &of.protocol);
     let reward = |task: &String| {
         let values =
@@ -94,7 +94,7 @@ pub fn run_rewards(known: &Trials, of: &Resampled, tasks: &[String], scoring: Sc
 }
 
 /// The tasks that are measured on.
-pub fn tasks(split: &TaskSplit, sealed: bool) -> &Vec<String> {
+pub(crate) fn tasks(split: &TaskSplit, sealed: bool) -> &Vec<String> {
     if sealed { &split.sealed } else { &split.test }
 }
 

@@ -24,28 +24,28 @@ const AGAIN: u32 = 3_000;
 const TIMES_AGAIN: u32 = 2;
 
 /// Numbers of the trials that are run afresh.
-pub fn confirm_numbers(count: u32) -> Range<u32> {
+pub(crate) fn confirm_numbers(count: u32) -> Range<u32> {
     CONFIRM..CONFIRM + count
 }
 
 /// Number of the one trial of a round.
-pub fn round_numbers(round: u32) -> Range<u32> {
+pub(crate) fn round_numbers(round: u32) -> Range<u32> {
     ROUNDS + round..ROUNDS + round + 1
 }
 
 /// Numbers of the trials that show whether a failure was chance.
-pub fn again_numbers() -> Range<u32> {
+pub(crate) fn again_numbers() -> Range<u32> {
     AGAIN..AGAIN + TIMES_AGAIN
 }
 
 /// Numbers of the trials that show whether it was chance that a task passed, which is to join the suite.
-pub fn promotion_numbers(policy: &PairedPolicy, trials: u32) -> Range<u32> {
+pub(crate) fn promotion_numbers(policy: &PairedPolicy, trials: u32) -> Range<u32> {
     AGAIN..AGAIN + policy.promote_after.map_or(TIMES_AGAIN, |times| times.saturating_sub(trials))
 }
 
 /// Where the trials of one comparison are.
 #[derive(Debug, Clone, Copy)]
-pub struct Sides<'a> {
+pub(crate) struct Sides<'a> {
     /// Fingerprint of the agent that is judged.
     pub candidate: &'a str,
     /// Fingerprint of the agent to beat.
@@ -65,16 +65,16 @@ pub struct Sides<'a> {
 }
 
 /// Rounds and tasks that this command has run already: what gave no evidence then is not run once more.
-pub type Tried = BTreeSet<(u32, String)>;
+pub(crate) type Tried = BTreeSet<(u32, String)>;
 
 impl Sides<'_> {
     /// How many trials afresh the incumbent needs of each task.
-    pub fn incumbent_fresh(&self) -> u32 {
+    pub(crate) fn incumbent_fresh(&self) -> u32 {
         if self.is_first { self.confirm_trials.saturating_sub(self.trials) } else { self.confirm_trials }
     }
 
     /// Both agents on every task of the split. Trials without evidence count as not run, but where they were tried.
-    pub fn pairs(&self, known: &Trials, split: &TaskSplit, tried: &Tried) -> Pairs {
+    pub(crate) fn pairs(&self, known: &Trials, split: &TaskSplit, tried: &Tried) -> Pairs {
         let both = [Split::Train, Split::Test];
         let tasks = both.iter().flat_map(|part| split.tasks(*part).iter().map(|task| (*part, task)));
         tasks.map(|(part, task)| (task.clone(), self.pair(known, part, task, tried))).collect()
@@ -113,13 +113,13 @@ impl Sides<'_> {
 }
 
 /// What the suite's tasks earned at best: a task is broken when it fails each time.
-pub fn at_best(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
+pub(crate) fn at_best(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
     chance(known, sides, tasks, again_numbers(), |values| values.into_iter().reduce(f64::max))
 }
 
 /// What tasks that are to join the suite earned at worst: they join it when they pass each time. One that was not run again
 /// earned what it earned.
-pub fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String], again: Range<u32>) -> Rewards {
+pub(crate) fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String], again: Range<u32>) -> Rewards {
     chance(known, sides, tasks, again, |values| values.into_iter().reduce(f64::min))
 }
 
@@ -141,7 +141,7 @@ fn chance(
 }
 
 /// The means of an agent's trials afresh.
-pub fn confirmed(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
+pub(crate) fn confirmed(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
     let reward = |task: &String| {
         let numbers = confirm_numbers(sides.confirm_trials);
         let values: Vec<f64> = known
@@ -157,7 +157,7 @@ pub fn confirmed(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards
 
 /// What an agent earned on a task that did not choose it, trial by trial: of the first agent everything, of a chosen one what
 /// it earned afresh.
-pub fn unchosen(
+pub(crate) fn unchosen(
     known: &Trials,
     agent: &str,
     is_first: bool,
@@ -171,7 +171,7 @@ pub fn unchosen(
 
 /// How tasks fared with accepted agents since they joined the suite, under one protocol. For what counts of them see
 /// [`unchosen`].
-pub fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMap<String, History> {
+pub(crate) fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMap<String, History> {
     let history = |task: &String| {
         let newest = state.summary.agents_since_joined(task).into_iter().flat_map(|agent| {
             let is_first = state.summary.first_agent.as_deref() == Some(agent);
@@ -185,7 +185,7 @@ pub fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMap<Strin
 }
 
 /// What is known of the suite's tasks when a candidate is judged.
-pub fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) -> BTreeMap<String, Known> {
+pub(crate) fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) -> BTreeMap<String, Known> {
     let of = Of { protocol: sides.protocol, timeouts: sides.timeouts };
     let mut known: BTreeMap<String, Known> = histories(state, &of, tasks)
         .into_iter()
@@ -204,7 +204,7 @@ pub fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) -> BTreeM
 
 /// Which trials count, and for what.
 #[derive(Debug, Clone, Copy)]
-pub struct Of<'a> {
+pub(crate) struct Of<'a> {
     /// Fingerprint of what one trial depends on.
     pub protocol: &'a str,
     /// What an agent timeout counts for.

@@ -12,7 +12,7 @@ const DIRECTORY: &str = "task_context";
 ///
 /// # Errors
 /// Usage when a link leads elsewhere, infrastructure when the disk refuses.
-pub fn write(workspace: &Path, texts: &[(String, String)]) -> Result<()> {
+pub(crate) fn write(workspace: &Path, texts: &[(String, String)]) -> Result<()> {
     if texts.is_empty() {
         return Ok(());
     }

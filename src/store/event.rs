@@ -7,8 +7,10 @@ mod trial;
 
 use serde::{Deserialize, Serialize};
 
-pub use begun::{Adopted, Baseline, Prepared, Row};
-pub use judged::{Accepted, By, Calibrated, Committed, Confirmed, Recorded, Revealed, SuiteChanged, Verdict};
+pub(crate) use begun::Adopted;
+pub use begun::{Baseline, Prepared, Row};
+pub use judged::{Accepted, By, Committed, Recorded, Revealed, SuiteChanged, Verdict};
+pub(crate) use judged::{Calibrated, Confirmed};
 pub use proposed::{End, Outdone, Proposed, Resampled, SessionUsage};
 pub use trial::{RunFinished, Trial};
 

@@ -18,7 +18,8 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-pub use chain::{read, read_links, sum_at, tip_holds};
+pub(crate) use chain::sum_at;
+pub use chain::{read, read_links, tip_holds};
 
 use super::event::Event;
 use crate::error::{Code, Error, Result};

@@ -16,7 +16,7 @@ const LONGEST: u64 = 64 << 10;
 
 /// Who holds the lock, for the message a second command prints.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Process id.
     pub pid: u32,
     /// The command line.
@@ -30,7 +30,7 @@ pub struct Holder {
 
 impl Holder {
     /// The process as it is to be called here: the number of another container's means nothing to `kill`.
-    pub fn process(&self) -> String {
+    pub(crate) fn process(&self) -> String {
         let elsewhere = self.namespace != 0 && self.namespace != crate::process::namespace();
         format!("process {}{}", self.pid, if elsewhere { " in another container, or on the host" } else { "" })
     }
@@ -38,7 +38,7 @@ impl Holder {
 
 /// The held lock; released when dropped, or by the operating system when the process dies.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     file: std::fs::File,
 }
 
@@ -47,7 +47,7 @@ impl Lock {
     ///
     /// # Errors
     /// Usage when another live process holds it, saying which.
-    pub fn take(path: &Path, command: &str, since: String) -> Result<Lock> {
+    pub(crate) fn take(path: &Path, command: &str, since: String) -> Result<Lock> {
         // Whoever removes the file while we wait for it leaves us with a lock that nobody else will ever look at.
         let (mut file, locked) = settle(path, || try_once(path))?;
         match locked {
@@ -76,7 +76,7 @@ impl Lock {
     }
 
     /// Who holds the lock now, without taking it.
-    pub fn holder(path: &Path) -> Option<Holder> {
+    pub(crate) fn holder(path: &Path) -> Option<Holder> {
         let file = files::open_if_there(path).ok()??.0.into_file();
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => {}

@@ -32,7 +32,7 @@ struct Open {
 ///
 /// # Errors
 /// When the file cannot be opened, or is none; then nothing is written.
-pub fn begin(path: &Path, redactor: Redactor) -> Result<()> {
+pub(crate) fn begin(path: &Path, redactor: Redactor) -> Result<()> {
     let opened = Open::new(path, LARGEST, redactor);
     let (open, result) = match opened {
         Ok(open) => (Some(open), Ok(())),
@@ -43,7 +43,7 @@ pub fn begin(path: &Path, redactor: Redactor) -> Result<()> {
 }
 
 /// Writes nothing any more.
-pub fn end() {
+pub(crate) fn end() {
     *lock() = None;
 }
 
@@ -86,7 +86,7 @@ fn open(path: &Path) -> Result<(fs_err::File, u64)> {
 
 /// Where [`tracing_subscriber`] writes: the log that is open, if one is.
 #[derive(Debug, Clone, Copy)]
-pub struct LogFile;
+pub(crate) struct LogFile;
 
 impl MakeWriter<'_> for LogFile {
     type Writer = LogFile;

@@ -15,7 +15,7 @@ const DOOR: &str = "checks.lock";
 
 /// A directory that is removed with the value; [`sweep`] removes it when its process was killed.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     directory: tempfile::TempDir,
     _held: File,
 }
@@ -25,7 +25,7 @@ impl Scratch {
     ///
     /// # Errors
     /// Infrastructure when it cannot be made.
-    pub fn new(state: &Path) -> Result<Scratch> {
+    pub(crate) fn new(state: &Path) -> Result<Scratch> {
         let _door = door(state)?;
         let cannot = || format!("cannot make a directory for checks in {}", state.display());
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(state).infra(cannot)?;
@@ -35,7 +35,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 }
@@ -44,7 +44,7 @@ impl Scratch {
 ///
 /// # Errors
 /// Infrastructure when the state directory cannot be read, or one of its leftovers not removed.
-pub fn sweep(state: &Path) -> Result<()> {
+pub(crate) fn sweep(state: &Path) -> Result<()> {
     let _door = door(state)?;
     for entry in fs_err::read_dir(state)? {
         let entry = entry?;

@@ -263,7 +263,7 @@ fn improved(verdict: &Verdict) -> bool {
 }
 
 /// Time stamps in views, as Python's `isoformat` writes UTC: `2026-01-31T12:00:00+00:00`.
-pub fn timestamp(at: DateTime<Utc>) -> String {
+pub(crate) fn timestamp(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 

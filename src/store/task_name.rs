@@ -10,7 +10,7 @@ const COMPONENT: usize = 240;
 /// Bytes other than letters, digits and `-_.,:=+@[]|~ ` become `%XX`, as does a dot or space that begins a part; a name
 /// longer than 240 bytes continues in a sub-directory, each part but the last ending in `%`. Two tasks never share a directory, and none
 /// lies inside another's.
-pub fn directory_name(task: &str) -> PathBuf {
+pub(crate) fn directory_name(task: &str) -> PathBuf {
     let mut parts = vec![String::new()];
     for byte in task.bytes() {
         let plain = byte.is_ascii_alphanumeric() || b"-_.,:=+@[]|~ ".contains(&byte);

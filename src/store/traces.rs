@@ -24,7 +24,7 @@ const BEST: &str = "traces/best";
 ///
 /// # Errors
 /// Usage when a link is in the way; infrastructure when the disk refuses.
-pub fn keep(workspace: &Path, agent: &str, committed: bool, result: &TrialResult) -> Result<()> {
+pub(crate) fn keep(workspace: &Path, agent: &str, committed: bool, result: &TrialResult) -> Result<()> {
     let files = Files::of(agent, result)?;
     let (workspace, name) = (Dir::make(workspace)?, directory_name(&result.task));
     let latest = workspace.make_below(&Path::new(LATEST).join(&name))?;
@@ -119,7 +119,7 @@ fn trials(directory: &Dir) -> Result<Vec<u32>> {
 ///
 /// # Errors
 /// As [`kept`].
-pub fn trial_numbers(workspace: &Path, place: Place, task: &str) -> Result<Vec<u32>> {
+pub(crate) fn trial_numbers(workspace: &Path, place: Place, task: &str) -> Result<Vec<u32>> {
     if !workspace.exists() {
         return Ok(Vec::new());
     }
@@ -143,7 +143,7 @@ fn agent_of(directory: &Dir, trial: u32) -> Result<Option<String>> {
 ///
 /// # Errors
 /// Infrastructure when the disk refuses.
-pub fn write(directory: &Path, agent: &str, result: &TrialResult) -> Result<()> {
+pub(crate) fn write(directory: &Path, agent: &str, result: &TrialResult) -> Result<()> {
     Files::of(agent, result)?.write(&Dir::make(directory)?)
 }
 
@@ -152,7 +152,7 @@ fn file_name(stem: &str, trial: u32) -> String {
 }
 
 /// Where the newest trace of a task is that is of this agent, relative to the work space; `None` when there is none.
-pub fn place_of(workspace: &Path, task: &str, agent: &str) -> Option<PathBuf> {
+pub(crate) fn place_of(workspace: &Path, task: &str, agent: &str) -> Option<PathBuf> {
     let name = directory_name(task);
     [LATEST, BEST].into_iter().map(|place| Path::new(place).join(&name)).find(|path| {
         let directory = Dir::open(workspace).and_then(|workspace| workspace.below(path));
@@ -163,7 +163,7 @@ pub fn place_of(workspace: &Path, task: &str, agent: &str) -> Option<PathBuf> {
 
 /// What can be read of a train task in the work space: the trace and the result of its first trial and of its newest, as
 /// long as neither is larger than `limit` bytes. What cannot be read says nothing.
-pub fn documents(workspace: &Path, task: &str, limit: usize) -> Vec<Vec<u8>> {
+pub(crate) fn documents(workspace: &Path, task: &str, limit: usize) -> Vec<Vec<u8>> {
     let name = directory_name(task);
     let Ok(workspace) = Dir::open(workspace) else { return Vec::new() };
     let mut documents = Vec::new();
@@ -178,7 +178,7 @@ pub fn documents(workspace: &Path, task: &str, limit: usize) -> Vec<Vec<u8>> {
 
 /// Which of a task's kept trials is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// The newest.
     Latest,
     /// The first ever seen.
@@ -187,7 +187,7 @@ pub enum Place {
 
 impl Place {
     /// The word used in paths.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Place::Latest => "latest",
             Place::Baseline => "baseline",
@@ -204,7 +204,7 @@ impl Place {
 
 /// A file of a trial as it lies in the work space.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Document {
+pub(crate) enum Document {
     /// There is none, or something that is no file.
     Missing,
     /// It has this many bytes, more than were asked for.
@@ -215,7 +215,7 @@ pub enum Document {
 
 /// A trial as it lies in the work space.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Its directory, relative to the work space.
     pub directory: PathBuf,
     /// The name of its trace in there, whether it is there or not.
@@ -230,7 +230,7 @@ pub struct Kept {
 ///
 /// # Errors
 /// Usage when a link leads to them; infrastructure when the disk refuses.
-pub fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Kept>> {
+pub(crate) fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Kept>> {
     if !workspace.exists() {
         return Ok(None);
     }
@@ -249,7 +249,7 @@ pub fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) 
 }
 
 /// Where the newest trace of a task is, whichever agent it is of.
-pub fn latest(task: &str) -> PathBuf {
+pub(crate) fn latest(task: &str) -> PathBuf {
     Path::new(LATEST).join(directory_name(task))
 }
 
@@ -258,7 +258,7 @@ pub fn latest(task: &str) -> PathBuf {
 ///
 /// # Errors
 /// Usage, naming the link.
-pub fn refuse_links<'t>(workspace: &Path, tasks: impl Iterator<Item = &'t String>) -> Result<()> {
+pub(crate) fn refuse_links<'t>(workspace: &Path, tasks: impl Iterator<Item = &'t String>) -> Result<()> {
     let names: Vec<PathBuf> = tasks.map(|task| directory_name(task)).collect();
     if !workspace.exists() {
         return Ok(());
@@ -283,7 +283,7 @@ pub fn refuse_links<'t>(workspace: &Path, tasks: impl Iterator<Item = &'t String
 ///
 /// # Errors
 /// As [`keep`].
-pub fn publish(private: &Path, workspace: &Path, tasks: &[String]) -> Result<()> {
+pub(crate) fn publish(private: &Path, workspace: &Path, tasks: &[String]) -> Result<()> {
     tasks.iter().try_for_each(|task| copy(private, &directory_name(task), workspace, |_| true))
 }
 
@@ -291,7 +291,7 @@ pub fn publish(private: &Path, workspace: &Path, tasks: &[String]) -> Result<()>
 ///
 /// # Errors
 /// As [`keep`]; what could not be written stays where it is.
-pub fn publish_pending(pending: &Path, workspace: &Path, committed: Option<&str>) -> Result<()> {
+pub(crate) fn publish_pending(pending: &Path, workspace: &Path, committed: Option<&str>) -> Result<()> {
     if !pending.exists() {
         return Ok(());
     }
@@ -328,7 +328,7 @@ fn copy(from: &Path, name: &Path, workspace: &Path, committed: impl Fn(&str) -> 
 ///
 /// # Errors
 /// As [`keep`].
-pub fn recorded(workspace: &Path, tasks: &[String], agent: &str) -> Result<()> {
+pub(crate) fn recorded(workspace: &Path, tasks: &[String], agent: &str) -> Result<()> {
     let workspace = Dir::make(workspace)?;
     for task in tasks {
         let name = directory_name(task);

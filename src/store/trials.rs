@@ -63,23 +63,23 @@ pub struct Of<'a> {
 
 /// What the trials of a comparison in rounds stand under instead of the protocol alone: they say something about these two
 /// agents and nothing to any other comparison, so that nothing else may find them.
-pub fn versus(protocol: &str, other: &str) -> String {
+pub(crate) fn versus(protocol: &str, other: &str) -> String {
     aside(protocol, &format!("versus {other}"))
 }
 
 /// What trials stand under that are to choose among edits: no gate finds them. Whoever keeps the luckiest of several would carry
 /// their luck into the comparison otherwise.
-pub fn apart(protocol: &str) -> String {
+pub(crate) fn apart(protocol: &str) -> String {
     aside(protocol, "to choose")
 }
 
 /// What trials stand under that only one purpose may find: the protocol, and after a blank what they are for.
-pub fn aside(protocol: &str, purpose: &str) -> String {
+pub(crate) fn aside(protocol: &str, purpose: &str) -> String {
     format!("{protocol} {purpose}")
 }
 
 /// The protocol that trials were run under, whatever they stand under: fingerprints have no blanks.
-pub fn plain(key: &str) -> &str {
+pub(crate) fn plain(key: &str) -> &str {
     key.split(' ').next().unwrap_or(key)
 }
 

@@ -25,7 +25,7 @@ const NAMES: [&str; 4] = ["suite.json", "train_results.json", "results.tsv", "ga
 const NOT_YET: &str = "nothing";
 
 /// File name → content. A view that does not exist yet is absent.
-pub type Views = BTreeMap<&'static str, Vec<u8>>;
+pub(crate) type Views = BTreeMap<&'static str, Vec<u8>>;
 
 #[derive(Serialize)]
 struct Suite<'a> {
@@ -64,7 +64,7 @@ pub fn render(summary: &Summary) -> Result<Views> {
 }
 
 /// What gate.json says: the last verdict that decided something, as far as it may be told.
-pub fn gate(summary: &Summary) -> Option<serde_json::Value> {
+pub(crate) fn gate(summary: &Summary) -> Option<serde_json::Value> {
     let receipt = summary.last_decided.as_ref()?;
     let decision = receipt.verdict.told();
     let step = |step: &Step| json!({"step": step.name, "status": step.status, "detail": step.detail});
@@ -109,7 +109,7 @@ fn results_tsv(summary: &Summary) -> Result<Vec<u8>> {
 
 /// What the files on disk say, compared with what the ledger says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Views that are not there.
     pub missing: Vec<&'static str>,
     /// Views as an earlier command left them: ours, only older (a killed command, or another work tree of the same
@@ -122,7 +122,7 @@ pub struct Comparison {
 /// The digests of the views this tool last wrote into each work space, so that an older view of ours is told from a
 /// forged one.
 #[derive(Debug)]
-pub struct Written {
+pub(crate) struct Written {
     path: PathBuf,
     workspace: String,
     digests: BTreeMap<String, BTreeMap<String, Vec<String>>>,
@@ -130,7 +130,7 @@ pub struct Written {
 
 impl Written {
     /// Reads the digests from `path`. Without them only current views are believed.
-    pub fn load(path: &Path, workspace: &Path) -> Written {
+    pub(crate) fn load(path: &Path, workspace: &Path) -> Written {
         let bytes = files::read_if_there(path, files::LARGEST).ok().flatten();
         let digests = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         Written { path: path.to_path_buf(), workspace: workspace.display().to_string(), digests }
@@ -169,7 +169,7 @@ impl Written {
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn remember_disk(&mut self, workspace: &Path) -> Result<()> {
+    pub(crate) fn remember_disk(&mut self, workspace: &Path) -> Result<()> {
         let mut views = Views::new();
         for name in NAMES {
             if let Found::File(content) = read(&workspace.join(name))? {
@@ -184,7 +184,7 @@ impl Written {
 ///
 /// # Errors
 /// When a file exists and cannot be read.
-pub fn compare(workspace: &Path, now: &Views, written: &Written) -> Result<Comparison> {
+pub(crate) fn compare(workspace: &Path, now: &Views, written: &Written) -> Result<Comparison> {
     let mut comparison = Comparison::default();
     for (name, content) in now {
         match read(&workspace.join(name))? {
@@ -226,7 +226,7 @@ fn read(path: &Path) -> Result<Found> {
 ///
 /// # Errors
 /// Infrastructure when the disk refuses; each file is then the old one or the new one.
-pub fn write(workspace: &Path, views: &Views, written: &mut Written) -> Result<()> {
+pub(crate) fn write(workspace: &Path, views: &Views, written: &mut Written) -> Result<()> {
     let mut different = Vec::new();
     for (name, content) in views {
         match read(&workspace.join(name))? {
@@ -261,7 +261,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// The error for views that somebody else changed.
-pub fn refused(workspace: &Path, changed: &[&str]) -> Error {
+pub(crate) fn refused(workspace: &Path, changed: &[&str]) -> Error {
     let names: Vec<String> = changed.iter().map(|name| workspace.join(name).display().to_string()).collect();
     Error::usage(format!("changed by somebody else, so not to be trusted: {}", names.join(", ")))
         .code(Code::ViewsChanged)

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use autoharness::error::Result;
-use autoharness::guard::{BaseTree, Change, Difference, Editable, Repo, scan, show_path, violations};
+use autoharness::internals::error::Result;
+use autoharness::internals::guard::{BaseTree, Change, Difference, Editable, Repo, scan, show_path, violations};
 use fs_err as fs;
 
 /// The editable files of every experiment made here.

@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use autoharness::guard::EditableFile;
-use autoharness::guard::agent_files::read_editable_from_disk;
-use autoharness::guard::{Difference::*, Editable, causes, scan, violations};
+use autoharness::internals::guard::EditableFile;
+use autoharness::internals::guard::agent_files::read_editable_from_disk;
+use autoharness::internals::guard::{Difference::*, Editable, causes, scan, violations};
 use fs_err as fs;
 
 use super::bed::{Bed, EDITABLE};

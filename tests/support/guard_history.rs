@@ -1,6 +1,6 @@
 //! Commits that go away, and merges that take nothing.
 
-use autoharness::error::Kind;
+use autoharness::internals::error::Kind;
 
 use super::bed::Bed;
 
@@ -52,7 +52,7 @@ fn a_base_commit_is_kept_for_all_work_trees() {
     let bed = Bed::new();
     let linked = bed.beside("linked");
     bed.git(["worktree", "add", "-q", linked.to_str().unwrap()]);
-    autoharness::guard::Repo::open(&linked).unwrap().keep(&bed.base).unwrap();
+    autoharness::internals::guard::Repo::open(&linked).unwrap().keep(&bed.base).unwrap();
     let name = format!("refs/autoharness/base/{}", bed.base);
     assert_eq!(bed.git(["rev-parse", &name]), bed.base);
     assert_eq!(bed.git_in(&linked, ["rev-parse", &name]), bed.base);

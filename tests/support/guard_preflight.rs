@@ -4,19 +4,19 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
-use autoharness::benchmarks::agent_python::AgentPython;
-use autoharness::error::Kind;
-use autoharness::guard::{Preflight, PreflightFailure};
-use autoharness::process::Supervisor;
-use autoharness::process::signals::Cancel;
+use autoharness::internals::benchmarks::agent_python::AgentPython;
+use autoharness::internals::error::Kind;
+use autoharness::internals::guard::{Preflight, PreflightFailure};
+use autoharness::internals::process::Supervisor;
+use autoharness::internals::process::signals::Cancel;
 use fs_err as fs;
 
 async fn preflight(
     python: &OsStr,
     agent_file: &Path,
     symbol: Option<&str>,
-) -> autoharness::error::Result<Result<(), PreflightFailure>> {
-    within(python, agent_file, symbol, autoharness::guard::preflight::TIME_LIMIT).await
+) -> autoharness::internals::error::Result<Result<(), PreflightFailure>> {
+    within(python, agent_file, symbol, autoharness::internals::guard::preflight::TIME_LIMIT).await
 }
 
 async fn within(
@@ -24,7 +24,7 @@ async fn within(
     agent_file: &Path,
     symbol: Option<&str>,
     limit: Duration,
-) -> autoharness::error::Result<Result<(), PreflightFailure>> {
+) -> autoharness::internals::error::Result<Result<(), PreflightFailure>> {
     let registry = tempfile::tempdir().unwrap();
     let supervisor = Supervisor::with_watcher(registry.path(), env!("CARGO_BIN_EXE_autoharness"));
     let (_trigger, cancel) = Cancel::manual();

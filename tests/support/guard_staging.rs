@@ -5,9 +5,9 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use autoharness::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
-use autoharness::guard::staging::{Link, copy};
-use autoharness::guard::{Editable, EditableFiles, agent_fingerprint, stage};
+use autoharness::internals::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
+use autoharness::internals::guard::staging::{Link, copy};
+use autoharness::internals::guard::{Editable, EditableFiles, agent_fingerprint, stage};
 use fs_err as fs;
 
 use super::bed::{Bed, EDITABLE};

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use autoharness::guard::Difference::{self, *};
+use autoharness::internals::guard::Difference::{self, *};
 use fs_err as fs;
 
 use super::bed::Bed;

@@ -6,12 +6,12 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use autoharness::config::Environment;
-use autoharness::error::Error;
-use autoharness::process::Supervisor;
-use autoharness::process::signals::{Cancel, Trigger};
-use autoharness::provision::Surroundings;
-use autoharness::provision::python_env::{self, PythonEnv, Spec};
+use autoharness::internals::config::Environment;
+use autoharness::internals::error::Error;
+use autoharness::internals::process::Supervisor;
+use autoharness::internals::process::signals::{Cancel, Trigger};
+use autoharness::internals::provision::Surroundings;
+use autoharness::internals::provision::python_env::{self, PythonEnv, Spec};
 use fs_err as fs;
 
 /// Programs that the fakes below use; nothing else is on their PATH, least of all a real Python.

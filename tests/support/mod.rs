@@ -166,13 +166,13 @@ impl Bed {
         let mut entries: Vec<Value> =
             self.ledger_lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         change(&mut entries);
-        let mut previous = autoharness::store::ledger::GENESIS.to_string();
+        let mut previous = autoharness::internals::store::ledger::GENESIS.to_string();
         let mut lines = Vec::new();
         for (seq, mut entry) in entries.into_iter().enumerate() {
             entry["seq"] = json!(seq);
             entry["prev"] = json!(previous);
             let line = entry.to_string();
-            previous = autoharness::model::hash::hash(line.as_bytes());
+            previous = autoharness::internals::model::hash::hash(line.as_bytes());
             lines.push(line);
         }
         self.write_ledger(&lines);

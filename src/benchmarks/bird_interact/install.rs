@@ -29,7 +29,7 @@ const CHECK: Limits = Limits { time: Duration::from_secs(20 * 60), output: 256 *
 const SAMPLE: usize = 4;
 
 /// Names of settings and variables only; starts no process.
-pub fn quick(setup: &BirdSetup<'_>, root: &Path, environment: &Environment) -> Vec<Finding> {
+pub(crate) fn quick(setup: &BirdSetup<'_>, root: &Path, environment: &Environment) -> Vec<Finding> {
     let config = setup.config;
     let mut findings = Vec::new();
     for (role, model) in [("agent model", &config.agent_model), ("user model", &config.user_model)] {
@@ -61,7 +61,7 @@ pub fn quick(setup: &BirdSetup<'_>, root: &Path, environment: &Environment) -> V
 ///
 /// # Errors
 /// `Interrupted`; infrastructure when the helper cannot be written.
-pub async fn findings(
+pub(crate) async fn findings(
     setup: &BirdSetup<'_>,
     fence: Option<&Fencing>,
     around: &Surroundings<'_>,
@@ -115,7 +115,7 @@ pub async fn findings(
 ///
 /// # Errors
 /// Infrastructure when something cannot be fetched or does not come up; usage for what the user must fix; `Interrupted`.
-pub async fn ensure(setup: &BirdSetup<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
+pub(crate) async fn ensure(setup: &BirdSetup<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     let place = Place::of(setup);
     let complete = setup.places(around.state).is_some() && !place.databases().is_empty();
     if setup.own && !setup.has_checkout() {
@@ -156,7 +156,7 @@ pub async fn ensure(setup: &BirdSetup<'_>, around: &Surroundings<'_>, say: &dyn 
 /// # Errors
 /// Usage when the agent cannot be loaded, or data and databases do not fit; infrastructure when the service does not work;
 /// `Interrupted`.
-pub async fn rehearse(
+pub(crate) async fn rehearse(
     setup: &BirdSetup<'_>,
     rehearsal: &Rehearsal<'_>,
     fence: Option<&Fencing>,

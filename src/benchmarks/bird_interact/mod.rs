@@ -5,7 +5,7 @@ mod config;
 mod container;
 mod data;
 mod filling;
-pub mod install;
+pub(crate) mod install;
 mod postgres;
 mod request;
 mod runner;
@@ -24,14 +24,14 @@ use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
 use crate::process::Redactor;
 use crate::provision::Finding;
-pub use config::{BirdDataset, BirdInteractSettings, BirdMode};
-pub use request::HELPER;
+pub use config::BirdInteractSettings;
+pub(crate) use request::HELPER;
 use runner::BirdRunner;
 use setup::BirdSetup;
 
 /// BIRD-Interact text-to-SQL.
 #[derive(Debug)]
-pub struct BirdInteract;
+pub(crate) struct BirdInteract;
 
 impl Section for BirdInteract {
     fn name(&self) -> &'static str {

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::model::hash::hash;
 
 /// Runs BIRD-Interact's services, orchestrators and the agent.
-pub const HELPER: Helper = helper!("bird_interact":
+pub(crate) const HELPER: Helper = helper!("bird_interact":
     "bench.py",
     "calls.py",
     "dataset.py",
@@ -73,7 +73,7 @@ pub(super) const EXITS: &[(i32, &str)] = &[
 
 /// Where everything is that a run stands on. All paths are absolute.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub(crate) struct Places {
     /// The interpreter of the helper and of the services.
     pub python: PathBuf,
     /// The directory BIRD-Interact-ADK.

@@ -24,7 +24,7 @@ const PYTHON: Range = Range { min: 11, below: 14 };
 
 /// What a configuration asks for.
 #[derive(Debug, Clone)]
-pub struct BirdSetup<'a> {
+pub(crate) struct BirdSetup<'a> {
     /// The settings of this benchmark.
     pub settings: &'a BirdInteractSettings,
     pub(super) config: &'a Config,
@@ -37,7 +37,7 @@ pub struct BirdSetup<'a> {
 
 impl<'a> BirdSetup<'a> {
     /// What a configuration of this benchmark asks for.
-    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> BirdSetup<'a> {
+    pub(crate) fn of(config: &'a Config, root: &Path, environment: &Environment) -> BirdSetup<'a> {
         let settings: &BirdInteractSettings = config.own();
         let path = |written: &str| match (written.strip_prefix("~/"), home(environment)) {
             (Some(rest), Some(home)) => home.join(rest),
@@ -89,13 +89,13 @@ impl<'a> BirdSetup<'a> {
     }
 
     /// Where everything is; `None` while the checkout or the interpreter is missing.
-    pub fn places(&self, state: &Path) -> Option<Places> {
+    pub(crate) fn places(&self, state: &Path) -> Option<Places> {
         let python = self.interpreter(state).filter(|_| self.has_checkout())?;
         Some(Places { python, adk: self.adk(), data: self.data() })
     }
 
     /// The checkout's commit, where it is a git repository of its own.
-    pub fn revision(&self) -> Option<String> {
+    pub(crate) fn revision(&self) -> Option<String> {
         let top =
             [self.checkout.as_path(), self.checkout.parent()?].into_iter().find(|top| top.join(".git").exists())?;
         // The directory may lie in an unrelated repository, whose commits say nothing.
@@ -103,7 +103,7 @@ impl<'a> BirdSetup<'a> {
     }
 
     /// The helper's complete environment: the keys of the models, the database's password, and what the user names.
-    pub fn environment(&self, environment: &Environment) -> Vec<(OsString, OsString)> {
+    pub(crate) fn environment(&self, environment: &Environment) -> Vec<(OsString, OsString)> {
         let models = [self.config.agent_model.as_deref(), self.config.user_model.as_deref()];
         let keys = models.into_iter().flat_map(model_keys::variables).map(str::to_string);
         let mut pass: Vec<String> = keys.collect();

@@ -6,7 +6,7 @@ use crate::config::{Config, Key, Shape, hide_arguments};
 
 /// What only the `command` benchmark has.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CommandSettings {
+pub(crate) struct CommandSettings {
     /// The program and its arguments; never empty in a loaded configuration.
     pub command: Vec<String>,
     /// Handed to the program as `options`.

@@ -13,14 +13,14 @@ use crate::config::{Config, Environment, Key, Section, Settings};
 use crate::error::{Code, Error, Result};
 use crate::guard::{BaseTree, digest_path};
 use crate::provision::{Finding, program};
-pub use config::CommandSettings;
+pub(crate) use config::CommandSettings;
 
 /// What the user's program can import: it starts agents behind the fence.
 const LIBRARY: &str = "autoharness_bench.py";
 
 /// The user's own program, speaking the trial protocol.
 #[derive(Debug)]
-pub struct CommandBenchmark;
+pub(crate) struct CommandBenchmark;
 
 impl Section for CommandBenchmark {
     fn name(&self) -> &'static str {

@@ -34,7 +34,7 @@ const KEYS: &[Key] = &[Key::fraction(
 
 /// Embedded in the binary; needs no keys.
 #[derive(Debug)]
-pub struct Demo;
+pub(crate) struct Demo;
 
 impl Section for Demo {
     fn name(&self) -> &'static str {

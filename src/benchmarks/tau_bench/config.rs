@@ -15,7 +15,7 @@ pub(super) const DEFAULT_REPOSITORY: &str = "https://github.com/sierra-research/
 pub(super) const DEFAULT_SEED: u64 = 300;
 
 /// The domains, in the order in which messages list them.
-pub const DOMAINS: [&str; 6] = ["retail", "airline", "telecom", "telecom-workflow", "banking_knowledge", "mock"];
+pub(crate) const DOMAINS: [&str; 6] = ["retail", "airline", "telecom", "telecom-workflow", "banking_knowledge", "mock"];
 
 /// The one domain whose agent searches documents, and so the one that has `retrieval_config`.
 const WITH_RETRIEVAL: &str = "banking_knowledge";

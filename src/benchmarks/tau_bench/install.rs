@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::checkout;
 use super::config::TauBenchSettings;
+pub use super::probe::DATA_VARIABLE;
+pub(crate) use super::probe::Tau2Install;
 use super::probe::{self, examine, fault};
-pub use super::probe::{DATA_VARIABLE, Tau2Install};
 use crate::config::{Config, Environment};
 use crate::error::{Code, Error, Result};
 use crate::provision::model_keys;
@@ -31,7 +32,7 @@ const JUDGED: [&str; 2] = ["retail", "banking_knowledge"];
 
 /// What an experiment wants of tau2.
 #[derive(Debug, Clone)]
-pub struct Tau2Setup<'a> {
+pub(crate) struct Tau2Setup<'a> {
     settings: &'a TauBenchSettings,
     config: &'a Config,
     /// The interpreter of an existing installation.
@@ -48,7 +49,7 @@ pub struct Tau2Setup<'a> {
 
 impl<'a> Tau2Setup<'a> {
     /// What a configuration of this benchmark asks for.
-    pub fn of(config: &'a Config, root: &Path, environment: &Environment) -> Tau2Setup<'a> {
+    pub(crate) fn of(config: &'a Config, root: &Path, environment: &Environment) -> Tau2Setup<'a> {
         let settings: &TauBenchSettings = config.own();
         let path = |written: &str| match written.strip_prefix("~/") {
             Some(rest) => home(environment).map_or_else(|| PathBuf::from(written), |home| home.join(rest)),
@@ -76,13 +77,13 @@ impl<'a> Tau2Setup<'a> {
     }
 
     /// The settings of this benchmark.
-    pub fn settings(&self) -> &'a TauBenchSettings {
+    pub(crate) fn settings(&self) -> &'a TauBenchSettings {
         self.settings
     }
 
     /// The files that the configured domain is made of: what must stay as it was when the experiment was prepared. Each with
     /// a name that is the same wherever tau2 lies, so that a score of a container compares with one of its host.
-    pub fn data_paths(&self) -> Vec<(String, PathBuf)> {
+    pub(crate) fn data_paths(&self) -> Vec<(String, PathBuf)> {
         let Some(data) = &self.data else { return Vec::new() };
         let named = |below: String| (format!("tau2:data/{below}"), data.join(below));
         let mut paths = vec![named(format!("tau2/domains/{}", domain_directory(&self.settings.domain)))];
@@ -91,7 +92,7 @@ impl<'a> Tau2Setup<'a> {
     }
 
     /// The keys of the agent's, the user's and, where a model judges, the judge's provider.
-    pub fn keys(&self) -> Vec<KeyRequirement> {
+    pub(crate) fn keys(&self) -> Vec<KeyRequirement> {
         let mut keys = vec![
             model_keys::requirement("agent model", self.config.agent_model.as_deref()),
             model_keys::requirement("user model", self.config.user_model.as_deref()),
@@ -107,7 +108,7 @@ impl<'a> Tau2Setup<'a> {
     }
 
     /// The names of the variables that the benchmark may see although they look like secrets or come from `.env`.
-    pub fn child_variables(&self) -> Vec<String> {
+    pub(crate) fn child_variables(&self) -> Vec<String> {
         let models = [self.config.agent_model.as_deref(), self.config.user_model.as_deref(), self.judge()];
         let mut names: Vec<String> =
             models.iter().flat_map(|model| model_keys::variables(*model)).map(str::to_owned).collect();
@@ -252,7 +253,7 @@ async fn installed(
 ///
 /// # Errors
 /// Usage when `tau2_python` or the environment names something that cannot be used; `Interrupted`.
-pub async fn locate(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
+pub(crate) async fn locate(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
     match &setup.python {
         Some(python) => match own(setup, python, around).await? {
             Ok(install) => Ok(Some(install)),
@@ -266,7 +267,11 @@ pub async fn locate(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<
 ///
 /// # Errors
 /// As [`locate`] and [`python_env::provision`]; infrastructure when the commit cannot be fetched.
-pub async fn ensure(setup: &Tau2Setup<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<Tau2Install> {
+pub(crate) async fn ensure(
+    setup: &Tau2Setup<'_>,
+    around: &Surroundings<'_>,
+    say: &dyn Fn(String),
+) -> Result<Tau2Install> {
     if let Some(install) = locate(setup, around).await? {
         probe::import(&install, around).await?;
         return Ok(install);
@@ -288,7 +293,7 @@ pub async fn ensure(setup: &Tau2Setup<'_>, around: &Surroundings<'_>, say: &dyn 
 ///
 /// # Errors
 /// `Interrupted`.
-pub async fn findings(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
+pub(crate) async fn findings(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
     let mut findings = vec![installation(setup, around).await?];
     findings.extend(quick(setup));
     for key in setup.keys() {
@@ -298,7 +303,7 @@ pub async fn findings(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Resul
 }
 
 /// The part of [`findings`] that starts no process, without the keys.
-pub fn quick(setup: &Tau2Setup<'_>) -> Vec<Finding> {
+pub(crate) fn quick(setup: &Tau2Setup<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if setup.config.agent_model.is_none() {
         findings.push(Finding::fail(

@@ -2,7 +2,7 @@
 
 mod checkout;
 mod config;
-pub mod install;
+pub(crate) mod install;
 mod probe;
 mod runner;
 
@@ -18,11 +18,12 @@ use crate::config::{Config, Document, Environment, Key, Section, Settings};
 use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
 use crate::provision::Finding;
-pub use config::{DOMAINS, TauBenchSettings};
+pub(crate) use config::DOMAINS;
+pub use config::TauBenchSettings;
 use install::Tau2Setup;
 
 /// Runs tau2's own loop around the agent.
-pub const HELPER: Helper = helper!("tau_bench":
+pub(crate) const HELPER: Helper = helper!("tau_bench":
     "__init__.py",
     "agent_side.py",
     "bench.py",
@@ -43,7 +44,7 @@ pub const HELPER: Helper = helper!("tau_bench":
 
 /// tau2-bench conversations with a simulated user.
 #[derive(Debug)]
-pub struct TauBench;
+pub(crate) struct TauBench;
 
 impl Section for TauBench {
     fn name(&self) -> &'static str {

@@ -15,7 +15,7 @@ pub const DATA_VARIABLE: &str = "TAU2_DATA_DIR";
 
 /// tau2, ready to be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tau2Install {
+pub(crate) struct Tau2Install {
     /// The interpreter it is installed for.
     pub python: PathBuf,
     /// Its version, and its commit where that is known.

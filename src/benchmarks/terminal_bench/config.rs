@@ -8,14 +8,14 @@ use crate::config::{Config, Document, Field, Key, Shape, hide_arguments, is_secr
 use crate::error::{Code, Error, Result};
 
 /// The dataset unless configured.
-pub const DEFAULT_DATASET: &str = "terminal-bench@2.0";
+pub(crate) const DEFAULT_DATASET: &str = "terminal-bench@2.0";
 
 /// Where the sandboxes run unless configured: needs no account, only Docker.
 pub(super) const DEFAULT_PROVIDER: &str = "docker";
 
 /// What only the `terminal-bench` benchmark has.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TerminalBenchSettings {
+pub(crate) struct TerminalBenchSettings {
     /// `name@version` of a registry, or `org/name[@ref]` of Harbor's hub. Not used when `dataset_path` is set.
     pub dataset: String,
     /// A local directory of tasks, as written: absolute, `~/...`, or relative to the experiment.
@@ -54,7 +54,7 @@ impl Default for TerminalBenchSettings {
 
 impl TerminalBenchSettings {
     /// The names in `${NAME}` values of `agent_env` and `verifier_env`: Harbor must see these variables.
-    pub fn referenced_variables(&self) -> Vec<String> {
+    pub(crate) fn referenced_variables(&self) -> Vec<String> {
         let values = self.agent_env.values().chain(self.verifier_env.values());
         let mut names: Vec<String> = values.filter_map(|value| reference(value)).map(str::to_string).collect();
         names.sort();

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::provision::model_keys;
 
 /// The package that Harbor imports in the agent's place.
-pub const HELPER: Helper = helper!("terminal_bench":
+pub(crate) const HELPER: Helper = helper!("terminal_bench":
     "__init__.py",
     "agent_side.py",
     "asked_for.py",

@@ -24,7 +24,7 @@ const PYTHON: Range = Range { min: 12, below: 14 };
 const OLDEST: Version = Version(0, 22, 0);
 
 /// Switches Harbor's telemetry off when it is `0`.
-pub const TELEMETRY: &str = "HARBOR_TELEMETRY";
+pub(crate) const TELEMETRY: &str = "HARBOR_TELEMETRY";
 
 /// What an installation must be able to do.
 #[derive(Debug, Clone)]

@@ -39,7 +39,7 @@ pub struct JobSettings {
 ///
 /// # Errors
 /// Usage when Python cannot import a file of that name.
-pub fn import_path(agent_file: &Path, class: &str) -> Result<String> {
+pub(crate) fn import_path(agent_file: &Path, class: &str) -> Result<String> {
     let identifier = |part: &str| {
         !part.is_empty()
             && !part.starts_with(|c: char| c.is_ascii_digit())
@@ -55,7 +55,13 @@ pub fn import_path(agent_file: &Path, class: &str) -> Result<String> {
 
 /// The job's configuration. Tasks are entries of their own, never patterns, in the order of the request: Harbor starts
 /// them in that order. It retries nothing: that is decided elsewhere, with the evidence at hand.
-pub fn job(settings: &JobSettings, request: &RunRequest, tasks: &[&Task], import_path: &str, jobs_dir: &Path) -> Value {
+pub(crate) fn job(
+    settings: &JobSettings,
+    request: &RunRequest,
+    tasks: &[&Task],
+    import_path: &str,
+    jobs_dir: &Path,
+) -> Value {
     let mut environment = Map::new();
     let kind = if settings.env_provider.contains(':') { "import_path" } else { "type" };
     environment.insert(kind.into(), json!(settings.env_provider));
@@ -90,7 +96,7 @@ pub fn job(settings: &JobSettings, request: &RunRequest, tasks: &[&Task], import
 }
 
 /// The agent's limit in a task, in seconds, when it has one.
-pub fn agent_limit(request: &RunRequest, task: &Task) -> Option<f64> {
+pub(crate) fn agent_limit(request: &RunRequest, task: &Task) -> Option<f64> {
     match request.timeout_s {
         Some(limit) => Some(limit * f64::from(task.steps.unwrap_or(1).max(1))),
         None => task.agent_timeout_sec,
@@ -99,7 +105,7 @@ pub fn agent_limit(request: &RunRequest, task: &Task) -> Option<f64> {
 
 /// How long the job may take: Harbor starts a trial whenever another one ends, so that it is done after the sum of all
 /// limits divided among the slots, and one trial more. `None` when a task sets the agent no limit.
-pub fn wall(request: &RunRequest, tasks: &[&Task]) -> Option<Duration> {
+pub(crate) fn wall(request: &RunRequest, tasks: &[&Task]) -> Option<Duration> {
     let (mut sum, mut longest) = (0.0, 0.0_f64);
     for task in tasks {
         let agent = agent_limit(request, task)?;
@@ -125,7 +131,7 @@ fn compose_project(trial_name: &str) -> String {
 
 /// How to remove the sandboxes of trials that were killed, as one sentence. `named` is false on hold-out runs, where no
 /// task may be named.
-pub fn leftovers(env_provider: &str, trials: &[String], named: bool) -> Option<String> {
+pub(crate) fn leftovers(env_provider: &str, trials: &[String], named: bool) -> Option<String> {
     if trials.is_empty() {
         return None;
     }

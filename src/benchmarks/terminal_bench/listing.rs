@@ -174,7 +174,7 @@ impl Listing {
 
 /// How the listing program is run.
 #[derive(Debug)]
-pub struct Lister<'a> {
+pub(crate) struct Lister<'a> {
     /// Harbor's interpreter.
     pub python: &'a Path,
     /// Harbor's version: another one may see other tasks.
@@ -193,7 +193,7 @@ impl Lister<'_> {
     ///
     /// # Errors
     /// As [`Listing::parse`]; infrastructure when the program cannot be run.
-    pub async fn list(&self, dataset: &Dataset, cancel: &Cancel) -> Result<Listing> {
+    pub(crate) async fn list(&self, dataset: &Dataset, cancel: &Cancel) -> Result<Listing> {
         fs_err::create_dir_all(self.state)?;
         let kept = self.kept(dataset)?;
         if let Some(bytes) = kept.as_deref().and_then(|path| fs_err::read(path).ok())

@@ -1,24 +1,24 @@
 //! terminal-bench: any dataset that `harbor run` can run.
 
-pub mod canary;
+pub(crate) mod canary;
 mod config;
 mod end;
 mod exception;
-pub mod fenced;
-pub mod file;
-pub mod harbor;
-pub mod install;
-pub mod job;
-pub mod judgement;
-pub mod listing;
+pub(crate) mod fenced;
+pub(crate) mod file;
+pub(crate) mod harbor;
+pub(crate) mod install;
+pub(crate) mod job;
+pub(crate) mod judgement;
+pub(crate) mod listing;
 mod log;
-pub mod probe;
+pub(crate) mod probe;
 pub mod reason;
 mod run;
-pub mod runner;
-pub mod sandbox;
+pub(crate) mod runner;
+pub(crate) mod sandbox;
 mod trial;
-pub mod watch;
+pub(crate) mod watch;
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
 use crate::provision::Finding;
 use crate::provision::need::home;
-pub use config::{DEFAULT_DATASET, TerminalBenchSettings};
+pub(crate) use config::TerminalBenchSettings;
 use fenced::{FencedSide, HELPER};
 use install::Wanted;
 use job::JobSettings;
@@ -39,7 +39,7 @@ use runner::HarborRunner;
 
 /// Any Harbor dataset.
 #[derive(Debug)]
-pub struct TerminalBench;
+pub(crate) struct TerminalBench;
 
 impl Section for TerminalBench {
     fn name(&self) -> &'static str {

@@ -21,7 +21,7 @@ use crate::fence::Layers;
 use crate::process::signals::Cancel;
 
 /// The class that the agent file must define.
-pub const AGENT_CLASS: &str = "HarnessAgent";
+pub(crate) const AGENT_CLASS: &str = "HarnessAgent";
 
 impl HarborRunner {
     async fn listing(&self, cancel: &Cancel) -> Result<&Listing> {

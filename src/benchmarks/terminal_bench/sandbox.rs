@@ -314,6 +314,6 @@ pub const SANDBOXES: &[Sandbox] = &[
 ];
 
 /// The row of an environment type; `None` for `module:Class` and names we do not know.
-pub fn find(env_provider: &str) -> Option<&'static Sandbox> {
+pub(crate) fn find(env_provider: &str) -> Option<&'static Sandbox> {
     SANDBOXES.iter().find(|sandbox| sandbox.name == env_provider)
 }

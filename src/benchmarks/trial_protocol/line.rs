@@ -260,7 +260,7 @@ fn left_out<T>(field: &'static str, odd: &mut Option<&'static str>) -> Option<T>
 
 /// Makes a text fit for one line: no line breaks, no terminal escapes, not endless. Redact first: half a secret would
 /// not be recognised.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let clean: String = text.chars().take(LONGEST_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
     clean.trim().to_owned()
 }

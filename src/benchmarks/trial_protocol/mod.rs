@@ -5,7 +5,7 @@
 
 mod conversation;
 mod exchange;
-pub mod line;
+pub(crate) mod line;
 pub(crate) mod python;
 
 use std::collections::HashMap;
@@ -29,10 +29,10 @@ use crate::process::signals::Cancel;
 use crate::process::{Child, Command, Log, Redactor, Stderr, Supervisor, log};
 
 /// Version of the trial protocol that is spoken.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub(crate) const PROTOCOL_VERSION: u32 = 1;
 
 /// Names the run's scratch directory to the program. It is removed after the run.
-pub const SCRATCH_VARIABLE: &str = "AUTOHARNESS_SCRATCH";
+pub(crate) const SCRATCH_VARIABLE: &str = "AUTOHARNESS_SCRATCH";
 
 /// How long a program may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(10);

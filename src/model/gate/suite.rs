@@ -7,7 +7,7 @@ use crate::model::score::{Rewards, passes};
 use crate::model::suite::{Known, is_worse};
 
 /// What the regression suite says so far.
-pub fn suite_status(evidence: &Evidence) -> Status {
+pub(crate) fn suite_status(evidence: &Evidence) -> Status {
     regression_suite(evidence).status
 }
 

@@ -11,7 +11,7 @@
 //! Rewards are whole millionths, so that sums are exact and a verdict does not hang on the order of additions.
 
 /// A reward of 1.0.
-pub const ONE: i64 = 1_000_000;
+pub(crate) const ONE: i64 = 1_000_000;
 
 /// Sums of rewards that the exact distribution may span, on its lattice.
 const SPAN: usize = 4096;
@@ -24,13 +24,13 @@ const DEALS: usize = 1 << 16;
 const TRIALS: usize = 1000;
 
 /// A reward as a whole number of millionths.
-pub fn millionths(reward: f64) -> i64 {
+pub(crate) fn millionths(reward: f64) -> i64 {
     (reward.clamp(0.0, 1.0) * ONE as f64).round() as i64
 }
 
 /// The trials of both agents on one task, as rewards in millionths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stratum {
+pub(crate) struct Stratum {
     /// What the candidate earned, trial by trial.
     pub candidate: Vec<i64>,
     /// What the incumbent earned, trial by trial.
@@ -39,24 +39,24 @@ pub struct Stratum {
 
 impl Stratum {
     /// Of rewards.
-    pub fn of(candidate: &[f64], incumbent: &[f64]) -> Stratum {
+    pub(crate) fn of(candidate: &[f64], incumbent: &[f64]) -> Stratum {
         let units = |rewards: &[f64]| rewards.iter().copied().map(millionths).collect();
         Stratum { candidate: units(candidate), incumbent: units(incumbent) }
     }
 
     /// With the agents in each other's place: the test asks whether the candidate is ahead.
     #[must_use]
-    pub fn turned(&self) -> Stratum {
+    pub(crate) fn turned(&self) -> Stratum {
         Stratum { candidate: self.incumbent.clone(), incumbent: self.candidate.clone() }
     }
 
     /// True when the stratum says anything about a difference.
-    pub fn informs(&self) -> bool {
+    pub(crate) fn informs(&self) -> bool {
         !self.candidate.is_empty() && !self.incumbent.is_empty() && self.is_mixed()
     }
 
     /// True when not all trials earned the same.
-    pub fn is_mixed(&self) -> bool {
+    pub(crate) fn is_mixed(&self) -> bool {
         let first = self.pooled().next();
         self.pooled().any(|reward| Some(reward) != first)
     }
@@ -117,7 +117,7 @@ impl Stratum {
 
 /// Both agents compared over many tasks.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Mantel {
+pub(crate) struct Mantel {
     /// Tasks that inform.
     pub informative: usize,
     /// Sum over the tasks of the candidate's rewards above expectation; above 0 the candidate is ahead.
@@ -130,7 +130,7 @@ pub struct Mantel {
 
 impl Mantel {
     /// Compares over the strata that inform; the effect is over all that both agents have trials of.
-    pub fn of<'a>(strata: impl IntoIterator<Item = &'a Stratum>) -> Mantel {
+    pub(crate) fn of<'a>(strata: impl IntoIterator<Item = &'a Stratum>) -> Mantel {
         let (mut found, mut weights) = (Mantel { informative: 0, delta: 0.0, variance: 0.0, effect: 0.0 }, 0.0);
         for stratum in strata.into_iter().filter(|s| !s.candidate.is_empty() && !s.incumbent.is_empty()) {
             weights += stratum.sizes().2;
@@ -145,19 +145,19 @@ impl Mantel {
     }
 
     /// Standard deviations by which the candidate is ahead; 0 when no task informs.
-    pub fn z(&self) -> f64 {
+    pub(crate) fn z(&self) -> f64 {
         if self.variance > 0.0 { self.delta / self.variance.sqrt() } else { 0.0 }
     }
 }
 
 /// The chance of a standard normal variable at or above `z`.
-pub fn upper_tail(z: f64) -> f64 {
+pub(crate) fn upper_tail(z: f64) -> f64 {
     0.5 * libm::erfc(z / std::f64::consts::SQRT_2)
 }
 
 /// The chance that equally good agents would put the candidate at least as far ahead, and how it was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Chance {
+pub(crate) struct Chance {
     /// One-sided p-value; 1 when no task informs.
     pub p: f64,
     /// The same with half the chance of exactly what was seen: unbiased where `p` is careful.
@@ -168,7 +168,7 @@ pub struct Chance {
 
 impl Chance {
     /// Exact where few tasks inform or rewards lie on a lattice, such as 0 and 1; normal otherwise.
-    pub fn of(strata: &[Stratum]) -> Chance {
+    pub(crate) fn of(strata: &[Stratum]) -> Chance {
         let informing: Vec<&Stratum> = strata.iter().filter(|stratum| stratum.informs()).collect();
         if informing.is_empty() {
             return Chance { p: 1.0, mid: 1.0, exact: true };
@@ -272,7 +272,7 @@ fn gcd(a: i64, b: i64) -> i64 {
 }
 
 /// A difference of mean rewards, in words.
-pub fn points(difference: f64) -> String {
+pub(crate) fn points(difference: f64) -> String {
     format!("{:+.1} points", 100.0 * difference)
 }
 

@@ -19,8 +19,8 @@
 //! evidence of a verdict it walks through the same rounds to the same verdict. `examples/gate_simulation.rs` measures its
 //! error rates and what it gains, and the numbers chosen here are those that won there.
 
-pub mod mantel;
-pub mod rule;
+pub(crate) mod mantel;
+pub(crate) mod rule;
 
 use std::collections::BTreeMap;
 
@@ -60,11 +60,11 @@ pub struct Pair {
 }
 
 /// Both agents on all tasks, by task id.
-pub type Pairs = BTreeMap<String, Pair>;
+pub(crate) type Pairs = BTreeMap<String, Pair>;
 
 /// A round of trials that the decision waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Round {
+pub(crate) struct Round {
     /// Its number; 0 is train alone.
     pub number: u32,
     /// Their tasks, sorted.
@@ -90,7 +90,7 @@ pub enum Verdict {
 
 /// The state of the comparison after one round. Aggregates only.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Look {
+pub(crate) struct Look {
     /// 0 is train alone.
     pub round: u32,
     /// Trials of both agents so far that gave evidence.
@@ -115,7 +115,7 @@ pub struct Look {
 
 /// The end of a comparison and how it came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ruling {
+pub(crate) struct Ruling {
     /// The verdict.
     pub verdict: Verdict,
     /// What was seen after each round.
@@ -129,7 +129,7 @@ pub struct Ruling {
 
 /// What the rule says about evidence.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// Run these and ask again.
     Measure(Round),
     /// Done.
@@ -166,7 +166,7 @@ fn further(round: u32) -> usize {
 }
 
 /// The mean over the hold-out's tasks of what the candidate's first trials earned, before anything was run again.
-pub fn first_on_holdout(pairs: &Pairs) -> Option<f64> {
+pub(crate) fn first_on_holdout(pairs: &Pairs) -> Option<f64> {
     let of_task = |pair: &Pair| {
         let rewards: Vec<f64> = pair.candidate.first.iter().flatten().copied().collect();
         (!rewards.is_empty()).then(|| rewards.iter().sum::<f64>() / rewards.len() as f64)
@@ -176,7 +176,7 @@ pub fn first_on_holdout(pairs: &Pairs) -> Option<f64> {
 }
 
 /// What the rule says. The hold-out is asked for once the screen is passed.
-pub fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
+pub(crate) fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
     let mut looks: Vec<Look> = Vec::new();
     for round in 0..=rule.max_rounds {
         if let Some(wanted) = wanted(pairs, round) {

@@ -11,7 +11,7 @@ const PRIOR: f64 = 0.5;
 
 /// The chance that an edit which changes nothing reaches the score of the agent it was made of, by the rule `best`: all but
 /// the ties are even.
-pub fn passes_by_chance(tasks: usize, trials: u32) -> f64 {
+pub(crate) fn passes_by_chance(tasks: usize, trials: u32) -> f64 {
     let one = difference(trials);
     let tie = if tasks * trials as usize <= EXACT {
         // Of a sum of that many tasks, from the least possible difference on.

@@ -9,8 +9,8 @@ mod parallel;
 mod rules;
 mod world;
 
-pub use beforehand::passes_by_chance;
-pub use odds::{Configured, Forecast, Odds, forecast};
+pub(crate) use beforehand::passes_by_chance;
+pub(crate) use odds::{Configured, Forecast, Odds, forecast};
 pub use parallel::all;
 pub use rules::{Experiment, Kind};
 pub use world::{Agent, Random, mean};

@@ -105,7 +105,7 @@ impl Configured {
 }
 
 /// Plays the gate with this agent.
-pub fn forecast(agent: &Agent, configured: &Configured) -> Forecast {
+pub(crate) fn forecast(agent: &Agent, configured: &Configured) -> Forecast {
     let tasks = agent.train.len() + agent.test.len();
     played(agent, configured, (WORK / tasks.max(1)).clamp(RUNS.0, RUNS.1))
 }

@@ -1,11 +1,11 @@
 //! What the cells of a table hold.
 
 /// A column: its name, and what its cells hold.
-pub type Column = (&'static str, Kind);
+pub(crate) type Column = (&'static str, Kind);
 
 /// What the cells of a column hold, unless they are null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A whole number.
     Count,
     /// A number.

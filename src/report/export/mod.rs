@@ -14,8 +14,8 @@ use std::rc::Rc;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-pub use column::{Column, Kind};
-pub use table::{Form, Table};
+pub(crate) use column::{Column, Kind};
+pub(crate) use table::{Form, Table};
 
 use super::history::{History, Version, chosen_at};
 use crate::error::Result;
@@ -27,7 +27,7 @@ use crate::store::ledger::Entry;
 use table::Writer;
 
 /// Columns of `trials`.
-pub const TRIALS: [Column; 16] = [
+pub(crate) const TRIALS: [Column; 16] = [
     ("seq", Kind::Count),
     ("at", Kind::Time),
     ("run", Kind::Text),
@@ -46,7 +46,7 @@ pub const TRIALS: [Column; 16] = [
     ("error", Kind::Text),
 ];
 /// Columns of `verdicts`.
-pub const VERDICTS: [Column; 16] = [
+pub(crate) const VERDICTS: [Column; 16] = [
     ("seq", Kind::Count),
     ("at", Kind::Time),
     ("agent", Kind::Text),
@@ -65,7 +65,7 @@ pub const VERDICTS: [Column; 16] = [
     ("protocol", Kind::Text),
 ];
 /// Columns of `iterations`.
-pub const ITERATIONS: [Column; 8] = [
+pub(crate) const ITERATIONS: [Column; 8] = [
     ("iteration", Kind::Count),
     ("val_score", Kind::Number),
     ("commit", Kind::Text),
@@ -78,7 +78,7 @@ pub const ITERATIONS: [Column; 8] = [
 
 /// What goes into tables, kept while the ledger is read: what may be told is known at its end alone.
 #[derive(Default)]
-pub struct Gathered {
+pub(crate) struct Gathered {
     salt: String,
     trials: Vec<Kept>,
     verdicts: Vec<[Value; VERDICTS.len()]>,
@@ -105,7 +105,7 @@ struct Kept {
 
 impl Gathered {
     /// Takes in a line of the ledger.
-    pub fn take(&mut self, entry: &Entry<'_>) {
+    pub(crate) fn take(&mut self, entry: &Entry<'_>) {
         // The second line's link is the digest of the first: of this ledger alone.
         if entry.seq == 1 {
             self.salt = entry.prev.to_string();
@@ -147,7 +147,7 @@ impl Gathered {
     ///
     /// # Errors
     /// When a table cannot be written.
-    pub fn tables(self, history: &History, form: Form, reveal: bool) -> Result<Vec<Table>> {
+    pub(crate) fn tables(self, history: &History, form: Form, reveal: bool) -> Result<Vec<Table>> {
         let secret = Secrecy::of(history, reveal);
         let mut trials = Writer::new("trials", &TRIALS, form)?;
         let mut held = Vec::new();

@@ -30,7 +30,7 @@ impl Form {
 
 /// A table: its name, its content, its rows.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     /// The file's name without its end.
     pub name: &'static str,
     /// The bytes.

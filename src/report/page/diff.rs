@@ -17,13 +17,13 @@ const LEAST: usize = 2_000;
 const LINE: usize = 32;
 
 /// The bytes for all diffs.
-pub const fn room() -> usize {
+pub(crate) const fn room() -> usize {
     ALL
 }
 
 /// The diff of an edit.
 #[derive(Debug, Clone, Default)]
-pub struct Edit {
+pub(crate) struct Edit {
     /// The place of its agent in the history's versions.
     pub version: usize,
     /// The full commit that has it.
@@ -43,12 +43,12 @@ pub struct Edit {
 
 impl Edit {
     /// An edit of which no file is known yet. Its diff is to take about `room` bytes of the page.
-    pub fn new(version: usize, commit: String, candidate: Option<String>, subject: String, room: usize) -> Edit {
+    pub(crate) fn new(version: usize, commit: String, candidate: Option<String>, subject: String, room: usize) -> Edit {
         Edit { version, commit, candidate, subject, room: room.max(LEAST), ..Edit::default() }
     }
 
     /// Takes in how a file changed; `None` is a file that is not there.
-    pub fn file(&mut self, path: &str, before: Option<&[u8]>, after: Option<&[u8]>) {
+    pub(crate) fn file(&mut self, path: &str, before: Option<&[u8]>, after: Option<&[u8]>) {
         if before == after {
             return;
         }

@@ -8,7 +8,7 @@ use crate::report::history::History;
 use crate::report::learnings::Section;
 
 /// What the page is made of.
-pub struct Inputs<'a> {
+pub(crate) struct Inputs<'a> {
     /// The ledger.
     pub history: &'a History,
     /// The name of the experiment's directory.
@@ -27,7 +27,7 @@ pub struct Inputs<'a> {
 
 /// What a train task left behind.
 #[derive(Debug, Clone)]
-pub struct TaskTraces {
+pub(crate) struct TaskTraces {
     /// The task.
     pub task: String,
     /// Whether it fails now: its traces are what is looked for.

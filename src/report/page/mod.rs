@@ -18,9 +18,9 @@ mod reader;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-pub use diff::{Edit, room};
-pub use inputs::{Inputs, TaskTraces};
-pub use reader::{all, document, share, weight};
+pub(crate) use diff::{Edit, room};
+pub(crate) use inputs::{Inputs, TaskTraces};
+pub(crate) use reader::{all, document, share, weight};
 
 use super::text::harmless;
 use crate::model::hash::base64;
@@ -31,7 +31,7 @@ const SCRIPT: &str = include_str!("page.js");
 const WATCH: &str = include_str!("watch.js");
 
 /// The whole page. With a number it is one of those that are served: it then asks its server, and nothing else, for newer ones.
-pub fn render(inputs: &Inputs<'_>, number: Option<u64>) -> String {
+pub(crate) fn render(inputs: &Inputs<'_>, number: Option<u64>) -> String {
     let watch = number.map_or(String::new(), |_| format!(" 'sha256-{}'; connect-src 'self'", digest(WATCH)));
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'{watch}; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",

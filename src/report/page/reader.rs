@@ -25,24 +25,24 @@ const TEXT: usize = 6_000;
 const CALLS: usize = 20;
 
 /// How many bytes each trace gets when `left` bytes are there for `count` more of them; failing tasks come first and get more.
-pub fn share(left: usize, count: usize, fails: bool) -> usize {
+pub(crate) fn share(left: usize, count: usize, fails: bool) -> usize {
     let even = left / count.max(1);
     (if fails { even * 3 } else { even }).min(left / 2).clamp(LEAST, MOST)
 }
 
 /// What JSON takes in the page, in bytes: there no character of it may end the element that it stands in.
-pub fn weight(json: &Value) -> usize {
+pub(crate) fn weight(json: &Value) -> usize {
     let text = json.to_string();
     text.len() + (ESCAPED.len() - 1) * text.bytes().filter(|byte| b"<>&".contains(byte)).count()
 }
 
 /// The bytes for all of them.
-pub const fn all() -> usize {
+pub(crate) const fn all() -> usize {
     ALL
 }
 
 /// A trial as the page's script reads it, in about `room` bytes.
-pub fn document(left: &Left, whose: &str, room: usize) -> Value {
+pub(crate) fn document(left: &Left, whose: &str, room: usize) -> Value {
     let result = &left.result;
     let mut document = json!({
         "place": left.place.as_str(), "trial": left.trial, "whose": whose, "file": left.trace_file, "outcome": result.outcome,

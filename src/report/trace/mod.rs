@@ -15,7 +15,7 @@ const LONGEST_FACT: usize = 200;
 
 /// A trace, read. Every text in it is harmless.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Trace {
+pub(crate) struct Trace {
     /// What it was taken for: `messages`, `atif`, `adk`, `tree`, or `text` when it is no JSON.
     pub form: &'static str,
     /// What it says beside the conversation, such as why it stopped.
@@ -26,7 +26,7 @@ pub struct Trace {
 
 /// One thing that was said or done.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Turn {
+pub(crate) struct Turn {
     /// Who: `system`, `user`, `assistant`, `tool`, or what else the trace calls it.
     pub role: String,
     /// The tool that answers.
@@ -45,7 +45,7 @@ pub struct Turn {
 
 /// A tool call.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Call {
+pub(crate) struct Call {
     /// The tool.
     pub name: String,
     /// Its arguments, as JSON on one line, or as they were written.
@@ -54,7 +54,7 @@ pub struct Call {
 
 impl Trace {
     /// Reads a trace file's bytes. Whatever they are, something can be shown.
-    pub fn read(bytes: &[u8]) -> Trace {
+    pub(crate) fn read(bytes: &[u8]) -> Trace {
         if let Some(trace) = pieces::read(bytes) {
             return trace;
         }
@@ -69,7 +69,7 @@ impl Trace {
     }
 
     /// Makes a conversation of JSON.
-    pub fn of(value: &Value) -> Trace {
+    pub(crate) fn of(value: &Value) -> Trace {
         match value {
             Value::Object(fields) => events::atif(fields)
                 .or_else(|| events::adk(fields))
@@ -81,7 +81,7 @@ impl Trace {
     }
 
     /// The last tool that failed: the number of the turn, the tool, what it said.
-    pub fn last_failure(&self) -> Option<(usize, &Turn)> {
+    pub(crate) fn last_failure(&self) -> Option<(usize, &Turn)> {
         self.turns.iter().enumerate().rfind(|(_, turn)| turn.failed)
     }
 

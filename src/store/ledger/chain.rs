@@ -193,7 +193,7 @@ pub fn tip_holds(path: &Path, tip: &Tip) -> Result<bool> {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn sum_at(path: &Path, tip: &Tip) -> Result<Option<String>> {
+pub(crate) fn sum_at(path: &Path, tip: &Tip) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Sum {
         sum: Option<String>,
