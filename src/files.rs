@@ -17,9 +17,7 @@ use crate::error::{Code, Error, Result};
 pub(crate) const LARGEST: u64 = 64 << 20;
 
 /// Opens a regular file for reading, through links; `None` when there is none. Never waits.
-///
-/// # Errors
-/// Usage when something else is at its place or it may not be read, infrastructure when the disk fails.
+/// Errors: usage when something else is at its place or it may not be read, infrastructure when the disk fails.
 pub(crate) fn open_if_there(path: &Path) -> Result<Option<(fs_err::File, Metadata)>> {
     // Looked at before it is opened, because opening a device can do something.
     match std::fs::metadata(path) {
@@ -40,9 +38,6 @@ pub(crate) fn open_if_there(path: &Path) -> Result<Option<(fs_err::File, Metadat
 }
 
 /// The content of a regular file of at most `largest` bytes; `None` when there is none.
-///
-/// # Errors
-/// As [`open_if_there`], and usage when it is larger.
 pub(crate) fn read_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
     let Some((file, metadata)) = open_if_there(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
@@ -64,17 +59,11 @@ pub(crate) fn read_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>
 }
 
 /// As [`read_if_there`]; a missing file is an error.
-///
-/// # Errors
-/// As [`read_if_there`], and infrastructure when there is no such file.
 pub(crate) fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
     read_if_there(path, largest)?.ok_or_else(|| Error::infrastructure(format!("{} does not exist", path.display())))
 }
 
 /// As [`read_if_there`], for text.
-///
-/// # Errors
-/// As [`read_if_there`], and usage when it is not UTF-8.
 pub(crate) fn read_text_if_there(path: &Path, largest: u64) -> Result<Option<String>> {
     let Some(bytes) = read_if_there(path, largest)? else { return Ok(None) };
     match String::from_utf8(bytes) {

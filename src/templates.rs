@@ -114,9 +114,6 @@ pub fn program(experiment: &Path, config: &Config) -> Result<String> {
 
 /// PROGRAM.md for a coding agent that the loop drives: one edit, one proposal in this `form`; it may have so many `trials` of
 /// train run before. Copies under `program_templates/` of the experiment win.
-///
-/// # Errors
-/// As [`program`].
 pub(crate) fn loop_program(experiment: &Path, config: &Config, form: &str, trials: u64) -> Result<String> {
     let benchmark = benchmarks::of(config);
     let base = find(experiment, LOOP_PATH, LOOP_PROGRAM)?;

@@ -95,9 +95,7 @@ pub trait Benchmark: Section {
     fn scaffold(&self) -> Scaffold;
 
     /// The runner that the configuration asks for. `base` is the tree of the base commit.
-    ///
-    /// # Errors
-    /// Infrastructure when its files cannot be written out or what it stands on is not installed.
+    /// Errors: infrastructure when its files cannot be written out or what it stands on is not installed.
     fn runner<'a>(
         &'a self,
         ground: &'a Ground<'a>,
@@ -110,9 +108,7 @@ pub trait Benchmark: Section {
     }
 
     /// The interpreter that parses, imports and runs the agent.
-    ///
-    /// # Errors
-    /// `Interrupted`; an installation that cannot be used is a finding.
+    /// Errors: `Interrupted`; an installation that cannot be used is a finding.
     fn interpreter<'a>(&'a self, ground: &'a Ground<'a>) -> BoxFuture<'a, Result<Interpreter>>;
 
     /// Whether the agent's Python is the benchmark's own, so that its packages are part of what a score stands on. Where it
@@ -127,25 +123,19 @@ pub trait Benchmark: Section {
     }
 
     /// Everything it needs. A finding replaces those of [`Benchmark::quick`] with the same name.
-    ///
-    /// # Errors
-    /// `Interrupted`; what is missing is a finding, not an error.
+    /// Errors: `Interrupted`; what is missing is a finding, not an error.
     fn findings<'a>(&'a self, _ground: &'a Ground<'a>, _depth: Depth) -> BoxFuture<'a, Result<Vec<Finding>>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     /// Installs what it needs and this machine lacks.
-    ///
-    /// # Errors
-    /// Usage for what the user must fix, infrastructure when an installation fails; `Interrupted`.
+    /// Errors: usage for what the user must fix, infrastructure when an installation fails; `Interrupted`.
     fn provide<'a>(&'a self, _ground: &'a Ground<'a>, _say: Say<'a>) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Tries, without keys and without money, what a run stands on. `None` when there is nothing to try.
-    ///
-    /// # Errors
-    /// Usage when the agent cannot be used, infrastructure when what is installed does not work; `Interrupted`.
+    /// Errors: usage when the agent cannot be used, infrastructure when what is installed does not work; `Interrupted`.
     fn rehearse<'a>(
         &'a self,
         _ground: &'a Ground<'a>,
@@ -156,9 +146,7 @@ pub trait Benchmark: Section {
     }
 
     /// Provisioned data that must keep its digest, with a name that is the same wherever it lies.
-    ///
-    /// # Errors
-    /// Usage when it is not there.
+    /// Errors: usage when it is not there.
     fn data_paths(&self, _config: &Config, _root: &Path, _environment: &Environment) -> Result<Vec<(String, PathBuf)>> {
         Ok(Vec::new())
     }
@@ -174,9 +162,7 @@ pub trait Benchmark: Section {
     }
 
     /// The configuration for another domain of the benchmark; `None` when it is the configured one.
-    ///
-    /// # Errors
-    /// Usage when the benchmark has no domains, or not this one.
+    /// Errors: usage when the benchmark has no domains, or not this one.
     fn with_domain(&self, _config: &Config, domain: &str) -> Result<Option<Config>> {
         Err(Error::usage(format!("--domain {domain} belongs to tau-bench; this experiment runs {}", self.name())))
     }

@@ -56,17 +56,11 @@ fn lacking(what: &str) -> Error {
 }
 
 /// What `doctor` says of the fence.
-///
-/// # Errors
-/// `Interrupted`.
 pub(super) async fn finding(ground: &Ground<'_>) -> Result<Finding> {
     Ok(found(ground).await?.1)
 }
 
 /// The fence, where it stands as the configuration wants it, and what `doctor` says of it.
-///
-/// # Errors
-/// `Interrupted`.
 pub(super) async fn found(ground: &Ground<'_>) -> Result<(Option<Fencing>, Finding)> {
     let mode = ground.config.fence;
     let fix = "allow user namespaces and Landlock on this machine; `fence: required` insists on them";

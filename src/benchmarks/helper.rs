@@ -32,9 +32,7 @@ impl Helper {
     /// Writes the helper below `directory` (outside the work tree) and returns the directory with its programs. Whatever
     /// else lies there goes: it was tampered with, or belongs to another version, and could be imported in place of a
     /// module of Python's own.
-    ///
-    /// # Errors
-    /// Infrastructure when it cannot be written.
+    /// Errors: infrastructure when it cannot be written.
     pub(crate) fn write(&self, directory: &Path) -> Result<PathBuf> {
         let helper = directory.join(self.name);
         fs_err::create_dir_all(&helper)?;

@@ -106,9 +106,7 @@ pub struct RunReport {
 pub trait BenchmarkRunner {
     /// Everything of this benchmark that makes two scores comparable (its part of the protocol fingerprint): names,
     /// versions, options, digests of data. Must not contain secrets.
-    ///
-    /// # Errors
-    /// When a file that belongs to the protocol cannot be read.
+    /// Errors: when a file that belongs to the protocol cannot be read.
     fn protocol(&self) -> Result<serde_json::Value>;
 
     /// The Python name (class or function) the agent file must define at top level, when the benchmark imports one.
@@ -135,9 +133,7 @@ pub trait BenchmarkRunner {
     }
 
     /// Lists every task. `staging` is a staged copy of the experiment, `log` receives the benchmark's stderr.
-    ///
-    /// # Errors
-    /// Infrastructure when the benchmark cannot be started or breaks off; usage when what it says makes no sense.
+    /// Errors: infrastructure when the benchmark cannot be started or breaks off; usage when what it says makes no sense.
     fn tasks<'a>(
         &'a self,
         staging: &'a std::path::Path,
@@ -146,10 +142,8 @@ pub trait BenchmarkRunner {
     ) -> BoxFuture<'a, Result<Catalogue>>;
 
     /// Runs trials and sends each to `sink` the moment it ends. Returns when every process it started for them is gone.
-    ///
-    /// # Errors
-    /// Only when nothing could be started at all, or `Interrupted` after a cancellation; a benchmark that breaks off
-    /// half way is reported through [`RunReport::failure`], because the trials already sent count.
+    /// Errors: only when nothing could be started at all, or `Interrupted` after a cancellation; a benchmark that breaks off half way is
+    /// reported through [`RunReport::failure`], because the trials already sent count.
     fn run<'a>(&'a self, request: &'a RunRequest, sink: Sink, cancel: &'a Cancel) -> BoxFuture<'a, Result<RunReport>>;
 
     /// Ends what the runner keeps running between runs, and waits until it is gone. Called once, after the last run of a

@@ -9,9 +9,7 @@ use crate::process::{Command, Limits, run_captured};
 use crate::provision::{Finding, Surroundings, program, python};
 
 /// Looks at everything the configured benchmark needs.
-///
-/// # Errors
-/// `Interrupted`; what is missing is a finding, not an error.
+/// Errors: `Interrupted`; what is missing is a finding, not an error.
 pub(crate) async fn check(benchmark: &dyn Benchmark, ground: &Ground<'_>, depth: Depth) -> Result<Vec<Finding>> {
     let mut findings = quick(benchmark, ground.config, &ground.paths.root, ground.environment);
     if let Some(program) = benchmark.system_python(ground.config) {
@@ -71,9 +69,7 @@ async fn system_python(program: &str, around: &Surroundings<'_>) -> Result<Findi
 }
 
 /// Which interpreter parses, imports and runs the agent. `None` while it is not installed, or when the agent is no Python.
-///
-/// # Errors
-/// `Interrupted`; an installation that cannot be used is a finding of [`check`].
+/// Errors: `Interrupted`; an installation that cannot be used is a finding of [`check`].
 pub(crate) async fn interpreter(benchmark: &dyn Benchmark, ground: &Ground<'_>) -> Result<Option<Finding>> {
     if !ground.config.agent_file().ends_with(".py") {
         return Ok(None);

@@ -43,9 +43,7 @@ pub(super) struct Found {
 
 /// Reads results.tsv and suite.json where they exist; `None` when there is nothing to adopt. Comes before anything is
 /// run, so that a broken file costs nothing.
-///
-/// # Errors
-/// Usage, naming file and line, when a file is not what the original writes.
+/// Errors: usage, naming file and line, when a file is not what the original writes.
 pub(super) fn read(workspace: &Path) -> Result<Option<Found>> {
     let (results, suite) = (workspace.join("results.tsv"), workspace.join("suite.json"));
     if !results.exists() && !suite.exists() {

@@ -52,17 +52,11 @@ impl StagedAgent {
     }
 
     /// Brings the first copy back to what was staged. Nothing may be running in it.
-    ///
-    /// # Errors
-    /// As [`guard::stage`].
     pub(super) fn refresh(&self) -> Result<()> {
         staging::stage(&self.base, &self.editable, &self.files, &self.data, &self.staging)
     }
 
     /// A copy of the first one at `staging`, which must not exist.
-    ///
-    /// # Errors
-    /// When the disk refuses.
     pub(super) fn copy(&self, staging: PathBuf) -> Result<StagedCopy<'_>> {
         let file = staging.join(self.file.strip_prefix(&self.staging).unwrap_or(&self.file));
         // Made first: what is there when the disk fills up is removed again.
@@ -75,9 +69,7 @@ impl StagedAgent {
 
 impl StagedCopy<'_> {
     /// What was changed in the copy since it was made, one line each.
-    ///
-    /// # Errors
-    /// When the copy cannot be read.
+    /// Errors: when the copy cannot be read.
     pub(super) fn altered(&self) -> Result<Vec<String>> {
         let StagedAgent { base, editable, files, .. } = self.agent;
         altered(base, editable, files, &self.staging)
@@ -92,9 +84,7 @@ impl Drop for StagedCopy<'_> {
 }
 
 /// Stages the agent as it lies on disk.
-///
-/// # Errors
-/// Usage when an editable file is missing or no plain file.
+/// Errors: usage when an editable file is missing or no plain file.
 pub(super) fn from_disk(session: &Session, base: &BaseTree) -> Result<StagedAgent> {
     let editable = Editable::new(&session.config.editable)?;
     let files = read_editable_from_disk(&session.repo, base, &editable)?;
@@ -102,9 +92,7 @@ pub(super) fn from_disk(session: &Session, base: &BaseTree) -> Result<StagedAgen
 }
 
 /// Stages the agent as a commit has it.
-///
-/// # Errors
-/// Usage when the commit has no agent file.
+/// Errors: usage when the commit has no agent file.
 pub(super) fn from_tree(session: &Session, tree: &BaseTree) -> Result<StagedAgent> {
     let editable = Editable::new(&session.config.editable)?;
     let files = read_editable_from_tree(tree, &editable)?;
@@ -112,9 +100,7 @@ pub(super) fn from_tree(session: &Session, tree: &BaseTree) -> Result<StagedAgen
 }
 
 /// Stages the agent as one commit has it, among the other files of another: so two agents run in the same surroundings.
-///
-/// # Errors
-/// Usage when the commit has no agent file.
+/// Errors: usage when the commit has no agent file.
 pub(super) fn among(session: &Session, base: &BaseTree, tree: &BaseTree) -> Result<StagedAgent> {
     let editable = Editable::new(&session.config.editable)?;
     let files = read_editable_from_tree(tree, &editable)?;
@@ -122,17 +108,13 @@ pub(super) fn among(session: &Session, base: &BaseTree, tree: &BaseTree) -> Resu
 }
 
 /// Fingerprint of the agent as a commit has it.
-///
-/// # Errors
-/// Usage when the commit has no agent file.
+/// Errors: usage when the commit has no agent file.
 pub(super) fn fingerprint(session: &Session, tree: &BaseTree) -> Result<String> {
     Ok(agent_fingerprint(&files_of(session, tree)?))
 }
 
 /// The editable files as a commit has them.
-///
-/// # Errors
-/// Usage when the commit has no agent file.
+/// Errors: usage when the commit has no agent file.
 pub(super) fn files_of(session: &Session, tree: &BaseTree) -> Result<EditableFiles> {
     read_editable_from_tree(tree, &Editable::new(&session.config.editable)?)
 }
@@ -146,9 +128,7 @@ pub(super) fn refused(failure: &str) -> Error {
 
 /// Why the staged agent cannot be imported, in words that name its place in the experiment; `None` when it can. `base` holds
 /// the unedited agent: where that cannot be imported either, the edit is not to blame.
-///
-/// # Errors
-/// Usage when Python is missing; infrastructure when it does not work, or when not even the unedited agent can be imported;
+/// Errors: usage when Python is missing; infrastructure when it does not work, or when not even the unedited agent can be imported;
 /// `Interrupted`.
 pub(super) async fn preflight(
     session: &Session,
@@ -250,9 +230,6 @@ async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunn
 }
 
 /// Stages these files on the base commit.
-///
-/// # Errors
-/// As [`guard::stage`].
 pub(super) fn stage(
     session: &Session,
     base: &BaseTree,

@@ -31,9 +31,7 @@ const SHOWN: usize = 20;
 const SHOWN_EDITS: usize = 5;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage for wrong tasks or state; infrastructure when too few trials gave evidence.
+/// Errors: usage for wrong tasks or state; infrastructure when too few trials gave evidence.
 pub(super) async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let (mut session, prepared, cancel) = measure::open(experiment)?;

@@ -26,9 +26,7 @@ use crate::ui::Ui;
 const SHOWN: usize = 20;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage when the experiment is not prepared; infrastructure when too few trials gave evidence.
+/// Errors: usage when the experiment is not prepared; infrastructure when too few trials gave evidence.
 pub(super) async fn run(args: &Calibrate, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let (mut session, prepared, cancel) = measure::open(experiment)?;

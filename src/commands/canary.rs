@@ -22,9 +22,7 @@ const OWN: &str = "the canary sings";
 
 /// What `doctor` says of the fence around coding agents. `place`: where the canary gets a directory, the state directory if that
 /// can be written to: even from in there, nothing beside its own is to be had.
-///
-/// # Errors
-/// Infrastructure when nothing can be started; `Interrupted`.
+/// Errors: infrastructure when nothing can be started; `Interrupted`.
 pub(super) async fn finding(
     experiment: &Experiment,
     config: &Config,

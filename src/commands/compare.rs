@@ -28,9 +28,7 @@ struct Agent {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage for a name that nothing has, and where the ledger has no trials of both.
+/// Errors: usage for a name that nothing has, and where the ledger has no trials of both.
 pub(super) fn run(args: &Compare, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;

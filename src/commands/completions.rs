@@ -7,9 +7,6 @@ use crate::error::{EXIT_OK, Result};
 use crate::ui::Ui;
 
 /// Runs the command.
-///
-/// # Errors
-/// None; a closed stdout ends the program like any other.
 pub(super) fn run(args: &Completions, ui: &Ui) -> Result<i32> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "autoharness", &mut script);

@@ -6,9 +6,6 @@ use crate::templates;
 use crate::ui::Ui;
 
 /// Runs the command.
-///
-/// # Errors
-/// None; a closed stdout ends the program like any other.
 pub(super) fn run(args: &ConfigArgs, ui: &Ui) -> Result<i32> {
     let text = match args.what {
         ConfigText::Template => templates::config_template(),

@@ -22,9 +22,7 @@ use crate::store::event::{Committed, Confirmed, Event, Prepared, Purpose};
 use crate::ui::Ui;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage when there are no two agents to compare; infrastructure when too few trials gave evidence.
+/// Errors: usage when there are no two agents to compare; infrastructure when too few trials gave evidence.
 pub(super) async fn run(args: &Confirm, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let (mut session, prepared, cancel) = measure::open(experiment)?;

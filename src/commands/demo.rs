@@ -35,9 +35,6 @@ struct Edit {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// Whatever one of the commands it plays cannot do.
 pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     let stage = Stage { directory: directory(args, global)?, global: global.clone(), ui };
     ui.line(format!("A demonstration in {}", stage.directory.display()));
@@ -64,9 +61,7 @@ pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
 }
 
 /// Where it plays. Its repositories are its own, so that a demo inside another repository touches nothing outside.
-///
-/// # Errors
-/// Usage when the directory holds something.
+/// Errors: usage when the directory holds something.
 pub(super) fn directory(args: &Demo, global: &Global) -> Result<PathBuf> {
     let directory = match &args.dir {
         Some(directory) => global.here().join(directory),
@@ -94,9 +89,7 @@ pub(super) struct Stage<'a> {
 
 impl Stage<'_> {
     /// Runs one of our commands in the demo's directory and returns its exit code; 0 and 1 go on.
-    ///
-    /// # Errors
-    /// Anything else ends the demo.
+    /// Errors: anything else ends the demo.
     pub(super) fn play(&self, command: Subcommand) -> Result<i32> {
         let typed = match &command {
             Subcommand::Init(_) => {
@@ -141,9 +134,6 @@ impl Stage<'_> {
     }
 
     /// Gate, then commit and record, or revert. True when the edit was accepted.
-    ///
-    /// # Errors
-    /// As [`Stage::play`].
     pub(super) fn judge(&self, title: &str) -> Result<bool> {
         let gate = Gate { base: None, concurrency: None, fresh: false, junit: None, summary: None };
         if self.play(Subcommand::Gate(gate))? == EXIT_REJECTED {

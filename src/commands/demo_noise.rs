@@ -19,9 +19,6 @@ const SEED: u32 = 4;
 const EDITS: [&str; 3] = ["Think carefully.", "Work step by step.", "Check the answer before it is given."];
 
 /// Runs the command.
-///
-/// # Errors
-/// Whatever one of the commands it plays cannot do.
 pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     let directory = directory(args, global)?;
     ui.line(format!("Noise, in {}", directory.display()));

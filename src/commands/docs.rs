@@ -36,9 +36,7 @@ fn pages() -> Vec<Page> {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage when there is no such page.
+/// Errors: usage when there is no such page.
 pub(super) fn run(args: &Docs, ui: &Ui) -> Result<i32> {
     let pages = pages();
     let print = |page: &Page| ui.json(&json!({ "type": "page", "page": page.name, "text": page.text }));

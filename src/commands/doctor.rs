@@ -15,9 +15,7 @@ use crate::store::views;
 use crate::ui::Ui;
 
 /// Runs the command. Exit 0 when nothing fails, 2 otherwise.
-///
-/// # Errors
-/// Usage when there is no experiment at all.
+/// Errors: usage when there is no experiment at all.
 pub(super) async fn run(global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let cancel = Cancel::on_signals()?;

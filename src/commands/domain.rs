@@ -18,9 +18,7 @@ use crate::model::trial::{Split, TrialResult, show};
 use crate::process::signals::Cancel;
 
 /// Runs the agent on another domain and prints what it scores there.
-///
-/// # Errors
-/// Usage for wrong tasks; infrastructure when too few trials gave evidence.
+/// Errors: usage for wrong tasks; infrastructure when too few trials gave evidence.
 pub(super) async fn run(
     session: &mut Session,
     domain: &str,

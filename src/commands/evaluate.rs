@@ -16,10 +16,8 @@ use crate::store::event::{Event, RunFinished};
 use crate::store::traces;
 
 /// Runs the steps at the same time, sharing the concurrency in proportion to their work.
-///
-/// # Errors
-/// `Interrupted` after a signal, infrastructure when nothing could be started or the ledger cannot be written. Trials
-/// that finished before are in the ledger in any case.
+/// Errors: `Interrupted` after a signal, infrastructure when nothing could be started or the ledger cannot be written. Trials that
+/// finished before are in the ledger in any case.
 pub(super) async fn evaluate(
     session: &mut Session,
     measurement: &Measurement<'_>,

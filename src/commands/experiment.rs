@@ -29,9 +29,7 @@ pub(super) struct Experiment {
 
 impl Experiment {
     /// Finds the experiment: in the directory named, or from the current one upwards, as git finds its repository.
-    ///
-    /// # Errors
-    /// Usage when the directory or the repository is missing.
+    /// Errors: usage when the directory or the repository is missing.
     pub(super) fn find(global: &Global, ui: &Ui) -> Result<Experiment> {
         let here = Paths::new(global.here(), global.config.as_deref())?;
         let is_told = global.directory.is_some() || global.config.is_some();
@@ -58,9 +56,6 @@ impl Experiment {
     }
 
     /// Reads the configuration and prints its warnings.
-    ///
-    /// # Errors
-    /// Usage, with file and line.
     pub(super) fn config(&self) -> Result<Config> {
         let config = benchmarks::load(&self.paths.config)?;
         config.warnings.iter().for_each(|warning| self.ui.warn(warning));
@@ -68,9 +63,6 @@ impl Experiment {
     }
 
     /// The checkpoint when it is up to date, else the replayed ledger. Takes no lock and writes nothing.
-    ///
-    /// # Errors
-    /// As replaying.
     pub(super) fn read_summary(&self) -> Result<Summary> {
         match Checkpoint::load(&self.paths.checkpoint()) {
             Some(checkpoint) if checkpoint.is_current(&self.paths.ledger())? => Ok(checkpoint.summary),
@@ -79,9 +71,6 @@ impl Experiment {
     }
 
     /// Everything that the ledger adds up to, for commands that only look.
-    ///
-    /// # Errors
-    /// As reading the ledger.
     pub(super) fn read_state(&self) -> Result<State> {
         let ledger = self.paths.ledger();
         // Reading names the line that is wrong, so it comes first.
@@ -91,17 +80,11 @@ impl Experiment {
     }
 
     /// The ledger with its single trials, for those who show it. Takes no lock and writes nothing.
-    ///
-    /// # Errors
-    /// As replaying.
     pub(super) fn read_history(&self) -> Result<History> {
         self.read_history_and(|_| {})
     }
 
     /// As [`Experiment::read_history`]; each line of the ledger is shown to `also`.
-    ///
-    /// # Errors
-    /// As replaying.
     pub(super) fn read_history_and(&self, also: impl FnMut(&Entry<'_>)) -> Result<History> {
         let ledger = self.paths.ledger();
         let history = History::read(&ledger, also)?;
@@ -118,9 +101,6 @@ impl Experiment {
     }
 
     /// A supervisor for child processes.
-    ///
-    /// # Errors
-    /// When our own executable cannot be found.
     pub(super) fn supervisor(&self) -> Result<Supervisor> {
         Supervisor::new(self.paths.processes())
     }

@@ -8,9 +8,7 @@ use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::ui::Ui;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage when there is no such code.
+/// Errors: usage when there is no such code.
 pub(super) fn run(args: &Explain, ui: &Ui) -> Result<i32> {
     let Some(wanted) = &args.code else {
         for code in Code::ALL {

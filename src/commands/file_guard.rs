@@ -61,9 +61,7 @@ impl FileGuard<'_> {
     }
 
     /// Compares with what the experiment was prepared with: files, configuration and provisioned data.
-    ///
-    /// # Errors
-    /// Usage when the experiment is not prepared; infrastructure when something cannot be read.
+    /// Errors: usage when the experiment is not prepared; infrastructure when something cannot be read.
     pub(super) fn of_the_experiment(&self) -> Result<Found> {
         let session = self.session;
         let mut found = self.paths()?;
@@ -81,9 +79,7 @@ impl FileGuard<'_> {
 
     /// A branch must not choose how it is judged: a configuration that git knows has to be the base commit's. One that git
     /// does not know comes from the user who runs the gate.
-    ///
-    /// # Errors
-    /// Usage when the editable files are not committed as they lie here; infrastructure when something cannot be read.
+    /// Errors: usage when the editable files are not committed as they lie here; infrastructure when something cannot be read.
     pub(super) fn on_a_branch(&self, reference: &str) -> Result<Found> {
         let session = self.session;
         let mut found = self.paths()?;

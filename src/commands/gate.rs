@@ -30,9 +30,7 @@ use crate::store::event::{Event, Purpose, Verdict};
 use crate::ui::Ui;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage for state the user must fix; infrastructure when nothing could be decided.
+/// Errors: usage for state the user must fix; infrastructure when nothing could be decided.
 pub(super) async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     let reports = Reports::new(args, ui);
     let experiment = Experiment::find(global, ui).inspect_err(|error| reports.fail(error))?;

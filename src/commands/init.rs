@@ -38,10 +38,8 @@ const WELCOME: [&str; 19] = [
 ];
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage when the directory is not empty, its repository cannot be used or the benchmark is unknown; infrastructure when
-/// git fails.
+/// Errors: usage when the directory is not empty, its repository cannot be used or the benchmark is unknown; infrastructure when git
+/// fails.
 pub(super) async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
     let unknown = || Error::usage(format!("there is no benchmark `{}`", args.benchmark));
     let benchmark = benchmarks::find(&args.benchmark).ok_or_else(unknown)?;

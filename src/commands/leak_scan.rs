@@ -15,9 +15,7 @@ const MOST: usize = 64 << 20;
 
 /// What the edit copied from train tasks, and settings that it has no business in; one line each. Nothing when it is switched
 /// off. On a branch without a prepared experiment no train task is known, so only settings are found.
-///
-/// # Errors
-/// Usage when the base commit has no agent file; infrastructure when files cannot be compared.
+/// Errors: usage when the base commit has no agent file; infrastructure when files cannot be compared.
 pub(super) fn findings(session: &Session, base: &BaseTree, agent: &StagedAgent) -> Result<Vec<String>> {
     let config = &session.config;
     if config.leak_scan.is_off() {

@@ -20,9 +20,6 @@ use crate::provision::python_env::installed_packages;
 use crate::store::event::Prepared;
 
 /// The runner that the configuration asks for.
-///
-/// # Errors
-/// As [`Benchmark::runner`](crate::benchmarks::Benchmark::runner).
 pub(super) async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) -> Result<Box<dyn BenchmarkRunner>> {
     let supervisor = session.supervisor()?;
     benchmarks::of(&session.config).runner(&session.ground(&supervisor, cancel), base).await
@@ -54,9 +51,7 @@ fn packages(session: &Session, runner: &dyn BenchmarkRunner) -> Vec<String> {
 }
 
 /// SHA-256 of every provisioned file or directory.
-///
-/// # Errors
-/// Usage when one is missing.
+/// Errors: usage when one is missing.
 pub(super) fn data_digests(session: &Session) -> Result<BTreeMap<String, String>> {
     let mut digests = BTreeMap::new();
     for path in &session.config.data {
@@ -81,9 +76,6 @@ pub(super) const PROTOCOL_VERSION: u32 = 2;
 
 /// Fingerprint of what one trial depends on beside the agent: benchmark, models, reasoning effort, time limit, seed, data,
 /// upstream version, every other committed file. Trials are reused only under the same one.
-///
-/// # Errors
-/// As the runner's part of it.
 pub(super) fn trial_protocol(
     session: &Session,
     runner: &dyn BenchmarkRunner,
@@ -108,9 +100,7 @@ pub(super) fn trial_protocol(
 }
 
 /// Opens a prepared experiment as it was prepared, for a command that runs trials on it.
-///
-/// # Errors
-/// Usage when it is not prepared, or its views, its configuration or this program are others than those it was prepared with.
+/// Errors: usage when it is not prepared, or its views, its configuration or this program are others than those it was prepared with.
 pub(super) fn open(experiment: Experiment) -> Result<(Session, Prepared, Cancel)> {
     let session = Session::open(experiment, Need::Trials)?;
     let cancel = Cancel::on_signals()?;
@@ -123,9 +113,7 @@ pub(super) fn open(experiment: Experiment) -> Result<(Session, Prepared, Cancel)
 
 /// Refuses an experiment that an earlier version prepared: its fingerprint left out what this version counts, so a score
 /// under it cannot be compared with one of now.
-///
-/// # Errors
-/// Usage when the experiment is not prepared, or was prepared under another version of the protocol.
+/// Errors: usage when the experiment is not prepared, or was prepared under another version of the protocol.
 pub(super) fn require_version(session: &Session) -> Result<()> {
     if session.prepared()?.protocol_version == PROTOCOL_VERSION {
         return Ok(());
@@ -165,9 +153,7 @@ pub(super) fn protocol(session: &Session, trial_protocol: &str, split: &TaskSpli
 }
 
 /// The split the benchmark itself brings; `None` when its tasks have none.
-///
-/// # Errors
-/// Usage when only some tasks have a split, or when the gate split is empty.
+/// Errors: usage when only some tasks have a split, or when the gate split is empty.
 pub(super) fn given_split(
     benchmark: &'static dyn Section,
     tasks: &[TaskInfo],

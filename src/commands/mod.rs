@@ -63,9 +63,6 @@ use crate::error::{Context as _, Result};
 use crate::ui::Ui;
 
 /// Runs a command and returns the exit code.
-///
-/// # Errors
-/// Whatever the command could not do; the error knows its exit code.
 pub(crate) fn run(cli: Cli, ui: &Ui) -> Result<i32> {
     log::install(&cli.global, ui);
     let began = Instant::now();

@@ -14,9 +14,6 @@ use crate::provision::{self, Cost, Finding, Level};
 use crate::templates;
 
 /// What the benchmark can try for nothing.
-///
-/// # Errors
-/// As [`Benchmark::rehearse`](crate::benchmarks::Benchmark::rehearse).
 pub(super) async fn rehearse(session: &Session, agent: &StagedAgent, cancel: &Cancel) -> Result<()> {
     let supervisor = session.supervisor()?;
     let benchmark = benchmarks::of(&session.config);

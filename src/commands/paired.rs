@@ -45,9 +45,6 @@ pub(super) struct PairedGate<'a> {
 
 impl PairedGate<'_> {
     /// Runs what the gate needs to know and writes it into the evidence. Returns how the runs went.
-    ///
-    /// # Errors
-    /// As [`evaluate`].
     pub(super) async fn measure(&self, session: &mut Session, evidence: &mut Evidence) -> Result<Vec<StepReport>> {
         let suite = self.reviewed_suite(session)?;
         evidence.quarantined = session.state.summary.quarantined_of(&suite);

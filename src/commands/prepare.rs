@@ -32,9 +32,7 @@ use crate::templates;
 use crate::ui::Ui;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage for what the user must fix, infrastructure when the baseline gave no evidence.
+/// Errors: usage for what the user must fix, infrastructure when the baseline gave no evidence.
 pub(super) async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let mut session = Session::open(experiment, Need::Trials)?;

@@ -16,9 +16,7 @@ use crate::store::traces;
 use crate::ui::Ui;
 
 /// Runs the command.
-///
-/// # Errors
-/// Rejected when there is no passing receipt for what is committed at HEAD, or given numbers disagree with it.
+/// Errors: rejected when there is no passing receipt for what is committed at HEAD, or given numbers disagree with it.
 pub(super) fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let mut session = Session::open(experiment, Need::Summary)?;

@@ -36,9 +36,7 @@ impl Reports {
     }
 
     /// Finds out before anything is run whether the reports can be written, and replaces what an earlier run left.
-    ///
-    /// # Errors
-    /// Usage, naming the file; it is left alone when it belongs to the experiment.
+    /// Errors: usage, naming the file; it is left alone when it belongs to the experiment.
     pub(super) fn begin(&self, experiment: &Experiment) -> Result<()> {
         self.refuse_files_of(experiment)?;
         for path in self.paths() {

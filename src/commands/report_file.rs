@@ -51,9 +51,6 @@ fn is_stream(metadata: &Metadata) -> bool {
 }
 
 /// Finds out whether a report can be written, and leaves nothing behind.
-///
-/// # Errors
-/// Usage, naming the file.
 pub(super) fn check(path: &Path) -> Result<()> {
     let refused = |error: anyhow::Error| {
         Error::usage(format!("cannot write the report {}", path.display()))
@@ -77,9 +74,6 @@ pub(super) fn check(path: &Path) -> Result<()> {
 }
 
 /// Puts this text in the place of what was there. The old text is cut off last: on a full disk something is left.
-///
-/// # Errors
-/// Infrastructure, naming the file.
 pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
     if target(path) != Target::File {
         return append(path, text);
@@ -91,9 +85,6 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Adds this text to a file, or writes it to a stream. A pipe without a reader is not waited for.
-///
-/// # Errors
-/// Infrastructure, naming the file.
 pub(super) fn append(path: &Path, text: &str) -> Result<()> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let mut file = fs::OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)?;

@@ -28,9 +28,7 @@ const LARGEST: u64 = 16 << 20;
 const LEARNINGS: u64 = 4 << 20;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage before the experiment is prepared, and where the file cannot be put; infrastructure when the disk refuses.
+/// Errors: usage before the experiment is prepared, and where the file cannot be put; infrastructure when the disk refuses.
 pub(super) fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;

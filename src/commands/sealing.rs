@@ -20,9 +20,7 @@ pub(super) struct Open {
 }
 
 /// Sets a share of the tasks aside. `ids` are all of them, sorted; `earlier` is the split that was in force so far.
-///
-/// # Errors
-/// Usage when there are so few tasks that none would be sealed.
+/// Errors: usage when there are so few tasks that none would be sealed.
 pub(super) fn set_aside(
     share: f64,
     mut ids: Vec<String>,
@@ -53,9 +51,7 @@ pub(super) fn set_aside(
 }
 
 /// Refuses to accept another share than the one prepared with.
-///
-/// # Errors
-/// Usage: what was run cannot be sealed, and what is sealed has been promised.
+/// Errors: usage: what was run cannot be sealed, and what is sealed has been promised.
 pub(super) fn require_same(share: f64, prepared: &Value) -> Result<()> {
     let before = prepared["sealed"].as_f64().unwrap_or(0.0);
     if before == share {

@@ -59,9 +59,7 @@ pub(super) struct Session {
 impl Session {
     /// Takes the lock, ends what a killed command left running, reads the ledger and brings stale views up to date.
     /// Views that somebody else changed are reported in `views`, not fixed.
-    ///
-    /// # Errors
-    /// Usage when another command holds the lock, the configuration is wrong or the ledger was tampered with.
+    /// Errors: usage when another command holds the lock, the configuration is wrong or the ledger was tampered with.
     pub(super) fn open(experiment: Experiment, need: Need) -> Result<Session> {
         let config = experiment.config()?;
         let Experiment { ui, paths, environment, repo } = experiment;
@@ -138,9 +136,7 @@ impl Session {
     }
 
     /// Refuses to go on when somebody changed a view.
-    ///
-    /// # Errors
-    /// Usage, naming the files and the command that fixes them.
+    /// Errors: usage, naming the files and the command that fixes them.
     pub(super) fn require_views(&self) -> Result<()> {
         if self.views.changed.is_empty() {
             Ok(())
@@ -150,26 +146,19 @@ impl Session {
     }
 
     /// The last `prepared` event.
-    ///
-    /// # Errors
-    /// Usage when the experiment is not prepared.
     pub(super) fn prepared(&self) -> Result<&Prepared> {
         self.state.summary.prepared.as_ref().ok_or_else(not_prepared)
     }
 
     /// Refuses to start without what can be seen to be missing.
-    ///
-    /// # Errors
-    /// Usage, listing all that is missing.
+    /// Errors: usage, listing all that is missing.
     pub(super) fn require_surroundings(&self) -> Result<()> {
         let benchmark = benchmarks::of(&self.config);
         provision::require(&benchmarks::quick(benchmark, &self.config, &self.paths.root, &self.environment))
     }
 
     /// Refuses a configuration other than the one prepared with.
-    ///
-    /// # Errors
-    /// Usage, naming what changed.
+    /// Errors: usage, naming what changed.
     pub(super) fn require_same_config(&self) -> Result<()> {
         match self.config_changes()? {
             None => Ok(()),
@@ -184,9 +173,6 @@ impl Session {
 
     /// How the configuration differs from the one prepared with, in one line; `None` when it says the same, in whatever
     /// words: comments, line ends and the order of keys change nothing.
-    ///
-    /// # Errors
-    /// Usage when the experiment is not prepared.
     pub(super) fn config_changes(&self) -> Result<Option<String>> {
         let prepared = self.prepared()?;
         if prepared.config_digest == self.config.digest {
@@ -197,9 +183,6 @@ impl Session {
     }
 
     /// Appends an event and takes it into the state.
-    ///
-    /// # Errors
-    /// Infrastructure when the disk refuses.
     pub(super) fn append(&mut self, event: Event<'_>) -> Result<u64> {
         if let Event::Trial(trial) = &event {
             self.paid.add(&trial.usage);
@@ -215,9 +198,6 @@ impl Session {
     }
 
     /// Puts the ledger on the disk, brings the views up to date and leaves a checkpoint.
-    ///
-    /// # Errors
-    /// Infrastructure when the disk refuses.
     pub(super) fn finish(&mut self) -> Result<()> {
         let began = Instant::now();
         self.writer.sync()?;
@@ -230,9 +210,6 @@ impl Session {
     }
 
     /// A supervisor for child processes.
-    ///
-    /// # Errors
-    /// When our own executable cannot be found.
     pub(super) fn supervisor(&self) -> Result<Supervisor> {
         Supervisor::new(self.paths.processes())
     }
@@ -251,9 +228,6 @@ impl Session {
 
 /// Appends an event and takes it into the state: the one way anything is ever remembered. After an error the state may be
 /// ahead of the ledger; the command has to end.
-///
-/// # Errors
-/// Infrastructure when the disk refuses.
 pub(super) fn append(writer: &mut Writer, state: &mut State, event: Event<'_>, at: DateTime<Utc>) -> Result<u64> {
     // The time stamp as a reader of the ledger will see it.
     let at = DateTime::from_timestamp_millis(at.timestamp_millis()).unwrap_or(at);

@@ -26,9 +26,7 @@ const MARKS: usize = 24;
 const TASK: usize = 48;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage for a task that is none of train's; infrastructure when the disk refuses.
+/// Errors: usage for a task that is none of train's; infrastructure when the disk refuses.
 pub(super) fn run(args: &Show, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;

@@ -75,9 +75,7 @@ fn load(path: &std::path::Path) -> Result<Option<SplitFile>> {
 }
 
 /// The split that the original left behind, where it is one of exactly these tasks (sorted ids). Comes before anything is run.
-///
-/// # Errors
-/// Usage when the file is not what the original writes.
+/// Errors: usage when the file is not what the original writes.
 pub(super) fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSplit>> {
     let Some(path) = path(session) else { return Ok(None) };
     let Some(found) = load(&path)? else { return Ok(None) };
@@ -101,9 +99,6 @@ pub(super) fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSpli
 
 /// Brings the file up to date with the ledger, unless it says the same. Not where the file guard would take it for a change:
 /// then a warning says what to ignore.
-///
-/// # Errors
-/// Infrastructure when the disk refuses.
 pub(super) fn write(session: &Session, base: &BaseTree) -> Result<()> {
     let (Some(path), Some(directory)) = (path(session), benchmarks::of(&session.config).split_directory()) else {
         return Ok(());

@@ -62,9 +62,6 @@ pub(super) struct Ended {
 
 impl<'a> Start<'a> {
     /// Stages a copy of the agent, and says what the benchmark is to run in it.
-    ///
-    /// # Errors
-    /// When the disk refuses.
     pub(super) fn stage(session: &Session, agent: &'a StagedAgent, order: Order) -> Result<(Start<'a>, RunRequest)> {
         let Session { paths, config, .. } = session;
         let Order { id, batch: Batch { first, trials, tasks }, split, concurrency, keep_traces, keep_log } = order;
@@ -99,9 +96,7 @@ impl<'a> Start<'a> {
     }
 
     /// Judges the start as a whole. Nothing runs in its copy by now. `unkept`: why not all that it sent could be kept.
-    ///
-    /// # Errors
-    /// `unkept`; the benchmark's own; when the copy cannot be read.
+    /// Errors: `unkept`; the benchmark's own; when the copy cannot be read.
     pub(super) fn end(self, ended: Result<RunReport>, unkept: Option<Error>) -> Result<Ended> {
         let _ = fs_err::remove_dir_all(self.scratch);
         unkept.map_or(Ok(()), Err)?;
@@ -117,9 +112,6 @@ impl<'a> Start<'a> {
 }
 
 /// Has the benchmark run what it is asked for; `hear` gets what it says.
-///
-/// # Errors
-/// As [`BenchmarkRunner::run`].
 pub(super) async fn run(
     runner: &dyn BenchmarkRunner,
     request: &RunRequest,

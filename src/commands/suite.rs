@@ -18,9 +18,7 @@ use crate::store::summary::{Aside, Summary};
 use crate::ui::Ui;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage when the experiment is not prepared, or a task is no train task or not in the suite.
+/// Errors: usage when the experiment is not prepared, or a task is no train task or not in the suite.
 pub(super) fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let (change, tasks) = match &args.action {
         None | Some(SuiteAction::List) => return list(global, ui),

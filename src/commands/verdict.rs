@@ -80,9 +80,7 @@ fn tell_outcomes(session: &Session, verdict: &Verdict) {
 }
 
 /// What the command ends with.
-///
-/// # Errors
-/// Infrastructure when nothing was decided, with how much evidence was lacking.
+/// Errors: infrastructure when nothing was decided, with how much evidence was lacking.
 pub(super) fn conclude(decision: &Decision, evidence: &Evidence, reports: &[StepReport]) -> Result<i32> {
     match decision.status {
         Status::Passed | Status::Skipped => Ok(EXIT_OK),

@@ -34,9 +34,7 @@ struct Findings {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage when there is no ledger; a broken chain is a finding like any other (exit 1).
+/// Errors: usage when there is no ledger; a broken chain is a finding like any other (exit 1).
 pub(super) fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let path = experiment.paths.ledger();

@@ -12,9 +12,7 @@ const QUOTING: &str =
 const DOLLAR: &str = "put the value in single quotes to keep the `$`, or write ${NAME} to insert a variable.";
 
 /// The variables of a file. `process` are those that `${NAME}` finds before those of the file.
-///
-/// # Errors
-/// Usage, naming the line and never its content.
+/// Errors: usage, naming the line and never its content.
 pub(super) fn parse(
     path: &Path,
     text: &str,

@@ -159,9 +159,6 @@ pub trait Section: Sync {
     fn defaults(&self, _config: &mut Config) {}
 
     /// Refuses keys that contradict each other.
-    ///
-    /// # Errors
-    /// Usage, with file and line.
     fn check(&self, _document: &Document, _config: &Config) -> Result<()> {
         Ok(())
     }

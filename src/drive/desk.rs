@@ -77,9 +77,7 @@ pub(crate) struct Desk(Dir);
 
 impl Desk {
     /// Opens the desk of a work tree. What a killed loop left unanswered there goes: its command went with it.
-    ///
-    /// # Errors
-    /// Usage where a link is in the way, infrastructure when the disk refuses or something lies there that is no file.
+    /// Errors: usage where a link is in the way, infrastructure when the disk refuses or something lies there that is no file.
     pub(crate) fn open(worktree: &Path) -> Result<Desk> {
         let desk = Desk::closed(worktree)?;
         desk.0.replace(OPEN, b"")?;
@@ -87,9 +85,6 @@ impl Desk {
     }
 
     /// A desk that nobody is at: whoever asks there hears that.
-    ///
-    /// # Errors
-    /// As [`Desk::open`].
     pub(crate) fn closed(worktree: &Path) -> Result<Desk> {
         let dir = Dir::open(worktree)?.make_below(Path::new(PLACE))?;
         for name in dir.names()? {
@@ -100,17 +95,11 @@ impl Desk {
     }
 
     /// Nobody answers any more.
-    ///
-    /// # Errors
-    /// Infrastructure when the disk refuses.
     pub(crate) fn close(self) -> Result<()> {
         self.0.remove(OPEN)
     }
 
     /// Takes requests off the desk: the name that the answer goes to, and what is asked for, if that can be read.
-    ///
-    /// # Errors
-    /// Infrastructure when the disk refuses.
     pub(crate) fn take(&self) -> Result<Vec<(String, Option<Request>)>> {
         let name = |name: &str| Some(name.strip_prefix(REQUEST)?.strip_suffix(ENDING)?.to_string());
         // Ours are short and of plain characters; what cannot be named again cannot be taken away.
@@ -132,9 +121,6 @@ impl Desk {
     }
 
     /// Lays an answer down.
-    ///
-    /// # Errors
-    /// Infrastructure when the disk refuses.
     pub(crate) fn answer(&self, id: &str, answer: &Answer) -> Result<()> {
         let bytes = serde_json::to_vec(answer).infra(|| "cannot render an answer".into())?;
         self.0.replace(&format!("{ANSWER}{id}{ENDING}"), &bytes)
@@ -154,9 +140,7 @@ pub(crate) fn worktree(here: &Path) -> Option<&Path> {
 
 impl Asked {
     /// Lays a request on the desk of a work tree.
-    ///
-    /// # Errors
-    /// Usage when the desk is closed, infrastructure when it cannot be written to.
+    /// Errors: usage when the desk is closed, infrastructure when it cannot be written to.
     pub(crate) fn lay(worktree: &Path, request: &Request) -> Result<Asked> {
         let place = worktree.join(PLACE);
         let bytes = serde_json::to_vec(request).infra(|| "cannot render a request".into())?;
@@ -173,9 +157,7 @@ impl Asked {
     }
 
     /// The answer, once it is there.
-    ///
-    /// # Errors
-    /// Usage when the desk was closed without one, infrastructure when it cannot be read.
+    /// Errors: usage when the desk was closed without one, infrastructure when it cannot be read.
     pub(crate) fn answer(&self) -> Result<Option<Answer>> {
         let was_closed = self.is_closed();
         let path = self.place.join(format!("{ANSWER}{}{ENDING}", self.id));

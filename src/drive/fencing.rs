@@ -28,9 +28,7 @@ pub(crate) struct Fencing<'a> {
 impl Fencing<'_> {
     /// The words before the coding agent's program; none where it is switched off or, with `fence: auto`, the machine has no
     /// fence of files. `names`: of the variables that the coding agent gets.
-    ///
-    /// # Errors
-    /// Usage where it is required and a layer does not stand; `Interrupted`.
+    /// Errors: usage where it is required and a layer does not stand; `Interrupted`.
     pub(crate) async fn around(
         &self,
         driver: &Driver,

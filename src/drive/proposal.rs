@@ -29,9 +29,7 @@ What you edited, in a few lines.
 ";
 
 /// Reads a proposal. `train`: the tasks that may be named. Whatever is wrong is said at once, a line each.
-///
-/// # Errors
-/// Every reason why it is not a proposal.
+/// Errors: every reason why it is not a proposal.
 pub(crate) fn parse(text: &str, train: &BTreeSet<&str>) -> Result<Proposal, Vec<String>> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let Some((front, body)) = split(&text) else {

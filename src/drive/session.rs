@@ -63,9 +63,7 @@ pub(crate) struct SessionEnd {
 }
 
 /// Runs a session to its end.
-///
-/// # Errors
-/// Infrastructure when it cannot be started or its records cannot be written; `Interrupted`.
+/// Errors: infrastructure when it cannot be started or its records cannot be written; `Interrupted`.
 pub(crate) async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> Result<SessionEnd> {
     fs_err::create_dir_all(place.records)?;
     let open = |name: &str, cap| Log::open(&place.records.join(name), cap, place.redactor.clone());

@@ -142,9 +142,7 @@ pub(crate) struct Rival {
 
 impl LoopState {
     /// Reads the file; nothing when it is not there.
-    ///
-    /// # Errors
-    /// SessionUsage when it is not one of this program.
+    /// Errors: SessionUsage when it is not one of this program.
     pub(crate) fn load(path: &Path) -> Result<LoopState> {
         let Some(bytes) = files::read_if_there(path, LARGEST)? else { return Ok(LoopState::default()) };
         let state: LoopState = serde_json::from_slice(&bytes)
@@ -158,9 +156,6 @@ impl LoopState {
     }
 
     /// Writes the file, or removes it when there is nothing to keep.
-    ///
-    /// # Errors
-    /// Infrastructure when the disk refuses.
     pub(crate) fn save(&mut self, path: &Path) -> Result<()> {
         self.v = VERSION;
         if self.night.is_none() && self.current.is_none() && self.resampling.is_none() {

@@ -34,9 +34,7 @@ pub(crate) struct Maker<'a> {
 }
 
 /// The directory below which an experiment's work trees are made. `home`: of the user.
-///
-/// # Errors
-/// Usage when no home is known.
+/// Errors: usage when no home is known.
 pub(crate) fn place(root: &Path, cache: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
     let absolute = |path: Option<&str>| path.map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute(cache).or_else(|| Some(absolute(home)?.join(".cache")));
@@ -51,9 +49,7 @@ pub(crate) fn place(root: &Path, cache: Option<&str>, home: Option<&str>) -> Res
 impl Maker<'_> {
     /// Makes a work tree at `directory`, out of the one that was [retired](retire) last where there is one; one that a killed loop
     /// left half made is replaced.
-    ///
-    /// # Errors
-    /// Infrastructure when the disk or git refuses.
+    /// Errors: infrastructure when the disk or git refuses.
     pub(crate) async fn make(&self, directory: &Path, base: &BaseTree, program: &str, workspace: &Path) -> Result<()> {
         let began = Instant::now();
         remove(directory)?;
@@ -123,9 +119,6 @@ fn retired(directory: &Path) -> PathBuf {
 }
 
 /// Takes a work tree away, when there is one, and keeps what the next one can be made of.
-///
-/// # Errors
-/// As [`remove`].
 pub(crate) fn retire(directory: &Path) -> Result<()> {
     let place = retired(directory);
     remove(&place)?;
@@ -137,9 +130,7 @@ pub(crate) fn retire(directory: &Path) -> Result<()> {
 }
 
 /// Removes a work tree, when there is one.
-///
-/// # Errors
-/// Infrastructure when something in it cannot be removed.
+/// Errors: infrastructure when something in it cannot be removed.
 pub(crate) fn remove(directory: &Path) -> Result<()> {
     use std::io::ErrorKind::NotFound;
     if fs_err::symlink_metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
@@ -186,9 +177,6 @@ fn unlock(directory: &Path, depth: usize) -> std::io::Result<()> {
 }
 
 /// Removes every work tree below [`place`] but one.
-///
-/// # Errors
-/// As [`remove`].
 pub(crate) fn sweep(place: &Path, but: Option<&Path>) -> Result<()> {
     let Ok(entries) = fs_err::read_dir(place) else { return Ok(()) };
     for entry in entries {

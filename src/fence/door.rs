@@ -23,9 +23,7 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Starts one that leads to these hosts.
-    ///
-    /// # Errors
-    /// When there is no process or descriptor left.
+    /// Errors: when there is no process or descriptor left.
     pub(super) fn start(own: &Path, hosts: &[String]) -> io::Result<Proxy> {
         let (to, theirs) = UnixStream::pair()?;
         let mut command = Command::new(own);
@@ -35,9 +33,7 @@ impl Proxy {
     }
 
     /// Opens a door to it here; returns its port. `alone`: whether this network is a new one, whose one interface is not up yet.
-    ///
-    /// # Errors
-    /// When the kernel refuses, or the proxy is gone.
+    /// Errors: when the kernel refuses, or the proxy is gone.
     pub(super) fn open(&mut self, alone: bool) -> io::Result<u16> {
         if alone {
             raise()?;

@@ -52,9 +52,7 @@ pub(super) fn system() -> Vec<PathBuf> {
 }
 
 /// Keeps this process, and all that it starts, to these paths for good. `private`: it may write to [`PRIVATE`].
-///
-/// # Errors
-/// When the kernel has no Landlock, or it is switched off.
+/// Errors: when the kernel has no Landlock, or it is switched off.
 pub(super) fn keep_to(
     readable: &[PathBuf],
     writable: &[PathBuf],

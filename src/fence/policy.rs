@@ -71,9 +71,7 @@ impl Policy {
     }
 
     /// Reads the words after `__fence`.
-    ///
-    /// # Errors
-    /// Says which word makes no sense.
+    /// Errors: says which word makes no sense.
     pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Policy, String> {
         let mut policy = Policy::default();
         let mut words = words.into_iter();

@@ -21,9 +21,7 @@ const NEW: &str = "/new";
 
 /// The first step to a new root, in a namespace of mounts of this process's own: after it, mounting is known to be
 /// allowed. When it is refused, everything is as it was.
-///
-/// # Errors
-/// When mounting is forbidden, as it is in many containers.
+/// Errors: when mounting is forbidden, as it is in many containers.
 pub(super) fn workshop() -> io::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
@@ -42,9 +40,7 @@ pub(super) fn workshop() -> io::Result<()> {
 
 /// Moves this process from the workshop into a new root that has `readable` in it, and `writable` to be changed. `proc`: with the
 /// machine's `/proc`, to be covered by one of its own.
-///
-/// # Errors
-/// When a step of it is refused. Then nothing may be started any more: half of the way has been gone.
+/// Errors: when a step of it is refused. Then nothing may be started any more: half of the way has been gone.
 pub(super) fn enter(readable: &[PathBuf], writable: &[PathBuf], proc: bool) -> io::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let old = |path: &Path| Path::new(OLD).join(path.strip_prefix("/").unwrap_or(path));
@@ -120,18 +116,13 @@ fn show(from: &Path, to: &Path, access: MountFlags) -> io::Result<()> {
 }
 
 /// Mounts the processes of this process's own namespace, of which it must be the first one.
-///
-/// # Errors
-/// When the kernel refuses, as it does where the machine's own `/proc` is partly hidden.
+/// Errors: when the kernel refuses, as it does where the machine's own `/proc` is partly hidden.
 pub(super) fn mount_proc() -> io::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     Ok(mount("proc", PROC, "proc", quiet, c"")?)
 }
 
 /// Takes the machine's `/proc` away again.
-///
-/// # Errors
-/// When the kernel refuses.
 pub(super) fn hide_proc() -> io::Result<()> {
     Ok(unmount(PROC, UnmountFlags::DETACH)?)
 }

@@ -155,9 +155,7 @@ pub(super) struct Others {
 }
 
 /// Refuses, for good, in this process and all that it starts.
-///
-/// # Errors
-/// When the kernel has no filters, or the crate none for this processor.
+/// Errors: when the kernel has no filters, or the crate none for this processor.
 pub(super) fn refuse(others: Others) -> Result<(), Error> {
     programs(others)?.iter().try_for_each(|program| apply_filter(program))
 }
@@ -172,9 +170,7 @@ fn programs(others: Others) -> Result<[BpfProgram; 2], Error> {
 
 /// The filters as the kernel takes them, one a line, in hexadecimal digits: for a process that fences itself in because it
 /// cannot be started anew.
-///
-/// # Errors
-/// When the crate has none for this processor.
+/// Errors: when the crate has none for this processor.
 pub(super) fn as_text(network: Network) -> Result<String, Error> {
     let lines = programs(Others { alone: false, sealed: false, network })?.map(|program| {
         let bytes = program.iter().flat_map(|step| {

@@ -10,9 +10,6 @@ use crate::process::signals::Cancel;
 use crate::process::{Command, Limits, Supervisor, run_captured};
 
 /// Builds a fence around nothing, and hears which layers stand: the program that builds it, and these; or why there is none.
-///
-/// # Errors
-/// `Interrupted`.
 pub(crate) async fn try_out(
     supervisor: &Supervisor,
     environment: &Environment,

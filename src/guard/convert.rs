@@ -18,9 +18,7 @@ use crate::error::{Error, Result};
 /// Editable files as `git add` would put them into a commit: line endings, `$Id$` and executable bits as git's
 /// configuration and attributes have them here. Only editable files are treated so: whatever these say, the bytes are
 /// those that are scored and committed.
-///
-/// # Errors
-/// A usage error for a file that git would run a program on, or recode: it could never be recorded.
+/// Errors: a usage error for a file that git would run a program on, or recode: it could never be recorded.
 pub(super) fn as_committed(repo: &Repo, files: EditableFiles) -> Result<EditableFiles> {
     let config = repo.git().config()?.snapshot()?;
     // `git` takes `input` apart from the other words.

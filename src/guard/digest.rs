@@ -17,9 +17,7 @@ use crate::model::hash::hex;
 ///
 /// Time stamps, owners and empty directories do not count. A link that leads nowhere counts by its target alone, and so does
 /// one to a directory above it, whose files are counted there.
-///
-/// # Errors
-/// When something cannot be read, or is neither file, directory nor link.
+/// Errors: when something cannot be read, or is neither file, directory nor link.
 pub(crate) fn digest_path(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(b"autoharness data 1\n");

@@ -11,9 +11,7 @@ use super::repo::Repo;
 use crate::error::{Code, Error, Result};
 
 /// Differences between the index and the base commit. Flags such as assume-unchanged mean nothing here.
-///
-/// # Errors
-/// A usage error when the index is missing or in a form that cannot be read, with the command that fixes it.
+/// Errors: a usage error when the index is missing or in a form that cannot be read, with the command that fixes it.
 pub(super) fn staged(repo: &Repo, base: &BaseTree) -> Result<Vec<Change>> {
     let path = repo.index_path();
     // libgit2 takes a missing index for an empty one, which would read as everything deleted.

@@ -94,9 +94,7 @@ pub(crate) struct AddedLine {
 }
 
 /// The lines that are in `now` and not in `before`.
-///
-/// # Errors
-/// Infrastructure when libgit2 cannot compare two files.
+/// Errors: infrastructure when libgit2 cannot compare two files.
 pub(crate) fn added(before: &EditableFiles, now: &EditableFiles) -> Result<Vec<AddedLine>> {
     let mut lines = Vec::new();
     for (path, file) in now {

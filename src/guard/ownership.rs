@@ -8,9 +8,7 @@ use fs_err as fs;
 use git2::{Config, Repository};
 
 /// Opens a repository that belongs to another user, when `safe.directory` allows it; `None` when it does not.
-///
-/// # Errors
-/// What libgit2 says of the repository itself.
+/// Errors: what libgit2 says of the repository itself.
 pub(super) fn open_if_trusted(root: &Path) -> Result<Option<Repository>, git2::Error> {
     let home = std::env::home_dir();
     if !trusts(&configured(), root, home.as_deref()) {

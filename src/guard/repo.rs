@@ -37,9 +37,7 @@ impl Repo {
     }
 
     /// A repository of ours around a directory that somebody else has: whatever lies in its own `.git` is not looked at.
-    ///
-    /// # Errors
-    /// When the directory cannot be opened.
+    /// Errors: when the directory cannot be opened.
     pub(super) fn around(git: Repository, directory: &Path) -> Result<Repo> {
         let experiment = fs::canonicalize(directory).usage(|| "cannot open the work tree".into())?;
         git.set_workdir(&experiment, false)?;

@@ -151,9 +151,7 @@ pub(crate) fn is_unscored(path: &[u8]) -> bool {
 
 /// What was changed in an export since [`stage`] made it: files modified, removed or replaced. New files do not count, for
 /// benchmarks may leave some, and the next [`stage`] removes them.
-///
-/// # Errors
-/// When the export or the repository cannot be read.
+/// Errors: when the export or the repository cannot be read.
 pub(crate) fn altered(
     base: &BaseTree,
     editable: &Editable,

@@ -23,9 +23,7 @@ pub(crate) struct Git<'a> {
 
 impl Git<'_> {
     /// Runs git.
-    ///
-    /// # Errors
-    /// Infrastructure when git is missing, does not end within a minute, or says no; the error ends with git's last line. Usage
+    /// Errors: infrastructure when git is missing, does not end within a minute, or says no; the error ends with git's last line. Usage
     /// where the repository is on a read-only file system.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Result<Captured> {
         let ended = self.ask(arguments).await?;
@@ -37,9 +35,6 @@ impl Git<'_> {
     }
 
     /// As [`Git::run`], for what moves much data: it may take as long as `limits` allow, and has this on its stdin.
-    ///
-    /// # Errors
-    /// As [`Git::run`].
     pub(crate) async fn run_within(&self, limits: Limits, input: String, arguments: &[&str]) -> Result<Captured> {
         let command = Command { stdin: input.into_bytes(), ..self.command(arguments) };
         let ended = run_captured(self.supervisor, command, limits, self.cancel).await?;
@@ -48,9 +43,6 @@ impl Git<'_> {
 
     /// Commits the named files, and nothing else that may be staged. The repository needs an identity:
     /// [`Git::ensure_identity`].
-    ///
-    /// # Errors
-    /// As [`Git::run`].
     pub(crate) async fn commit(&self, message: &str, files: &[&str]) -> Result<Captured> {
         self.run(&[&["commit", "--quiet", "--no-gpg-sign", "-m", message, "--"], files].concat()).await
     }
@@ -58,9 +50,6 @@ impl Git<'_> {
     /// Gives the repository an identity of its own where it has none: the user's, else this tool's. Coding agents commit from
     /// shells that may hide `~/.gitconfig` (Gemini CLI sets `GIT_CONFIG_GLOBAL=/dev/null`), and git refuses to commit without.
     /// Returns the identity when something was set.
-    ///
-    /// # Errors
-    /// As [`Git::run`].
     pub(crate) async fn ensure_identity(&self) -> Result<Option<String>> {
         let get = async |arguments: &[&str]| {
             let found = self.ask(arguments).await?;

@@ -37,9 +37,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 
     /// The next line without its newline; `None` at the end. A last line without a newline counts.
-    ///
-    /// # Errors
-    /// Usage when a line is longer than the limit (names the line), infrastructure when reading fails.
+    /// Errors: usage when a line is longer than the limit (names the line), infrastructure when reading fails.
     pub(crate) async fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             let buffer = self.reader.fill_buf().await.infra(|| "cannot read from a child process".into())?;
@@ -106,9 +104,6 @@ impl HeadAndTail {
     }
 
     /// Reads `reader` to its end.
-    ///
-    /// # Errors
-    /// When reading fails.
     pub(crate) async fn fill(&mut self, mut reader: impl AsyncRead + Unpin) -> std::io::Result<()> {
         let mut chunk = vec![0; CHUNK];
         loop {

@@ -64,9 +64,7 @@ pub struct Surroundings<'a> {
 }
 
 /// Turns failing findings into one error, before any money is spent.
-///
-/// # Errors
-/// Usage, listing all that is missing.
+/// Errors: usage, listing all that is missing.
 pub(crate) fn require(findings: &[Finding]) -> Result<()> {
     let failing: Vec<&Finding> = findings.iter().filter(|finding| finding.level == Level::Fail).collect();
     if failing.is_empty() {

@@ -105,9 +105,7 @@ impl<'a> Install<'a> {
     }
 
     /// Runs an installer to its end.
-    ///
-    /// # Errors
-    /// Infrastructure when it fails or the time is up; `Interrupted`.
+    /// Errors: infrastructure when it fails or the time is up; `Interrupted`.
     pub(super) async fn run(&self, program: &Path, arguments: &[OsString]) -> Result<()> {
         let cancel = self.around.cancel;
         cancel.check()?;

@@ -169,9 +169,6 @@ impl KeyRequirement {
 const ANSWER_SECONDS: u64 = 20;
 
 /// Runs a program that only answers a question. `None` when it cannot be started or does not end in time.
-///
-/// # Errors
-/// `Interrupted`.
 pub(crate) async fn ask(program: &Path, arguments: &[&str], around: &Surroundings<'_>) -> Result<Option<Captured>> {
     // In `/`, because Python looks for modules in the current directory, and an experiment may have an `mcp.py`.
     let command = Command::new(program, "/").args(arguments).env(around.environment.for_child(&[], &[]));

@@ -134,9 +134,6 @@ fn of_pyenv(around: &Surroundings<'_>, range: Range) -> Vec<PathBuf> {
 }
 
 /// Asks an interpreter who it is. `None` when it does not answer as one.
-///
-/// # Errors
-/// `Interrupted`.
 pub(crate) async fn interrogate(python: &Path, around: &Surroundings<'_>) -> Result<Option<Interpreter>> {
     let script = "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.executable or '')";
     let Some(said) = ask(python, &["-I", "-S", "-c", script], around).await? else { return Ok(None) };

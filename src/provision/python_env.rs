@@ -160,9 +160,6 @@ pub async fn provision(
 
 /// What `doctor` says of packages that `prepare` is to install: that it can, and with what. `detail`: what is the matter now;
 /// `does`: what `prepare` does about it.
-///
-/// # Errors
-/// `Interrupted`.
 pub(crate) async fn ahead(
     name: &'static str,
     mut detail: String,

@@ -30,9 +30,6 @@ pub(crate) struct Left {
 
 /// Reads a trial of a train task, each file up to `limit` bytes; `None` when nothing of it is there. The caller makes sure
 /// that it is a train task: of others nothing is ever written, and a directory that somebody made is nobody's evidence.
-///
-/// # Errors
-/// As [`kept`].
 pub(crate) fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Left>> {
     let Some(Kept { directory, trace_name, result, trace }) = kept(workspace, place, task, trial, limit)? else {
         return Ok(None);

@@ -65,9 +65,6 @@ pub(crate) fn failing(history: &History, workspace: &Path) -> Vec<Failing> {
 }
 
 /// The newest trial of a task that failed, of those that are there: with several trials the first may have passed.
-///
-/// # Errors
-/// As [`left`].
 pub(crate) fn of_the_failure(workspace: &Path, task: &str) -> Result<Option<Left>> {
     let first = left(workspace, Place::Latest, task, 0, LARGEST)?;
     if first.as_ref().is_none_or(|first| !first.result.passed()) {

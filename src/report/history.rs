@@ -144,9 +144,6 @@ pub(crate) fn chosen_at(verdict: &Verdict) -> Option<f64> {
 impl History {
     /// Reads the ledger, checking its chain, and shows each line to `also`. Takes no lock: a line that is being written is not
     /// counted.
-    ///
-    /// # Errors
-    /// As [`ledger::read`].
     pub(crate) fn read(path: &Path, mut also: impl FnMut(&Entry<'_>)) -> Result<History> {
         let mut history = History::default();
         ledger::read(path, &Tip::genesis(), |entry| {

@@ -72,9 +72,7 @@ enum Wants {
 
 impl Server {
     /// Listens on 127.0.0.1, on any free port when none is named, under a new secret.
-    ///
-    /// # Errors
-    /// Usage when the port is taken, infrastructure when the system has no secret to give.
+    /// Errors: usage when the port is taken, infrastructure when the system has no secret to give.
     pub(crate) async fn bind(port: Option<u16>) -> Result<Server> {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).infra(|| "the system gives no random bytes".into())?;

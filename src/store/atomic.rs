@@ -11,9 +11,7 @@ pub(super) const PREFIX: &str = ".autoharness-tmp-";
 
 /// Replaces `path` atomically and durably: temporary file in the same directory, fsync, rename, fsync of the directory.
 /// The file is readable by everybody (0644), because views are for other people's scripts.
-///
-/// # Errors
-/// Infrastructure, naming the path; the old file is then untouched.
+/// Errors: infrastructure, naming the path; the old file is then untouched.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = || format!("cannot write {}", path.display());
@@ -35,9 +33,6 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
 /// Replaces `path` atomically, without waiting for the disk: for traces, of which there are many. A killed process leaves
 /// the old file or the new one; a power cut may leave neither. Only the holder of the lock may call it: the temporary
 /// file has a fixed name, so that what a killed process left is gone after the next attempt.
-///
-/// # Errors
-/// As [`replace`].
 pub(crate) fn replace_unsynced(path: &Path, content: &[u8]) -> Result<()> {
     use fs_err::os::unix::fs::OpenOptionsExt;
     let mut name = std::ffi::OsString::from(PREFIX);
@@ -64,9 +59,7 @@ pub(crate) fn replace_unsynced(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// Removes temporary files a killed process left in `directory`. Call only while holding the lock.
-///
-/// # Errors
-/// When the directory cannot be read; a missing directory is fine.
+/// Errors: when the directory cannot be read; a missing directory is fine.
 pub(crate) fn sweep(directory: &Path) -> Result<()> {
     if !directory.is_dir() {
         return Ok(());

@@ -9,9 +9,7 @@ use crate::error::Result;
 const DIRECTORY: &str = "task_context";
 
 /// Writes these texts, by their plain file names. Without any there is no directory.
-///
-/// # Errors
-/// Usage when a link leads elsewhere, infrastructure when the disk refuses.
+/// Errors: usage when a link leads elsewhere, infrastructure when the disk refuses.
 pub(crate) fn write(workspace: &Path, texts: &[(String, String)]) -> Result<()> {
     if texts.is_empty() {
         return Ok(());

@@ -44,9 +44,7 @@ pub(crate) struct Lock {
 
 impl Lock {
     /// Takes the lock in `path`.
-    ///
-    /// # Errors
-    /// Usage when another live process holds it, saying which.
+    /// Errors: usage when another live process holds it, saying which.
     pub(crate) fn take(path: &Path, command: &str, since: String) -> Result<Lock> {
         // Whoever removes the file while we wait for it leaves us with a lock that nobody else will ever look at.
         let (mut file, locked) = settle(path, || try_once(path))?;

@@ -29,9 +29,7 @@ struct Open {
 }
 
 /// Writes into this file from now on, instead of any other.
-///
-/// # Errors
-/// When the file cannot be opened, or is none; then nothing is written.
+/// Errors: when the file cannot be opened, or is none; then nothing is written.
 pub(crate) fn begin(path: &Path, redactor: Redactor) -> Result<()> {
     let opened = Open::new(path, LARGEST, redactor);
     let (open, result) = match opened {

@@ -22,9 +22,7 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     /// Makes one in the state directory.
-    ///
-    /// # Errors
-    /// Infrastructure when it cannot be made.
+    /// Errors: infrastructure when it cannot be made.
     pub(crate) fn new(state: &Path) -> Result<Scratch> {
         let _door = door(state)?;
         let cannot = || format!("cannot make a directory for checks in {}", state.display());
@@ -41,9 +39,7 @@ impl Scratch {
 }
 
 /// Removes what killed checks left: copies of a benchmark with its tasks. Those of a living process stay.
-///
-/// # Errors
-/// Infrastructure when the state directory cannot be read, or one of its leftovers not removed.
+/// Errors: infrastructure when the state directory cannot be read, or one of its leftovers not removed.
 pub(crate) fn sweep(state: &Path) -> Result<()> {
     let _door = door(state)?;
     for entry in fs_err::read_dir(state)? {

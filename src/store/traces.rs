@@ -21,9 +21,7 @@ const BEST: &str = "traces/best";
 /// Keeps the trace and the result of one train trial. The first trace of a task becomes its baseline and stays it; that of a
 /// `committed` agent is kept while others come and go. Trial 0 gives `trace.json` and `result.json`; further trials of the
 /// same task `trace.1.json`, `result.1.json` and so on.
-///
-/// # Errors
-/// Usage when a link is in the way; infrastructure when the disk refuses.
+/// Errors: usage when a link is in the way; infrastructure when the disk refuses.
 pub(crate) fn keep(workspace: &Path, agent: &str, committed: bool, result: &TrialResult) -> Result<()> {
     let files = Files::of(agent, result)?;
     let (workspace, name) = (Dir::make(workspace)?, directory_name(&result.task));
@@ -116,9 +114,6 @@ fn trials(directory: &Dir) -> Result<Vec<u32>> {
 }
 
 /// The numbers of the trials of a task that are kept in a place, sorted.
-///
-/// # Errors
-/// As [`kept`].
 pub(crate) fn trial_numbers(workspace: &Path, place: Place, task: &str) -> Result<Vec<u32>> {
     if !workspace.exists() {
         return Ok(Vec::new());
@@ -140,9 +135,6 @@ fn agent_of(directory: &Dir, trial: u32) -> Result<Option<String>> {
 }
 
 /// Writes `trace.json` and `result.json` into a directory that nobody else writes in.
-///
-/// # Errors
-/// Infrastructure when the disk refuses.
 pub(crate) fn write(directory: &Path, agent: &str, result: &TrialResult) -> Result<()> {
     Files::of(agent, result)?.write(&Dir::make(directory)?)
 }
@@ -227,9 +219,7 @@ pub(crate) struct Kept {
 }
 
 /// The files of a task's trial, each of at most `limit` bytes; `None` when none of both is there.
-///
-/// # Errors
-/// Usage when a link leads to them; infrastructure when the disk refuses.
+/// Errors: usage when a link leads to them; infrastructure when the disk refuses.
 pub(crate) fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Kept>> {
     if !workspace.exists() {
         return Ok(None);
@@ -255,9 +245,7 @@ pub(crate) fn latest(task: &str) -> PathBuf {
 
 /// Makes sure that no link leads traces of these tasks elsewhere. Whoever puts one there later is found out when a trace is
 /// written; this is to happen before trials are paid for.
-///
-/// # Errors
-/// Usage, naming the link.
+/// Errors: usage, naming the link.
 pub(crate) fn refuse_links<'t>(workspace: &Path, tasks: impl Iterator<Item = &'t String>) -> Result<()> {
     let names: Vec<PathBuf> = tasks.map(|task| directory_name(task)).collect();
     if !workspace.exists() {
@@ -280,17 +268,11 @@ pub(crate) fn refuse_links<'t>(workspace: &Path, tasks: impl Iterator<Item = &'t
 }
 
 /// Moves privately kept traces of `tasks` into the work space: the baseline of a benchmark whose split was drawn after it.
-///
-/// # Errors
-/// As [`keep`].
 pub(crate) fn publish(private: &Path, workspace: &Path, tasks: &[String]) -> Result<()> {
     tasks.iter().try_for_each(|task| copy(private, &directory_name(task), workspace, |_| true))
 }
 
 /// Writes traces into the work space that it did not take when their trials ended. `committed`: the agent recorded last.
-///
-/// # Errors
-/// As [`keep`]; what could not be written stays where it is.
 pub(crate) fn publish_pending(pending: &Path, workspace: &Path, committed: Option<&str>) -> Result<()> {
     if !pending.exists() {
         return Ok(());
@@ -325,9 +307,6 @@ fn copy(from: &Path, name: &Path, workspace: &Path, committed: impl Fn(&str) -> 
 
 /// An agent was recorded: its traces become those of the committed agent. A task that it was not run on keeps the trace of
 /// the agent before it.
-///
-/// # Errors
-/// As [`keep`].
 pub(crate) fn recorded(workspace: &Path, tasks: &[String], agent: &str) -> Result<()> {
     let workspace = Dir::make(workspace)?;
     for task in tasks {

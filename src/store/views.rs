@@ -166,9 +166,7 @@ impl Written {
     }
 
     /// Remembers the files that lie there before anything is prepared.
-    ///
-    /// # Errors
-    /// When one cannot be read.
+    /// Errors: when one cannot be read.
     pub(crate) fn remember_disk(&mut self, workspace: &Path) -> Result<()> {
         let mut views = Views::new();
         for name in NAMES {
@@ -181,9 +179,7 @@ impl Written {
 }
 
 /// Compares the files in `workspace` with `now`.
-///
-/// # Errors
-/// When a file exists and cannot be read.
+/// Errors: when a file exists and cannot be read.
 pub(crate) fn compare(workspace: &Path, now: &Views, written: &Written) -> Result<Comparison> {
     let mut comparison = Comparison::default();
     for (name, content) in now {
@@ -223,9 +219,7 @@ fn read(path: &Path) -> Result<Found> {
 }
 
 /// Writes the views that differ from what is on disk; removes those that should not exist.
-///
-/// # Errors
-/// Infrastructure when the disk refuses; each file is then the old one or the new one.
+/// Errors: infrastructure when the disk refuses; each file is then the old one or the new one.
 pub(crate) fn write(workspace: &Path, views: &Views, written: &mut Written) -> Result<()> {
     let mut different = Vec::new();
     for (name, content) in views {

@@ -34,9 +34,6 @@ pub(super) fn is_ours(directory: &Path) -> bool {
 }
 
 /// Whether git knows git-lfs.
-///
-/// # Errors
-/// `Interrupted`.
 pub(super) async fn has_lfs(around: &Surroundings<'_>) -> Result<bool> {
     let Some(git) = find_program(around.environment, around.root, "git") else { return Ok(false) };
     Ok(ask(&git, &["lfs", "version"], around).await?.is_some_and(|said| said.exit.success()))
@@ -48,9 +45,7 @@ pub(super) fn data_url(set: &str) -> String {
 }
 
 /// The benchmark's code at the pinned revision.
-///
-/// # Errors
-/// Usage when something else is in the way; infrastructure when it cannot be fetched; `Interrupted`.
+/// Errors: usage when something else is in the way; infrastructure when it cannot be fetched; `Interrupted`.
 pub(super) async fn code(directory: &Path, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     begin(directory, "`bird_repo:`", say)?;
     say(format!("cloning {CODE} at {}", &REVISION[..7]));
@@ -64,9 +59,6 @@ pub(super) async fn code(directory: &Path, around: &Surroundings<'_>, say: &dyn 
 }
 
 /// The newest state of a data set, with the files that git-lfs keeps.
-///
-/// # Errors
-/// As [`code`].
 pub(super) async fn data(set: &str, directory: &Path, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     begin(directory, "the tasks in `bird_data_path:`", say)?;
     let url = data_url(set);
@@ -93,9 +85,7 @@ pub(super) async fn data(set: &str, directory: &Path, around: &Surroundings<'_>,
 }
 
 /// Brings the files that git-lfs has left as stand-ins in a clone of ours.
-///
-/// # Errors
-/// Infrastructure when they cannot be fetched; `Interrupted`.
+/// Errors: infrastructure when they cannot be fetched; `Interrupted`.
 pub(super) async fn smudge(directory: &Path, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     say(format!("fetching what git-lfs has left out in {}", directory.display()));
     let by_hand = format!("check the network; by hand: {}", pull_command(directory));

@@ -103,9 +103,6 @@ impl Container {
     }
 
     /// Where it stands.
-    ///
-    /// # Errors
-    /// `Interrupted`.
     pub(super) async fn state(&self, around: &Surroundings<'_>) -> Result<State> {
         let Some(docker) = find_program(around.environment, around.root, "docker") else {
             return Ok(State::Unusable {
@@ -146,9 +143,7 @@ impl Container {
     }
 
     /// Starts it; fetches its image first where that is not there.
-    ///
-    /// # Errors
-    /// Usage when docker refuses for a reason that only the user can fix, infrastructure otherwise; `Interrupted`.
+    /// Errors: usage when docker refuses for a reason that only the user can fix, infrastructure otherwise; `Interrupted`.
     pub(super) async fn start(&self, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
         if !self.file.is_file() {
             return Err(Error::usage(format!("{} does not exist", self.file.display()))
@@ -181,9 +176,6 @@ impl Container {
     }
 
     /// The end of its log, in one line.
-    ///
-    /// # Errors
-    /// `Interrupted`.
     pub(super) async fn last_words(&self, around: &Surroundings<'_>) -> Result<String> {
         let Some(docker) = find_program(around.environment, around.root, "docker") else { return Ok(String::new()) };
         let said = ask(&docker, &["logs", "--tail", LAST_LINES, self.name], around).await?;

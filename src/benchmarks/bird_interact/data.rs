@@ -60,9 +60,6 @@ impl<'a> Place<'a> {
 }
 
 /// What is there, and what `prepare` would do about the rest.
-///
-/// # Errors
-/// `Interrupted`.
 pub(super) async fn findings(place: &Place<'_>, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
     let path = place.file.display();
     let found = match place.tasks() {
@@ -112,9 +109,7 @@ pub(super) async fn findings(place: &Place<'_>, around: &Surroundings<'_>) -> Re
 }
 
 /// Downloads what is missing and may be downloaded, and then insists on the ground truth.
-///
-/// # Errors
-/// Usage for what the user must fix, infrastructure when a download fails; `Interrupted`.
+/// Errors: usage for what the user must fix, infrastructure when a download fails; `Interrupted`.
 pub(super) async fn ensure(place: &Place<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     if !place.named && place.tasks() == Err(Unread::Missing) {
         if !clone::has_lfs(around).await? {

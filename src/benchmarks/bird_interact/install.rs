@@ -58,9 +58,6 @@ pub(crate) fn quick(setup: &BirdSetup<'_>, root: &Path, environment: &Environmen
 
 /// Everything that `doctor` shows and `prepare` insists on. What `prepare` makes itself is a warning while it is missing.
 /// Starts nothing that stays, and downloads nothing.
-///
-/// # Errors
-/// `Interrupted`; infrastructure when the helper cannot be written.
 pub(crate) async fn findings(
     setup: &BirdSetup<'_>,
     fence: Option<&Fencing>,
@@ -112,9 +109,7 @@ pub(crate) async fn findings(
 
 /// Makes what is missing of checkout, data, environment and databases, and then runs the checks that could not be run
 /// before.
-///
-/// # Errors
-/// Infrastructure when something cannot be fetched or does not come up; usage for what the user must fix; `Interrupted`.
+/// Errors: infrastructure when something cannot be fetched or does not come up; usage for what the user must fix; `Interrupted`.
 pub(crate) async fn ensure(setup: &BirdSetup<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     let place = Place::of(setup);
     let complete = setup.places(around.state).is_some() && !place.databases().is_empty();
@@ -152,9 +147,7 @@ pub(crate) async fn ensure(setup: &BirdSetup<'_>, around: &Surroundings<'_>, say
 
 /// Before the baseline, and without a key: a tool call of the staged agent through its service, with a model of our own, and
 /// the gold SQL of a few tasks.
-///
-/// # Errors
-/// Usage when the agent cannot be loaded, or data and databases do not fit; infrastructure when the service does not work;
+/// Errors: usage when the agent cannot be loaded, or data and databases do not fit; infrastructure when the service does not work;
 /// `Interrupted`.
 pub(crate) async fn rehearse(
     setup: &BirdSetup<'_>,

@@ -57,9 +57,6 @@ impl<'a> Server<'a> {
     }
 
     /// Runs psql on one database; what it prints, or what it complains about. `application`: a name for the session.
-    ///
-    /// # Errors
-    /// `Interrupted`.
     pub(super) async fn ask(
         &self,
         database: &str,
@@ -111,9 +108,6 @@ impl<'a> Server<'a> {
     }
 
     /// Looks at the server. Databases that were ready before are not looked into again.
-    ///
-    /// # Errors
-    /// `Interrupted`.
     pub(super) async fn look(&self, databases: &[String], before: &Seen) -> Result<Seen> {
         let listed = match self.psql("postgres", "SELECT datname FROM pg_database;\n").await? {
             Ok(said) => said.text(),
@@ -153,9 +147,6 @@ impl<'a> Server<'a> {
     }
 
     /// What is there, and what `prepare` would do about the rest. The second value says whether runs can use it.
-    ///
-    /// # Errors
-    /// `Interrupted`.
     pub(super) async fn findings(&self, databases: &[String]) -> Result<(Vec<Finding>, bool)> {
         let missing: Vec<&str> = TOOLS
             .into_iter()
@@ -250,9 +241,6 @@ impl<'a> Server<'a> {
     }
 
     /// Starts the benchmark's container where it is meant and no server answers.
-    ///
-    /// # Errors
-    /// As [`Container::start`].
     pub(super) async fn start(&self, say: &dyn Fn(String)) -> Result<()> {
         if !self.setup.settings.is_container() {
             return Ok(());
@@ -267,9 +255,7 @@ impl<'a> Server<'a> {
 
     /// Waits until every database is ready; only for the benchmark's container, which fills them itself. Says whether there
     /// was anything to wait for.
-    ///
-    /// # Errors
-    /// Usage for what only the user can fix, infrastructure when it takes too long or the container ends; `Interrupted`.
+    /// Errors: usage for what only the user can fix, infrastructure when it takes too long or the container ends; `Interrupted`.
     pub(super) async fn wait(&self, databases: &[String], say: &dyn Fn(String)) -> Result<bool> {
         if !self.setup.settings.is_container() {
             return Ok(false);

@@ -150,9 +150,7 @@ pub(super) fn agent_python(settings: &BirdInteractSettings, places: &Places, run
 
 /// What makes two scores comparable: the way of asking, the benchmark's code, the tasks with their schemas, the databases (digests
 /// of their templates), the versions. Where they are does not count, and neither does the server that holds the same databases.
-///
-/// # Errors
-/// Infrastructure when a file cannot be read.
+/// Errors: infrastructure when a file cannot be read.
 pub(super) fn protocol(
     settings: &BirdInteractSettings,
     places: &Places,

@@ -35,9 +35,6 @@ pub(super) enum Unread {
 }
 
 /// Reads a set of tasks.
-///
-/// # Errors
-/// What is wrong with the file.
 pub(super) fn read(path: &Path) -> Result<Tasks, Unread> {
     match fs_err::read(path) {
         Ok(bytes) => parse(&bytes),

@@ -74,9 +74,6 @@ pub(super) struct Found {
 
 impl Found {
     /// Looks at the templates of the configured data set.
-    ///
-    /// # Errors
-    /// As [`digests`].
     pub(super) async fn look(ground: &Ground<'_>) -> Result<Found> {
         let setup = BirdSetup::of(ground.config, &ground.paths.root, ground.environment);
         Ok(Found {
@@ -95,9 +92,6 @@ impl Found {
     }
 
     /// Those that hold something else by now.
-    ///
-    /// # Errors
-    /// As [`digests`].
     pub(super) async fn changed(&self, cancel: &Cancel) -> Result<Vec<String>> {
         let setup = BirdSetup::of(&self.config, &self.root, &self.environment);
         let around = Surroundings {
@@ -114,9 +108,7 @@ impl Found {
 }
 
 /// SHA-256 over the content of every template, by database. `state`: where digests are kept from one command to the next.
-///
-/// # Errors
-/// Infrastructure when the server cannot be asked or a template is missing; `Interrupted`.
+/// Errors: infrastructure when the server cannot be asked or a template is missing; `Interrupted`.
 async fn digests(
     setup: &BirdSetup<'_>,
     databases: &[String],

@@ -25,9 +25,7 @@ const DOWNLOAD: Limits = Limits { time: Duration::from_secs(30 * 60), ..Limits::
 
 /// One commit's code and data, into `tau2_data/<commit>`. The directory gets its name when it is complete, so one that was
 /// interrupted is never taken for one that is.
-///
-/// # Errors
-/// Infrastructure when the commit cannot be had, or not within half an hour; `Interrupted`.
+/// Errors: infrastructure when the commit cannot be had, or not within half an hour; `Interrupted`.
 pub(super) async fn fetch(
     settings: &TauBenchSettings,
     place: &Path,

@@ -208,9 +208,7 @@ async fn own(
 }
 
 /// The one that is ready, else what `prepare` provided earlier, when it is complete.
-///
-/// # Errors
-/// Usage when the one that is ready cannot be used.
+/// Errors: usage when the one that is ready cannot be used.
 async fn provided(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
     if let Some(place) = &setup.ready {
         let install = installed(setup, &place.join("venv/bin/python"), around).await?;
@@ -250,9 +248,7 @@ async fn installed(
 }
 
 /// The tau2 to use: the configured one, else what `prepare` provided. Installs nothing.
-///
-/// # Errors
-/// Usage when `tau2_python` or the environment names something that cannot be used; `Interrupted`.
+/// Errors: usage when `tau2_python` or the environment names something that cannot be used; `Interrupted`.
 pub(crate) async fn locate(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
     match &setup.python {
         Some(python) => match own(setup, python, around).await? {
@@ -264,9 +260,6 @@ pub(crate) async fn locate(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> 
 }
 
 /// As [`locate`], and fetches and installs tau2 when it is not there. Call it with the lock held.
-///
-/// # Errors
-/// As [`locate`] and [`python_env::provision`]; infrastructure when the commit cannot be fetched.
 pub(crate) async fn ensure(
     setup: &Tau2Setup<'_>,
     around: &Surroundings<'_>,
@@ -290,9 +283,6 @@ pub(crate) async fn ensure(
 }
 
 /// What `doctor` shows and `prepare` insists on. Installs nothing: what `prepare` can provide is a warning.
-///
-/// # Errors
-/// `Interrupted`.
 pub(crate) async fn findings(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
     let mut findings = vec![installation(setup, around).await?];
     findings.extend(quick(setup));

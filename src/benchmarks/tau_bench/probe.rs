@@ -71,9 +71,6 @@ print(json.dumps({'version': version(), 'place': place,
 ";
 
 /// What there is beside an interpreter, or why it cannot say.
-///
-/// # Errors
-/// `Interrupted`.
 pub(super) async fn examine(python: &Path, around: &Surroundings<'_>) -> Result<Result<Package, String>> {
     if !python.is_file() {
         return Ok(Err(format!("there is no program {}", python.display())));
@@ -113,9 +110,7 @@ pub(super) fn fault(python: &Path, package: &Package) -> Option<(String, String)
 }
 
 /// Imports tau2 once, which takes seconds: what fails here would fail every trial.
-///
-/// # Errors
-/// Infrastructure when it cannot be imported; `Interrupted`.
+/// Errors: infrastructure when it cannot be imported; `Interrupted`.
 pub(super) async fn import(install: &Tau2Install, around: &Surroundings<'_>) -> Result<()> {
     let own = [
         (DATA_VARIABLE.into(), install.data.clone().into()),

@@ -36,9 +36,7 @@ pub struct JobSettings {
 }
 
 /// `agent/agent.py` as Python imports it: `agent.agent:HarnessAgent`.
-///
-/// # Errors
-/// Usage when Python cannot import a file of that name.
+/// Errors: usage when Python cannot import a file of that name.
 pub(crate) fn import_path(agent_file: &Path, class: &str) -> Result<String> {
     let identifier = |part: &str| {
         !part.is_empty()

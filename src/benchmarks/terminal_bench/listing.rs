@@ -190,9 +190,6 @@ pub(crate) struct Lister<'a> {
 impl Lister<'_> {
     /// Lists the tasks. What is not on this machine is listed once and then kept: later commands mean the very same
     /// tasks, whatever a name like `head` means by then.
-    ///
-    /// # Errors
-    /// As [`Listing::parse`]; infrastructure when the program cannot be run.
     pub(crate) async fn list(&self, dataset: &Dataset, cancel: &Cancel) -> Result<Listing> {
         fs_err::create_dir_all(self.state)?;
         let kept = self.kept(dataset)?;

@@ -50,9 +50,6 @@ struct Answer {
 
 impl Probe {
     /// Asks the provider now. An answer without trouble is never used twice: the next claim may be about the next moment.
-    ///
-    /// # Errors
-    /// `Interrupted`.
     pub(super) async fn ask(&self, by: &Asker<'_>, cancel: &Cancel) -> Result<Provider> {
         // Who asks at the same time waits for the answer.
         let mut last = self.trouble.lock().await;

@@ -47,9 +47,7 @@ enum Stop {
 }
 
 /// Hands every line to `take` until the program ends, `take` refuses a line, or a bound is reached.
-///
-/// # Errors
-/// `Interrupted` after a cancellation, once the program is gone.
+/// Errors: `Interrupted` after a cancellation, once the program is gone.
 pub(super) async fn converse(
     mut child: Child,
     bounds: Bounds,

@@ -116,9 +116,7 @@ pub(super) fn files_of(session: &Session, commit: &str) -> Result<EditableFiles>
 }
 
 /// Writes these editable files into the main work tree, over the base commit's or the candidate's and nothing else.
-///
-/// # Errors
-/// Usage when something else lies there.
+/// Errors: usage when something else lies there.
 pub(super) fn put_files(session: &Session, current: &Current, wanted: &EditableFiles) -> Result<()> {
     let editable = Editable::new(&session.config.editable)?;
     let base = session.repo.base_tree(&current.base)?;

@@ -42,9 +42,7 @@ use crate::ui::Ui;
 const FAILURES: u32 = 3;
 
 /// Runs the command.
-///
-/// # Errors
-/// Usage when the experiment is not ready or the work tree not clean; infrastructure after three failures in a row;
+/// Errors: usage when the experiment is not ready or the work tree not clean; infrastructure after three failures in a row;
 /// `Interrupted`.
 pub(super) async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

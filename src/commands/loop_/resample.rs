@@ -27,9 +27,7 @@ use crate::store::summary::Summary;
 use crate::ui::{Ui, duration};
 
 /// Refuses what means nothing without a coding agent.
-///
-/// # Errors
-/// Usage, naming the option.
+/// Errors: usage, naming the option.
 pub(super) fn refuse_options(args: &LoopArgs) -> Result<()> {
     let given = [
         ("--candidates", args.candidates > 1),
@@ -46,9 +44,7 @@ pub(super) fn refuse_options(args: &LoopArgs) -> Result<()> {
 }
 
 /// Refuses to begin what would never end: without an end of its own the arm takes what the search took.
-///
-/// # Errors
-/// Usage where neither is there.
+/// Errors: usage where neither is there.
 pub(super) fn require_end(budget: &Budget, summary: &Summary) -> Result<()> {
     let counts = budget.iterations.is_some() || budget.hours.is_some() || budget.trials.is_some();
     let spent = &summary.spent;

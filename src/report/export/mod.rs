@@ -144,9 +144,7 @@ impl Gathered {
     }
 
     /// The three tables. With `reveal` tasks of the hold-out stand under their names.
-    ///
-    /// # Errors
-    /// When a table cannot be written.
+    /// Errors: when a table cannot be written.
     pub(crate) fn tables(self, history: &History, form: Form, reveal: bool) -> Result<Vec<Table>> {
         let secret = Secrecy::of(history, reveal);
         let mut trials = Writer::new("trials", &TRIALS, form)?;

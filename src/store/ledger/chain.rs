@@ -190,9 +190,7 @@ pub fn tip_holds(path: &Path, tip: &Tip) -> Result<bool> {
 
 /// The digest that the last line before `tip` gives of what the ledger adds up to; `None` when that line is another one,
 /// or gives none.
-///
-/// # Errors
-/// When the file cannot be read.
+/// Errors: when the file cannot be read.
 pub(crate) fn sum_at(path: &Path, tip: &Tip) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Sum {
