@@ -5,7 +5,7 @@ mod running;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory as _, Parser};
 
 pub(crate) use self::reading::{
     Compare, Completions, ConfigArgs, ConfigText, Docs, Explain, Export, LearningsArgs, ReportArgs, Show, Verify,
@@ -16,10 +16,15 @@ pub(crate) use self::running::{
 };
 use crate::ui::{Color, Format};
 
+/// The command line as data: what completions and the tests of the documents read.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Lets a coding agent improve another agent, and shows whether it really got better
 #[derive(Debug, Parser)]
 #[command(name = "autoharness", version, propagate_version = true, after_help = EXIT_CODES)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Options every command takes
     #[command(flatten)]
     pub global: Global,
@@ -41,7 +46,7 @@ Exit codes:
 /// Options every command takes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Global {
+pub(crate) struct Global {
     /// The experiment directory [default: the current one, or the first above it that holds an experiment]
     #[arg(short = 'C', long, value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
@@ -64,14 +69,14 @@ pub struct Global {
 
 impl Global {
     /// The directory named, or the current one.
-    pub fn here(&self) -> &Path {
+    pub(crate) fn here(&self) -> &Path {
         self.directory.as_deref().unwrap_or(Path::new("."))
     }
 }
 
 /// The commands.
 #[derive(Debug, clap::Subcommand)]
-pub enum Subcommand {
+pub(crate) enum Subcommand {
     /// Scaffold an experiment from embedded templates
     Init(Init),
     /// Check the environment, create what is missing, measure the baseline

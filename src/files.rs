@@ -63,7 +63,6 @@ pub(crate) fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
     read_if_there(path, largest)?.ok_or_else(|| Error::infrastructure(format!("{} does not exist", path.display())))
 }
 
-/// As [`read_if_there`], for text.
 pub(crate) fn read_text_if_there(path: &Path, largest: u64) -> Result<Option<String>> {
     let Some(bytes) = read_if_there(path, largest)? else { return Ok(None) };
     match String::from_utf8(bytes) {

@@ -63,7 +63,7 @@ pub mod benchmarks {
 }
 
 pub mod cli {
-    pub use crate::cli::Cli;
+    pub use crate::cli::definition;
 }
 
 pub mod config {

@@ -107,7 +107,6 @@ impl Paths {
         self.state.join("views.json")
     }
 
-    /// The lock.
     pub fn lock(&self) -> PathBuf {
         self.state.join("lock")
     }

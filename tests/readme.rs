@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::support::Bed;
 use autoharness::internals::benchmarks::{self, sections};
-use autoharness::internals::cli::Cli;
+use autoharness::internals::cli::definition;
 use autoharness::internals::config::{COMMON, Key, Section, keys_of};
 use autoharness::internals::error::{Code, EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_REJECTED, EXIT_USAGE, Error};
 use autoharness::internals::store::views::RESULTS_HEADER;
-use clap::CommandFactory;
 
 const README: &str = include_str!("../README.md");
 
@@ -125,7 +124,7 @@ fn the_configuration_tables_have_every_key_with_its_default() {
 
 #[test]
 fn every_command_and_flag_is_listed_and_no_other() {
-    let cli = Cli::command();
+    let cli = definition();
     let text = section(&page("commands"), "Commands");
     let table = rows(&text, "| command | options | what it does |");
     let names = |row: &[String]| row[0].trim_matches('`').split(' ').next().unwrap().to_string();
@@ -160,7 +159,7 @@ fn the_exit_codes_are_the_contract() {
     ];
     assert_eq!(table.len(), contract.len());
     let program = rows(include_str!("../program_templates/base.md"), "| code | meaning | what you do |");
-    let help = Cli::command().render_help().to_string();
+    let help = definition().render_help().to_string();
     for (row, (code, word)) in table.iter().zip(&contract) {
         assert_eq!(&row[0], code);
         assert!(row[1].contains(word), "{code}: {}", row[1]);

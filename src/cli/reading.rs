@@ -10,14 +10,14 @@ use crate::report::export::Form;
 
 /// Explain an error.
 #[derive(Debug, Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// The error's code, as JSON output and `-v` name it [default: list all]
     pub code: Option<String>,
 }
 
 /// Print what the configuration may hold.
 #[derive(Debug, Args)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// Which text
     #[arg(value_enum)]
     pub what: ConfigText,
@@ -25,7 +25,7 @@ pub struct ConfigArgs {
 
 /// The texts about the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ConfigText {
+pub(crate) enum ConfigText {
     /// A JSON Schema, for editors
     Schema,
     /// Every key of every benchmark, with comments
@@ -34,7 +34,7 @@ pub enum ConfigText {
 
 /// Print a completion script.
 #[derive(Debug, Args)]
-pub struct Completions {
+pub(crate) struct Completions {
     /// The shell it is for
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
@@ -42,7 +42,7 @@ pub struct Completions {
 
 /// List what was tried and what became of it.
 #[derive(Debug, Args)]
-pub struct LearningsArgs {
+pub(crate) struct LearningsArgs {
     /// Only what the gate passed
     #[arg(long, conflicts_with = "rejected")]
     pub kept: bool,
@@ -56,7 +56,7 @@ pub struct LearningsArgs {
 
 /// Re-derive everything from the ledger.
 #[derive(Debug, Args)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// Rewrite views that differ from the ledger
     #[arg(long)]
     pub restore: bool,
@@ -65,7 +65,7 @@ pub struct Verify {
 /// Show what train tasks left behind.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["task", "failing"])))]
-pub struct Show {
+pub(crate) struct Show {
     /// The train task whose trace is shown
     pub task: Option<String>,
     /// Show a table of the failing train tasks, those that fail alike together
@@ -84,7 +84,7 @@ pub struct Show {
 
 /// Compare two agents.
 #[derive(Debug, Args)]
-pub struct Compare {
+pub(crate) struct Compare {
     /// A commit (or branch, tag, HEAD), `baseline`, or `best`
     #[arg(value_name = "A")]
     pub first: String,
@@ -95,7 +95,7 @@ pub struct Compare {
 
 /// Write the report.
 #[derive(Debug, Args)]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Where [default: workspace/report.html]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -113,7 +113,7 @@ pub struct ReportArgs {
 
 /// Write tables.
 #[derive(Debug, Args)]
-pub struct Export {
+pub(crate) struct Export {
     /// How the tables are written
     #[arg(long, value_enum, default_value = "csv")]
     pub to: Form,
@@ -126,7 +126,7 @@ pub struct Export {
 
 /// Print the documentation.
 #[derive(Debug, Args)]
-pub struct Docs {
+pub(crate) struct Docs {
     /// The page to print [default: list the pages, a line each]
     pub page: Option<String>,
     /// Print every page, in reading order

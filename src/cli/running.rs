@@ -11,7 +11,7 @@ use crate::model::trial::Split;
 
 /// Scaffold an experiment.
 #[derive(Debug, Args)]
-pub struct Init {
+pub(crate) struct Init {
     /// Where; must be empty, or not exist yet
     #[arg(default_value = ".")]
     pub dir: PathBuf,
@@ -22,7 +22,7 @@ pub struct Init {
 
 /// Prepare an experiment.
 #[derive(Debug, Args)]
-pub struct Prepare {
+pub(crate) struct Prepare {
     /// Accept changes to guarded files and to the configuration; HEAD becomes the base commit (for humans)
     #[arg(long)]
     pub accept: bool,
@@ -36,7 +36,7 @@ pub struct Prepare {
 
 /// Run the benchmark.
 #[derive(Debug, Args)]
-pub struct BenchmarkArgs {
+pub(crate) struct BenchmarkArgs {
     /// Run these tasks only
     #[arg(long, value_name = "ID", num_args = 1.., action = clap::ArgAction::Append)]
     pub task_ids: Vec<String>,
@@ -72,7 +72,7 @@ impl ValueEnum for Split {
 
 /// Judge the edited agent.
 #[derive(Debug, Args)]
-pub struct Gate {
+pub(crate) struct Gate {
     /// Judge against the merge base of HEAD and REF instead of the last record (for branches and CI)
     #[arg(long, value_name = "REF")]
     pub base: Option<String>,
@@ -93,7 +93,7 @@ pub struct Gate {
 
 /// Record a passing edit. Without numbers they are taken from the receipt; given numbers must agree with it.
 #[derive(Debug, Args)]
-pub struct Record {
+pub(crate) struct Record {
     /// Mean reward on the gate split
     #[arg(long, value_name = "X")]
     pub val_score: Option<f64>,
@@ -107,7 +107,7 @@ pub struct Record {
 
 /// Run two agents afresh on the hold-out. Exits with 0 whatever may be claimed.
 #[derive(Debug, Args)]
-pub struct Confirm {
+pub(crate) struct Confirm {
     /// Compare with the agent of this commit instead of the one that the experiment began with
     #[arg(long, value_name = "REF")]
     pub against: Option<String>,
@@ -127,7 +127,7 @@ pub struct Confirm {
 
 /// Measure the noise.
 #[derive(Debug, Args)]
-pub struct Calibrate {
+pub(crate) struct Calibrate {
     /// Trials of each task; more than last time adds to what was run then
     #[arg(long, value_name = "K", default_value = "2", value_parser = clap::value_parser!(u32).range(2..=i64::from(claim::MOST)))]
     pub trials: u32,
@@ -141,7 +141,7 @@ pub struct Calibrate {
 
 /// Drive a coding agent within a budget. The same command goes on where a killed one stopped.
 #[derive(Debug, Args)]
-pub struct LoopArgs {
+pub(crate) struct LoopArgs {
     /// The coding agent: claude, codex, gemini, opencode, or one of `coding_agents` in the configuration
     #[arg(long, value_name = "NAME", default_value = "claude")]
     pub with: String,
@@ -192,7 +192,7 @@ pub struct LoopArgs {
 
 /// What a loop does with its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Arm {
+pub(crate) enum Arm {
     /// Have edits proposed and judged.
     Search,
     /// Run the agent that the experiment began with again and again.
@@ -207,7 +207,7 @@ fn positive(text: &str) -> Result<f64, String> {
 
 /// The regression suite.
 #[derive(Debug, Args)]
-pub struct SuiteArgs {
+pub(crate) struct SuiteArgs {
     /// What to do [default: list]
     #[command(subcommand)]
     pub action: Option<SuiteAction>,
@@ -215,7 +215,7 @@ pub struct SuiteArgs {
 
 /// What can be done to the regression suite.
 #[derive(Debug, clap::Subcommand)]
-pub enum SuiteAction {
+pub(crate) enum SuiteAction {
     /// Show every task: how accepted agents fared, and why it is put aside
     List,
     /// Train tasks that must keep passing; also takes tasks back from quarantine and retirement
@@ -228,7 +228,7 @@ pub enum SuiteAction {
 
 /// Tasks of the suite, and why.
 #[derive(Debug, Args)]
-pub struct SuiteTasks {
+pub(crate) struct SuiteTasks {
     /// Ids of train tasks
     #[arg(required = true, value_name = "TASK")]
     pub tasks: Vec<String>,
@@ -239,7 +239,7 @@ pub struct SuiteTasks {
 
 /// Play the whole loop.
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Where; must be empty or not exist yet [default: a fresh temporary directory]
     pub dir: Option<PathBuf>,
     /// Show noise instead: edits that change nothing, judged by both rules of the gate

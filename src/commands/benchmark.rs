@@ -30,7 +30,6 @@ const SHOWN: usize = 20;
 /// Edited files named before the rest is only counted.
 const SHOWN_EDITS: usize = 5;
 
-/// Runs the command.
 /// Errors: usage for wrong tasks or state; infrastructure when too few trials gave evidence.
 pub(super) async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

@@ -25,7 +25,6 @@ use crate::ui::Ui;
 /// Flaky train tasks named before the rest is only counted.
 const SHOWN: usize = 20;
 
-/// Runs the command.
 /// Errors: usage when the experiment is not prepared; infrastructure when too few trials gave evidence.
 pub(super) async fn run(args: &Calibrate, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

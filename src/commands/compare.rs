@@ -27,7 +27,6 @@ struct Agent {
     is_told: bool,
 }
 
-/// Runs the command.
 /// Errors: usage for a name that nothing has, and where the ledger has no trials of both.
 pub(super) fn run(args: &Compare, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

@@ -1,15 +1,12 @@
 //! `completions`: a script for the user's shell.
 
-use clap::CommandFactory as _;
-
-use crate::cli::{Cli, Completions};
+use crate::cli::{Completions, definition};
 use crate::error::{EXIT_OK, Result};
 use crate::ui::Ui;
 
-/// Runs the command.
 pub(super) fn run(args: &Completions, ui: &Ui) -> Result<i32> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "autoharness", &mut script);
+    clap_complete::generate(args.shell, &mut definition(), "autoharness", &mut script);
     ui.text(&String::from_utf8_lossy(&script));
     Ok(EXIT_OK)
 }

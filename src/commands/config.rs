@@ -5,7 +5,6 @@ use crate::error::{EXIT_OK, Result};
 use crate::templates;
 use crate::ui::Ui;
 
-/// Runs the command.
 pub(super) fn run(args: &ConfigArgs, ui: &Ui) -> Result<i32> {
     let text = match args.what {
         ConfigText::Template => templates::config_template(),

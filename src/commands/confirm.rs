@@ -21,7 +21,6 @@ use crate::store::claims;
 use crate::store::event::{Committed, Confirmed, Event, Prepared, Purpose};
 use crate::ui::Ui;
 
-/// Runs the command.
 /// Errors: usage when there are no two agents to compare; infrastructure when too few trials gave evidence.
 pub(super) async fn run(args: &Confirm, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

@@ -34,7 +34,6 @@ struct Edit {
     why: String,
 }
 
-/// Runs the command.
 pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     let stage = Stage { directory: directory(args, global)?, global: global.clone(), ui };
     ui.line(format!("A demonstration in {}", stage.directory.display()));

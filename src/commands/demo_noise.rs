@@ -18,7 +18,6 @@ const SEED: u32 = 4;
 /// Comments, which no benchmark reads.
 const EDITS: [&str; 3] = ["Think carefully.", "Work step by step.", "Check the answer before it is given."];
 
-/// Runs the command.
 pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     let directory = directory(args, global)?;
     ui.line(format!("Noise, in {}", directory.display()));

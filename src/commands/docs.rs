@@ -35,7 +35,6 @@ fn pages() -> Vec<Page> {
     BOOK.split(BEGIN).skip(1).map(page).collect()
 }
 
-/// Runs the command.
 /// Errors: usage when there is no such page.
 pub(super) fn run(args: &Docs, ui: &Ui) -> Result<i32> {
     let pages = pages();

@@ -7,7 +7,6 @@ use crate::config::nearest;
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::ui::Ui;
 
-/// Runs the command.
 /// Errors: usage when there is no such code.
 pub(super) fn run(args: &Explain, ui: &Ui) -> Result<i32> {
     let Some(wanted) = &args.code else {

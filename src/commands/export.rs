@@ -12,7 +12,6 @@ use crate::store::atomic;
 use crate::store::event::{Event, Revealed};
 use crate::ui::Ui;
 
-/// Runs the command.
 /// Errors: usage before the experiment is prepared, and where the directory is none; infrastructure when the disk refuses.
 pub(super) fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

@@ -29,7 +29,6 @@ use crate::process::signals::Cancel;
 use crate::store::event::{Event, Purpose, Verdict};
 use crate::ui::Ui;
 
-/// Runs the command.
 /// Errors: usage for state the user must fix; infrastructure when nothing could be decided.
 pub(super) async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     let reports = Reports::new(args, ui);

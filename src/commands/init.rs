@@ -37,7 +37,6 @@ const WELCOME: [&str; 19] = [
     "NOTICE",
 ];
 
-/// Runs the command.
 /// Errors: usage when the directory is not empty, its repository cannot be used or the benchmark is unknown; infrastructure when git
 /// fails.
 pub(super) async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {

@@ -14,7 +14,6 @@ pub(super) const LARGEST: u64 = 16 << 20;
 /// Problems that a message names.
 const SHOWN: usize = 10;
 
-/// Runs the command.
 /// Errors: usage when sections are not in the format of PROGRAM.md, after the others were listed.
 pub(super) fn run(args: &LearningsArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

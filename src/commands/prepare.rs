@@ -31,7 +31,6 @@ use crate::store::{atomic, context, traces};
 use crate::templates;
 use crate::ui::Ui;
 
-/// Runs the command.
 /// Errors: usage for what the user must fix, infrastructure when the baseline gave no evidence.
 pub(super) async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

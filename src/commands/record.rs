@@ -15,7 +15,6 @@ use crate::store::summary::Receipt;
 use crate::store::traces;
 use crate::ui::Ui;
 
-/// Runs the command.
 /// Errors: rejected when there is no passing receipt for what is committed at HEAD, or given numbers disagree with it.
 pub(super) fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

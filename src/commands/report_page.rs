@@ -27,7 +27,6 @@ const LARGEST: u64 = 16 << 20;
 /// Larger learnings are left out, in bytes.
 const LEARNINGS: u64 = 4 << 20;
 
-/// Runs the command.
 /// Errors: usage before the experiment is prepared, and where the file cannot be put; infrastructure when the disk refuses.
 pub(super) fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

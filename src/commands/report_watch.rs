@@ -25,7 +25,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const REST: u32 = 4;
 const INTERRUPT: i32 = 2;
 
-/// Runs the command.
 /// Errors: usage before the experiment is prepared and when the port is taken; interrupted by another signal than Ctrl-C.
 pub(super) async fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let cancel = Cancel::on_signals()?;

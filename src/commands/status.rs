@@ -34,7 +34,6 @@ const LINE: usize = 60;
 const UNDECIDED: u32 = 3;
 const OTHER_RULES: &str = "            -- other rules from here on: scores above are not comparable --";
 
-/// Runs the command.
 pub(super) fn run(global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let summary = &experiment.read_summary()?;

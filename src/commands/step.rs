@@ -52,7 +52,6 @@ pub(super) struct StepReport {
 /// What is measured, and under which conditions.
 pub(super) struct Measurement<'a> {
     pub runner: &'a dyn BenchmarkRunner,
-    /// The agent, staged.
     pub agent: &'a StagedAgent,
     /// Fingerprint of what one trial depends on beside the agent.
     pub trial_protocol: &'a str,

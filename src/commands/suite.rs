@@ -17,7 +17,6 @@ use crate::store::state::timestamp;
 use crate::store::summary::{Aside, Summary};
 use crate::ui::Ui;
 
-/// Runs the command.
 /// Errors: usage when the experiment is not prepared, or a task is no train task or not in the suite.
 pub(super) fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let (change, tasks) = match &args.action {

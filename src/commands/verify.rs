@@ -33,7 +33,6 @@ struct Findings {
     highest: BTreeMap<String, f64>,
 }
 
-/// Runs the command.
 /// Errors: usage when there is no ledger; a broken chain is a finding like any other (exit 1).
 pub(super) fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;

@@ -40,13 +40,11 @@ pub(crate) enum Request {
     },
     /// Print a trace, or the table of failing tasks.
     Show {
-        /// Of this task.
         task: Option<String>,
         /// The table instead.
         failing: bool,
         /// The first trace, not the newest.
         baseline: bool,
-        /// Of this trial.
         trial: u32,
         /// All of it.
         full: bool,

@@ -44,7 +44,6 @@ impl Verdict {
     }
 }
 
-/// One section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Section {
     pub number: u32,

@@ -49,7 +49,6 @@ pub(crate) struct Place<'a> {
     pub cancel: &'a Cancel,
 }
 
-/// How a session ended.
 #[derive(Debug)]
 pub(crate) struct SessionEnd {
     /// What its events said.

@@ -53,7 +53,6 @@ pub(crate) enum Network {
     None,
     /// A proxy on this port of the machine itself; the port is not known before there is one.
     Door(Option<u16>),
-    /// TCP.
     Tcp,
     /// TCP and UDP.
     Whole,

@@ -37,11 +37,8 @@ const DEEPEST: usize = 8;
 /// A train task, as far as the coding agent can read of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TaskText {
-    /// Its id.
     pub id: String,
-    /// What it asks.
     pub asked: Vec<String>,
-    /// What it expects.
     pub expected: Vec<String>,
 }
 

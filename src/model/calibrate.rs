@@ -26,7 +26,6 @@ pub(crate) type Earned = BTreeMap<String, Vec<Option<f64>>>;
 pub struct Repeated {
     /// Share of the tasks of a split that must have two trials with evidence, 0–1.
     pub min_evidence: f64,
-    /// On train.
     pub train: Earned,
     /// On the hold-out.
     pub test: Earned,

@@ -48,7 +48,6 @@ pub enum Finding {
     Better,
     /// It is better on these very tasks; the interval, which is about tasks like them, does not leave 0 out.
     BetterOnTheseTasks,
-    /// It is worse.
     Worse,
     /// Neither can be claimed.
     NoDifference,

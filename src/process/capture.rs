@@ -37,9 +37,7 @@ pub struct Captured {
     pub name: String,
     /// How it ended.
     pub exit: Exit,
-    /// Its stdout.
     pub stdout: Vec<u8>,
-    /// Its stderr.
     pub stderr: Vec<u8>,
     /// True when the middle of stdout is missing.
     pub truncated: bool,

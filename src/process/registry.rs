@@ -38,7 +38,6 @@ struct Contents {
     grace_ms: u64,
 }
 
-/// The record of one child.
 #[derive(Debug, Clone)]
 pub(crate) struct ChildRecord {
     pub(crate) path: PathBuf,

@@ -58,7 +58,6 @@ impl fmt::Display for Range {
 pub struct Interpreter {
     /// The interpreter itself, not a shim that leads to it.
     pub path: PathBuf,
-    /// Its version.
     pub version: Version,
 }
 

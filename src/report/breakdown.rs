@@ -25,7 +25,6 @@ pub(crate) struct Breakdown {
     pub agent: String,
     /// How it ended, as the file says.
     pub outcome: String,
-    /// Its reward.
     pub reward: Option<f64>,
     /// What it used.
     pub usage: Usage,

@@ -20,7 +20,6 @@ pub(crate) struct Left {
     pub directory: String,
     /// The trace's file, relative to the experiment.
     pub trace_file: String,
-    /// Its result.
     pub result: Breakdown,
     /// Its conversation.
     pub trace: Option<Trace>,

@@ -16,7 +16,6 @@ const LARGEST: u64 = 16 << 20;
 /// A failing train task.
 #[derive(Debug, Clone)]
 pub(crate) struct Failing {
-    /// The task.
     pub task: String,
     /// What it earned when it was last run; `None` is no evidence.
     pub reward: Option<f64>,

@@ -80,14 +80,12 @@ pub(crate) struct Offer {
     pub usage: SessionUsage,
 }
 
-/// A record.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorded {
     /// Its number in results.tsv.
     pub iteration: u32,
     /// The full commit.
     pub commit: String,
-    /// The short one.
     pub short: String,
 }
 
@@ -234,7 +232,6 @@ impl History {
         &mut self.versions[place]
     }
 
-    /// The summary.
     pub(crate) fn summary(&self) -> &Summary {
         &self.state.summary
     }

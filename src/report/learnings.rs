@@ -2,7 +2,6 @@
 
 use super::text::harmless;
 
-/// A section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Section {
     /// Its heading.

@@ -21,7 +21,6 @@ const OF_A_TURN: usize = 9;
 /// What is shown beside the trial itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct About {
-    /// The task.
     pub task: String,
     /// Whether it is in the regression suite.
     pub in_suite: bool,

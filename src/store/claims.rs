@@ -135,7 +135,6 @@ pub struct LastClaim {
     pub trials: u32,
     /// How often these two were looked at.
     pub look: u32,
-    /// The claim.
     pub claim: Claim,
 }
 
@@ -144,9 +143,7 @@ pub struct LastClaim {
 pub struct LastNoise {
     /// When.
     pub at: DateTime<Utc>,
-    /// The agent.
     pub agent: Committed,
-    /// How noisy it is.
     pub noise: Noise,
 }
 
@@ -161,7 +158,6 @@ impl LastClaim {
 /// All runs of the unchanged agent under one protocol: to leave one out would be to choose the result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Runs {
-    /// The agent.
     pub agent: Committed,
     /// How many.
     pub count: u32,

@@ -133,7 +133,6 @@ pub struct Receipt {
     pub seq: u64,
     /// When it was given.
     pub at: DateTime<Utc>,
-    /// The verdict.
     pub verdict: Verdict,
     /// The judged agent's train rewards at that moment; merged into `accepted_results` when it is recorded.
     pub train: BTreeMap<String, Option<f64>>,

@@ -237,7 +237,6 @@ impl Trials {
         self.by_agent.get(agent)?.get(protocol).copied()
     }
 
-    /// What a set has of a task.
     fn known(&self, set: Option<usize>, task: &str) -> &[Stored] {
         let known = || self.sets[set?].tasks.get(self.tasks.get(task)?);
         known().map_or(&[][..], Vec::as_slice)

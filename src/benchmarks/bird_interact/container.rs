@@ -80,7 +80,6 @@ impl Container {
         format!("docker compose -f {}{profile} {rest}", quoted(&self.file))
     }
 
-    /// Its name.
     pub(super) fn name(&self) -> &'static str {
         self.name
     }

@@ -148,7 +148,6 @@ fn domain_directory(domain: &str) -> &str {
     if domain == "telecom-workflow" { "telecom" } else { domain }
 }
 
-/// A path as a URL.
 fn file_url(path: &Path) -> String {
     use std::fmt::Write;
     use std::os::unix::ffi::OsStrExt;

@@ -45,7 +45,6 @@ const TOLD: [&str; 6] = [
 /// What starts agents behind the fence.
 #[derive(Debug)]
 pub struct FencedSide {
-    /// The fence.
     pub fencing: Fencing,
     /// Whether no agent runs where it cannot be put up.
     pub required: bool,

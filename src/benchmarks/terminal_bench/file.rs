@@ -72,10 +72,8 @@ pub struct StepFile {
 /// The configuration of a trial, as far as it matters.
 #[derive(Debug, Default, Deserialize)]
 pub struct TrialConfig {
-    /// The task.
     #[serde(default)]
     pub task: TaskReference,
-    /// The environment.
     #[serde(default)]
     pub environment: EnvironmentReference,
 }
@@ -179,7 +177,6 @@ impl ExceptionInfo {
 /// An exception out of the agent's `run()`.
 #[derive(Debug, Clone, Copy)]
 pub struct AgentFailure<'a> {
-    /// The exception.
     pub info: &'a ExceptionInfo,
     /// How long the agent had been at work, in seconds; `None` in a step of several.
     pub took: Option<f64>,

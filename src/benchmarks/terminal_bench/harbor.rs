@@ -110,7 +110,6 @@ impl HarborRunner {
         environment
     }
 
-    /// The environment of one run.
     pub(super) fn environment_of(&self, request: &RunRequest) -> Vec<(OsString, OsString)> {
         let mut environment = self.with_models(self.environment.clone());
         let mut set = |name: &str, value: OsString| {

@@ -76,7 +76,6 @@ impl Dataset {
     }
 }
 
-/// One task.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Task {
     /// What results call it.
@@ -179,7 +178,6 @@ pub(crate) struct Lister<'a> {
     pub python: &'a Path,
     /// Harbor's version: another one may see other tasks.
     pub version: &'a str,
-    /// Its environment.
     pub environment: Vec<(OsString, OsString)>,
     /// Directory of Harbor's own below the state directory: the program, downloads and lists are kept there.
     pub state: &'a Path,

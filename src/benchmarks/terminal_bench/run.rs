@@ -27,7 +27,6 @@ use crate::process::{Ask, Child, Command, Exit, Limits, Log, Stderr, run_capture
 /// Importing an agent takes seconds, on a busy machine many.
 const DRY_RUN: Duration = Duration::from_secs(300);
 
-/// One run.
 pub(super) struct Run<'a> {
     pub(super) runner: &'a HarborRunner,
     pub(super) request: &'a RunRequest,

@@ -21,7 +21,6 @@ const FULL_LOOK: Duration = Duration::from_secs(15);
 /// A trial whose result is final.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its directory.
     pub directory: PathBuf,
     /// Its result.
     pub file: TrialFile,

@@ -116,7 +116,6 @@ pub(crate) struct Look {
 /// The end of a comparison and how it came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ruling {
-    /// The verdict.
     pub verdict: Verdict,
     /// What was seen after each round.
     pub looks: Vec<Look>,

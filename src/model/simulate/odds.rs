@@ -23,7 +23,6 @@ const CLEAR: f64 = 0.07;
 /// The gate's configuration, as far as the simulation plays it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Configured {
-    /// The rule.
     pub rule: GateRule,
     /// Trials of each task.
     pub trials: u32,

@@ -8,12 +8,10 @@ pub(crate) type Column = (&'static str, Kind);
 pub(crate) enum Kind {
     /// A whole number.
     Count,
-    /// A number.
     Number,
     /// True or false.
     Flag,
     /// A time, as text that names its offset from UTC.
     Time,
-    /// Text.
     Text,
 }

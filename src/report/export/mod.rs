@@ -26,7 +26,6 @@ use crate::store::event::{Event, Purpose, Verdict};
 use crate::store::ledger::Entry;
 use table::Writer;
 
-/// Columns of `trials`.
 pub(crate) const TRIALS: [Column; 16] = [
     ("seq", Kind::Count),
     ("at", Kind::Time),
@@ -45,7 +44,6 @@ pub(crate) const TRIALS: [Column; 16] = [
     ("cost_usd", Kind::Number),
     ("error", Kind::Text),
 ];
-/// Columns of `verdicts`.
 pub(crate) const VERDICTS: [Column; 16] = [
     ("seq", Kind::Count),
     ("at", Kind::Time),
@@ -64,7 +62,6 @@ pub(crate) const VERDICTS: [Column; 16] = [
     ("steps", Kind::Text),
     ("protocol", Kind::Text),
 ];
-/// Columns of `iterations`.
 pub(crate) const ITERATIONS: [Column; 8] = [
     ("iteration", Kind::Count),
     ("val_score", Kind::Number),

@@ -8,7 +8,7 @@ use crate::error::{Context as _, Result};
 
 /// How tables are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Form {
+pub(crate) enum Form {
     /// Comma-separated values with a header
     Csv,
     /// One JSON object per line
@@ -19,7 +19,7 @@ pub enum Form {
 
 impl Form {
     /// How such files end.
-    pub fn extension(self) -> &'static str {
+    pub(crate) fn extension(self) -> &'static str {
         match self {
             Form::Csv => "csv",
             Form::Jsonl => "jsonl",

@@ -28,7 +28,6 @@ pub(crate) struct Inputs<'a> {
 /// What a train task left behind.
 #[derive(Debug, Clone)]
 pub(crate) struct TaskTraces {
-    /// The task.
     pub task: String,
     /// Whether it fails now: its traces are what is looked for.
     pub fails: bool,
