@@ -11,8 +11,8 @@ pub(crate) use self::reading::{
     Compare, Completions, ConfigArgs, ConfigText, Docs, Explain, Export, LearningsArgs, ReportArgs, Show, Verify,
 };
 pub(crate) use self::running::{
-    Arm, BenchmarkArgs, Calibrate, Confirm, Demo, Gate, Init, LoopArgs, Prepare, Record, SuiteAction, SuiteArgs,
-    SuiteTasks,
+    Arm, BenchmarkArgs, Calibrate, Confirm, Demo, Gate, InFlight, Init, LoopArgs, Prepare, Record, SuiteAction,
+    SuiteArgs, SuiteTasks,
 };
 use crate::ui::{Color, Format};
 

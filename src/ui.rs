@@ -28,7 +28,9 @@ pub(crate) enum Format {
 pub(crate) enum Color {
     /// On a terminal, unless NO_COLOR is set.
     Auto,
+    /// Always
     Always,
+    /// Never
     Never,
 }
 
@@ -339,14 +341,16 @@ impl Drop for Progress {
     }
 }
 
-/// `95 s`, `12 min`, `3.5 h`.
+/// `95 s`, `12 min`, `3.5 h`; `2.8e296 h` where a benchmark says so.
 pub(crate) fn duration(seconds: f64) -> String {
     if seconds < 120.0 {
         format!("{seconds:.0} s")
     } else if seconds < 7200.0 {
         format!("{:.0} min", seconds / 60.0)
-    } else {
+    } else if seconds < 1e9 {
         format!("{:.1} h", seconds / 3600.0)
+    } else {
+        format!("{:.1e} h", seconds / 3600.0)
     }
 }
 
@@ -362,6 +366,12 @@ fn stderr(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_short() {
+        let told = [95.0, 719.0, 12_600.0, 9e8, 1e300].map(duration);
+        assert_eq!(told, ["95 s", "12 min", "3.5 h", "250000.0 h", "2.8e296 h"]);
+    }
 
     #[test]
     fn a_screen_has_what_is_asked_for_and_nothing_moves_the_cursor() {

@@ -34,6 +34,21 @@ pub(crate) struct Prepare {
     pub fresh: bool,
 }
 
+// How much is run at once. No doc comment: clap would take it for the command's own.
+#[derive(Debug, Default, Args)]
+pub(crate) struct InFlight {
+    /// Trials in flight at once [default: max_concurrency]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub concurrency: Option<u32>,
+}
+
+impl InFlight {
+    /// Trials in flight, where the configuration's number is `usual`.
+    pub(crate) fn or(&self, usual: u32) -> u32 {
+        self.concurrency.unwrap_or(usual)
+    }
+}
+
 /// Run the benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct BenchmarkArgs {
@@ -46,9 +61,8 @@ pub(crate) struct BenchmarkArgs {
     /// tau-bench: another domain than the configured one; prints its score and records nothing
     #[arg(long, value_name = "DOMAIN")]
     pub domain: Option<String>,
-    /// Trials in flight at once [default: max_concurrency]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub concurrency: Option<u32>,
+    #[command(flatten)]
+    pub in_flight: InFlight,
     /// Run again what the ledger has; on train a new trial replaces the old one once it gave evidence
     #[arg(long)]
     pub fresh: bool,
@@ -76,9 +90,8 @@ pub(crate) struct Gate {
     /// Judge against the merge base of HEAD and REF instead of the last record (for branches and CI)
     #[arg(long, value_name = "REF")]
     pub base: Option<String>,
-    /// Trials in flight at once [default: max_concurrency]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub concurrency: Option<u32>,
+    #[command(flatten)]
+    pub in_flight: InFlight,
     /// Ignore trials already in the ledger and run them again
     #[arg(long)]
     pub fresh: bool,
@@ -117,9 +130,8 @@ pub(crate) struct Confirm {
     /// Trials of each task and agent; more than last time adds to what was run then
     #[arg(long, value_name = "K", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=i64::from(claim::MOST)))]
     pub trials: u32,
-    /// Trials in flight at once [default: max_concurrency]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub concurrency: Option<u32>,
+    #[command(flatten)]
+    pub in_flight: InFlight,
     /// Run again what was run for this; old and new trials count
     #[arg(long)]
     pub fresh: bool,
@@ -131,9 +143,8 @@ pub(crate) struct Calibrate {
     /// Trials of each task; more than last time adds to what was run then
     #[arg(long, value_name = "K", default_value = "2", value_parser = clap::value_parser!(u32).range(2..=i64::from(claim::MOST)))]
     pub trials: u32,
-    /// Trials in flight at once [default: max_concurrency]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub concurrency: Option<u32>,
+    #[command(flatten)]
+    pub in_flight: InFlight,
     /// Run again what was run for this; on the hold-out old and new trials count, on train the new ones
     #[arg(long)]
     pub fresh: bool,

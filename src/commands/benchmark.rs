@@ -59,7 +59,7 @@ pub(super) async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Resul
         runner: runner.as_ref(),
         agent: &agent,
         trial_protocol: &trial_protocol,
-        concurrency: args.concurrency.unwrap_or(session.config.max_concurrency),
+        concurrency: args.in_flight.or(session.config.max_concurrency),
         fresh: args.fresh,
         cancel: &cancel,
     };

@@ -115,7 +115,7 @@ impl Sweeps<'_> {
                 runner: self.runner,
                 agent,
                 trial_protocol: &self.protocol,
-                concurrency: self.args.concurrency.unwrap_or(session.config.max_concurrency),
+                concurrency: self.args.in_flight.or(session.config.max_concurrency),
                 fresh: self.args.fresh,
                 cancel: self.cancel,
             };

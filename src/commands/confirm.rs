@@ -175,7 +175,7 @@ impl Turns<'_> {
                     runner: self.runner,
                     agent,
                     trial_protocol: &claims::against(self.trial_protocol, &other.fingerprint),
-                    concurrency: self.args.concurrency.unwrap_or(session.config.max_concurrency),
+                    concurrency: self.args.in_flight.or(session.config.max_concurrency),
                     fresh: self.args.fresh,
                     cancel: self.cancel,
                 };

@@ -124,7 +124,7 @@ impl Stage<'_> {
             task_ids: Vec::new(),
             split: Split::Train,
             domain: None,
-            concurrency: None,
+            in_flight: crate::cli::InFlight::default(),
             fresh: false,
             apart: false,
             reveal_held_out: false,
@@ -134,7 +134,8 @@ impl Stage<'_> {
 
     /// Gate, then commit and record, or revert. True when the edit was accepted.
     pub(super) fn judge(&self, title: &str) -> Result<bool> {
-        let gate = Gate { base: None, concurrency: None, fresh: false, junit: None, summary: None };
+        let gate =
+            Gate { base: None, in_flight: crate::cli::InFlight::default(), fresh: false, junit: None, summary: None };
         if self.play(Subcommand::Gate(gate))? == EXIT_REJECTED {
             self.ui.line("\n$ git checkout -- agent/agent.py");
             self.git(&["checkout", "--", "agent/agent.py"])?;

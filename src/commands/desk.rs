@@ -61,8 +61,8 @@ fn is_bare(place: &std::path::Path) -> bool {
 }
 
 fn benchmark(args: &BenchmarkArgs, json: bool) -> Result<Request> {
-    let BenchmarkArgs { task_ids, split, domain, concurrency, fresh, apart: _, reveal_held_out } = args;
-    if *split != Split::Train || domain.is_some() || concurrency.is_some() || *fresh || *reveal_held_out {
+    let BenchmarkArgs { task_ids, split, domain, in_flight, fresh, apart: _, reveal_held_out } = args;
+    if *split != Split::Train || domain.is_some() || in_flight.concurrency.is_some() || *fresh || *reveal_held_out {
         return Err(not_here(
             "in a work tree of `autoharness loop`, `benchmark` takes `--task-ids` with train tasks only",
         ));

@@ -68,7 +68,7 @@ pub(super) async fn run(
         id: format!("domain-{}", std::process::id()),
         batch,
         split: Some(args.split),
-        concurrency: args.concurrency.unwrap_or(config.max_concurrency),
+        concurrency: args.in_flight.or(config.max_concurrency),
         keep_traces: false,
         keep_log: false,
     };

@@ -98,7 +98,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
             let gate = PairedGate {
                 runner: runner.as_ref(),
                 cancel: &cancel,
-                concurrency: args.concurrency.unwrap_or(session.config.max_concurrency),
+                concurrency: args.in_flight.or(session.config.max_concurrency),
                 fresh: args.fresh,
                 policy,
                 trial_protocol: &terms.trial_protocol,
@@ -198,7 +198,7 @@ impl Run<'_> {
             runner: self.runner,
             agent,
             trial_protocol: protocol,
-            concurrency: self.args.concurrency.unwrap_or(session.config.max_concurrency),
+            concurrency: self.args.in_flight.or(session.config.max_concurrency),
             fresh,
             cancel: self.cancel,
         }
