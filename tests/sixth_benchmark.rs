@@ -57,13 +57,13 @@ fn add(sources: &Path) {
     let toy = benchmarks.join("toy");
     replace(
         &toy.join("mod.rs"),
-        &[("pub struct Demo;", "pub struct Toy;"), ("for Demo {", "for Toy {"), ("\"demo\"", "\"toy\"")],
+        &[("pub(crate) struct Demo;", "pub(crate) struct Toy;"), ("for Demo {", "for Toy {"), ("\"demo\"", "\"toy\"")],
     );
     replace(&toy.join("template.yaml"), &[("# ==== demo:", "# ==== toy:")]);
     replace(
         &benchmarks.join("mod.rs"),
         &[
-            ("pub mod trial_protocol;", "pub mod toy;\npub mod trial_protocol;"),
+            ("pub(crate) mod trial_protocol;", "mod toy;\npub(crate) mod trial_protocol;"),
             ("&demo::Demo,", "&demo::Demo,\n    &toy::Toy,"),
         ],
     );

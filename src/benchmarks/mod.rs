@@ -2,11 +2,11 @@
 
 pub(crate) mod agent_python;
 pub(crate) mod bird_interact;
-pub(crate) mod command;
-pub(crate) mod contract;
-pub(crate) mod demo;
+mod command;
+mod contract;
+mod demo;
 mod fencing;
-pub(crate) mod helper;
+mod helper;
 pub(crate) mod runner;
 mod surroundings;
 pub(crate) mod tau_bench;

@@ -112,12 +112,6 @@ impl Error {
         self
     }
 
-    /// As [`Error::code`], unless it has a more exact name already, or a signal ended the command.
-    #[must_use]
-    pub fn code_at_least(self, code: Code) -> Self {
-        if self.code.is_some() || self.is_interruption() { self } else { self.code(code) }
-    }
-
     /// Its name for programs: its own, or that of its kind.
     pub fn named(&self) -> Code {
         self.code.unwrap_or(match self.kind {
@@ -324,10 +318,10 @@ mod tests {
     #[test]
     fn a_code_stays_and_every_error_has_one() {
         assert_eq!(Error::usage("x").named(), Code::Usage);
-        assert_eq!(Error::interrupted(2).code_at_least(Code::BenchmarkFailed).named(), Code::Interrupted);
+        assert_eq!(Error::interrupted(2).named(), Code::Interrupted);
         let full = Error::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
-        assert_eq!(full.code_at_least(Code::BenchmarkFailed).named(), Code::DiskFull);
-        assert_eq!(Error::rejected("x").code_at_least(Code::NoPassingGate).named(), Code::NoPassingGate);
+        assert_eq!(full.named(), Code::DiskFull);
+        assert_eq!(Error::rejected("x").code(Code::NoPassingGate).named(), Code::NoPassingGate);
     }
 
     #[test]
