@@ -11,6 +11,7 @@ use fs_err as fs;
 use serde_json::{Value, json};
 
 const LIBRARY: &str = include_str!("../../src/benchmarks/command/helper/autoharness_bench.py");
+const REQUEST: &str = include_str!("../../src/benchmarks/trial_protocol/request.py");
 
 /// Far beyond what two trials take.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -79,6 +80,7 @@ impl Field {
         };
         write("bench.py", bench);
         write("autoharness_bench.py", LIBRARY);
+        write("request.py", REQUEST);
         write("agent/agent.py", agent);
         let path = place.join("agent/agent.py");
         for owned in [place, &place.join("agent"), &path, &place.join("bench.py")] {

@@ -40,6 +40,7 @@ def bench_module():
     sys.dont_write_bytecode = True
     spec = importlib.util.spec_from_file_location("demo_bench", BENCH)
     module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, os.path.dirname(BENCH))
     spec.loader.exec_module(module)
     return module
 

@@ -16,7 +16,7 @@ use crate::guard::BaseTree;
 use crate::provision::Finding;
 
 /// The demo's benchmark program.
-const HELPER: Helper = helper!("demo": "bench.py");
+const HELPER: Helper = helper!("demo": "bench.py", "request.py");
 
 /// What only the demo has.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +109,7 @@ impl Benchmark for Demo {
 
 /// The command that runs the demo's helper.
 fn command(helper: &Path) -> Vec<String> {
-    vec!["python3".into(), helper.join("bench.py").to_string_lossy().into_owned()]
+    vec!["python3".into(), "-B".into(), helper.join("bench.py").to_string_lossy().into_owned()]
 }
 
 /// The Python that runs the agent.

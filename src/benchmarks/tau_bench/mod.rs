@@ -33,6 +33,7 @@ pub(crate) const HELPER: Helper = helper!("tau_bench":
     "pool.py",
     "processes.py",
     "protocol.py",
+    "request.py",
     "runner.py",
     "stand_in.py",
     "tasks.py",

@@ -32,6 +32,8 @@ import sys
 import threading
 import time
 
+import request
+
 # ---------------------------------------------------------------------------------------------------------- tasks
 
 # Part of what makes two scores comparable: another seed is another benchmark.
@@ -698,101 +700,47 @@ def stop(number, _frame):
 # ----------------------------------------------------------------------------------------------------------- main
 
 
-class RequestError(Exception):
-    """The request makes no sense; says why in one line."""
-
-
-def read_request():
-    """The JSON object on stdin, taken as soon as it is complete: the caller may keep the pipe open."""
-    text = b""
-    for line in sys.stdin.buffer:
-        text += line
-        try:
-            request = json.loads(text)
-        except ValueError:
-            continue
-        if not isinstance(request, dict):
-            raise RequestError("the request is not a JSON object")
-        return request
-    raise RequestError("stdin holds no complete JSON object")
-
-
-def field(request, name, default, valid, meaning):
-    """A field of the request; null and absent mean the default."""
-    value = request.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) is not isinstance(default, bool) or not valid(value):
-        raise RequestError(f"{name} must be {meaning}, not {json.dumps(value)}")
-    return value
-
-
-def checked(request):
+def checked(asked):
     """The request with defaults filled in."""
-    if request.get("protocol") != 1:
-        raise RequestError(f"this program speaks protocol 1, not {json.dumps(request.get('protocol'))}")
-    if request.get("action") not in ("list", "run"):
-        raise RequestError(f'action must be "list" or "run", not {json.dumps(request.get("action"))}')
-
-    def whole(least):
-        return lambda value: isinstance(value, int) and value >= least
-
-    def seconds(value):
-        return isinstance(value, (int, float)) and 0 < value <= 1e6
+    result = request.checked(asked, concurrency=1, seed=0, timeout_s=10.0)
 
     def share(value):
         return isinstance(value, (int, float)) and 0 <= value <= 1
 
-    result = {
-        "action": request["action"],
-        "tasks": field(request, "tasks", None, lambda ids: isinstance(ids, list), "a list of task ids"),
-        "split": field(request, "split", None, lambda name: name in ("train", "test"), '"train" or "test"'),
-        "trials": field(request, "trials", 1, whole(1), "a whole number from 1"),
-        "concurrency": field(request, "concurrency", 1, whole(1), "a whole number from 1"),
-        "seed": field(request, "seed", 0, whole(0), "a whole number from 0"),
-        "timeout_s": field(request, "timeout_s", 10.0, seconds, "a number above 0, at most 1000000"),
-        "keep_traces": field(request, "keep_traces", False, lambda _: True, "true or false"),
-        "fence": field(request, "fence", [], lambda words: isinstance(words, list), "a list of words"),
-        "noise": field(request.get("options") or {}, "noise", 0.0, share, "a number from 0 to 1"),
-        "agent": field(request, "agent", {}, lambda agent: isinstance(agent, dict), "an object"),
-    }
+    result["noise"] = request.field(result["options"], "noise", 0.0, share, "a number from 0 to 1")
     if result["action"] == "run":
-        path = result["agent"].get("path")
-        if not isinstance(path, str) or not os.path.isfile(path):
-            raise RequestError(f"agent.path does not name a file: {json.dumps(path)}")
-        result["agent"] = {"path": os.path.abspath(path)}
+        result["agent"] = {"path": os.path.abspath(result["agent"]["path"])}
     return result
 
 
-def select_tasks(tasks, request):
+def select_tasks(tasks, wanted):
     """The tasks that are asked for: those named, each once and in that order, or else those of the split."""
-    if request["tasks"] is None:
-        return [task for task in tasks.values() if request["split"] in (None, task.split)]
-    unknown = [name for name in request["tasks"] if not isinstance(name, str) or name not in tasks]
+    if wanted["tasks"] is None:
+        return [task for task in tasks.values() if wanted["split"] in (None, task.split)]
+    unknown = [name for name in wanted["tasks"] if name not in tasks]
     if unknown:
         shown = ", ".join(json.dumps(name) for name in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        raise RequestError(f"unknown task {shown}; the ids go from {min(tasks)} to {max(tasks)}")
-    return [tasks[name] for name in dict.fromkeys(request["tasks"])]
+        raise request.RequestError(f"unknown task {shown}; the ids go from {min(tasks)} to {max(tasks)}")
+    return [tasks[name] for name in dict.fromkeys(wanted["tasks"])]
 
 
 def main():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        raw = read_request()
-        request = checked(raw)
-        tasks = select_tasks(build_tasks(), request)
-    except RequestError as error:
+        wanted = checked(request.read())
+        tasks = select_tasks(build_tasks(), wanted)
+    except request.RequestError as error:
         print(f"demo benchmark: {error}", file=sys.stderr)
         return 2
-    unknown = sorted(set(raw.get("options") or {}) - {"noise"})
+    unknown = sorted(set(wanted["options"]) - {"noise"})
     if unknown:
         emit("log", level="warning", message=f"the demo benchmark has no option {', '.join(unknown)}; it is ignored")
-    if request["action"] == "list":
+    if wanted["action"] == "list":
         for task in tasks:
             emit("task", task=task.id, split=task.split)
         return 0
-    failures = Run(tasks, request).finish()
+    failures = Run(tasks, wanted).finish()
     for failure in failures:
         print(f"demo benchmark: the run broke off: {type(failure).__name__}: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -25,7 +25,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.getcwd()) != HERE]
 sys.path.insert(0, os.path.dirname(HERE))
 
-from tau_bench import pool, processes, protocol, tasks  # noqa: E402
+from tau_bench import pool, processes, protocol, request, tasks  # noqa: E402
 from tau_bench.vault import Vault  # noqa: E402
 
 
@@ -33,20 +33,20 @@ def run():
     """Serves one request; returns the exit status, or raises `processes.Become` in a forked child."""
     processes.stop_on_signals()
     try:
-        request = protocol.checked(protocol.read_request())
+        asked = protocol.checked(request.read())
         vault = Vault()
         vault.take_environment()
-        upstream = tasks.load_upstream(request["data_dir"])
-        known = tasks.load(upstream, request, vault)
-        if request["action"] == "list":
+        upstream = tasks.load_upstream(asked["data_dir"])
+        known = tasks.load(upstream, asked, vault)
+        if asked["action"] == "list":
             for index in range(known.count):
                 protocol.emit("task", **known.name_and_split(index))
-            for name, text in tasks.context(upstream, request).items():
+            for name, text in tasks.context(upstream, asked).items():
                 protocol.emit("context", name=name, text=text)
             return 0
-        chosen = known.select(request)
-        return pool.Pool(upstream, request, vault, known, chosen).run()
-    except protocol.RequestError as error:
+        chosen = known.select(asked)
+        return pool.Pool(upstream, asked, vault, known, chosen).run()
+    except request.RequestError as error:
         print(f"tau-bench: {error}", file=sys.stderr)
         return 2
 

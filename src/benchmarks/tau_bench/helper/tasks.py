@@ -10,7 +10,8 @@ import types
 import warnings
 
 from tau_bench import processes
-from tau_bench.protocol import RequestError, log
+from tau_bench.protocol import log
+from tau_bench.request import RequestError
 
 
 def load_upstream(data_dir=None):

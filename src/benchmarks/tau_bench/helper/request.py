@@ -1,0 +1,1 @@
+../../trial_protocol/request.py
