@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::runner::{BenchmarkRunner, BoxFuture};
+use super::runner::{BoxFuture, NewRunner};
 use crate::config::{Config, Environment, Section};
 use crate::error::{Error, Result};
 use crate::guard::BaseTree;
@@ -96,11 +96,7 @@ pub trait Benchmark: Section {
 
     /// The runner that the configuration asks for. `base` is the tree of the base commit.
     /// Errors: infrastructure when its files cannot be written out or what it stands on is not installed.
-    fn runner<'a>(
-        &'a self,
-        ground: &'a Ground<'a>,
-        base: &'a BaseTree,
-    ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>>;
+    fn runner<'a>(&'a self, ground: &'a Ground<'a>, base: &'a BaseTree) -> NewRunner<'a>;
 
     /// The Python that must be on this machine whatever is provisioned; `None` when none is needed.
     fn system_python(&self, config: &Config) -> Option<String> {

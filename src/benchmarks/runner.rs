@@ -17,6 +17,9 @@ use crate::process::signals::Cancel;
 /// A boxed future, so that [`BenchmarkRunner`] can be a trait object.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
+/// What [`Benchmark::runner`](super::Benchmark::runner) makes.
+pub(crate) type NewRunner<'a> = BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>>;
+
 /// A task as the benchmark lists it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskInfo {

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
 use super::fencing::{self, Fencing};
-use super::runner::{BenchmarkRunner, BoxFuture};
+use super::runner::{BenchmarkRunner, BoxFuture, NewRunner};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Environment, Key, Section, Settings};
 use crate::error::{Code, Error, Result};
@@ -66,11 +66,7 @@ impl Benchmark for BirdInteract {
         }
     }
 
-    fn runner<'a>(
-        &'a self,
-        ground: &'a Ground<'a>,
-        _base: &'a BaseTree,
-    ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
+    fn runner<'a>(&'a self, ground: &'a Ground<'a>, _base: &'a BaseTree) -> NewRunner<'a> {
         Box::pin(async {
             let templates = templates::Found::look(ground).await?;
             Ok(Box::new(BirdRunner {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::agent_python::{AgentPython, Import};
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Scaffold};
 use super::fencing::{self, Fencing};
-use super::runner::{BenchmarkRunner, BoxFuture};
+use super::runner::{BenchmarkRunner, BoxFuture, NewRunner};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Environment, Key, Section, Settings};
 use crate::error::{Code, Error, Result};
@@ -54,11 +54,7 @@ impl Benchmark for CommandBenchmark {
         }
     }
 
-    fn runner<'a>(
-        &'a self,
-        ground: &'a Ground<'a>,
-        base: &'a BaseTree,
-    ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
+    fn runner<'a>(&'a self, ground: &'a Ground<'a>, base: &'a BaseTree) -> NewRunner<'a> {
         Box::pin(async {
             let mut runner = ProtocolRunner::new(ground);
             runner.fence = Fencing::put_up(ground).await?;

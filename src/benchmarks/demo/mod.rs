@@ -8,7 +8,7 @@ use super::agent_python::{AgentPython, Import, Way};
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Scaffold};
 use super::fencing::{self, Fencing};
 use super::helper::{Helper, helper};
-use super::runner::{BenchmarkRunner, BoxFuture};
+use super::runner::{BenchmarkRunner, BoxFuture, NewRunner};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Key, Section, Settings};
 use crate::error::Result;
@@ -69,11 +69,7 @@ impl Benchmark for Demo {
         }
     }
 
-    fn runner<'a>(
-        &'a self,
-        ground: &'a Ground<'a>,
-        _base: &'a BaseTree,
-    ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
+    fn runner<'a>(&'a self, ground: &'a Ground<'a>, _base: &'a BaseTree) -> NewRunner<'a> {
         Box::pin(async {
             let mut runner = ProtocolRunner::new(ground);
             runner.fence = Fencing::put_up(ground).await?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Say, Scaffold};
 use super::fencing::{self, Fencing};
 use super::helper::{Helper, helper};
-use super::runner::{BenchmarkRunner, BoxFuture};
+use super::runner::{BenchmarkRunner, BoxFuture, NewRunner};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Document, Environment, Key, Section, Settings};
 use crate::error::{Code, Error, Result};
@@ -89,11 +89,7 @@ impl Benchmark for TauBench {
         }
     }
 
-    fn runner<'a>(
-        &'a self,
-        ground: &'a Ground<'a>,
-        _base: &'a BaseTree,
-    ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
+    fn runner<'a>(&'a self, ground: &'a Ground<'a>, _base: &'a BaseTree) -> NewRunner<'a> {
         Box::pin(async { Ok(Box::new(conversations(ground).await?) as Box<dyn BenchmarkRunner>) })
     }
 

@@ -24,7 +24,7 @@ use std::path::Path;
 
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Rehearsal, Say, Scaffold};
 use super::fencing::{self, Fencing};
-use super::runner::{BenchmarkRunner, BoxFuture};
+use super::runner::{BenchmarkRunner, BoxFuture, NewRunner};
 use crate::config::{Config, Document, Environment, FenceMode, Key, Section, Settings};
 use crate::error::{Code, Error, Result};
 use crate::guard::BaseTree;
@@ -78,11 +78,7 @@ impl Benchmark for TerminalBench {
         }
     }
 
-    fn runner<'a>(
-        &'a self,
-        ground: &'a Ground<'a>,
-        _base: &'a BaseTree,
-    ) -> BoxFuture<'a, Result<Box<dyn BenchmarkRunner>>> {
+    fn runner<'a>(&'a self, ground: &'a Ground<'a>, _base: &'a BaseTree) -> NewRunner<'a> {
         Box::pin(async { Ok(Box::new(harbor(ground).await?) as Box<dyn BenchmarkRunner>) })
     }
 
