@@ -67,7 +67,8 @@ pub(super) struct Dispatcher<'a> {
     session: &'a mut Session,
     measurement: &'a Measurement<'a>,
     progress: Progress,
-    /// How many trials have ended, and when the log was last told.
+    /// How many trials have begun and ended, and when the log was last told.
+    begun: usize,
     ended: usize,
     told: Instant,
     /// Stops whatever runs, as a signal does.
@@ -111,6 +112,7 @@ impl<'a> Dispatcher<'a> {
             session,
             measurement,
             progress,
+            begun: 0,
             ended: 0,
             told: Instant::now(),
             stop,
@@ -221,7 +223,10 @@ impl<'a> Dispatcher<'a> {
 
     fn hear(&mut self, number: usize, said: Said) {
         match said {
-            Said::Event(RunEvent::Started { .. }) => {}
+            Said::Event(RunEvent::Started { .. }) => {
+                self.begun += 1;
+                self.tell();
+            }
             Said::Event(RunEvent::Log { warning, message }) => {
                 start::tell(&self.session.ui, &self.progress, warning, message);
             }
@@ -306,12 +311,17 @@ impl<'a> Dispatcher<'a> {
         }
         self.runs[number].report.ended.add(result.outcome, None);
         self.ended += 1;
-        if self.told.elapsed() >= TELL_EVERY {
-            info!(ended = self.ended, "trials are under way");
-            self.told = Instant::now();
-        }
+        self.tell();
         self.progress.advance();
         traced.map_err(|(error, _)| error)
+    }
+
+    /// Counts trials in the log, now and then.
+    fn tell(&mut self) {
+        if self.told.elapsed() >= TELL_EVERY {
+            info!(begun = self.begun, ended = self.ended, "trials are under way");
+            self.told = Instant::now();
+        }
     }
 }
 
