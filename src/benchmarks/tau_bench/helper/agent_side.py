@@ -4,7 +4,6 @@ It holds the policy, the tools' schemas and the messages of its own conversation
 tau2's `generate` are carried to the runner process and made there.
 """
 
-import asyncio
 import importlib.util
 import json
 import os
@@ -103,6 +102,8 @@ def carry_model_calls(litellm, llm_utils, line):
         raise _same_error(litellm, answer)
 
     async def acompletion(*arguments, **named):
+        import asyncio  # Whoever awaits has it already; for nobody else is it worth what importing it takes.
+
         return await asyncio.to_thread(completion, *arguments, **named)
 
     litellm.completion, litellm.acompletion = completion, acompletion

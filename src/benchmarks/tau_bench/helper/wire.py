@@ -4,7 +4,6 @@ litellm's exceptions are its own reading of what happened, and it wraps its stum
 Whether a provider failed is read from here instead.
 """
 
-import email.utils
 import json
 import threading
 import time
@@ -69,6 +68,8 @@ def asked_to_wait(headers, now):
         try:
             seconds = float(text)
         except ValueError:
+            import email.utils  # Here: hardly anybody sends a date, and every run would import it.
+
             try:
                 seconds = email.utils.parsedate_to_datetime(text).timestamp() - now
             except (ValueError, TypeError):
