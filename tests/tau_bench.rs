@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::running::{Running, nobody_left, processes, until};
 use crate::support::tau::{
-    ANSWERED, CLEVER, bed, copy, edit, of_an_install, prepared, program, python_with, run_in, sources, tasks,
+    ANSWERED, CLEVER, bed, copy, edit, of_an_install, prepared, program, python_with, run_in, sources, standin, tasks,
 };
 use crate::support::{Bed, Done};
 use rustix::process::Signal;
@@ -265,7 +265,7 @@ fn the_tau2_of_an_image_is_used_and_its_scores_compare_with_those_of_the_host() 
     bed.write("experiment_config.yaml", &(without.join("\n") + "\n"));
     let image = bed.outside().join("image");
     copy(&sources().join("tau2_standin_data"), &image.join("data"));
-    program(&image.join("venv/bin/python"), &python_with(&sources().join("tau2_standin")));
+    program(&image.join("venv/bin/python"), &python_with(&standin()));
     let revision = autoharness::internals::benchmarks::tau_bench::TauBenchSettings::default().tau2_revision;
     std::fs::write(image.join("revision"), format!("{revision}\n")).unwrap();
     let run = |words: &[&str]| {
@@ -306,7 +306,7 @@ fn an_editable_installation_brings_its_own_data() {
     let checkout = bed.outside().join("my tau2");
     copy(&sources().join("tau2_standin_data"), &checkout.join("data"));
     let python = bed.outside().join("venv/bin/python");
-    program(&python, &python_with(&sources().join("tau2_standin")));
+    program(&python, &python_with(&standin()));
     let config = bed.read("experiment_config.yaml");
     bed.write("experiment_config.yaml", &format!("{config}tau2_python: {}\n", python.display()));
     bed.run(&["prepare"]).expect(2).warns("set `tau2_data_dir:` in experiment_config.yaml, or TAU2_DATA_DIR");

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
+use super::signals::{interpreter, put};
 use super::{Bed, Done, done};
 
 /// Where the template's agent can be edited without breaking it.
@@ -35,6 +37,27 @@ pub fn program(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+/// The stand-in for tau2, where it lies compiled: a helper imports all of it in every start, and compiles nothing for later.
+pub fn standin() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let (from, place) =
+            (sources().join("tau2_standin"), Path::new(env!("CARGO_TARGET_TMPDIR")).join("tau2_standin"));
+        for entry in walkdir::WalkDir::new(&from).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+            let (target, text) = (place.join(entry.path().strip_prefix(&from).unwrap()), std::fs::read(entry.path()));
+            // What is there already may be compiled, and read by another test program at this moment.
+            if std::fs::read(&target).ok() != text.as_ref().ok().cloned() {
+                std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+                put(&target, |path| std::fs::write(path, text.unwrap()));
+            }
+        }
+        let compiled = Command::new(interpreter()).args(["-I", "-m", "compileall", "-q"]).arg(&place).status().unwrap();
+        assert!(compiled.success(), "the stand-in for tau2 cannot be compiled");
+        place
+    };
+    MADE.get_or_init(make).clone()
+}
+
 /// A Python beside which the stand-in is installed.
 pub fn python_with(packages: &Path) -> String {
     format!("#!/bin/sh\nPYTHONPATH='{}' exec python3 \"$@\"\n", packages.display())
@@ -53,7 +76,7 @@ pub fn bed(domain: &str, config: &str) -> Bed {
     let bed = Bed::empty();
     bed.run(&["init", "--benchmark", "tau-bench"]).expect(0);
     let (python, data) = (bed.outside().join("tau2/python"), bed.outside().join("tau2/data"));
-    program(&python, &python_with(&sources().join("tau2_standin")));
+    program(&python, &python_with(&standin()));
     copy(&sources().join("tau2_standin_data"), &data);
     bed.write(
         "experiment_config.yaml",
