@@ -1,8 +1,8 @@
 //! The tests that drive the binary, as one program: linked one by one, they would need ten times the disk and minutes more.
 //!
-//! A file for each capability; `cargo test --test all gate::` runs one of them. What changes its own process, as the library's
-//! supervisor of children does, or would be disturbed by processes that others start (locks are inherited), is a program of its own
-//! beside this one.
+//! A file for each capability; `cargo test --test all gate::` runs one of them. What waits costs nothing here, for others run
+//! meanwhile. The ledger's tests would be disturbed by processes that others start, for locks are inherited: they are a program of
+//! their own beside this one.
 
 // A whole configuration as JSON is a long macro.
 #![recursion_limit = "256"]
@@ -30,6 +30,7 @@ mod fence_hosts;
 mod first_run;
 mod gate;
 mod gate_git;
+mod guard;
 mod harbor;
 mod harbor_fence;
 mod harbor_results;
@@ -46,6 +47,9 @@ mod loop_kills;
 mod packaging;
 mod paired;
 mod prepare;
+mod process;
+mod protocol;
+mod provision;
 mod readme;
 mod real_agents;
 mod record;

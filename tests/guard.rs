@@ -7,8 +7,6 @@ mod bed;
 mod conversions;
 #[path = "support/guard_history.rs"]
 mod history;
-#[path = "support/place.rs"]
-mod place;
 #[path = "support/guard_preflight.rs"]
 mod preflight;
 #[path = "support/guard_staging.rs"]

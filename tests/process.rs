@@ -1,10 +1,5 @@
 //! No child outlives us, whatever it does and however we end; and none can flood or block us.
 
-#[path = "support/signals.rs"]
-mod signals;
-#[path = "support/skip.rs"]
-mod skip;
-
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::support::{signals, skipped};
 use autoharness::internals::process::signals::Cancel;
 use autoharness::internals::process::{
     Ask, Child, Command, Exit, Limits, Log, Redactor, Stderr, Supervisor, log, run_captured,
@@ -324,7 +320,7 @@ async fn as_the_tool() {
 fn start_tool(bed: &Bed, script: &str) -> std::process::Child {
     let own = std::env::current_exe().expect("the path of this test");
     signals::program(own.to_str().expect("UTF-8"))
-        .args(["--exact", "as_the_tool", "--nocapture"])
+        .args(["--exact", "process::as_the_tool", "--nocapture"])
         .env(DIRECTORY, bed.path())
         .env(SCRIPT, script)
         .stdout(std::process::Stdio::null())
@@ -459,14 +455,14 @@ fn a_container_keeps_the_record_of_what_it_cannot_see() {
         command
     };
     if !contained(Path::new("true")).status().is_ok_and(|status| status.success()) {
-        return skip::skipped("no namespaces can be made here");
+        return skipped("no namespaces can be made here");
     }
     let bed = Bed::new();
     let (mut tool, pids) = start_stubborn_tool(&bed);
     kill_with_watcher(&mut tool, pids[0]);
 
     let own = std::env::current_exe().expect("the path of this test");
-    let next = contained(&own).args(["--exact", "as_the_next_command"]).env(DIRECTORY, bed.path()).status();
+    let next = contained(&own).args(["--exact", "process::as_the_next_command"]).env(DIRECTORY, bed.path()).status();
     assert!(next.expect("an exit").success());
     assert_eq!(bed.records(), 1, "without its record nobody ever ends them");
     assert!(alive(pids[1]) && alive(pids[2]));

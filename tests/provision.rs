@@ -3,12 +3,12 @@
 
 #[path = "support/machine.rs"]
 mod machine;
-mod support;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::Bed;
 use autoharness::internals::benchmarks::terminal_bench::canary;
 use autoharness::internals::benchmarks::terminal_bench::install::{self as harbor, Wanted, child_variables, keys_for};
 use autoharness::internals::benchmarks::terminal_bench::sandbox::SANDBOXES;
@@ -19,7 +19,6 @@ use autoharness::internals::provision::python_env::{self, Spec};
 use autoharness::internals::provision::{Finding, Level};
 use fs_err as fs;
 use machine::Machine;
-use support::Bed;
 
 fn spec(requirements: &str) -> Spec {
     let limit = Duration::from_secs(60);
@@ -502,7 +501,7 @@ fn doctor_and_prepare_name_missing_keys_and_never_print_one() {
     assert!(!bed.state().join("env").exists());
 }
 
-/// Downloads some 300 MB: `cargo test --test provision -- --ignored`.
+/// Downloads some 300 MB: `cargo test --test all -- --ignored provision::`.
 #[tokio::test]
 #[ignore = "installs Harbor from PyPI"]
 async fn the_real_harbor_is_installed_and_the_template_passes_the_canary() {

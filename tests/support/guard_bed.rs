@@ -28,7 +28,7 @@ impl Bed {
 
     /// The experiment is at `prefix` in its repository, made with these extra `git init` arguments.
     pub(crate) fn below(prefix: &str, init: &[&str]) -> Bed {
-        let directory = tempfile::tempdir_in(crate::place::place()).unwrap();
+        let directory = tempfile::tempdir_in(crate::support::place::place()).unwrap();
         let repository = directory.path().canonicalize().unwrap().join("repo");
         fs::create_dir(&repository).unwrap();
         let mut bed = Bed { directory, root: repository, base: String::new() };

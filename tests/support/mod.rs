@@ -4,9 +4,9 @@
 
 pub mod bird;
 pub mod harbor;
-mod place;
+pub mod place;
 pub mod running;
-mod signals;
+pub mod signals;
 mod skip;
 mod stock;
 pub mod table;
