@@ -68,7 +68,7 @@ pub mod cli {
 
 pub mod config {
     pub use crate::config::{
-        COMMON, Config, Environment, Key, Section, TimeoutPolicy, is_secret_name, keys, keys_of, names,
+        COMMON, Config, Environment, Key, Section, TimeoutPolicy, is_secret_name, keys, keys_of, names, own_defaults,
     };
 }
 

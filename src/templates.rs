@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::benchmarks::{self, Benchmark};
-use crate::config::{Config, keys_of, schema};
+use crate::config::{Config, keys_of, own_defaults, schema};
 use crate::error::Result;
 use crate::files;
 use crate::model::gate::GateRule;
@@ -175,8 +175,23 @@ pub fn is_placeholder(bytes: &[u8]) -> bool {
 
 /// The template of the configuration: every key of every benchmark.
 pub fn config_template() -> String {
+    template_naming(benchmarks::ALL)
+}
+
+/// The template of the configuration. Of the common keys' defaults it names those that these benchmarks have of their own.
+fn template_naming(named: &[&'static dyn Benchmark]) -> String {
     let names = crate::config::names(&benchmarks::sections());
-    let common = format!("{SCHEMA_LINE}\n{}", COMMON.replace("{{benchmarks}}", &names));
+    let mut common = format!("{SCHEMA_LINE}\n{}", COMMON.replace("{{benchmarks}}", &names));
+    for key in crate::config::COMMON {
+        let own = named.iter().flat_map(|benchmark| {
+            own_defaults(*benchmark).into_iter().map(move |(name, value)| (name, benchmark.name(), value))
+        });
+        let own =
+            own.filter(|(name, ..)| *name == key.name).map(|(_, benchmark, value)| format!("{benchmark} {value}"));
+        let list = own.collect::<Vec<_>>().join(", ");
+        let told = if list.is_empty() { list } else { format!("; {list}") };
+        common = common.replace(&format!("{{{{{}}}}}", key.name), &told);
+    }
     let own = benchmarks::ALL.iter().map(|benchmark| benchmark.template().trim_end());
     std::iter::once(common.trim_end()).chain(own).collect::<Vec<_>>().join("\n\n") + "\n"
 }
@@ -190,7 +205,8 @@ pub(crate) fn config_schema() -> String {
 pub fn config_for(benchmark: &'static dyn Benchmark) -> String {
     let mut text = format!("{SCHEMA_LINE}\n# The configuration of this experiment, scored by {}.\n", benchmark.name());
     text.push_str("# A line that starts with `#key:` shows a default: remove the `#` to change it.\n\n");
-    let template = config_template();
+    let template = template_naming(&[benchmark]);
+    let own = own_defaults(benchmark);
     let mut wanted = false;
     for line in template.lines() {
         if let Some(title) = line.strip_prefix(SECTION) {
@@ -204,7 +220,9 @@ pub fn config_for(benchmark: &'static dyn Benchmark) -> String {
             let bare = line.strip_prefix('#')?;
             bare.strip_prefix(key.name)?.starts_with(':').then_some(bare)
         });
+        let own = own.iter().find(|(name, _)| line.starts_with(&format!("#{name}: ")));
         match required {
+            _ if let Some((name, value)) = own => text.push_str(&format!("#{name}: {value}")),
             _ if line == "#not_read: []" => text.push_str(NOT_READ),
             _ if line == "#gate_rule: best" => text.push_str(GATE_RULE),
             // What it is by this rule.

@@ -337,3 +337,22 @@ fn an_edit_of_what_is_not_the_agent_is_said_not_to_run() {
     }
     bed.run(&["benchmark"]).expect(0).warns(", and 27 more");
 }
+
+#[test]
+fn a_program_over_the_library_makes_tasks_of_its_options_and_says_why_a_reward_is_what_it_is() {
+    let bed = Bed::initialised();
+    let bench = bed.read("bench.py");
+    let (before, _) = bench.split_once("if __name__").unwrap();
+    let serving = "def chosen(options):\n    return {name: TASKS[name] for name in options['only']}\n\n\n\
+                   def grade(task, answer):\n    return 0.0, {'expected': task['answer']}\n\n\n\
+                   serve(chosen, run_agent, grade)\n";
+    bed.write("bench.py", &format!("{before}{serving}"));
+    bed.git(&["commit", "-qam", "tasks as the options say"]);
+    let config = bed.read("experiment_config.yaml");
+    bed.write("experiment_config.yaml", &format!("{config}\noptions: {{only: [sum, product-large]}}\n"));
+    bed.run(&["prepare"]).expect(0).says("split      1 train, 1 test");
+    bed.run(&["benchmark"]).expect(0).says("evaluated=1 expected=1");
+    let kept = bed.read_json("workspace/traces/latest/sum/result.json");
+    assert_eq!(kept["detail"]["expected"], "42", "{kept}");
+    assert!(!bed.root.join("workspace/traces/latest/product-large").exists());
+}

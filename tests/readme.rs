@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::support::Bed;
 use autoharness::internals::benchmarks::{self, sections};
 use autoharness::internals::cli::definition;
-use autoharness::internals::config::{COMMON, Key, Section, keys_of};
+use autoharness::internals::config::{COMMON, Key, Section, keys_of, own_defaults};
 use autoharness::internals::error::{Code, EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_REJECTED, EXIT_USAGE, Error};
 use autoharness::internals::store::views::RESULTS_HEADER;
 
@@ -112,7 +112,15 @@ fn has_keys(page_name: &str, benchmark: &'static dyn Section, expected: &[&Key])
 fn the_configuration_tables_have_every_key_with_its_default() {
     let common: Vec<&Key> = COMMON.iter().collect();
     has_keys("configuration", benchmarks::find("command").unwrap(), &common);
+    let table = rows(&page("configuration"), "| key | default | meaning |");
     for benchmark in sections() {
+        for (key, value) in own_defaults(benchmark) {
+            let row = table.iter().find(|row| row[0] == format!("`{key}`")).unwrap();
+            assert!(
+                row[2].contains(&format!("{benchmark} {value}")),
+                "configuration.md: `{key}` of {benchmark} is {value}"
+            );
+        }
         let own: Vec<&Key> = benchmark.keys().iter().collect();
         let page_name = format!("benchmarks/{benchmark}");
         match own.is_empty() {
@@ -318,6 +326,26 @@ fn the_book_is_whole_and_the_program_prints_it() {
 
     for benchmark in sections() {
         assert!(listed.contains(&format!("benchmarks/{benchmark}.md").as_str()), "no page for {benchmark}");
+        let row = format!("| [`{benchmark}`](");
+        assert!(
+            README.contains(&row) && page("benchmarks").contains(&row),
+            "README or benchmarks.md does not list {benchmark}"
+        );
+        let configuration = page("configuration");
+        assert!(configuration.contains(&format!("`{benchmark}`")), "configuration.md does not name {benchmark}");
+        let keys = format!("[{benchmark}](benchmarks/{benchmark}.md#keys)");
+        assert!(
+            benchmark.keys().is_empty() || configuration.contains(&keys),
+            "configuration.md does not lead to its keys"
+        );
+        let stem = benchmark.to_string().replace('-', "_");
+        for link in [
+            format!("agent/templates/{stem}.py"),
+            format!("agent/helpers/{stem}"),
+            format!("program_templates/{stem}.md"),
+        ] {
+            assert!(root().join(&link).exists(), "there is no link {link}");
+        }
     }
     listed.push("SUMMARY.md");
     let pages = documents().into_iter().filter_map(|path| path.strip_prefix(BOOK).ok().map(PathBuf::from));

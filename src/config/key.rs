@@ -112,15 +112,17 @@ pub(crate) type Surfaces = BTreeMap<String, Vec<String>>;
 
 /// Why [`Config::own`] cannot fail: `Section::settings` has put the type there, and a benchmark is only ever asked about
 /// configurations of its own.
-const OWN: &str = "the settings are those of the benchmark that asks";
+const OWN: &str = "`Section::settings` returns the type that the keys and the code of its benchmark ask for";
 
 impl Config {
     /// The settings of its benchmark, for the keys and the code of that benchmark alone.
+    #[track_caller]
     pub fn own<S: Settings>(&self) -> &S {
         (&*self.settings as &dyn Any).downcast_ref().expect(OWN)
     }
 
     /// The same, to be changed.
+    #[track_caller]
     pub fn own_mut<S: Settings>(&mut self) -> &mut S {
         (&mut *self.settings as &mut dyn Any).downcast_mut().expect(OWN)
     }

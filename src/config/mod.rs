@@ -38,6 +38,7 @@ pub(crate) use parse::Document;
 pub(crate) use schema::schema;
 pub use secret::is_secret_name;
 pub(crate) use secret::{HIDDEN, hide_arguments, is_secret, percent_decoded};
+pub use snapshot::own_defaults;
 pub(crate) use surfaces::touched;
 
 use crate::error::{Code, Error, Result};
@@ -91,8 +92,15 @@ impl Config {
 
     /// The configuration of a file that says nothing but `benchmark:`.
     fn defaults(path: &Path, benchmark: &'static dyn Section) -> Config {
+        let mut config = Config::usual(path, benchmark);
+        benchmark.defaults(&mut config);
+        config
+    }
+
+    /// The same, as it is where the benchmark has no defaults of its own for common keys.
+    fn usual(path: &Path, benchmark: &'static dyn Section) -> Config {
         let Policy { threshold, min_evidence, timeout_policy, gate_split, trials, .. } = Policy::default();
-        let mut config = Config {
+        Config {
             path: path.to_path_buf(),
             digest: String::new(),
             text: String::new(),
@@ -134,9 +142,7 @@ impl Config {
             loop_timeout: 3600,
             loop_prices: None,
             trial_prices: None,
-        };
-        benchmark.defaults(&mut config);
-        config
+        }
     }
 
     /// How trials add up to the reward of a task.

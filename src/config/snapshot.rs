@@ -1,8 +1,11 @@
 //! The configuration as the ledger keeps it, and what changed between two of them.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
-use super::key::Config;
+use super::common::COMMON;
+use super::key::{Config, Section};
 use super::keys::keys_of;
 
 /// Longer values are cut in a diff, which is for reading.
@@ -11,6 +14,14 @@ const LONGEST_SHOWN: usize = 80;
 pub(super) fn snapshot(config: &Config) -> Value {
     let mut copy = config.clone();
     keys_of(config.benchmark).map(|key| (key.name.to_string(), key.get(&mut copy))).collect::<Map<_, _>>().into()
+}
+
+/// The common keys that a benchmark gives another default, each with it.
+pub fn own_defaults(benchmark: &'static dyn Section) -> Vec<(&'static str, String)> {
+    let usual = Config::usual(Path::new(""), benchmark).snapshot();
+    let own = Config::defaults(Path::new(""), benchmark).snapshot();
+    let names = COMMON.iter().map(|key| key.name).filter(|name| usual[*name] != own[*name]);
+    names.map(|name| (name, own[name].to_string().trim_end_matches(".0").to_string())).collect()
 }
 
 pub(super) fn diff(old: &Value, new: &Value) -> Vec<String> {

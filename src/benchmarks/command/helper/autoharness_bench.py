@@ -4,11 +4,12 @@ The agent's process gets the question and nothing else. It is a new interpreter 
 answers in its memory, no output of this program, no files but Python's and its own, and no network; what it says arrives
 as data. Nothing but Python 3.9 is needed. `autoharness docs benchmarks/command` says more.
 
-    tasks       {id: {"split": "train" or "test", "question": any JSON, "answer": any JSON}}
+    tasks       {id: {"split": "train" or "test", "question": any JSON, "answer": any JSON}}, or a function that makes them
+                of the configuration's `options`.
     run_agent   run_agent(agent, question) returns an answer that JSON can carry. It runs behind the fence and is sent
                 there as source text, so it must import and define whatever it uses within itself.
-    grade       grade(task, answer) returns the reward, 0.0 to 1.0; it runs here. Default: 1.0 when answer equals
-                task["answer"].
+    grade       grade(task, answer) returns the reward, 0.0 to 1.0, or (reward, detail): any JSON that says why, for whoever
+                reads the trials of train. It runs here. Default: 1.0 when answer equals task["answer"].
     reply       where given, run_agent gets a third argument: ask(message) returns what reply(task, message) returns here.
                 So a model or a tool can serve the agent without giving it a key or the network.
     read, env   paths (relative to this program) and names of variables that the agent may have, too.
@@ -92,6 +93,7 @@ def serve(tasks, run_agent, grade=None, reply=None, read=(), env=(), network=Fal
                 line = line[os.write(out, line):]
 
     request = json.load(sys.stdin)
+    tasks = tasks(request.get("options") or {}) if callable(tasks) else tasks
     if request["action"] == "list":
         for name, task in tasks.items():
             say(event="task", task=name, split=task.get("split"))
@@ -109,7 +111,10 @@ def serve(tasks, run_agent, grade=None, reply=None, read=(), env=(), network=Fal
             end = _talk(command, sent, request["timeout_s"], lambda message: reply(task, message))
             if "error" in end:
                 raise AgentFailed(str(end["error"]))
-            result["reward"] = grade(task, end.get("answer"))
+            graded = grade(task, end.get("answer"))
+            result["reward"], detail = graded if isinstance(graded, tuple) else (graded, None)
+            if detail is not None and request["keep_traces"]:
+                result["detail"] = detail
         except TimeoutError as error:
             result.update(reward=0.0, outcome="agent_timeout", error=str(error))
         except OSError as error:  # also from `reply`: a model that does not answer is nobody's failure
