@@ -1,5 +1,8 @@
 //! The numbers that the rule `paired` decides by: how sure it must be in each round, and when it gives up.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use serde::{Deserialize, Serialize};
 
 use super::mantel::upper_tail;
@@ -42,7 +45,21 @@ impl Rule {
 
 /// The chance at which each of several looks at growing evidence may accept, for `alpha` over all of them (Pocock 1977):
 /// every look adds as much evidence as the first had. Where later ones add less, the error is smaller.
+///
+/// A ledger asks for the same few at every verdict, and each takes the integral below two dozen times: they are kept.
 fn level(alpha: f64, looks: u32) -> f64 {
+    static KEPT: Mutex<BTreeMap<(u64, u32), f64>> = Mutex::new(BTreeMap::new());
+    let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = (alpha.to_bits(), looks);
+    if let Some(known) = kept().get(&asked) {
+        return *known;
+    }
+    let found = level_by_halving(alpha, looks);
+    kept().insert(asked, found);
+    found
+}
+
+fn level_by_halving(alpha: f64, looks: u32) -> f64 {
     let (mut low, mut high) = (alpha / f64::from(looks), alpha);
     for _ in 0..24 {
         let middle = 0.5 * (low + high);
