@@ -154,7 +154,9 @@ pub(super) fn run_these(
             scope.spawn(|| {
                 let one = || lines.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
                 while let Some((number, hostile)) = one() {
-                    complaints.lock().unwrap().extend(judge(field, hostile, token(*number)));
+                    // Before the lock is taken: held, it would let one line run at a time.
+                    let complaint = judge(field, hostile, token(*number));
+                    complaints.lock().unwrap().extend(complaint);
                 }
             });
         }
