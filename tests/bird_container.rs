@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::support::bird::provision::{Rig, output, skipped, sources};
+use crate::support::bird::provision::{Rig, output, psql, skipped, sources};
 use crate::support::running::{nobody_left, send, until};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -226,8 +226,8 @@ fn the_role_of_the_page_may_do_what_runs_need_and_no_more() {
     let (_, script) = page.split_once("<!-- BEGIN role: a test runs this. -->\n```sh\n").unwrap();
     let script = script.split_once("```\n<!-- END role -->").unwrap().0;
     let sql = |user: &str, password: &str, database: &str, sql: &str| {
-        let mut psql = Command::new("psql");
-        psql.args([
+        let mut command = Command::new(psql());
+        command.args([
             "-X",
             "-A",
             "-t",
@@ -243,8 +243,8 @@ fn the_role_of_the_page_may_do_what_runs_need_and_no_more() {
             "-v",
             "ON_ERROR_STOP=1",
         ]);
-        psql.args(["-c", sql]).env("PGPASSWORD", password);
-        psql
+        command.args(["-c", sql]).env("PGPASSWORD", password);
+        command
     };
     // More than tables, as the real databases have.
     let more = "CREATE TYPE mood AS ENUM ('a'); CREATE TABLE counted (id serial, m mood); CREATE SCHEMA side; \

@@ -35,7 +35,7 @@ class Container(database.Database):
     def admin(self, sql, name="postgres"):
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", name]
         done = subprocess.run(
-            ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", *where, "-c", sql],
+            [self.psql, "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", *where, "-c", sql],
             env={**os.environ, "PGPASSWORD": PASSWORD},
             capture_output=True,
             text=True,

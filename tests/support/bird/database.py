@@ -42,6 +42,8 @@ class Database:
 
     def __init__(self, directory):
         self.bin, self.directory, self.port, self.process = programs(), directory, free_port(), None
+        own = os.path.join(self.bin, "psql")  # What Debian has on the PATH is a script that looks for it.
+        self.psql = own if os.path.exists(own) else "psql"
         self.data = os.path.join(directory, "pg")
         self.become = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
 
@@ -83,7 +85,7 @@ class Database:
     def admin(self, sql, database="postgres", user="admin"):
         done = subprocess.run(
             [
-                "psql",
+                self.psql,
                 "-X",
                 "-q",
                 "-A",

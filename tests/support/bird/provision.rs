@@ -29,6 +29,14 @@ pub fn which(program: &str) -> Option<PathBuf> {
     found.status.success().then(|| PathBuf::from(path.trim()))
 }
 
+/// The program `psql` itself, of the newest server there is. Debian's is a script that looks for it, for five times as long.
+pub fn psql() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+    let newest = versions.map(|entry| entry.path()).filter(|path| path.join("bin/psql").exists()).max_by_key(number);
+    newest.map_or_else(|| which("psql").unwrap_or_else(|| "/usr/bin/psql".into()), |path| path.join("bin/psql"))
+}
+
 pub use crate::support::skipped;
 
 /// An experiment beside a checkout of the services, with programs of our own in front of the PATH, and no docker.
@@ -51,7 +59,7 @@ impl Rig {
         // Says that every package is there, which shows to be untrue only when the agent is imported.
         rig.program("services-python", "if [ \"$1\" = -c ]; then exit 0; fi\nexec python3 \"$@\"");
         // The container's port is fixed, and may be anybody's on this machine: psql is led to the one that is meant.
-        let (port, psql) = (rig.port(), which("psql").unwrap_or_else(|| "/usr/bin/psql".into()));
+        let (port, psql) = (rig.port(), psql());
         rig.program(
             "psql",
             &format!(
