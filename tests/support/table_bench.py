@@ -4,11 +4,12 @@ The agent file says `SKILLS = {...}`: a task `name-3` passes when `name` is in i
   tasks: {"train": [ids], "test": [ids]} or {"all": [ids]} (no splits); or tasks_file: a file with that
   misbehave: {task id: reward or outcome word or "nan" or "inf" or "hang" or "raise" or an object with fields of the event, or
     a list with one of them a trial}
-  log, mood, tasks_file: `~` is the home directory
+  log, mood, tasks_file, in_step: `~` is the home directory
   log: file that gets a line `task trial` for every trial run (to see what was paid for); `<log>.requests` gets what was asked
   gate: directory; before each trial wait until the file `go` exists there (for kill tests) and is empty or holds a
     number greater than that of the trials this process has run (`go-<split>`, where it exists, in its place); `held-<split>`
     there says that it waits
+  in_step: ledger; a trial begins when the one before it is there, so that no run gets ahead of what is kept of it
   linger: split whose run takes a second to end when it is asked to
   fault: how the run misbehaves before its first trial (`garbage`), or after its last one (`flood`, `flood_stderr`, `endless_line`,
     `close`: close stdout and stay; `escape`: leave a process in a session of its own)
@@ -56,7 +57,7 @@ class json:
 def main():
     request = json.loads(sys.stdin.read())
     options = request["options"]
-    for name in ("log", "mood", "tasks_file"):
+    for name in ("log", "mood", "tasks_file", "in_step"):
         if name in options:
             options[name] = os.path.expanduser(options[name])
     if request["action"] == "list":
@@ -95,7 +96,11 @@ def main():
                 sys.stderr.write(f"{spoilt}\n")
             elif task in options.get("stumble", []) and len(asked(options, task)) == 1:
                 options = {**options, "misbehave": {**options.get("misbehave", {}), task: "infra_error"}}
+            before = kept(options, task)
             run(options, scope, task, trial)
+            end = time.monotonic() + 30
+            while options.get("in_step") and kept(options, task) == before and time.monotonic() < end:
+                time.sleep(0.005)
             done += 1
             if done == options.get("die_after"):
                 sys.stderr.write("dying as told\n")
@@ -150,6 +155,15 @@ def asked(options, task=None):
     with open(options["log"] + ".requests", encoding="utf-8") as file:
         requests = [json.loads(line) for line in file if line.endswith("\n")]
     return [request for request in requests if task is None or task in request["tasks"]]
+
+
+def kept(options, task):
+    """How often the ledger names a task."""
+    try:
+        with open(options["in_step"], encoding="utf-8") as file:
+            return file.read().count(f'"task":"{task}"')
+    except (KeyError, FileNotFoundError):
+        return 0
 
 
 def misbehave(fault):
