@@ -171,7 +171,7 @@ impl Paths {
         self.state.join("baseline-traces")
     }
 
-    /// Traces that the work space did not take; the next command tries again.
+    /// Traces that the workspace did not take; the next command tries again.
     pub fn pending_traces(&self) -> PathBuf {
         self.state.join("pending-traces")
     }
