@@ -1,6 +1,6 @@
 //! `benchmark --domain`: the agent on another domain of tau-bench than the configured one, to see whether an edit carries
-//! over. Such a run is for reading: it is no evidence for this experiment, so the ledger, the views and the traces
-//! do not hear of it.
+//! over. Such a run is only for reading: it is no evidence for this experiment, so it leaves nothing in the ledger, the
+//! views or the traces.
 
 use serde_json::json;
 
@@ -41,7 +41,7 @@ pub(super) async fn run(
     let (config, ui) = (&session.config, &session.ui);
     fs_err::create_dir_all(session.paths.logs())?;
     let known = runner.tasks(&agent.staging, &session.paths.logs().join("list.log"), cancel).await?;
-    // A domain without a split of its own is train as a whole: nothing is held out.
+    // In a domain without its own split everything is train: nothing is held out.
     let has = |split: Option<Split>| split.unwrap_or(Split::Train) == args.split;
     let mut tasks: Vec<String> = known.tasks.into_iter().filter(|task| has(task.split)).map(|task| task.id).collect();
     tasks.sort();

@@ -25,7 +25,7 @@ const MARKS: usize = 24;
 /// Longest name of a task in a table, in characters.
 const TASK: usize = 48;
 
-/// Errors: usage for a task that is none of train's; infrastructure when the disk refuses.
+/// Errors: usage for a task that is not in train; infrastructure when the disk refuses.
 pub(super) fn run(args: &Show, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;

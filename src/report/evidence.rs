@@ -1,4 +1,4 @@
-//! What a train task left in the work space.
+//! What a train task left in the workspace.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::trace::Trace;
 use crate::error::Result;
 use crate::store::traces::{Document, Kept, Place, kept};
 
-/// A trial of a train task as it lies in the work space, read.
+/// A trial of a train task as it lies in the workspace, read.
 #[derive(Debug, Clone)]
 pub(crate) struct Left {
     /// Where it is from.

@@ -197,7 +197,7 @@ impl Trials {
     }
 
     /// Whether no model did anything in the run over `tasks` that is about to end, killed runs that it continues included.
-    /// `reports_tokens`: the benchmark always says how many tokens were used, so silence means none.
+    /// `reports_tokens`: the benchmark always reports its tokens, so no report means none.
     pub fn is_void(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
         let newest = |stored: &[Stored]| match stored.last() {
             Some(last) if last.replaces => stored.len() - 1,

@@ -1,4 +1,4 @@
-//! The report: one HTML file that needs nothing else. It is built from what the ledger says, what lies in the work space and
+//! The report: one HTML file that needs nothing else. It is built from what the ledger says, what lies in the workspace and
 //! what git has; the commands gather that.
 //!
 //! Of the hold-out it has sums alone, and under the rule `paired` none of an edit that was not accepted. Texts of others are
