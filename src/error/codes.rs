@@ -1,4 +1,4 @@
-//! Errors by names that stay: a coding agent or CI acts on the name, whatever the message says. `autoharness explain` prints
+//! Errors with stable names: a coding agent or CI acts on the name, whatever the message says. `autoharness explain` prints
 //! this table.
 
 macro_rules! codes {
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// A code that nothing gives would explain what nobody meets.
+    /// A code that nothing uses would explain an error that never occurs.
     #[test]
     fn every_code_is_given_somewhere() {
         let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
