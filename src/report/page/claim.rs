@@ -72,7 +72,7 @@ fn confirmed(history: &History, last: Option<&LastClaim>, of: &str) -> Option<St
     Some(format!("{of}: {}.", last?.words(history.summary().base.as_ref())))
 }
 
-/// What takes from it, or adds to it.
+/// What weakens or supports it.
 fn doubts(history: &History, prepared: &Prepared) -> Markup {
     let summary = history.summary();
     let is_paired = prepared.config["gate_rule"] == GateRule::Paired.as_str();

@@ -1,4 +1,4 @@
-//! JSON of a shape that nobody told us of, as an indented tree.
+//! JSON of an unknown shape, as an indented tree.
 
 use serde_json::Value;
 
