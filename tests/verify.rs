@@ -206,7 +206,7 @@ fn an_edited_view_is_refused_and_restored() {
             let done = bed
                 .run(&[command])
                 .expect(2)
-                .warns("error: changed by somebody else, so not to be trusted: ")
+                .warns("error: changed outside of autoharness, so not to be trusted: ")
                 .warns(name);
             done.warns("`autoharness verify --restore` rewrites them from it");
         }

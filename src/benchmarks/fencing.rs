@@ -50,7 +50,7 @@ impl Fencing {
 }
 
 fn lacking(what: &str) -> Error {
-    Error::usage(format!("`fence: required`, but this machine has not every layer of it: {what}"))
+    Error::usage(format!("`fence: required`, but this machine lacks layers of it: {what}"))
         .code(Code::EnvironmentNotReady)
         .hint("run it on a machine (or in a container) that allows what is missing, or set `fence: auto` in experiment_config.yaml.")
 }

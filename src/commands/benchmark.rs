@@ -141,7 +141,7 @@ fn select(args: &BenchmarkArgs, split: &crate::model::split::TaskSplit) -> Resul
         };
     }
     if args.split == Split::Test && !args.reveal_held_out {
-        return Err(Error::usage("the hold-out is run as a whole: a subset of it would tell about single tasks")
+        return Err(Error::usage("the hold-out is run as a whole: a subset would reveal single tasks")
             .code(Code::HoldOutSubset)
             .hint("leave out --task-ids; --reveal-held-out is for humans, and is written to the ledger."));
     }

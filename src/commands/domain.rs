@@ -47,7 +47,7 @@ pub(super) async fn run(
     tasks.sort();
     if !args.task_ids.is_empty() {
         if args.split == Split::Test {
-            return Err(Error::usage("the hold-out is run as a whole: a subset of it would tell about single tasks")
+            return Err(Error::usage("the hold-out is run as a whole: a subset would reveal single tasks")
                 .code(Code::HoldOutSubset));
         }
         if let Some(unknown) = args.task_ids.iter().find(|task| tasks.binary_search(task).is_err()) {

@@ -91,7 +91,7 @@ fn table(args: &Show, history: &History, experiment: &Experiment, ui: &Ui) -> Re
         ui.line(format!("and {} more (--full)", found.len() - shown));
     }
     if !found.is_empty() {
-        ui.line("history: an agent a mark, the newest last: . passes, x fails, ? no evidence, - not run");
+        ui.line("history: one mark per agent, the newest last: . passes, x fails, ? no evidence, - not run");
     }
     ui.line(format!("show: failing={} of={of} signatures={}", found.len(), by_signature.len()));
     ui.json(&json!({"type": "show", "failing": found.len(), "of": of, "signatures": by_signature.len()}));

@@ -52,7 +52,7 @@ pub(super) fn run(policy: &Policy) -> u8 {
         return report(&layers);
     }
     if policy.required && !layers.missing.is_empty() {
-        return complain(&format!("a fence is required, but of its layers stand: {layers}"));
+        return complain(&format!("a fence is required, but only some of its layers stand: {layers}"));
     }
     start(policy, rooted)
 }

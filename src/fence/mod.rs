@@ -78,7 +78,7 @@ fn outer(policy: &Policy) -> u8 {
         return layers::report(&layers);
     }
     if policy.required {
-        return complain(&format!("a fence is required, but of its layers stand: {layers}"));
+        return complain(&format!("a fence is required, but only some of its layers stand: {layers}"));
     }
     complain(&format!("cannot start {}: {}", policy.name(), policy.command().exec()))
 }

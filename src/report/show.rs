@@ -62,7 +62,7 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
     ended.push_str(&result.usage.tokens().map(|tokens| format!(", {tokens} tokens")).unwrap_or_default());
     ended.push_str(&result.usage.cost_usd.map(|cost| format!(", {}", trial_in_dollars(cost))).unwrap_or_default());
     out.push(format!("outcome   {ended}"));
-    out.push(format!("history   {} (an agent a mark: . passes, x fails, ? no evidence, - not run)", about.history));
+    out.push(format!("history   {} (one mark per agent: . passes, x fails, ? no evidence, - not run)", about.history));
     if let Some(error) = &result.error {
         out.push(format!("error     {}", one_line(error, width)));
     }

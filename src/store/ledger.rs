@@ -147,7 +147,7 @@ impl Writer {
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::usage(format!("{} is being written by another command", path.display()))
                     .code(Code::LedgerMoved)
-                    .hint("wait until it has finished: somebody removed the lock that it holds."));
+                    .hint("wait until it has finished: the lock that it holds was removed."));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(Error::infrastructure(format!("cannot lock {}", path.display())).because(error));

@@ -256,7 +256,7 @@ fn remove(path: &Path) -> Result<()> {
 /// The error for views that something else changed.
 pub(crate) fn refused(workspace: &Path, changed: &[&str]) -> Error {
     let names: Vec<String> = changed.iter().map(|name| workspace.join(name).display().to_string()).collect();
-    Error::usage(format!("changed by somebody else, so not to be trusted: {}", names.join(", ")))
+    Error::usage(format!("changed outside of autoharness, so not to be trusted: {}", names.join(", ")))
         .code(Code::ViewsChanged)
         .hint("these files are views of the ledger; `autoharness verify --restore` rewrites them from it.")
 }

@@ -328,7 +328,7 @@ impl<'a> Server<'a> {
             State::Unusable { said, fix } => require(&[self.container.unusable(&said, &fix, &self.own_server())]),
             State::Absent => Err(Error::infrastructure(format!("the container {} is gone", self.container.name()))
                 .code(Code::BenchmarkFailed)
-                .hint("somebody removed it; the same command starts it again.")),
+                .hint("it was removed; the same command starts it again.")),
             State::Stopped(status) => {
                 let said = self.container.last_words(self.around).await?;
                 Err(Error::infrastructure(format!("the container {} is {status}: {said}", self.container.name()))

@@ -207,7 +207,7 @@ impl Lister<'_> {
         let said = run_captured(self.supervisor, command, Limits { time: TIME, output: OUTPUT }, cancel).await?;
         if said.stdout.is_empty() {
             return Err(said.check("list the tasks of the dataset").err().unwrap_or_else(|| {
-                Error::infrastructure("cannot list the tasks of the dataset: the listing program said nothing")
+                Error::infrastructure("cannot list the tasks of the dataset: the listing program printed nothing")
                     .code(Code::BenchmarkFailed)
             }));
         }

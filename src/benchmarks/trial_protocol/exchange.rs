@@ -69,7 +69,7 @@ impl<'a> Exchange<'a> {
         match event {
             None => Ok(()),
             Some(ProtocolEvent::Task { .. } | ProtocolEvent::Context { .. }) => {
-                Err(format!("line {number} is about what tasks there are, but trials were asked for"))
+                Err(format!("line {number} lists tasks, but trials were asked for"))
             }
             Some(ProtocolEvent::Log { message, .. }) if self.discreet => {
                 self.log.line(&message);

@@ -62,7 +62,7 @@ impl Loop<'_> {
         let base = base_of(&session)?;
         if base.commit() != current.base {
             return Err(Error::usage(format!(
-                "the base commit is another one than when iteration {} began: somebody recorded or accepted something",
+                "the base commit has changed since iteration {} began: another command recorded or accepted something",
                 current.iteration
             ))
             .hint(format!(
@@ -122,7 +122,7 @@ pub(super) fn edit_of(
     if let Some(deep) = too_deep(&current.worktree) {
         let name = deep.strip_prefix(&current.worktree).unwrap_or(&deep).components().next();
         let name = name.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
-        problems.push(format!("{}: too many directories lie in each other there", one_line(&name, LONGEST_PROBLEM)));
+        problems.push(format!("{}: directories are nested too deeply there", one_line(&name, LONGEST_PROBLEM)));
         return Ok(None);
     }
     let repo = base.seen_at(&current.worktree, &paths.loop_view())?;

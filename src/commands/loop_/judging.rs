@@ -46,8 +46,10 @@ impl Loop<'_> {
             verdict = judged(&self.open(Need::Summary)?, &current);
         }
         let Some(status) = verdict else {
-            return Err(Error::usage("the gate judged another agent than the candidate: somebody edits here, too")
-                .hint("leave the work tree to the loop while it is at work."));
+            return Err(Error::usage(
+                "the gate judged an agent other than the candidate: another process edits here, too",
+            )
+            .hint("leave the work tree to the loop while it is at work."));
         };
         self.went_well();
         if status == Status::Passed {

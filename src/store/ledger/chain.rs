@@ -90,7 +90,7 @@ struct Chain<'p> {
 impl Chain<'_> {
     fn broken(&self, what: String) -> Error {
         Error::usage(format!("{}:{}: {what}", self.path.display(), self.seq + 1)).code(Code::LedgerBroken).hint(
-            "somebody changed the ledger. Restore it from a backup; to start a new history instead, move it and the \
+            "the ledger was changed. Restore it from a backup; to start a new history instead, move it and the \
              checkpoint.json beside it away and run `autoharness prepare`.",
         )
     }
@@ -166,7 +166,7 @@ fn lines(path: &Path, from: &Tip, mut visit: impl FnMut(&[u8], &mut Chain<'_>) -
                 chain.seq + 1
             ))
             .code(Code::LedgerBroken)
-            .hint("no event is so long: somebody changed the ledger. Restore it from a backup."));
+            .hint("no event is so long: the ledger was changed. Restore it from a backup."));
         }
         reader.consume(length);
     }
