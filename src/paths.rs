@@ -182,7 +182,7 @@ impl Paths {
     }
 }
 
-/// The path with every link followed, as far as it exists.
+/// The path with every link followed in the part that exists.
 fn real_path(path: &Path) -> PathBuf {
     let exists = path.ancestors().find_map(|part| Some((part, fs_err::canonicalize(part).ok()?)));
     match exists {

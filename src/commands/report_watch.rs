@@ -101,7 +101,7 @@ impl Pages {
                 self.refresh();
             }
             if let Some(place) = place {
-                // Whoever asked may be gone.
+                // The browser that asked may be gone.
                 let _ = place.send(self.page.clone());
             }
         }

@@ -144,7 +144,7 @@ impl Clone for Box<dyn Settings> {
     }
 }
 
-/// A benchmark, as far as the configuration is concerned.
+/// What the configuration needs to know about a benchmark.
 pub trait Section: Sync {
     /// The name used in the configuration and on the command line: `tau-bench`.
     fn name(&self) -> &'static str;

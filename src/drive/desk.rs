@@ -92,7 +92,7 @@ impl Desk {
         Ok(Desk(dir))
     }
 
-    /// Nobody answers any more.
+    /// The loop no longer answers.
     pub(crate) fn close(self) -> Result<()> {
         self.0.remove(OPEN)
     }

@@ -141,7 +141,7 @@ pub(crate) struct Rival {
 }
 
 impl LoopState {
-    /// Reads the file; nothing when it is not there. Errors: SessionUsage when it is not one of this program.
+    /// Reads the file; nothing when it is not there. Errors: usage when it was not written by this program.
     pub(crate) fn load(path: &Path) -> Result<LoopState> {
         let Some(bytes) = files::read_if_there(path, LARGEST)? else { return Ok(LoopState::default()) };
         let state: LoopState = serde_json::from_slice(&bytes)

@@ -164,7 +164,7 @@ impl Repeated {
 mod tests {
     use super::*;
 
-    /// Trials of each task, a digit a trial, `x` for no evidence.
+    /// Trials of each task, one digit per trial, `x` for no evidence.
     fn repeated(train: &[&str], test: &[&str]) -> Repeated {
         let earned = |tasks: &[&str]| {
             let trials = |pattern: &&str| pattern.chars().map(|c| c.to_digit(10).map(f64::from)).collect();

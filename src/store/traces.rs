@@ -134,7 +134,7 @@ fn agent_of(directory: &Dir, trial: u32) -> Result<Option<String>> {
     Ok(result.and_then(|result| Some(serde_json::from_slice::<Of>(&result).ok()?.agent)))
 }
 
-/// Writes `trace.json` and `result.json` into a directory that nobody else writes in.
+/// Writes `trace.json` and `result.json` into a directory that no other process writes to.
 pub(crate) fn write(directory: &Path, agent: &str, result: &TrialResult) -> Result<()> {
     Files::of(agent, result)?.write(&Dir::make(directory)?)
 }

@@ -115,7 +115,7 @@ pub(crate) struct Comparison {
     /// Views as an earlier command left them: ours, only older (a killed command, or another work tree of the same
     /// repository).
     pub stale: Vec<&'static str>,
-    /// Views that somebody else changed.
+    /// Views that something else changed.
     pub changed: Vec<&'static str>,
 }
 

@@ -11,7 +11,7 @@ const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// What describes a database to an agent: the ends of three files' names.
 const DESCRIPTIONS: [&str; 3] = ["_schema.txt", "_column_meaning_base.json", "_kb.jsonl"];
 
-/// The tasks of a set, as far as provisioning is concerned.
+/// What provisioning needs to know about the tasks of a set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tasks {
     /// How many there are.

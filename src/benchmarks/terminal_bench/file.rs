@@ -227,7 +227,7 @@ impl TrialFile {
         [Some(self.task_name.as_str()), task.name.as_deref(), directory, plain].into_iter().flatten()
     }
 
-    /// Tokens read, tokens written, and US dollars, as far as the agent said; of several steps the sums.
+    /// Tokens read, tokens written, and US dollars, where the agent reported them; for several steps, the sums.
     pub fn usage(&self) -> (Option<u64>, Option<u64>, Option<f64>) {
         let steps = || self.steps().iter().filter_map(|step| step.agent_result.as_ref());
         let said: Vec<&AgentResult> = match &self.agent_result {

@@ -140,7 +140,7 @@ impl Driver {
     }
 }
 
-/// The sum of these members, as far as they are whole numbers.
+/// The sum of those of these members that are whole numbers.
 fn sum(value: &Value, names: &[&str]) -> u64 {
     names.iter().filter_map(|name| value[name].as_u64()).fold(0, u64::saturating_add)
 }

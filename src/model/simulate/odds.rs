@@ -20,7 +20,7 @@ const HARMLESS: f64 = 0.2;
 /// Differences between two rows that are more than the luck of the simulation.
 const CLEAR: f64 = 0.07;
 
-/// The gate's configuration, as far as the simulation plays it.
+/// The part of the gate's configuration that the simulation uses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Configured {
     pub rule: GateRule,

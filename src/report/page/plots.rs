@@ -165,7 +165,7 @@ pub(super) fn scores(points: &[Point], band: Option<f64>) -> Markup {
             points.iter().enumerate().filter(|(_, point)| matches!(point.kind, Kind::Baseline | Kind::Recorded));
         marked.filter_map(|(at, point)| Some((at as f64, point.score?)))
     };
-    // One a verdict, or fewer: plotters then takes whole numbers.
+    // One per verdict, or fewer: plotters then takes whole numbers.
     let labels = points.len().clamp(1, 25);
     let axis = Axis { name: "verdict", range: range.clone(), floor: FLOOR, labels, label: &|at| format!("{at:.0}") };
     plot("val_score over the verdicts", &axis, |chart| {

@@ -90,7 +90,7 @@ pub struct SuiteChanged {
 pub enum By {
     /// The gate, by the trials of accepted agents.
     Gate,
-    /// Somebody, with the command `suite`.
+    /// A human, with the command `suite`.
     Hand,
 }
 
