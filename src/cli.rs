@@ -59,7 +59,7 @@ pub(crate) struct Global {
     /// Print results, warnings and errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Print more details: of errors their codes, and what goes into the log (AUTOHARNESS_LOG=debug: all of it)
+    /// Print more details: codes of errors, and what goes into the log (AUTOHARNESS_LOG=debug: all of it)
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// When to use colour

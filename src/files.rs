@@ -1,7 +1,7 @@
-//! Reading files that somebody else can put there: the coding agent, a script, a careless `mkfifo`.
+//! Reading files that another process may have put there: the coding agent, a script, a careless `mkfifo`.
 //!
-//! Opening a named pipe blocks until there is a writer, `/dev/zero` never ends, and 10 GB fill the memory. So a file is looked
-//! at before it is opened and again when it is open, and is read no further than any honest file of its kind goes.
+//! Opening a named pipe blocks until there is a writer, `/dev/zero` never ends, and 10 GB fill the memory. So we check a file
+//! before opening it and again once it is open, and read no more than any honest file of its kind holds.
 
 use std::fs::{FileType, Metadata};
 use std::io::{ErrorKind, Read};
@@ -13,13 +13,13 @@ use rustix::fs::OFlags;
 
 use crate::error::{Code, Error, Result};
 
-/// More than any text a person writes or a view holds, in bytes.
+/// Larger than any text that a person writes or a view holds, in bytes.
 pub(crate) const LARGEST: u64 = 64 << 20;
 
-/// Opens a regular file for reading, through links; `None` when there is none. Never waits.
-/// Errors: usage when something else is at its place or it may not be read, infrastructure when the disk fails.
+/// Opens a regular file for reading, through links; `None` when there is none. Never waits. Errors: usage when
+/// something else is in its place or it may not be read, infrastructure when the disk fails.
 pub(crate) fn open_if_there(path: &Path) -> Result<Option<(fs_err::File, Metadata)>> {
-    // Looked at before it is opened, because opening a device can do something.
+    // Checked before it is opened, because opening a device can have effects.
     match std::fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => return Err(not_a_file(path, metadata.file_type())),
         Ok(_) => {}
@@ -41,7 +41,7 @@ pub(crate) fn open_if_there(path: &Path) -> Result<Option<(fs_err::File, Metadat
 pub(crate) fn read_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
     let Some((file, metadata)) = open_if_there(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
-    // It may grow while it is read, and files of the kernel's say 0.
+    // It may grow while we read it, and kernel files report a size of 0.
     if metadata.len() <= largest {
         bytes.reserve(usize::try_from(metadata.len()).unwrap_or(0));
         file.take(largest + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, error))?;

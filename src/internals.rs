@@ -1,5 +1,5 @@
-//! What tests, benches and examples of this package look into. Nobody else should: the product is the program, and none of this keeps
-//! its form.
+//! What this package's tests, benches and examples may use. Other code should not: the product is the program, and nothing here is
+//! stable.
 #![expect(missing_docs, reason = "each stands where its name says")]
 
 pub mod benchmarks {

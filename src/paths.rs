@@ -97,7 +97,7 @@ impl Paths {
         self.state.join("ledger.jsonl")
     }
 
-    /// What the ledger added up to when it was last read.
+    /// What the ledger added up to when it was last written.
     pub fn checkpoint(&self) -> PathBuf {
         self.state.join("checkpoint.json")
     }
@@ -121,27 +121,27 @@ impl Paths {
         self.state.join("processes")
     }
 
-    /// How far the loop has come.
+    /// How far the loop has got.
     pub fn loop_state(&self) -> PathBuf {
         self.state.join("loop.json")
     }
 
-    /// How the loop looks at a work tree: a repository of its own around it.
+    /// The repository of its own through which the loop looks at a work tree.
     pub fn loop_view(&self) -> PathBuf {
         self.state.join("loop-view")
     }
 
-    /// What the loop's work trees are packed from, while a night lasts.
+    /// What the loop packs its work trees from, kept for the whole night.
     pub fn loop_packs(&self) -> PathBuf {
         self.state.join("loop-packs")
     }
 
-    /// Held by the loop that is at work: one at a time, and not while single commands hold the experiment.
+    /// Held by the running loop: one at a time, and not while single commands hold the experiment.
     pub fn loop_lock(&self) -> PathBuf {
         self.state.join("loop.lock")
     }
 
-    /// As [`Paths::processes`], of the loop: its children are commands that end what those list.
+    /// Like [`Paths::processes`], for the loop: its children are commands that end what those files list.
     pub fn loop_processes(&self) -> PathBuf {
         self.state.join("loop-processes")
     }
@@ -156,7 +156,7 @@ impl Paths {
         self.state.join("scratch")
     }
 
-    /// Copies of a staged copy, one per run. What the agents of runs may read lies here, and nothing else.
+    /// Copies of a staged copy, one per run. Everything that the agents of runs may read is here, and nothing else.
     pub fn copies(&self) -> PathBuf {
         self.state.join("copies")
     }
@@ -171,7 +171,7 @@ impl Paths {
         self.state.join("baseline-traces")
     }
 
-    /// Traces that the work space did not take; the next command tries again.
+    /// Traces that the workspace did not take; the next command tries again.
     pub fn pending_traces(&self) -> PathBuf {
         self.state.join("pending-traces")
     }
@@ -182,7 +182,7 @@ impl Paths {
     }
 }
 
-/// The path with every link followed, as far as it exists.
+/// The path with every link followed in the part that exists.
 fn real_path(path: &Path) -> PathBuf {
     let exists = path.ancestors().find_map(|part| Some((part, fs_err::canonicalize(part).ok()?)));
     match exists {

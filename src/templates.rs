@@ -18,8 +18,8 @@ const FOR_CODING_AGENTS: &str = include_str!("../program_templates/agents.md");
 const SKILL: &str = include_str!("../program_templates/skill.md");
 const LOOP_PROGRAM: &str = include_str!("../program_templates/loop.md");
 
-/// What git ignores in an experiment. The configuration is among it: it differs between machines and is guarded by its
-/// digest instead.
+/// What git ignores in an experiment. This includes the configuration, which differs between machines and is guarded by
+/// its digest instead.
 fn gitignore() -> String {
     let provisioned: Vec<&str> =
         benchmarks::ALL.iter().flat_map(|benchmark| benchmark.scaffold().ignored).copied().collect();
@@ -59,11 +59,11 @@ gate_rule: paired";
 /// The JSON Schema of the configuration, beside it: completion and checks in an editor.
 pub(crate) const SCHEMA_FILE: &str = "experiment_config.schema.json";
 
-/// What sends a coding agent to PROGRAM.md when it is asked to improve the agent. A user may have files of their own there,
-/// or have git ignore them: an experiment does without.
+/// The files that send a coding agent to PROGRAM.md when it is asked to improve the agent. A user may already have such
+/// files, or have git ignore them: the experiment works without ours.
 pub(crate) const INVITATIONS: [&str; 2] = ["AGENTS.md", ".claude/skills/improve-agent/SKILL.md"];
 
-/// What a coding agent that the loop drives can do before it proposes.
+/// How a coding agent that the loop drives can try its edit before it proposes.
 const TRYING: &str = "\
 Two commands work here, from this directory; the loop runs them for you:
 
@@ -112,8 +112,8 @@ pub fn program(experiment: &Path, config: &Config) -> Result<String> {
     Ok(filled(&format!("{}\n\n{}", base.trim_end(), supplement.trim_start()), config))
 }
 
-/// PROGRAM.md for a coding agent that the loop drives: one edit, one proposal in this `form`; it may have so many `trials` of
-/// train run before. Copies under `program_templates/` of the experiment win.
+/// PROGRAM.md for a coding agent that the loop drives: one edit, one proposal in this `form`; it may have up to `trials`
+/// train trials run before. Copies under `program_templates/` of the experiment win.
 pub(crate) fn loop_program(experiment: &Path, config: &Config, form: &str, trials: u64) -> Result<String> {
     let benchmark = benchmarks::of(config);
     let base = find(experiment, LOOP_PATH, LOOP_PROGRAM)?;
@@ -151,7 +151,7 @@ fn hold_out(rule: GateRule) -> &'static str {
     }
 }
 
-/// A path as it must be typed into a shell, because the program shows commands with it.
+/// A path quoted for a shell, because the program shows commands with it.
 pub(crate) fn shell_word(path: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "._-/+@%:,".contains(c);
     if path.chars().all(plain) { path.to_string() } else { format!("'{}'", path.replace('\'', r"'\''")) }
@@ -165,8 +165,8 @@ pub fn agent_template(experiment: &Path, benchmark: &dyn Benchmark) -> Result<St
     find(experiment, &agent_path(benchmark), benchmark.scaffold().agent)
 }
 
-/// Whether an agent file is still the placeholder, or empty: then nothing is lost by replacing it. Anything else, even a
-/// placeholder with one edit, is a user's work.
+/// Whether an agent file is still the placeholder, or empty, so that replacing it loses nothing. Anything else, even a
+/// placeholder with one edit, is the user's work.
 pub fn is_placeholder(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let text = text.replace("\r\n", "\n");

@@ -45,7 +45,7 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
-    /// Decides once where colour and progress go.
+    /// Decides once whether colour and progress are shown.
     pub(crate) fn new(format: Format, quiet: bool, verbose: bool, color: Color) -> Ui {
         let color = match color {
             Color::Always => true,
@@ -138,20 +138,20 @@ impl Ui {
         if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 
-    /// On a terminal, an interface that keeps a few lines at its end up to date instead of writing a line for each stage;
-    /// elsewhere one like this one.
+    /// On a terminal, an interface that keeps a few lines at the end up to date instead of writing a line for each stage;
+    /// elsewhere the same as this one.
     #[must_use]
     pub(crate) fn with_screen(&self) -> Ui {
         let is_wanted = std::io::stderr().is_terminal() && !self.quiet && !self.is_json();
         Ui { screen: is_wanted.then(Screen::new).flatten(), ..self.clone() }
     }
 
-    /// Whether there is a screen to be kept up to date.
+    /// Whether there is a screen to keep up to date.
     pub(crate) fn has_screen(&self) -> bool {
         self.open_screen().is_some()
     }
 
-    /// What the screen says beside the stage: names, and what is to be said of each.
+    /// What the screen shows beside the stage: names, each with its text.
     pub(crate) fn facts(&self, facts: Vec<(&'static str, String)>) {
         if let Some(screen) = self.open_screen() {
             let mut board = screen.board();
@@ -170,13 +170,13 @@ impl Ui {
         }
         screen.draw(&board);
         drop(board);
-        // Whoever keeps the results in a file gets them all.
+        // When stdout goes to a file, the file gets all of them.
         if !std::io::stdout().is_terminal() {
             self.line(line);
         }
     }
 
-    /// Leaves the screen as it is: what comes next stands below.
+    /// Leaves the screen as it is: further output goes below it.
     pub(crate) fn close_screen(&self) {
         if let Some(screen) = self.open_screen() {
             let board = screen.board();
@@ -242,14 +242,14 @@ struct Board {
 }
 
 impl Screen {
-    /// `None` where nothing can be drawn over: on a terminal that calls itself `dumb`.
+    /// `None` on a terminal that cannot redraw, one that calls itself `dumb`.
     fn new() -> Option<Screen> {
         let bar = ProgressBar::new_spinner();
         if bar.is_hidden() {
             return None;
         }
         bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        // What came too soon after something else to be drawn is drawn then.
+        // Draws what came too soon after the last drawing.
         bar.enable_steady_tick(Duration::from_millis(500));
         Some(Screen { bar, board: Arc::default() })
     }
@@ -271,7 +271,7 @@ impl Board {
         lines.insert(lines.len().min(1), ("now", format!("{}{age}", self.stage)));
         let names = std::iter::once("last").chain(std::iter::repeat(""));
         lines.extend(names.zip(self.last.iter().cloned()));
-        // Nothing that a coding agent has said moves the cursor.
+        // Text from a coding agent must not move the cursor.
         let plain = |text: &str| text.replace(char::is_control, " ");
         lines.iter().map(|(name, text)| format!("{name:<8}  {}", plain(text))).collect::<Vec<_>>().join("\n")
     }
@@ -316,7 +316,7 @@ impl Progress {
         }
     }
 
-    /// More trials than foreseen are to come (retries).
+    /// There will be more trials than planned (retries).
     pub(crate) fn extend(&mut self, trials: usize) {
         self.total += trials;
         if let Some(bar) = &self.bar {
@@ -354,7 +354,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-// A reader that went away (`autoharness status | head -1`) is no reason to panic, so write errors are ignored.
+// A reader that has gone away (`autoharness status | head -1`) is no reason to panic, so write errors are ignored.
 fn stdout(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

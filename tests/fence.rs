@@ -51,7 +51,7 @@ fn a_fence_that_is_required_comes_before_money() {
     let Some(gate) = without_namespaces(&bed, "$PROGRAM gate") else {
         return skipped("no namespace can be made in which none can be made");
     };
-    gate.expect(2).warns("`fence: required`, but this machine has not every layer of it");
+    gate.expect(2).warns("`fence: required`, but this machine lacks layers of it");
     assert_eq!(bed.ran(), [""; 0]);
     // Where every layer stands, the ledger says so.
     bed.run(&["gate"]).expect(0);

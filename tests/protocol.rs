@@ -271,10 +271,7 @@ async fn what_was_not_asked_for_is_refused_and_spoils_nothing() {
         (trial_line("a", 2), r#"line 2 reports trial 2 of task "a", which was not asked for"#),
         (good.replace(":1}", ":0}"), r#"line 2 reports trial 0 of task "a" a second time"#),
         ("{\"event\":\"started\",\"task\":\"c\",\"trial\":0}\n".into(), r#"line 2 reports trial 0 of task "c""#),
-        (
-            "{\"event\":\"task\",\"task\":\"a\"}\n".into(),
-            "line 2 is about what tasks there are, but trials were asked for",
-        ),
+        ("{\"event\":\"task\",\"task\":\"a\"}\n".into(), "line 2 lists tasks, but trials were asked for"),
         ("Traceback sk-very-secret\n".into(), r#"line 2 is not JSON: "Traceback ***""#),
         ("[1]\n".into(), r#"line 2 is not a JSON object: "[1]""#),
         ("{\"event\":\"bye\"}\n".into(), r#"line 2 has an unknown `event`: "{\"event\":\"bye\"}""#),

@@ -73,7 +73,7 @@ fn the_page_holds_the_night_and_nothing_that_acts() {
         ),
         "the agent that the experiment started from scores 0.0 %".into(),
         "the difference is +100.0 points; p 0.125: could be noise".into(),
-        "Nobody looked at single results of the hold-out.".into(),
+        "Single results of the hold-out were never looked at.".into(),
         "No measurement was made for this claim alone (confirm was not run).".into(),
         "No task is sealed: there is none that no gate ever saw.".into(),
         "The noise floor is not measured (calibrate)".into(),

@@ -64,7 +64,7 @@ fn a_change_of_any_field_of_a_line_is_found() {
         bed.write_ledger(&edited);
         bed.run(&["verify"]).expect(1).says("ledger.jsonl:").says("verify: failed");
         for command in ["gate", "benchmark", "prepare"] {
-            bed.run(&[command]).expect(2).warns("ledger.jsonl:").warns("hint: somebody changed the ledger");
+            bed.run(&[command]).expect(2).warns("ledger.jsonl:").warns("hint: the ledger was changed");
         }
     }
     bed.write_ledger(&whole);
@@ -206,7 +206,7 @@ fn an_edited_view_is_refused_and_restored() {
             let done = bed
                 .run(&[command])
                 .expect(2)
-                .warns("error: changed by somebody else, so not to be trusted: ")
+                .warns("error: changed outside of autoharness, so not to be trusted: ")
                 .warns(name);
             done.warns("`autoharness verify --restore` rewrites them from it");
         }

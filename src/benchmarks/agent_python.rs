@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// How long an import may take. Importing litellm takes seconds; on a machine with ten times more to do than it can, two
-/// minutes were seen.
+/// How long an import may take. Importing litellm takes seconds; on a machine with ten times its load, we have seen two
+/// minutes.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// The interpreter that will run the agent. Paths are absolute or relative to the staged copy, where it is started.
@@ -17,7 +17,7 @@ pub struct AgentPython {
     pub program: OsString,
     /// Options of the interpreter itself, such as `-X dev`.
     pub options: Vec<String>,
-    /// What the agent's process will have, and not more.
+    /// What the agent's process will have, and no more.
     pub environment: Vec<(OsString, OsString)>,
     /// How the benchmark imports the agent file; `None`: the file is only parsed.
     pub import: Option<Import>,
@@ -34,9 +34,9 @@ pub struct Import {
     pub last: Vec<PathBuf>,
     /// The ways in which it is imported; one that works will do.
     pub ways: Vec<Way>,
-    /// What is to be done before the agent's code may run, by a helper of ours.
+    /// What our helper must do before the agent's code may run.
     pub fence: Option<Fence>,
-    /// The words of the fence that the agent is imported behind; without any it is imported as its program does it.
+    /// The command prefix of the fence that the agent is imported behind; if empty, it is imported as its program does it.
     pub behind: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct Fence {
     pub helper: PathBuf,
     /// tau2's data directory.
     pub data: PathBuf,
-    /// Whether it is put up, or only what its process has imported by then is.
+    /// Whether it is put up; otherwise only the imports that its process does before that are done.
     pub up: bool,
 }
 
@@ -66,8 +66,8 @@ impl AgentPython {
         AgentPython { program: program.into(), options: Vec::new(), environment, import: Some(import), limit: LIMIT }
     }
 
-    /// The Python that a command starts, if it starts one. How its program imports the agent is not known: from where it
-    /// lies, from the top of the copy or from beside the agent, as a file or as part of a package.
+    /// The Python that a command starts, if it starts one. We do not know how its program imports the agent: from the
+    /// program's directory, the top of the copy or the agent's directory, as a file or as part of a package.
     pub fn of_command(
         command: &[String],
         environment: &[(OsString, OsString)],

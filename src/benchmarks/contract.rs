@@ -38,22 +38,22 @@ impl Ground<'_> {
         }
     }
 
-    /// Removes secrets from what children say.
+    /// Removes secrets from the output of children.
     pub fn redactor(&self) -> Redactor {
         Redactor::new(self.environment.secret_values())
     }
 }
 
-/// How closely a benchmark looks at its surroundings.
+/// How closely a benchmark checks its surroundings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// At what must be there before anything is made or paid for: seconds.
+    /// What must be there before anything is made or paid for: seconds.
     Needed,
-    /// At everything that can be tried for nothing: a minute or two.
+    /// Everything that can be tried for free: a minute or two.
     Everything,
 }
 
-/// What a benchmark is told about the run to come, when it tries for nothing what that run stands on.
+/// What a benchmark knows about the coming run when it tries out for free what that run depends on.
 #[derive(Debug)]
 pub struct Rehearsal<'a> {
     /// A staged copy of the experiment.
@@ -86,10 +86,10 @@ pub struct Interpreter {
     pub hidden_in: Option<String>,
 }
 
-/// Hears, line by line, what is being installed.
+/// Receives, line by line, what is being installed.
 pub(crate) type Say<'a> = &'a dyn Fn(String);
 
-/// A benchmark. Everything has a default but what no benchmark can do without.
+/// A benchmark. Everything has a default, except what every benchmark must define.
 pub trait Benchmark: Section {
     /// The texts of a new experiment.
     fn scaffold(&self) -> Scaffold;
@@ -113,7 +113,7 @@ pub trait Benchmark: Section {
         true
     }
 
-    /// What can be looked at without starting a process, for commands that run often.
+    /// What can be checked without starting a process, for commands that run often.
     fn quick(&self, _config: &Config, _root: &Path, _environment: &Environment) -> Vec<Finding> {
         Vec::new()
     }
@@ -130,8 +130,8 @@ pub trait Benchmark: Section {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Tries, without keys and without money, what a run stands on. `None` when there is nothing to try.
-    /// Errors: usage when the agent cannot be used, infrastructure when what is installed does not work; `Interrupted`.
+    /// Tries out, without keys and without money, what a run depends on. `None` when there is nothing to try. Errors:
+    /// usage when the agent cannot be used, infrastructure when what is installed does not work; `Interrupted`.
     fn rehearse<'a>(
         &'a self,
         _ground: &'a Ground<'a>,
@@ -147,12 +147,12 @@ pub trait Benchmark: Section {
         Ok(Vec::new())
     }
 
-    /// The directory of the split file, for benchmarks to which the original gave one.
+    /// The directory of the split file, for benchmarks that had one in the original.
     fn split_directory(&self) -> Option<&'static str> {
         None
     }
 
-    /// The line of the configuration that switches the import of the agent file off, where there is one.
+    /// The configuration line that switches off the import of the agent file, if there is one.
     fn import_switch(&self) -> Option<&'static str> {
         None
     }

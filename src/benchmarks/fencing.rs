@@ -1,4 +1,4 @@
-//! The fence as benchmarks use it: asked for by the configuration, tried on this machine, named to programs.
+//! The fence as benchmarks use it: requested by the configuration, tried on this machine, passed to programs.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use crate::provision::Finding;
 /// A fence that agents can be started behind.
 #[derive(Debug, Clone)]
 pub struct Fencing {
-    /// The words that start a fence.
+    /// The command prefix that starts a fence.
     pub words: Vec<String>,
-    /// What agents behind it may reach where they have the network; none: whatever they like.
+    /// The hosts that agents behind it may reach if they have the network; none: any host.
     pub hosts: Vec<String>,
     /// What stands on this machine.
     pub layers: Layers,
@@ -50,12 +50,12 @@ impl Fencing {
 }
 
 fn lacking(what: &str) -> Error {
-    Error::usage(format!("`fence: required`, but this machine has not every layer of it: {what}"))
+    Error::usage(format!("`fence: required`, but this machine lacks layers of it: {what}"))
         .code(Code::EnvironmentNotReady)
         .hint("run it on a machine (or in a container) that allows what is missing, or set `fence: auto` in experiment_config.yaml.")
 }
 
-/// What `doctor` says of the fence.
+/// What `doctor` says about the fence.
 pub(super) async fn finding(ground: &Ground<'_>) -> Result<Finding> {
     Ok(found(ground).await?.1)
 }
@@ -78,7 +78,7 @@ pub(super) async fn found(ground: &Ground<'_>) -> Result<(Option<Fencing>, Findi
         (false, FenceMode::Required) => Finding::fail("fence", detail, fix),
         (false, _) => Finding::warn("fence", detail, fix),
     };
-    // Where one is required and a layer lacks, the finding says so.
+    // If one is required and a layer is missing, the finding says so.
     Ok((Fencing::of(mode, &ground.config.model_hosts, tried).ok().flatten(), finding))
 }
 

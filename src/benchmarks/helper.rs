@@ -29,10 +29,9 @@ macro_rules! helper {
 pub(crate) use helper;
 
 impl Helper {
-    /// Writes the helper below `directory` (outside the work tree) and returns the directory with its programs. Whatever
-    /// else lies there goes: it was tampered with, or belongs to another version, and could be imported in place of a
-    /// module of Python's own.
-    /// Errors: infrastructure when it cannot be written.
+    /// Writes the helper below `directory` (outside the work tree) and returns the directory with its programs. Other files
+    /// there are removed: they were tampered with, or belong to another version, and could be imported in place of one of
+    /// Python's own modules. Errors: infrastructure when it cannot be written.
     pub(crate) fn write(&self, directory: &Path) -> Result<PathBuf> {
         let helper = directory.join(self.name);
         fs_err::create_dir_all(&helper)?;

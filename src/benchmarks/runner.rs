@@ -36,8 +36,8 @@ pub struct TaskInfo {
 pub struct Catalogue {
     /// Its tasks, train and hold-out.
     pub tasks: Vec<TaskInfo>,
-    /// Texts that every task shares, such as a policy or the tools on offer, with their file names: whoever improves the agent
-    /// may read them.
+    /// Texts that all tasks share, such as a policy or the available tools, with their file names: the coding agent may read
+    /// them.
     pub context: Vec<(String, String)>,
 }
 
@@ -70,7 +70,7 @@ pub struct RunRequest {
     pub log: PathBuf,
 }
 
-/// What a runner says while it works.
+/// What a runner reports while it works.
 #[derive(Debug)]
 pub enum RunEvent {
     /// A trial began.
@@ -94,22 +94,22 @@ pub enum RunEvent {
 /// Where a runner sends its events. Bounded: a slow consumer slows the runner, memory stays flat.
 pub(crate) type Sink = mpsc::Sender<RunEvent>;
 
-/// How a run ended, beside its trials.
+/// How a run ended, besides its trials.
 #[derive(Debug, Default)]
 pub struct RunReport {
     /// Set when the benchmark broke off or misbehaved: a sentence that says what happened and where to look. Trials that
     /// were expected and not reported are then infrastructure errors.
     pub failure: Option<String>,
-    /// True when the benchmark said what it could not know (a trial that was not asked for, or the same one twice), or failed after it had
-    /// reported trials. Somebody else may be speaking in its name, so no trial of this run is believed.
+    /// True when the benchmark reported what it could not know (a trial that was not asked for, or the same one twice), or failed after
+    /// it had reported trials. The agent may be speaking in its name, so no trial of this run is believed.
     pub untrusted: bool,
 }
 
 /// A benchmark that can be run.
 pub trait BenchmarkRunner {
-    /// Everything of this benchmark that makes two scores comparable (its part of the protocol fingerprint): names,
-    /// versions, options, digests of data. Must not contain secrets.
-    /// Errors: when a file that belongs to the protocol cannot be read.
+    /// Everything about this benchmark that makes two scores comparable (its part of the protocol fingerprint): names,
+    /// versions, options, digests of data. Must not contain secrets. Errors: when a file that belongs to the protocol
+    /// cannot be read.
     fn protocol(&self) -> Result<serde_json::Value>;
 
     /// The Python name (class or function) the agent file must define at top level, when the benchmark imports one.
@@ -130,13 +130,13 @@ pub trait BenchmarkRunner {
         None
     }
 
-    /// A warning for the ledger, when what the benchmark stands on has a version that this program was never tried with.
+    /// A warning for the ledger when the benchmark's upstream has a version that we never tested with.
     fn untried(&self) -> Option<String> {
         None
     }
 
-    /// Lists every task. `staging` is a staged copy of the experiment, `log` receives the benchmark's stderr.
-    /// Errors: infrastructure when the benchmark cannot be started or breaks off; usage when what it says makes no sense.
+    /// Lists every task. `staging` is a staged copy of the experiment, `log` receives the benchmark's stderr. Errors:
+    /// infrastructure when the benchmark cannot be started or breaks off; usage when its answer makes no sense.
     fn tasks<'a>(
         &'a self,
         staging: &'a std::path::Path,

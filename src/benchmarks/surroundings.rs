@@ -1,4 +1,4 @@
-//! What `prepare` and `doctor` look at, whatever the benchmark.
+//! What `prepare` and `doctor` check for every benchmark.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::process::{Command, Limits, run_captured};
 use crate::provision::{Finding, Surroundings, program, python};
 
-/// Looks at everything the configured benchmark needs.
-/// Errors: `Interrupted`; what is missing is a finding, not an error.
+/// Checks everything that the configured benchmark needs. Errors: `Interrupted`; what is missing is a finding, not an
+/// error.
 pub(crate) async fn check(benchmark: &dyn Benchmark, ground: &Ground<'_>, depth: Depth) -> Result<Vec<Finding>> {
     let mut findings = quick(benchmark, ground.config, &ground.paths.root, ground.environment);
     if let Some(program) = benchmark.system_python(ground.config) {

@@ -68,7 +68,7 @@ pub(crate) struct Verify {
 pub(crate) struct Show {
     /// The train task whose trace is shown
     pub task: Option<String>,
-    /// Show a table of the failing train tasks, those that fail alike together
+    /// Show a table of the failing train tasks, grouped by how they fail
     #[arg(long)]
     pub failing: bool,
     /// Show the first trace ever seen of the task, not the newest
@@ -117,7 +117,7 @@ pub(crate) struct Export {
     /// How the tables are written
     #[arg(long, value_enum, default_value = "csv")]
     pub to: Form,
-    /// Where; it is made when it is missing
+    /// The directory; created if it is missing
     pub dir: PathBuf,
     /// Name the tasks of the hold-out instead of giving them aliases; for humans only, and written to the ledger
     #[arg(long)]
@@ -127,7 +127,7 @@ pub(crate) struct Export {
 /// Print the documentation.
 #[derive(Debug, Args)]
 pub(crate) struct Docs {
-    /// The page to print [default: list the pages, a line each]
+    /// The page to print [default: list the pages, one per line]
     pub page: Option<String>,
     /// Print every page, in reading order
     #[arg(long, conflicts_with = "page")]

@@ -66,7 +66,7 @@ pub(crate) struct BenchmarkArgs {
     /// Run again what the ledger has; on train a new trial replaces the old one once it gave evidence
     #[arg(long)]
     pub fresh: bool,
-    /// Keep these trials apart, to choose among edits by them: no gate counts them in favour of the one that is chosen
+    /// Keep these trials apart, for choosing among edits: no gate counts them in favour of the chosen one
     #[arg(long, conflicts_with = "domain")]
     pub apart: bool,
     /// Show per-task results of the hold-out; for humans only, and written to the ledger
@@ -156,14 +156,15 @@ pub(crate) struct LoopArgs {
     /// The coding agent: claude, codex, gemini, opencode, or one of `coding_agents` in the configuration
     #[arg(long, value_name = "NAME", default_value = "claude")]
     pub with: String,
-    /// What the budget is spent on: the search for a better agent, or, to hold it against, running the agent that it began
-    /// with again and again; that asks no coding agent, and without an end of its own takes as many trials as the search took
+    /// What the budget is spent on: the search for a better agent, or, for comparison, running the agent that it began
+    /// with again and again; that asks no coding agent, and unless an option ends it, takes as many trials as the
+    /// search took
     #[arg(long, value_enum, default_value = "search")]
     pub arm: Arm,
-    /// End after so many iterations
+    /// End after this many iterations
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub iterations: Option<u32>,
-    /// End after so many hours
+    /// End after this many hours
     #[arg(long, value_name = "H", value_parser = positive)]
     pub hours: Option<f64>,
     /// End before more US dollars are spent, on trials and coding agent together
@@ -175,13 +176,13 @@ pub(crate) struct LoopArgs {
     /// End before more tokens are used, by trials and coding agent together
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub budget_tokens: Option<u64>,
-    /// End after so many iterations in a row without an accepted edit
+    /// End after this many iterations in a row without an accepted edit
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     pub patience: u32,
     /// End once val_score is this high
     #[arg(long, value_name = "S", value_parser = positive)]
     pub target: Option<f64>,
-    /// Ask so many times for an edit, and let the one that does best on train before the gate
+    /// Ask this many times for an edit, and send the one that does best on train to the gate
     #[arg(long, value_name = "K", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=8))]
     pub candidates: u32,
     /// Trials of train tasks that a session may have run before it proposes; 0: none [default: as many as train has tasks]
@@ -231,9 +232,9 @@ pub(crate) enum SuiteAction {
     List,
     /// Train tasks that must keep passing; also takes tasks back from quarantine and retirement
     Add(SuiteTasks),
-    /// Run and report these tasks, but count them no more
+    /// Run and report these tasks, but no longer count them
     Quarantine(SuiteTasks),
-    /// Run these tasks no more
+    /// No longer run these tasks
     Retire(SuiteTasks),
 }
 

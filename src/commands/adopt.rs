@@ -1,4 +1,4 @@
-//! Takes over a workspace of the Python original: its history and its suite, as far as they can be believed.
+//! Takes over a workspace of the Python original: the part of its history and suite that can be believed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,9 +41,9 @@ pub(super) struct Found {
     suite_results: BTreeMap<String, Option<f64>>,
 }
 
-/// Reads results.tsv and suite.json where they exist; `None` when there is nothing to adopt. Comes before anything is
-/// run, so that a broken file costs nothing.
-/// Errors: usage, naming file and line, when a file is not what the original writes.
+/// Reads results.tsv and suite.json where they exist; `None` when there is nothing to adopt. Runs before anything else,
+/// so that a broken file costs nothing. Errors: usage, naming file and line, when a file is not what the original
+/// writes.
 pub(super) fn read(workspace: &Path) -> Result<Option<Found>> {
     let (results, suite) = (workspace.join("results.tsv"), workspace.join("suite.json"));
     if !results.exists() && !suite.exists() {
@@ -69,7 +69,7 @@ impl Found {
     pub(super) fn adopt(self, split: &TaskSplit, ui: &Ui) -> Adopted {
         let (known, others): (Vec<String>, Vec<String>) =
             self.suite.into_iter().partition(|id| split.of(id) == Some(Split::Train));
-        // Which of them are held out must not show.
+        // It must not show which of them are held out.
         let (held_out, unknown): (Vec<String>, Vec<String>) =
             others.into_iter().partition(|id| split.of(id).is_some() || split.sealed.contains(id));
         if !unknown.is_empty() {

@@ -24,8 +24,8 @@ const KEPT_COPIES: usize = 4;
 pub(super) struct StagedAgent {
     /// Agent fingerprint.
     pub fingerprint: String,
-    /// The staged copy of the experiment that the others are made of. Only what runs alone and before any trial may run
-    /// here: listings and checks.
+    /// The staged copy of the experiment from which the others are made. Only listings and checks, which run alone and
+    /// before any trial, may run here.
     pub staging: PathBuf,
     /// The agent file in it.
     pub file: PathBuf,
@@ -36,7 +36,7 @@ pub(super) struct StagedAgent {
     data: Vec<Link>,
 }
 
-/// A copy for one start of the benchmark, removed with it: whatever runs here, no other start sees anything of it.
+/// A copy for one start of the benchmark, removed with it, so that no start sees what another one does.
 pub(super) struct StagedCopy<'a> {
     agent: &'a StagedAgent,
     /// The staged copy of the experiment.
@@ -59,7 +59,7 @@ impl StagedAgent {
     /// A copy of the first one at `staging`, which must not exist.
     pub(super) fn copy(&self, staging: PathBuf) -> Result<StagedCopy<'_>> {
         let file = staging.join(self.file.strip_prefix(&self.staging).unwrap_or(&self.file));
-        // Made first: what is there when the disk fills up is removed again.
+        // Created first, so that a half-made copy is removed again if the disk fills up.
         let made = StagedCopy { agent: self, file, staging };
         fs_err::create_dir_all(made.staging.parent().unwrap_or(Path::new("")))?;
         copy(&self.base, &self.editable, &self.files, &self.data, &self.staging, &made.staging)?;
@@ -78,7 +78,7 @@ impl StagedCopy<'_> {
 
 impl Drop for StagedCopy<'_> {
     fn drop(&mut self) {
-        // What stays is removed by the next command, with the scratch directory.
+        // The next command removes any leftovers with the scratch directory.
         let _ = fs_err::remove_dir_all(&self.staging);
     }
 }
@@ -99,7 +99,7 @@ pub(super) fn from_tree(session: &Session, tree: &BaseTree) -> Result<StagedAgen
     stage(session, tree, &editable, &files)
 }
 
-/// Stages the agent as one commit has it, among the other files of another: so two agents run in the same surroundings.
+/// Stages the agent of one commit among the other files of another, so that two agents run in the same surroundings.
 /// Errors: usage when the commit has no agent file.
 pub(super) fn among(session: &Session, base: &BaseTree, tree: &BaseTree) -> Result<StagedAgent> {
     let editable = Editable::new(&session.config.editable)?;
@@ -119,17 +119,16 @@ pub(super) fn files_of(session: &Session, tree: &BaseTree) -> Result<EditableFil
     read_editable_from_tree(tree, &Editable::new(&session.config.editable)?)
 }
 
-/// What a command answers that runs no agent with this failure of the preflight.
+/// The error of a command that runs no agent because the preflight failed like this.
 pub(super) fn refused(failure: &str) -> Error {
     Error::rejected(format!("preflight failed: {failure}"))
         .code(Code::PreflightFailed)
         .hint("fix the agent file; nothing was run.")
 }
 
-/// Why the staged agent cannot be imported, in words that name its place in the experiment; `None` when it can. `base` holds
-/// the unedited agent: where that cannot be imported either, the edit is not to blame.
-/// Errors: usage when Python is missing; infrastructure when it does not work, or when not even the unedited agent can be imported;
-/// `Interrupted`.
+/// Why the staged agent cannot be imported, in words that name its place in the experiment; `None` when it can. `base` holds the
+/// unedited agent: if that cannot be imported either, the edit is not to blame. Errors: usage when Python is missing;
+/// infrastructure when it does not work, or when not even the unedited agent can be imported; `Interrupted`.
 pub(super) async fn preflight(
     session: &Session,
     agent: &StagedAgent,
@@ -150,7 +149,7 @@ pub(super) async fn preflight(
         let started = Instant::now();
         match look(session, &unedited, runner, cancel).await? {
             Look::NotImported { failure, .. } => failure,
-            // A machine on which importing takes that long may be what made the edit late.
+            // On a machine where importing takes that long, the machine may be to blame, not the edit.
             Look::Fine if late && started.elapsed() > limit(runner) / 4 => {
                 let seconds = started.elapsed().as_secs();
                 let slow = format!("{failure}; but the unedited agent takes {seconds} s, too");
@@ -179,7 +178,7 @@ fn limit(runner: &dyn BenchmarkRunner) -> Duration {
 
 enum Look {
     Fine,
-    /// It is no Python, or does not define what it must: nothing but the file itself is to blame.
+    /// It is not valid Python, or does not define what it must: only the file itself is to blame.
     NotParsed(String),
     NotImported {
         failure: String,
@@ -191,7 +190,7 @@ enum Look {
 async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunner, cancel: &Cancel) -> Result<Look> {
     let supervisor = session.supervisor()?;
     let symbol = runner.agent_symbol();
-    // Where it is not known what runs the agent, any Python may parse it.
+    // If it is unknown what runs the agent, any Python may parse it.
     let python = runner.agent_python().unwrap_or_else(|| AgentPython {
         program: "python3".into(),
         options: Vec::new(),
@@ -243,7 +242,7 @@ pub(super) fn stage(
     let agent = StagedAgent {
         fingerprint,
         file: staging.join(session.config.agent_file()),
-        // What the benchmark does not read is not in the copy.
+        // The copy leaves out what the benchmark does not read.
         base: base.without(&NotRead::new(&session.config.not_read)?),
         editable: editable.clone(),
         files: files.clone(),

@@ -24,10 +24,10 @@ use crate::store::traces;
 use crate::store::trials::apart;
 use crate::ui::Ui;
 
-/// Failing tasks shown before the rest is only counted.
+/// The number of failing tasks shown; the rest are only counted.
 const SHOWN: usize = 20;
 
-/// Edited files named before the rest is only counted.
+/// The number of edited files named; the rest are only counted.
 const SHOWN_EDITS: usize = 5;
 
 /// Errors: usage for wrong tasks or state; infrastructure when too few trials gave evidence.
@@ -94,10 +94,10 @@ pub(super) async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Resul
     }
 }
 
-/// Scored is what is committed: an edit of anything but the agent changes nothing of what runs.
+/// Only committed files are scored: an edit to anything but the agent does not affect the run.
 fn warn_of_edits(session: &Session, base: &BaseTree) {
     let changes = scan(&session.repo, base).and_then(|changes| Ok((changes, Editable::new(&session.config.editable)?)));
-    // What cannot be compared is for the gate to say.
+    // If they cannot be compared, the gate will say so.
     let Ok((changes, editable)) = changes else { return };
     let found = violations(&changes, &editable);
     if found.is_empty() {
@@ -113,8 +113,8 @@ fn warn_of_edits(session: &Session, base: &BaseTree) {
     ));
 }
 
-/// Trials that the ledger had already were not run again, so the newest trace of their task may be of a later, rejected
-/// agent.
+/// Trials that were already in the ledger did not run again, so the newest trace of their task may be of a later,
+/// rejected agent.
 fn warn_of_other_traces(session: &Session, agent: &str, rewards: &Rewards) {
     let workspace = session.paths.workspace();
     let failing = rewards.0.iter().filter(|(_, reward)| !passes(**reward)).map(|(task, _)| task);
@@ -141,7 +141,7 @@ fn select(args: &BenchmarkArgs, split: &crate::model::split::TaskSplit) -> Resul
         };
     }
     if args.split == Split::Test && !args.reveal_held_out {
-        return Err(Error::usage("the hold-out is run as a whole: a subset of it would tell about single tasks")
+        return Err(Error::usage("the hold-out is run as a whole: a subset would reveal single tasks")
             .code(Code::HoldOutSubset)
             .hint("leave out --task-ids; --reveal-held-out is for humans, and is written to the ledger."));
     }

@@ -1,4 +1,4 @@
-//! `calibrate`: the recorded agent run again and again, unchanged: how noisy its score is, and what the gate makes of that.
+//! `calibrate` runs the recorded agent again and again, unchanged, and says how noisy its score is and what that means for the gate.
 
 use serde_json::json;
 
@@ -100,7 +100,7 @@ struct Sweeps<'a> {
 }
 
 impl Sweeps<'_> {
-    /// Every task once, then every task once more: what differs from hour to hour is noise as well.
+    /// Every task once, then every task once more, because differences from hour to hour are noise as well.
     async fn run(&self, session: &mut Session, agent: &StagedAgent, split: &TaskSplit) -> Result<()> {
         for trial in 0..self.args.trials {
             let step = |part: Split| Step {

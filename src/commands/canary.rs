@@ -1,4 +1,4 @@
-//! A canary behind the fence that the loop puts around coding agents: it tries to read what they must not, and must fail.
+//! A canary behind the fence that the loop puts around coding agents: it tries to read what they must not read, and has to fail.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -20,9 +20,9 @@ const SCRIPT: &str =
     "cat own && for file in \"$@\"; do head -c 1 \"$file\" >/dev/null 2>&1 && echo \"$file\"; done; exit 0";
 const OWN: &str = "the canary sings";
 
-/// What `doctor` says of the fence around coding agents. `place`: where the canary gets a directory, the state directory if that
-/// can be written to: even from in there, nothing beside its own is to be had.
-/// Errors: infrastructure when nothing can be started; `Interrupted`.
+/// What `doctor` says about the fence around coding agents. `place`: where the canary gets a directory. This is the state
+/// directory if it is writable: even there the canary must see only its own files. Errors: infrastructure when nothing can be
+/// started; `Interrupted`.
 pub(super) async fn finding(
     experiment: &Experiment,
     config: &Config,

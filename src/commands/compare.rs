@@ -23,11 +23,11 @@ struct Agent {
     /// What to call it.
     name: String,
     fingerprint: String,
-    /// Whether the hold-out may be told of it: the rule `paired` tells no number of an edit that it did not accept.
+    /// Whether its hold-out score may be shown: the rule `paired` shows no number of an edit that it did not accept.
     is_told: bool,
 }
 
-/// Errors: usage for a name that nothing has, and where the ledger has no trials of both.
+/// Errors: usage for an unknown name, and where the ledger lacks trials of both.
 pub(super) fn run(args: &Compare, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;
@@ -129,7 +129,7 @@ fn best(prepared: &Prepared, history: &History) -> String {
     recorded.map_or_else(|| prepared.agent.clone(), |version| version.agent.clone())
 }
 
-/// Which command makes the trials that are lacking.
+/// Which command runs the missing trials.
 fn no_evidence(one: &Agent, other: &Agent, history: &History, prepared: &Prepared) -> Error {
     let has = |agent: &Agent| {
         let same = |version: &&crate::report::history::Version| {

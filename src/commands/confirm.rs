@@ -1,4 +1,4 @@
-//! `confirm`: baseline and best run afresh, in turns, on the hold-out; then what may be claimed of them.
+//! `confirm` runs baseline and best afresh, in turns, on the hold-out, and says what may be claimed about them.
 
 use serde_json::json;
 
@@ -211,7 +211,7 @@ pub(super) async fn require_import(
     }
 }
 
-/// What broke off is not gone on with: the other agent would be run in other weather.
+/// An interrupted sweep is not resumed: the other agent would run under other conditions.
 pub(super) fn went_well(report: &StepReport) -> Result<()> {
     if report.failure.is_none() && !report.void && !report.untrusted {
         return Ok(());

@@ -59,8 +59,8 @@ pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
     Ok(EXIT_OK)
 }
 
-/// Where it plays. Its repositories are its own, so that a demo inside another repository touches nothing outside.
-/// Errors: usage when the directory holds something.
+/// Where the demo plays. Its repositories are its own, so that a demo inside another repository touches nothing
+/// outside. Errors: usage when the directory holds something.
 pub(super) fn directory(args: &Demo, global: &Global) -> Result<PathBuf> {
     let directory = match &args.dir {
         Some(directory) => global.here().join(directory),

@@ -13,7 +13,7 @@ use crate::ui::Ui;
 
 /// Chance that an answer is spoilt.
 const NOISE: f64 = 0.3;
-/// What chance begins with: a night in which it shows. Over many nights: `examples/gate_simulation`.
+/// The random seed, chosen so that one night shows the effect. For many nights see `examples/gate_simulation`.
 const SEED: u32 = 4;
 /// Comments, which no benchmark reads.
 const EDITS: [&str; 3] = ["Think carefully.", "Work step by step.", "Check the answer before it is given."];

@@ -1,5 +1,5 @@
-//! Commands typed in a work tree of the loop. There is no experiment there, and none in reach: what the loop does for a session is
-//! carried to it, everything else is its own to do.
+//! Commands typed in a work tree of the loop. No experiment is there or within reach, so commands that the loop runs for a session
+//! are passed to it; it does everything else itself.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::model::trial::Split;
 use crate::paths::Paths;
 use crate::ui::{Format, Ui};
 
-/// How often it is looked for an answer.
+/// How often we look for an answer.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Carries a command to the loop and prints what it says; `None` where the command is not typed in a work tree of the loop, or
-/// needs no experiment.
+/// Passes a command to the loop and prints the answer; `None` if the command is not typed in a work tree of the loop, or needs
+/// no experiment.
 pub(super) fn carried(cli: &Cli, ui: &Ui) -> Option<Result<i32>> {
     if cli.global.directory.is_some() || cli.global.config.is_some() {
         return None;
@@ -48,7 +48,7 @@ pub(super) fn carried(cli: &Cli, ui: &Ui) -> Option<Result<i32>> {
     }))
 }
 
-/// Whether a repository of its own begins here, and nothing was ever prepared in it: so that nobody's experiment is taken for a
+/// Whether a separate repository begins here in which nothing was ever prepared, so that a real experiment is not taken for a
 /// work tree because of a directory in it.
 fn is_bare(place: &std::path::Path) -> bool {
     // No session sees this: the experiment here has its history elsewhere.

@@ -1,4 +1,4 @@
-//! The one loop of a measurement. It alone stages copies, appends to the ledger and stops what runs; a run of the benchmark
+//! The one loop of a measurement. Only this loop stages copies, appends to the ledger and stops runs; a run of the benchmark
 //! only sends it events.
 
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ use crate::store::task_name::directory_name;
 use crate::store::traces;
 use crate::ui::Progress;
 
-/// How often the log hears of trials that end.
+/// How often the log counts the trials that ended.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A step on its way through its starts.
@@ -30,7 +30,7 @@ struct Run<'a> {
     name: &'a str,
     concurrency: u32,
     attempt: u32,
-    /// What this attempt has not started yet, and how many starts it had.
+    /// What this attempt has not started yet, and its number of starts so far.
     waiting: VecDeque<Batch>,
     starts: usize,
     /// The start under way.
@@ -44,11 +44,11 @@ struct Run<'a> {
 /// What a start says to the loop.
 enum Said {
     Event(RunEvent),
-    /// The last thing it says: every process of it is gone.
+    /// The last message: every process of the start is gone.
     Ended(Result<RunReport>),
 }
 
-/// Has the benchmark run what it is asked for, passing on what it says.
+/// Has the benchmark run what was asked, passing on its messages.
 async fn conduct(
     runner: &dyn BenchmarkRunner,
     number: usize,
@@ -62,7 +62,7 @@ async fn conduct(
     let _ = out.send((number, Said::Ended(ended))).await;
 }
 
-/// Owns a measurement from its first start to the end of its last.
+/// Owns a measurement from its first start to the end of its last one.
 pub(super) struct Dispatcher<'a> {
     session: &'a mut Session,
     measurement: &'a Measurement<'a>,
@@ -122,7 +122,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Runs everything. When something fails, the rest is stopped and waited for: then its processes are gone and its
+    /// Runs everything. If something fails, it stops the rest and waits for it, so that its processes are gone and its
     /// finished trials kept.
     pub(super) async fn run(mut self) -> Result<Vec<StepReport>> {
         let (out, mut inbox) = mpsc::channel(64);
@@ -210,9 +210,9 @@ impl<'a> Dispatcher<'a> {
             batch,
             split: run.step.split,
             concurrency: run.concurrency,
-            // Before the split is drawn it is unknown what is hold-out: traces are kept privately then.
+            // Before the split is drawn, nobody knows what is hold-out, so traces are kept privately.
             keep_traces: run.step.split != Some(Split::Test) && run.step.purpose.leaves_traces(),
-            // What is logged may quote tasks of the hold-out; then it goes with the scratch directory, even after a kill.
+            // The log may quote hold-out tasks; then it is in the scratch directory and removed with it, even after a kill.
             keep_log: run.step.split == Some(Split::Train),
         };
         let (start, request) = Start::stage(self.session, self.measurement.agent, order)?;
@@ -235,7 +235,7 @@ impl<'a> Dispatcher<'a> {
                 if let Some(result) = start.owed(*result)
                     && let Err(error) = self.take(number, result)
                 {
-                    // Pay for nothing that cannot be kept; what has arrived already is still worth a try.
+                    // Pay for nothing that cannot be kept, but still try to keep what has already arrived.
                     self.stop.fire(15);
                     error.keep_in(&mut self.runs[number].unkept);
                 }
@@ -280,10 +280,10 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Writes one finished trial into the ledger and keeps its trace where it may be kept.
+    /// Writes one finished trial into the ledger, and keeps its trace if that is allowed.
     fn take(&mut self, number: usize, mut result: TrialResult) -> Result<()> {
         let (session, Run { step, name, .. }) = (&mut *self.session, &self.runs[number]);
-        // What is kept is what it counts for, in the trace as in the ledger.
+        // Trace and ledger both hold what the trial counts as.
         result.reward = result.evidence().value(session.config.timeout_policy);
         let no_tokens = result.usage.tokens().is_none() && !result.outcome.is_no_evidence();
         let agent = self.measurement.agent.fingerprint.as_str();
@@ -305,7 +305,7 @@ impl<'a> Dispatcher<'a> {
             trace_lost: traced.as_ref().is_err_and(|(_, lost)| *lost),
         };
         session.append(Event::Trial(trial))?;
-        // A line a trial would cost more than many a trial, and of the hold-out it would tell too much.
+        // One line per trial would cost more than some trials do, and would reveal too much of the hold-out.
         if result.outcome.is_no_evidence() && step.split == Some(Split::Train) {
             debug!(task = result.task, trial = result.trial, outcome = result.outcome.as_str(), "no evidence");
         }
@@ -329,8 +329,8 @@ fn batches(plan: Plan) -> VecDeque<Batch> {
     plan.groups.into_iter().map(|((first, trials), tasks)| Batch { first, trials, tasks }).collect()
 }
 
-/// Keeps a trial's trace. A trace that cannot be written is no reason to forget a trial that was paid for: then the error
-/// comes with whether the trace is lost, or kept where the next command finds it.
+/// Keeps a trial's trace. A trace that cannot be written is no reason to forget a trial that was paid for: the error then
+/// says whether the trace is lost, or kept where the next command finds it.
 fn keep_trace(session: &Session, step: &Step, agent: &str, result: &TrialResult) -> Result<(), (Error, bool)> {
     let paths = &session.paths;
     match step.split {

@@ -1,4 +1,4 @@
-//! `docs`: the pages of the documentation, embedded, so that they are there wherever the program is.
+//! `docs`: the pages of the documentation, embedded in the program.
 
 use serde_json::json;
 

@@ -116,7 +116,7 @@ fn secrets(experiment: &Experiment) -> Result<Vec<Finding>> {
 fn unwritable(experiment: &Experiment) -> Option<String> {
     let (state, git) = (&experiment.paths.state, experiment.repo.common_dir());
     if !state.exists()
-        // Doctor must not be the one to leave it open to others.
+        // Doctor must not leave it open to others.
         && let Err(error) = experiment.paths.create_state()
     {
         return Some(error.to_string());
@@ -156,7 +156,7 @@ fn history(experiment: &Experiment, config: Option<&Config>) -> Vec<Finding> {
     if let Some(holder) = Lock::holder(&experiment.paths.lock()) {
         return vec![Finding::ok("lock", format!("held by `{}` ({})", holder.command, holder.process()))];
     }
-    // The checkpoint would do for a healthy ledger; this is the place to read every line.
+    // The checkpoint would be enough for a healthy ledger, but doctor should read every line.
     let read = experiment.read_summary().and_then(|_| State::replay(&experiment.paths.ledger()));
     let (summary, lines) = match read {
         Ok((state, report)) => (state.summary, report.tip.next_seq),

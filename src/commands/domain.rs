@@ -1,6 +1,6 @@
 //! `benchmark --domain`: the agent on another domain of tau-bench than the configured one, to see whether an edit carries
-//! over. Such a run is for reading: it is no evidence for this experiment, so the ledger, the views and the traces
-//! do not hear of it.
+//! over. Such a run is only for reading: it is no evidence for this experiment, so it leaves nothing in the ledger, the
+//! views or the traces.
 
 use serde_json::json;
 
@@ -41,13 +41,13 @@ pub(super) async fn run(
     let (config, ui) = (&session.config, &session.ui);
     fs_err::create_dir_all(session.paths.logs())?;
     let known = runner.tasks(&agent.staging, &session.paths.logs().join("list.log"), cancel).await?;
-    // A domain without a split of its own is train as a whole: nothing is held out.
+    // In a domain without its own split everything is train: nothing is held out.
     let has = |split: Option<Split>| split.unwrap_or(Split::Train) == args.split;
     let mut tasks: Vec<String> = known.tasks.into_iter().filter(|task| has(task.split)).map(|task| task.id).collect();
     tasks.sort();
     if !args.task_ids.is_empty() {
         if args.split == Split::Test {
-            return Err(Error::usage("the hold-out is run as a whole: a subset of it would tell about single tasks")
+            return Err(Error::usage("the hold-out is run as a whole: a subset would reveal single tasks")
                 .code(Code::HoldOutSubset));
         }
         if let Some(unknown) = args.task_ids.iter().find(|task| tasks.binary_search(task).is_err()) {

@@ -1,5 +1,5 @@
-//! Gets the trials a step needs: reuses what the ledger has, runs the rest, retries what gave no evidence, and appends
-//! every trial to the ledger the moment it finishes.
+//! Gets the trials that a step needs: reuses those in the ledger, runs the rest, retries those without evidence, and
+//! appends every trial to the ledger the moment it finishes.
 
 use std::time::Instant;
 
@@ -58,7 +58,7 @@ pub(super) async fn evaluate(
     let ended = Dispatcher::new(session, measurement, &what, steps, &names, plans, &shares).run().await;
     let synced = session.writer.sync();
     let mut reports = ended.map_err(|error| {
-        // `--fresh` counts nothing as had, not even what the run before it left.
+        // `--fresh` reuses nothing, not even what the run before it left.
         let kept = if measurement.fresh {
             "finished trials are in the ledger. The same command runs all of them again; without --fresh it would run only \
              those without evidence."
@@ -104,8 +104,8 @@ pub(super) async fn evaluate(
     Ok(reports)
 }
 
-/// Before anything is paid for: what an earlier command could not write into the work space is written, and nothing stands
-/// in the way of new traces that could lead them elsewhere.
+/// Before anything is paid for, writes what an earlier command could not write into the workspace, and makes sure that no
+/// link leads new traces elsewhere.
 fn ready_traces(session: &Session, steps: &[Step]) -> Result<()> {
     let train: Vec<&Step> = steps.iter().filter(|step| step.split == Some(Split::Train)).collect();
     if train.is_empty() {

@@ -1,4 +1,4 @@
-//! Finding an experiment, and what is known of it before anything is locked.
+//! Finding an experiment, and what we know about it before anything is locked.
 
 use std::path::Path;
 
@@ -79,7 +79,7 @@ impl Experiment {
         Ok(state)
     }
 
-    /// The ledger with its single trials, for those who show it. Takes no lock and writes nothing.
+    /// The ledger with its single trials, for commands that show it. Takes no lock and writes nothing.
     pub(super) fn read_history(&self) -> Result<History> {
         self.read_history_and(|_| {})
     }
@@ -106,8 +106,8 @@ impl Experiment {
     }
 }
 
-/// The first directory above this one that holds an experiment, when this one holds none. In a fresh clone there is only
-/// the template: then the message says how to go on from there, and an experiment further out is not taken for it.
+/// The first directory above this one that holds an experiment, when this one holds none. A fresh clone has only the
+/// template: then the message says how to go on from there, and an experiment further up is not used instead.
 fn above(directory: &Path) -> Option<&Path> {
     let holds = |place: &&Path| [CONFIG_FILE, TEMPLATE_FILE].iter().any(|name| place.join(name).is_file());
     directory.ancestors().find(holds).filter(|found| *found != directory)

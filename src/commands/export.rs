@@ -18,7 +18,7 @@ pub(super) fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
     let mut gathered = Gathered::default();
     let history = experiment.read_history_and(|entry| gathered.take(entry))?;
     let prepared = history.summary().prepared.as_ref().ok_or_else(not_prepared)?;
-    // It is made when it is missing, and so is what it lies in.
+    // It is created if missing, as are its parents.
     if let Some(there) = args.dir.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
         return Err(Error::usage(format!("{} is not a directory", there.display()))
             .code(Code::ReportUnwritable)

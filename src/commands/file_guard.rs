@@ -28,7 +28,7 @@ pub(super) struct Found {
     pub lines: Vec<String>,
     /// Those of them that are files.
     pub files: Vec<Violation>,
-    /// What made them differ where git sees no difference, with the way out.
+    /// Why they differ although git sees no difference, with the way out.
     pub hints: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ impl FileGuard<'_> {
         Ok(Found { lines: files.iter().map(ToString::to_string).collect(), files, hints })
     }
 
-    /// This command's reports: as they were named, and where links lead from there.
+    /// This command's reports: the paths as named, and the targets of links there.
     fn report_paths(&self) -> Vec<PathBuf> {
         let named = self.reports.iter().filter_map(|report| std::path::absolute(report).ok());
         named.chain(self.reports.iter().filter_map(|report| fs_err::canonicalize(report).ok())).collect()
@@ -77,9 +77,9 @@ impl FileGuard<'_> {
         Ok(found)
     }
 
-    /// A branch must not choose how it is judged: a configuration that git knows has to be the base commit's. One that git
-    /// does not know comes from the user who runs the gate.
-    /// Errors: usage when the editable files are not committed as they lie here; infrastructure when something cannot be read.
+    /// A branch must not choose how it is judged: a tracked configuration must be the base commit's. An untracked one comes
+    /// from the user who runs the gate. Errors: usage when the editable files are not committed as they lie here;
+    /// infrastructure when something cannot be read.
     pub(super) fn on_a_branch(&self, reference: &str) -> Result<Found> {
         let session = self.session;
         let mut found = self.paths()?;

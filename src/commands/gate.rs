@@ -112,7 +112,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         runner.close().await;
         reports = measured?;
     }
-    // What was checked before the run must still hold after it: the run takes hours.
+    // The checks before the run must still hold after it, because the run takes hours.
     if !evidence.is_stopped() {
         for (path, digest) in measure::data_digests(&session)? {
             if terms.data.get(&path) != Some(&digest) {
@@ -133,7 +133,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
     tracing::info!(status = decision.status.as_str(), "verdict");
     session.append(Event::Verdict(Box::new(verdict.clone())))?;
     session.finish()?;
-    // A split drawn for this gate alone may be another one day, and what is train in it then held out.
+    // A split drawn for this gate alone may be drawn differently later, and a task that is train now may then be held out.
     let train = if terms.is_drawn { &[] } else { &*terms.split.train };
     let flips = flips::of_verdict(&session, &verdict, &base, train);
     print(&session, &verdict, &base, &found, flips.as_ref());
@@ -289,7 +289,7 @@ impl Run<'_> {
             Step::whole(&session.config, Purpose::Suite, Some(Split::Train), suite.clone()),
             Step::whole(&session.config, Purpose::HoldOut, Some(session.config.gate_split), holdout.clone()),
         ];
-        // With `gate_split: train` the two steps share tasks; one after the other, nothing is run twice.
+        // With `gate_split: train` the two steps share tasks, so they run one after the other and run nothing twice.
         let mut reports = Vec::new();
         let together = session.config.gate_split == Split::Test;
         for part in steps.chunks(if together { 2 } else { 1 }) {
@@ -324,7 +324,7 @@ impl Run<'_> {
     }
 }
 
-/// Rewards of `tasks` as the agent has earned them, and of those that lack trials the rewards with these counted 0.0.
+/// Rewards of `tasks` as the agent has earned them, and for tasks with missing trials the rewards with these counted 0.0.
 fn earned(session: &Session, agent: &StagedAgent, trial_protocol: &str, tasks: &[String]) -> (Rewards, Rewards) {
     let (agent, known, scoring) = (&agent.fingerprint, &session.state.trials, session.config.scoring());
     (known.rewards(agent, trial_protocol, tasks, scoring), known.least(agent, trial_protocol, tasks, scoring))

@@ -1,4 +1,4 @@
-//! What to do after a gate, in commands that do it: an edit may be on disk, staged or committed, and CI reverts nothing.
+//! What to do after a gate, as commands to run: an edit may be on disk, staged or committed, and CI reverts nothing.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::guard::{BaseTree, Editable, EditableFiles, Violation, is_staged, shel
 use crate::model::gate::Status;
 use crate::store::event::Verdict;
 
-/// More files than this are not named in a command.
+/// The most files that a command names.
 const NAMED: usize = 10;
 
 /// The hint after a verdict; none when the error says it.
@@ -114,7 +114,7 @@ fn undo(session: &Session, base: &BaseTree, files: &[Violation], branch: Option<
     }
 }
 
-/// How the base commit's agent comes back: as the edit lies, on disk, staged or committed.
+/// How to bring the base commit's agent back, depending on whether the edit is on disk, staged or committed.
 fn revert(session: &Session, base: &BaseTree) -> String {
     plan(session, base).unwrap_or_else(|| {
         let words: Vec<String> = session.config.editable.iter().map(|path| shell_path(path.as_bytes())).collect();

@@ -65,7 +65,7 @@ pub(super) async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
             ui.status(format!("{name} already exists"));
         }
     }
-    // A coding agent's file that says something else is a user's: it is not ours to commit.
+    // A coding agent's file with other content is the user's: it is not ours to commit.
     let is_theirs = |name: &str, content: &str| {
         templates::INVITATIONS.contains(&name)
             && fs_err::read(directory.join(name)).map_or(true, |found| found != content.as_bytes())
@@ -103,7 +103,7 @@ struct Found {
     directory: std::path::PathBuf,
     /// True when it is an experiment already, perhaps half a one.
     experiment: bool,
-    /// Files of [`WELCOME`] that a first commit may take along: not `.git`, and not what a coding agent keeps for itself.
+    /// Files of [`WELCOME`] that a first commit may include: not `.git`, and not a coding agent's own files.
     welcome: Vec<String>,
 }
 
@@ -127,7 +127,7 @@ fn look_around(directory: &Path) -> Result<Found> {
 
 impl Found {
     /// What an existing `.gitignore` becomes: without our rules git would track `workspace/` and `.env`. `None` for every
-    /// other file, and where nothing is missing. In an experiment of before, a rule that is gone was taken out on purpose.
+    /// other file, and where nothing is missing. In an existing experiment, a missing rule was removed on purpose.
     fn merged(&self, name: &str, content: &str) -> Result<Option<String>> {
         if name != ".gitignore" || self.experiment {
             return Ok(None);
@@ -152,7 +152,7 @@ impl Found {
     }
 }
 
-/// Where the first commit is made, and of what.
+/// Where the first commit is made, and what it contains.
 struct Place<'a> {
     directory: &'a Path,
     found: &'a Found,
@@ -169,7 +169,7 @@ impl Place<'_> {
     /// that no commit has: those written here, and those that an earlier `init` could not commit.
     async fn commit(&self, make_repository: bool) -> Result<()> {
         let environment = Environment::load(self.directory)?;
-        // Nothing is locked yet and no state directory exists, so children are recorded in a place of their own.
+        // Nothing is locked yet and no state directory exists, so children are recorded in a separate place.
         let registry = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
         let supervisor = Supervisor::new(registry.path())?;
         let (directory, cancel) = (self.directory, self.cancel);
@@ -214,7 +214,7 @@ impl Place<'_> {
         self.require_committed()
     }
 
-    /// An experiment whose files no commit has cannot be prepared; better said here than there.
+    /// An experiment with uncommitted files cannot be prepared; better to say so now than then.
     fn require_committed(&self) -> Result<()> {
         let repo = Repo::open(self.directory)?;
         let tree = repo.head()?.map(|head| repo.tree(&head)).transpose()?;

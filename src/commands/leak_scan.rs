@@ -1,4 +1,4 @@
-//! The leak scan's side of the disk: what the edit adds, and what the coding agent could read of the train tasks.
+//! The leak scan's file access: what the edit adds, and which texts of train tasks the coding agent could read.
 
 use super::agent::{self, StagedAgent};
 use super::session::Session;
@@ -7,15 +7,15 @@ use crate::guard::BaseTree;
 use crate::guard::leaks::{TaskText, added, scan};
 use crate::store::traces;
 
-/// Traces larger than this are not looked into: the text of a task is at their beginning, and hardly that long.
+/// Larger traces are not searched: a task's text is at the beginning, and hardly that long.
 const LARGEST_TRACE: usize = 1 << 20;
 
-/// Tasks whose traces come after this many bytes are known by their ids alone: the scan is to stay free.
+/// After this many bytes of traces, the remaining tasks are known only by their ids, so that the scan stays free.
 const MOST: usize = 64 << 20;
 
-/// What the edit copied from train tasks, and settings that it has no business in; one line each. Nothing when it is switched
-/// off. On a branch without a prepared experiment no train task is known, so only settings are found.
-/// Errors: usage when the base commit has no agent file; infrastructure when files cannot be compared.
+/// What the edit copied from train tasks, and settings that it must not make; one line each. Nothing when it is switched off.
+/// On a branch without a prepared experiment no train task is known, so only settings are found. Errors: usage when the base
+/// commit has no agent file; infrastructure when files cannot be compared.
 pub(super) fn findings(session: &Session, base: &BaseTree, agent: &StagedAgent) -> Result<Vec<String>> {
     let config = &session.config;
     if config.leak_scan.is_off() {

@@ -18,7 +18,7 @@ use crate::ui::Ui;
 /// What is also printed to stderr: `error`, `warn`, `info` or `debug`. Not read from `.env`: it is about this very call.
 pub(super) const LEVEL_VARIABLE: &str = "AUTOHARNESS_LOG";
 
-/// Has everything that is traced written into the log that is open, and to stderr where that is asked for.
+/// Sends all traced events to the open log, and to stderr if requested.
 pub(super) fn install(global: &Global, ui: &Ui) {
     let asked = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty());
     let level = asked.as_deref().map(str::parse::<LevelFilter>);
@@ -49,8 +49,8 @@ pub(super) fn begin(paths: &Paths, config: &Config, environment: &Environment, u
     );
 }
 
-/// Writes how a command ended, and closes the log. Of an error only its code and the line that made it: its message may quote
-/// anything.
+/// Writes how a command ended, and closes the log. Of an error it logs only the code and the line that made it: its message
+/// may quote anything.
 pub(super) fn end(result: &Result<i32>, since: Instant) {
     let seconds = seconds(since);
     match result {
@@ -75,7 +75,7 @@ fn arguments(words: impl Iterator<Item = String>) -> String {
     for word in words {
         if word.starts_with('-') {
             let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-            // clap takes no shorter spelling of it.
+            // clap accepts no abbreviation of it.
             tasks = name == "--task-ids" && value.is_none();
             kept.push(if name == "--task-ids" { name.to_string() } else { word });
         } else if !tasks {

@@ -25,8 +25,8 @@ pub(super) async fn runner(session: &Session, base: &BaseTree, cancel: &Cancel) 
     benchmarks::of(&session.config).runner(&session.ground(&supervisor, cancel), base).await
 }
 
-/// One hash over every committed file in the copy that is run, but the agent's own: whatever is there, the benchmark or the
-/// agent may read.
+/// One hash over every committed file in the copy that is run, except the agent's own: the benchmark or the agent may read
+/// any of them.
 fn committed_files(session: &Session, base: &BaseTree) -> Result<String> {
     let editable = Editable::new(&session.config.editable)?;
     let base = base.without(&NotRead::new(&session.config.not_read)?);
@@ -38,8 +38,8 @@ fn committed_files(session: &Session, base: &BaseTree) -> Result<String> {
     Ok(hash(json!(list).to_string().as_bytes()))
 }
 
-/// The packages of the Python that runs the agent, where it belongs to the benchmark. The system's own Python holds much that
-/// has nothing to do with it.
+/// The packages of the Python that runs the agent, where it belongs to the benchmark. The system's own Python has many
+/// packages that do not matter.
 fn packages(session: &Session, runner: &dyn BenchmarkRunner) -> Vec<String> {
     let Some(python) = runner.agent_python() else { return Vec::new() };
     let path = session.paths.root.join(&python.program);
@@ -70,8 +70,8 @@ pub(super) fn data_digests(session: &Session) -> Result<BTreeMap<String, String>
     Ok(digests)
 }
 
-/// Version of what the fingerprint is made of. An experiment prepared under another one is measured anew, because it is not
-/// knows whether what was not in it has changed since.
+/// Version of the fingerprint's inputs. An experiment prepared under another one is measured anew, because inputs that were
+/// not in it may have changed since.
 pub(super) const PROTOCOL_VERSION: u32 = 2;
 
 /// Fingerprint of what one trial depends on beside the agent: benchmark, models, reasoning effort, time limit, seed, data,
@@ -99,8 +99,8 @@ pub(super) fn trial_protocol(
     Ok(hash(protocol.to_string().as_bytes()))
 }
 
-/// Opens a prepared experiment as it was prepared, for a command that runs trials on it.
-/// Errors: usage when it is not prepared, or its views, its configuration or this program are others than those it was prepared with.
+/// Opens a prepared experiment for a command that runs trials on it. Errors: usage when it is not prepared, or when its views, its
+/// configuration or this program differ from those it was prepared with.
 pub(super) fn open(experiment: Experiment) -> Result<(Session, Prepared, Cancel)> {
     let session = Session::open(experiment, Need::Trials)?;
     let cancel = Cancel::on_signals()?;
@@ -111,9 +111,9 @@ pub(super) fn open(experiment: Experiment) -> Result<(Session, Prepared, Cancel)
     Ok((session, prepared, cancel))
 }
 
-/// Refuses an experiment that an earlier version prepared: its fingerprint left out what this version counts, so a score
-/// under it cannot be compared with one of now.
-/// Errors: usage when the experiment is not prepared, or was prepared under another version of the protocol.
+/// Refuses an experiment that an earlier version prepared: its fingerprint left out inputs that this version counts, so its
+/// scores cannot be compared with present ones. Errors: usage when the experiment is not prepared, or was prepared under
+/// another version of the protocol.
 pub(super) fn require_version(session: &Session) -> Result<()> {
     if session.prepared()?.protocol_version == PROTOCOL_VERSION {
         return Ok(());

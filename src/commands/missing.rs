@@ -1,10 +1,9 @@
-//! Errors for what is not there, whichever command asks for it.
+//! Errors for missing things, shared by all commands.
 
 use crate::error::{Code, Error};
 use crate::model::trial::{Split, show};
 
-/// The error for a task that the split does not have. A task of the hold-out is none of train's, and nothing tells it from
-/// one that does not exist.
+/// The error for a task that the split does not have. It is the same for a hold-out task as for one that does not exist.
 #[track_caller]
 pub(super) fn unknown_task(task: &str, split: Split, known: &[String]) -> Error {
     let near = known

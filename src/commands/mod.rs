@@ -1,4 +1,4 @@
-//! One file a subcommand: gather evidence, let `model` decide, act, print.
+//! One file per subcommand: gather evidence, let `model` decide, act, print.
 
 mod adopt;
 mod agent;
@@ -102,7 +102,7 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         Subcommand::Explain(args) => explain::run(&args, ui),
         Subcommand::Config(args) => config::run(&args, ui),
         Subcommand::Completions(args) => completions::run(&args, ui),
-        // main.rs hands this to the watcher before the command line is parsed.
+        // main.rs passes this to the watcher before the command line is parsed.
         Subcommand::Watch { .. } => Ok(crate::error::EXIT_USAGE),
     }
 }

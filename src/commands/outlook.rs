@@ -1,4 +1,4 @@
-//! What `prepare` says of a baseline before any money is spent: whether the benchmark works, how far its gate can be believed, what
+//! What `prepare` says before any money is spent on a baseline: whether the benchmark works, how far its gate can be believed, what
 //! it may take.
 
 use super::agent::StagedAgent;
@@ -33,7 +33,7 @@ pub(super) async fn rehearse(session: &Session, agent: &StagedAgent, cancel: &Ca
     Ok(())
 }
 
-/// How much a gate with so many tasks can be believed, in one line, before any money is spent.
+/// How far a gate with this many tasks can be believed, in one line, before any money is spent.
 pub(super) fn forecast(session: &Session, tasks: usize) -> String {
     let (trials, alpha) = (session.config.trials, session.config.alpha);
     let tenths = (10.0 * passes_by_chance(tasks, trials)).round();

@@ -1,5 +1,5 @@
 //! The gate's measurements by the rule `paired`: the suite, then round by round what the comparison asks for, then afresh
-//! what was chosen. The comparison itself is `model::paired`; this runs what it wants to know.
+//! what was chosen. The comparison itself is `model::paired`; this module runs the trials that it asks for.
 
 use std::ops::Range;
 
@@ -49,12 +49,12 @@ impl PairedGate<'_> {
         let suite = self.reviewed_suite(session)?;
         evidence.quarantined = session.state.summary.quarantined_of(&suite);
         let reports = self.run_steps(session, evidence, &suite).await?;
-        // With what was run of the incumbent meanwhile.
+        // Includes what was run of the incumbent meanwhile.
         evidence.suite_known = Some(suite_known(&session.state, &self.sides(session), &suite));
         Ok(reports)
     }
 
-    /// The suite, after tasks on which accepted agents were not to be relied on have been put aside.
+    /// The suite, without tasks that accepted agents do not pass reliably.
     fn reviewed_suite(&self, session: &mut Session) -> Result<Vec<String>> {
         let suite = self.in_train(session.state.summary.suite_for(&self.candidate.fingerprint));
         let of = Of { protocol: self.trial_protocol, timeouts: session.config.timeout_policy };
@@ -140,7 +140,7 @@ impl PairedGate<'_> {
         if steps.is_empty() || numbers.is_empty() {
             return Ok(Vec::new());
         }
-        // Of a comparison nothing is tossed again: what is fresh in it is fresh once.
+        // A comparison is never repeated: its fresh trials are run once.
         let fresh = self.fresh && matches!(purpose, Purpose::Suite | Purpose::HoldOut);
         let measurement = Measurement {
             runner: self.runner,
@@ -153,7 +153,7 @@ impl PairedGate<'_> {
         evaluate(session, &measurement, &steps).await
     }
 
-    /// The suite. What fails is run again before it counts as broken.
+    /// Runs the suite. A task that fails is run again before it counts as broken.
     async fn suite(&self, session: &mut Session, evidence: &mut Evidence, suite: &[String]) -> Result<Vec<StepReport>> {
         let (agent, protocol, numbers) = (self.candidate, self.trial_protocol, session.config.all_trials());
         let mut reports = self.run(session, agent, protocol, Purpose::Suite, suite, numbers).await?;

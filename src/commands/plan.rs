@@ -11,7 +11,7 @@ pub(super) struct Plan {
     pub groups: BTreeMap<(u32, u32), Vec<String>>,
     /// Trials that the ledger has already.
     pub reused: usize,
-    /// Trials that are needed for nothing but their traces, which were lost.
+    /// Trials that are needed only for their traces, which were lost.
     pub untraced: usize,
 }
 
@@ -21,11 +21,11 @@ pub(super) struct Conditions<'a> {
     pub of: Of<'a>,
     /// The numbers of the trials that a task needs.
     pub numbers: Range<u32>,
-    /// Nothing counts as had, except what the `current` run has done.
+    /// Nothing is reused, except what the `current` run has done.
     pub fresh: bool,
-    /// The run under way, when this plans what it has to run again.
+    /// The current run, when this plans what it has to run again.
     pub current: Option<&'a str>,
-    /// A trial whose trace was lost does not count as had.
+    /// A trial whose trace was lost is not reused.
     pub traced: bool,
 }
 

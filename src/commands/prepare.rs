@@ -1,4 +1,4 @@
-//! `prepare`: environment, work space, templates, split, baseline. Safe to run again.
+//! `prepare`: environment, workspace, templates, split, baseline. Safe to run again.
 
 use std::collections::BTreeMap;
 
@@ -105,7 +105,7 @@ fn warn_uncommitted(session: &Session, base: &BaseTree, agent: &StagedAgent) -> 
     Ok(())
 }
 
-/// What is scored is what is committed, so everything but the agent must be.
+/// Only committed files are scored, so everything but the agent must be committed.
 fn require_committed(session: &Session, base: &BaseTree) -> Result<()> {
     if !session.config.file_guard {
         return Ok(());
@@ -146,7 +146,7 @@ async fn establish(
     let runner = measure::runner(session, base, cancel).await?;
     if let Some(failure) = agent::preflight(session, agent, runner.as_ref(), None, cancel).await? {
         let mut error = Error::usage(format!("preflight failed: {failure}")).code(Code::PreflightFailed);
-        // What is accepted is what is committed, whatever lies on the disk.
+        // Only committed files are accepted, whatever is on the disk.
         let elsewhere = agent::from_disk(session, base).is_ok_and(|disk| disk.fingerprint != agent.fingerprint);
         error = error.hint(if elsewhere {
             "this is the agent as HEAD has it, and the one on disk is another: commit that, then run the same command again."
@@ -289,7 +289,7 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
         changes.push(measure::version_changed().into());
     }
     if changes.is_empty() {
-        // What the files do not show: another version of an upstream, of Python, of a package.
+        // Changes that the files do not show: another version of an upstream, of Python, of a package.
         let runner = measure::runner(session, &base, cancel).await?;
         let data = measure::data_digests(session)?;
         if measure::trial_protocol(session, runner.as_ref(), &base, &data)? != prepared.trial_protocol {

@@ -1,4 +1,4 @@
-//! `record`: writes the score of a committed, passing edit into the history. What was measured, not what was typed.
+//! `record`: writes the score of a committed, passing edit into the history. It records what was measured, not what was typed.
 
 use chrono::Utc;
 use serde_json::json;

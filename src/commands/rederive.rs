@@ -1,4 +1,4 @@
-//! What `verify` derives again of measurements beside the search.
+//! How `verify` derives measurements outside the search again.
 
 use super::experiment::Experiment;
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::store::claims::{self, arms, repeated, run_rewards};
 use crate::store::event::{Calibrated, Committed, Confirmed, Prepared, Resampled};
 use crate::store::state::State;
 
-/// What is wrong with a claim, one line each: it is decided again from what was measured, which is compared with the trials
+/// What is wrong with a claim, one line each: it is decided again from its measurements, which are compared with the trials
 /// and the commits.
 pub(super) fn confirmed(confirmed: &Confirmed, state: &State, experiment: &Experiment) -> Vec<String> {
     let Confirmed { baseline, best, trial_protocol, sealed, look, measured, claim, .. } = confirmed;
@@ -44,8 +44,7 @@ pub(super) fn confirmed(confirmed: &Confirmed, state: &State, experiment: &Exper
     wrong
 }
 
-/// What is wrong with a calibration: its noise is counted again from the trials. What was simulated with it is not simulated
-/// again.
+/// What is wrong with a calibration: its noise is counted again from the trials. The simulation is not repeated.
 pub(super) fn calibrated(calibrated: &Calibrated, state: &State, experiment: &Experiment) -> Vec<String> {
     let Calibrated { agent, trial_protocol, measured, noise, shrunk, .. } = calibrated;
     let Some(prepared) = &state.summary.prepared else { return vec!["`calibrated` before `prepared`".into()] };
@@ -99,8 +98,8 @@ fn editable(prepared: &Prepared) -> Vec<String> {
     serde_json::from_value(prepared.config["editable"].clone()).unwrap_or_default()
 }
 
-/// Whether the first sealed split is what is drawn from the tasks: of all where the split was drawn here, of the hold-out where
-/// somebody else brought it.
+/// Whether the first sealed split is the one that the seed draws: from all tasks if the split was drawn here, from the hold-out
+/// if it came from elsewhere.
 pub(super) fn is_sealed_by_chance(prepared: &Prepared) -> bool {
     let split = &prepared.split;
     let is_taken_over = prepared.adopted.as_ref().is_some_and(|adopted| adopted.split);

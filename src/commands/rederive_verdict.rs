@@ -15,7 +15,7 @@ use crate::store::event::Verdict;
 use crate::store::state::State;
 
 /// What is wrong with a verdict, given what the ledger added up to before it. `highest`: the highest score under its protocol,
-/// which is what verdicts of the first rules had to reach.
+/// which verdicts of the first rules had to reach.
 pub(super) fn verdict(verdict: &Verdict, state: &State, highest: Option<f64>) -> Vec<String> {
     let mut check = Check { verdict, state, highest, wrong: Vec::new() };
     check.all();
@@ -64,7 +64,7 @@ impl Check<'_> {
                 }
                 (None, _) => state.trials.rewards(agent, protocol, &tasks, scoring),
             };
-            // What trials were lacking, the first rules did not ask; nor does a promotion.
+            // The first rules ignored missing trials, and so does a promotion.
             let asked = evidence.rules > 0 && name != "promotion" && sides.is_none();
             let least = if asked { state.trials.least(agent, protocol, &tasks, scoring) } else { none.clone() };
             if !same_rewards(stored, &rewards) || !same_rewards(stored_least, &least) {
@@ -89,7 +89,7 @@ impl Check<'_> {
         }
     }
 
-    /// What was known of the suite, and which of its tasks did not count.
+    /// What was known about the suite, and which of its tasks did not count.
     fn suite(&mut self) {
         let (verdict, state) = (self.verdict, self.state);
         let evidence = &verdict.evidence;
@@ -152,7 +152,7 @@ impl Check<'_> {
         };
         let suite: BTreeSet<String> = verdict.evidence.suite.0.keys().cloned().collect();
         let is_suite = match verdict.evidence.rules {
-            // Of what unrecorded edits brought in, the first rules left out only what the last of them did.
+            // Of the tasks that unrecorded edits brought in, the first rules left out only those of the last edit.
             0 => {
                 let kept = in_train(state.summary.kept.clone());
                 let pending = in_train(state.summary.pending.values().flatten().cloned().collect());
@@ -163,7 +163,7 @@ impl Check<'_> {
         if !is_suite {
             self.wrong("the regression suite that was run is not the suite of that time");
         }
-        // By the rule `paired` it holds what was run afresh of an edit that was accepted.
+        // By the rule `paired` it holds the fresh trials of an accepted edit.
         let has_holdout = verdict.evidence.policy.paired.is_none() || verdict.decision.val_score.is_some();
         if has_holdout
             && !verdict.evidence.holdout.0.keys().eq(prepared.split.tasks(verdict.evidence.policy.gate_split))
@@ -179,7 +179,7 @@ impl Check<'_> {
         let rules =
             json!([policy.threshold, policy.min_evidence, policy.timeout_policy, policy.gate_split, policy.trials]);
         let configured = ["threshold", "min_evidence", "timeout_policy", "gate_split", "trials"];
-        // An experiment of before there was a scan does not say what its findings do.
+        // An experiment older than the scan does not say what its findings do.
         let scan = prepared.config.get("leak_scan").is_none_or(|scan| *scan == json!(policy.leak_scan));
         let rule =
             policy.paired.map(|paired| json!(["paired", paired.alpha, paired.max_rounds, paired.confirm_trials]));
@@ -224,7 +224,7 @@ fn tasks_of(pairs: &Pairs, split: Split) -> Vec<String> {
     pairs.iter().filter(|(_, pair)| pair.split == split).map(|(task, _)| task.clone()).collect()
 }
 
-/// Where the stored comparison says that a trial was run and gave no evidence.
+/// The places where the stored comparison says that a trial was run and gave no evidence.
 fn tried(pairs: &Pairs) -> Tried {
     let mut tried = Tried::new();
     for (task, pair) in pairs {

@@ -14,8 +14,8 @@ use crate::report::flips::Flips;
 use crate::store::event::Verdict;
 use crate::ui::Ui;
 
-/// The reports of one gate. Once begun, the JUnit file says at every moment what is known: that the gate has not finished,
-/// then why it broke off or what it found.
+/// The reports of one gate. From the start, the JUnit file always says what is known: first that the gate has not finished,
+/// then its error or its result.
 pub(super) struct Reports {
     junit: Option<PathBuf>,
     summary: Option<PathBuf>,
@@ -35,8 +35,8 @@ impl Reports {
         self.junit.iter().chain(&self.summary).cloned().collect()
     }
 
-    /// Finds out before anything is run whether the reports can be written, and replaces what an earlier run left.
-    /// Errors: usage, naming the file; it is left alone when it belongs to the experiment.
+    /// Checks before anything is run whether the reports can be written, and replaces those of an earlier run. Errors:
+    /// usage, naming the file; a file of the experiment is left alone.
     pub(super) fn begin(&self, experiment: &Experiment) -> Result<()> {
         self.refuse_files_of(experiment)?;
         for path in self.paths() {
@@ -96,7 +96,7 @@ impl Reports {
         self.write(self.summary.as_deref(), |path| report_file::append(path, &summary(session, verdict, &facts)));
     }
 
-    /// The verdict is in the ledger and on the screen; a report that cannot be written takes nothing from it.
+    /// The verdict is in the ledger and on the screen; a report that cannot be written does not change it.
     fn write(&self, path: Option<&Path>, write: impl FnOnce(&Path) -> Result<()>) {
         if let Some(path) = path
             && let Err(error) = write(path)
@@ -106,9 +106,9 @@ impl Reports {
     }
 }
 
-/// What both reports say beside the steps.
+/// What both reports say besides the steps.
 struct Facts<'a> {
-    /// Of the score, where it is told.
+    /// The interval of the score, if the score is shown.
     interval: Option<(f64, f64)>,
     flips: Option<&'a Flips>,
     cost: String,
@@ -192,12 +192,12 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// A text as it may stand in a cell or a line of Markdown. It calls nobody: the summary may become a comment.
+/// A text made safe for a cell or a line of Markdown. It mentions no user, because the summary may become a comment.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ").replace('<', "&lt;").replace('@', "@\u{200b}")
 }
 
-/// A name in Markdown, in which nothing of it is markup.
+/// A name in Markdown, with nothing in it taken as markup.
 fn code(name: &str) -> String {
     format!("`{}`", name.replace('`', "'").replace('\n', " "))
 }

@@ -1,4 +1,4 @@
-//! What the judged edits changed, as far as git has them.
+//! What the judged edits changed, for those that git still has.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -12,13 +12,13 @@ use crate::report::page::{Edit, room};
 use crate::report::text::harmless;
 use crate::store::event::Prepared;
 
-/// Edits whose diff is made, the newest ones.
+/// The number of edits whose diff is shown, newest first.
 const DIFFS: usize = 200;
-/// Candidates that are looked through for rejected edits, the newest ones.
+/// The number of candidates searched for rejected edits, newest first.
 const CANDIDATES: usize = 400;
 
 /// What each edit changed: a recorded one by its commit, another one by the candidate that the loop kept of it. A commit that git
-/// no longer has is left out, as is an edit that nobody kept.
+/// no longer has is left out, as is an edit that was not kept.
 pub(super) fn edits(experiment: &Experiment, history: &History, prepared: &Prepared) -> Vec<Edit> {
     let paths = prepared.config["editable"].as_array().map_or(&[][..], Vec::as_slice);
     let paths: Vec<&str> = paths.iter().filter_map(serde_json::Value::as_str).collect();
@@ -70,8 +70,8 @@ impl Commits<'_> {
         Ok(files)
     }
 
-    /// The names and commits of those candidates that are one of these agents. Anybody may name a commit a candidate: it counts
-    /// by its files.
+    /// The names and commits of those candidates that are one of these agents. Any process may name a commit a candidate, so
+    /// its files decide.
     fn candidates<'a>(&mut self, agents: impl Iterator<Item = &'a str>) -> HashMap<String, (String, String)> {
         let mut wanted: BTreeSet<&str> = agents.collect();
         let mut found = HashMap::new();

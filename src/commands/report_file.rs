@@ -21,7 +21,7 @@ pub(super) enum Target {
     File,
     /// A device, a pipe, or one of our own open files: it takes one report, at the end.
     Stream,
-    /// Something that no report can go to.
+    /// Something that no report can be written to.
     Other,
 }
 
@@ -50,7 +50,7 @@ fn is_stream(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() || metadata.file_type().is_fifo()
 }
 
-/// Finds out whether a report can be written, and leaves nothing behind.
+/// Checks whether a report can be written, and leaves nothing behind.
 pub(super) fn check(path: &Path) -> Result<()> {
     let refused = |error: anyhow::Error| {
         Error::usage(format!("cannot write the report {}", path.display()))
@@ -73,7 +73,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
     }
 }
 
-/// Puts this text in the place of what was there. The old text is cut off last: on a full disk something is left.
+/// Replaces the content with this text. The old text is cut off last, so that something is left on a full disk.
 pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
     if target(path) != Target::File {
         return append(path, text);

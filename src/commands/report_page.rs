@@ -27,7 +27,7 @@ const LARGEST: u64 = 16 << 20;
 /// Larger learnings are left out, in bytes.
 const LEARNINGS: u64 = 4 << 20;
 
-/// Errors: usage before the experiment is prepared, and where the file cannot be put; infrastructure when the disk refuses.
+/// Errors: usage before the experiment is prepared, and when the file cannot be placed there; infrastructure when the disk refuses.
 pub(super) fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;
@@ -48,7 +48,7 @@ pub(super) fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
     Ok(EXIT_OK)
 }
 
-/// The page; with a number it is one of those that are served and followed by newer ones.
+/// The page; with a number it is a served one, which newer ones follow.
 pub(super) fn page(
     experiment: &Experiment,
     history: &History,
@@ -69,7 +69,7 @@ pub(super) fn page(
         .map_or_else(|| "experiment".into(), |name| name.to_string_lossy().into_owned());
     let failing_tasks: BTreeSet<&String> = failing.iter().map(|each| &each.task).collect();
     let fails = |task: &String| failing_tasks.contains(task);
-    // Those that fail now come first: they are looked at, and get the room.
+    // Those that fail now come first: they are the ones people look at, and get the room.
     let mut tasks: Vec<&String> = history.train().iter().collect();
     tasks.sort_by_key(|task| !fails(task));
     let (mut room, mut count) = (all(), tasks.len() * 2);
@@ -118,7 +118,7 @@ fn whose(history: &History, agent: &str) -> String {
     place.map_or_else(|| "an unknown agent".into(), |place| history.label(place))
 }
 
-/// Hands the file, or the address, to whatever shows such things here. It is the user's program and outlives this command.
+/// Opens the file, or the address, with the program that shows such things here. It is the user's program and outlives this command.
 pub(super) fn open(place: &Path, ui: &Ui) {
     let program: PathBuf = if cfg!(target_os = "macos") { "open".into() } else { "xdg-open".into() };
     let nothing = std::process::Stdio::null;

@@ -19,9 +19,9 @@ use crate::process::signals::Cancel;
 use crate::report::serve::{Server, Source};
 use crate::ui::Ui;
 
-/// How often the files are looked at while somebody looks at the page.
+/// How often the files are checked while a browser shows the page.
 const EVERY: Duration = Duration::from_secs(1);
-/// How many times as long as a page took to make it is left alone: a benchmark runs beside it.
+/// The pause after a page, as a multiple of the time it took to make: a benchmark runs at the same time.
 const REST: u32 = 4;
 const INTERRUPT: i32 = 2;
 
@@ -30,7 +30,7 @@ pub(super) async fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i
     let cancel = Cancel::on_signals()?;
     let news = Arc::new(watch::Sender::new(0));
     let ((asks, asked), (ready, is_ready)) = (channel(), oneshot::channel());
-    // A big page takes seconds: a thread of its own makes it, so that nobody waits for another's answer, nor Ctrl-C for it.
+    // A big page takes seconds, so a thread of its own makes it: requests do not wait for each other, nor Ctrl-C for the page.
     let make = {
         let (global, ui, news) = (global.clone(), ui.clone(), Arc::clone(&news));
         move || match Experiment::find(&global, &ui).and_then(|experiment| Pages::new(experiment, ui, news)) {
@@ -63,10 +63,10 @@ fn announce(url: &str, args: &ReportArgs, ui: &Ui) {
     }
 }
 
-/// What tells whether there is something new: size and time of the ledger, which every trial goes into, and of the learnings.
+/// Shows whether there is something new: size and time of the ledger, which every trial goes into, and of the learnings.
 type Stamp = [Option<(u64, std::time::SystemTime)>; 2];
 
-/// The page, made again when there is something new and somebody wants it.
+/// The page, made again when there is something new and a browser asks for it.
 struct Pages {
     experiment: Experiment,
     ui: Ui,
@@ -89,7 +89,7 @@ impl Pages {
         Ok(pages)
     }
 
-    /// Hands out the page until nobody can ask for it any more.
+    /// Serves the page until no more requests can come.
     fn serve(mut self, asked: &Receiver<oneshot::Sender<Bytes>>) {
         loop {
             let place = match asked.recv_timeout(EVERY) {
@@ -101,7 +101,7 @@ impl Pages {
                 self.refresh();
             }
             if let Some(place) = place {
-                // Whoever asked may be gone.
+                // The browser that asked may be gone.
                 let _ = place.send(self.page.clone());
             }
         }
@@ -115,7 +115,7 @@ impl Pages {
         if stamp == self.stamp {
             return;
         }
-        // The page of before stays; the next look tries again.
+        // The previous page stays; the next check tries again.
         let trouble = self.make(stamp).err().map(|error| error.chain().join(": "));
         if trouble != self.trouble
             && let Some(trouble) = &trouble

@@ -1,8 +1,8 @@
-//! What is set aside before anything is run: the sealed split, which no gate, benchmark or promotion ever sees.
+//! The sealed split, which is set aside before anything is run, and which no gate, benchmark or promotion ever sees.
 //!
-//! Where the split is drawn here, the sealed tasks are drawn from all of them, before the baseline and without it: to know
-//! which of them it passes, they would have to be run. Where the benchmark or a workspace of the original brings a split, they
-//! are taken out of its hold-out. What was run once is never sealed afterwards.
+//! If the split is drawn here, the sealed tasks are drawn from all tasks, before the baseline and without it: finding out
+//! which of them it passes would mean running them. If the benchmark or a workspace of the original brings a split, they are
+//! taken out of its hold-out. A task that has run once is never sealed afterwards.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::model::split::{SPLIT_SEED, TaskSplit, sealed, sealed_count};
 
 /// The tasks of a benchmark without what is sealed.
 pub(super) struct Open {
-    /// The split that somebody brought, when somebody did.
+    /// The split that the benchmark or a workspace brought, if any.
     pub(super) given: Option<TaskSplit>,
     /// All of them, sorted.
     pub(super) ids: Vec<String>,
@@ -50,8 +50,8 @@ pub(super) fn set_aside(
     Ok(Open { given, ids, sealed: drawn })
 }
 
-/// Refuses to accept another share than the one prepared with.
-/// Errors: usage: what was run cannot be sealed, and what is sealed has been promised.
+/// Refuses to accept another share than the one prepared with. Errors: usage: tasks that ran cannot be sealed, and
+/// sealed ones have been promised.
 pub(super) fn require_same(share: f64, prepared: &Value) -> Result<()> {
     let before = prepared["sealed"].as_f64().unwrap_or(0.0);
     if before == share {
@@ -79,11 +79,11 @@ mod tests {
         let split = TaskSplit { train: first.ids[..11].to_vec(), test: first.ids[11..].to_vec(), sealed: first.sealed };
         let again = set_aside(0.2, ids(0..20), None, Some(&split)).unwrap();
         assert_eq!(again.sealed, split.sealed);
-        // The benchmark grows: sealed is only what nothing has run.
+        // The benchmark grows: only tasks that never ran are sealed.
         let more = set_aside(0.2, ids(0..40), None, Some(&split)).unwrap();
         assert_eq!(more.sealed.len(), 8);
         assert!(more.sealed.iter().all(|task| split.of(task).is_none()));
-        // It shrinks to what was run.
+        // It shrinks to the tasks that ran.
         assert!(set_aside(0.2, split.train.clone(), None, Some(&split)).is_err());
         // Nothing is asked for.
         let none = set_aside(0.0, ids(0..20), None, Some(&split)).unwrap();

@@ -33,7 +33,7 @@ use crate::ui::Ui;
 pub(super) enum Need {
     /// Single trials too: the whole ledger is replayed and its chain checked.
     Trials,
-    /// The summary: the checkpoint will do when the chain, which is checked as well, confirms it.
+    /// The summary: the checkpoint is enough if the chain, which is checked as well, confirms it.
     Summary,
 }
 
@@ -58,8 +58,8 @@ pub(super) struct Session {
 
 impl Session {
     /// Takes the lock, ends what a killed command left running, reads the ledger and brings stale views up to date.
-    /// Views that somebody else changed are reported in `views`, not fixed.
-    /// Errors: usage when another command holds the lock, the configuration is wrong or the ledger was tampered with.
+    /// Views that something else changed are reported in `views`, not fixed. Errors: usage when another command holds
+    /// the lock, the configuration is wrong or the ledger was tampered with.
     pub(super) fn open(experiment: Experiment, need: Need) -> Result<Session> {
         let config = experiment.config()?;
         let Experiment { ui, paths, environment, repo } = experiment;
@@ -111,7 +111,7 @@ impl Session {
         let now = views::render(&state.summary)?;
         let mut written = Written::load(&paths.written_views(), &paths.workspace());
         if now.is_empty() {
-            // A work space of the Python original, about to be adopted: whatever kills us, these files stay known.
+            // A workspace of the Python original, about to be adopted: whatever kills us, these files stay known.
             written.remember_disk(&paths.workspace())?;
         }
         let comparison = views::compare(&paths.workspace(), &now, &written)?;
@@ -135,8 +135,7 @@ impl Session {
         })
     }
 
-    /// Refuses to go on when somebody changed a view.
-    /// Errors: usage, naming the files and the command that fixes them.
+    /// Refuses to go on when a view was changed. Errors: usage, naming the files and the command that fixes them.
     pub(super) fn require_views(&self) -> Result<()> {
         if self.views.changed.is_empty() {
             Ok(())
@@ -150,8 +149,7 @@ impl Session {
         self.state.summary.prepared.as_ref().ok_or_else(not_prepared)
     }
 
-    /// Refuses to start without what can be seen to be missing.
-    /// Errors: usage, listing all that is missing.
+    /// Refuses to start while anything is visibly missing. Errors: usage, listing all that is missing.
     pub(super) fn require_surroundings(&self) -> Result<()> {
         let benchmark = benchmarks::of(&self.config);
         provision::require(&benchmarks::quick(benchmark, &self.config, &self.paths.root, &self.environment))
@@ -171,8 +169,8 @@ impl Session {
         }
     }
 
-    /// How the configuration differs from the one prepared with, in one line; `None` when it says the same, in whatever
-    /// words: comments, line ends and the order of keys change nothing.
+    /// How the configuration differs from the one prepared with, in one line; `None` when it means the same: comments,
+    /// line ends and the order of keys do not matter.
     pub(super) fn config_changes(&self) -> Result<Option<String>> {
         let prepared = self.prepared()?;
         if prepared.config_digest == self.config.digest {
@@ -190,7 +188,7 @@ impl Session {
         append(&mut self.writer, &mut self.state, event, Utc::now())
     }
 
-    /// Keeps git from collecting a base commit. Where the repository cannot be written to, that is said and no more.
+    /// Keeps git from collecting a base commit. A repository that cannot be written to only causes a warning.
     pub(super) fn keep(&self, commit: &str) {
         if let Err(error) = self.repo.keep(commit) {
             self.ui.detail(format!("git may collect the base commit some day: {error}"));
@@ -220,13 +218,13 @@ impl Session {
         Ground { config, paths, environment, supervisor, cancel }
     }
 
-    /// Removes secrets from what children say.
+    /// Removes secrets from the output of children.
     pub(super) fn redactor(&self) -> Redactor {
         Redactor::new(self.environment.secret_values())
     }
 }
 
-/// Appends an event and takes it into the state: the one way anything is ever remembered. After an error the state may be
+/// Appends an event and takes it into the state: nothing is remembered in any other way. After an error the state may be
 /// ahead of the ledger; the command has to end.
 pub(super) fn append(writer: &mut Writer, state: &mut State, event: Event<'_>, at: DateTime<Utc>) -> Result<u64> {
     // The time stamp as a reader of the ledger will see it.
@@ -243,7 +241,7 @@ pub(super) fn append(writer: &mut Writer, state: &mut State, event: Event<'_>, a
     writer.append_with_sum(v, &written, at, &state.summary.digest()?)
 }
 
-/// Where files are replaced atomically, so that a killed command can leave a temporary one.
+/// The places where files are replaced atomically, so that a killed command can leave a temporary one.
 fn written_to(paths: &Paths, config: &Config) -> Vec<PathBuf> {
     let splits = benchmarks::ALL.iter().filter_map(|benchmark| benchmark.split_directory());
     let splits = splits.map(|directory| paths.root.join(directory));

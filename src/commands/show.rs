@@ -25,7 +25,7 @@ const MARKS: usize = 24;
 /// Longest name of a task in a table, in characters.
 const TASK: usize = 48;
 
-/// Errors: usage for a task that is none of train's; infrastructure when the disk refuses.
+/// Errors: usage for a task that is not in train; infrastructure when the disk refuses.
 pub(super) fn run(args: &Show, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let history = experiment.read_history()?;
@@ -91,7 +91,7 @@ fn table(args: &Show, history: &History, experiment: &Experiment, ui: &Ui) -> Re
         ui.line(format!("and {} more (--full)", found.len() - shown));
     }
     if !found.is_empty() {
-        ui.line("history: an agent a mark, the newest last: . passes, x fails, ? no evidence, - not run");
+        ui.line("history: one mark per agent, the newest last: . passes, x fails, ? no evidence, - not run");
     }
     ui.line(format!("show: failing={} of={of} signatures={}", found.len(), by_signature.len()));
     ui.json(&json!({"type": "show", "failing": found.len(), "of": of, "signatures": by_signature.len()}));

@@ -1,8 +1,8 @@
 //! `tbench_data/task_split.json` and `bird_data/task_split.json`: the split for scripts written for the Python original, in its
 //! place and format. Written from the ledger; read once, when a workspace of the original is taken over.
 //!
-//! It names the hold-out's tasks, as the original's does. Which tasks there are is public with these benchmarks, and which of
-//! them are train says `train_results.json`, so a coding agent learns nothing from it that it could not know.
+//! It names the hold-out's tasks, as the original's does. The tasks of these benchmarks are public, and `train_results.json`
+//! says which of them are train, so a coding agent learns nothing new from it.
 
 use std::path::PathBuf;
 
@@ -56,7 +56,7 @@ fn path(session: &Session) -> Option<PathBuf> {
     Some(session.paths.root.join(benchmarks::of(&session.config).split_directory()?).join(NAME))
 }
 
-/// What lies there; `None` where nothing does. A pipe or a device is not opened.
+/// What is there; `None` if nothing is. A pipe or a device is not opened.
 fn load(path: &std::path::Path) -> Result<Option<SplitFile>> {
     let unusable = |what: &str| {
         Error::usage(format!("{} is no split file: {what}", path.display()))
@@ -74,8 +74,8 @@ fn load(path: &std::path::Path) -> Result<Option<SplitFile>> {
     serde_json::from_slice(&fs_err::read(path)?).map(Some).map_err(|error| unusable(&error.to_string()))
 }
 
-/// The split that the original left behind, where it is one of exactly these tasks (sorted ids). Comes before anything is run.
-/// Errors: usage when the file is not what the original writes.
+/// The split that the original left behind, where it is one of exactly these tasks (sorted ids). Called before anything is
+/// run. Errors: usage when the file is not what the original writes.
 pub(super) fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSplit>> {
     let Some(path) = path(session) else { return Ok(None) };
     let Some(found) = load(&path)? else { return Ok(None) };
@@ -97,8 +97,8 @@ pub(super) fn adopt(session: &Session, ids: &[String]) -> Result<Option<TaskSpli
     Ok(Some(split))
 }
 
-/// Brings the file up to date with the ledger, unless it says the same. Not where the file guard would take it for a change:
-/// then a warning says what to ignore.
+/// Updates the file from the ledger if they differ, unless the file guard would take it for a change: then a warning says
+/// what to ignore.
 pub(super) fn write(session: &Session, base: &BaseTree) -> Result<()> {
     let (Some(path), Some(directory)) = (path(session), benchmarks::of(&session.config).split_directory()) else {
         return Ok(());

@@ -1,5 +1,5 @@
-//! One start of the benchmark: the copy that it runs in, what it is asked for, what of that it has answered and how it ended.
-//! What becomes of the trials is for the caller.
+//! One start of the benchmark: the copy that it runs in, what it was asked, what it answered and how it ended. The caller
+//! decides what becomes of the trials.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub(super) struct Batch {
 
 /// What a start is made for.
 pub(super) struct Order {
-    /// Its name, of which there is no other, and which is safe as a file name.
+    /// Its name, which is unique and safe as a file name.
     pub id: String,
     pub batch: Batch,
     /// The split of their tasks; `None` while it is not drawn.
@@ -46,13 +46,13 @@ pub(super) struct Start<'a> {
     copy: StagedCopy<'a>,
     scratch: PathBuf,
     first: u32,
-    /// Tasks and the benchmark's numbers of trials that have not ended.
+    /// Trials that have not ended, by task and the benchmark's number.
     missing: BTreeSet<(String, u32)>,
 }
 
 /// How a start ended.
 pub(super) struct Ended {
-    /// What the benchmark says of it.
+    /// What the benchmark says about it.
     pub report: RunReport,
     /// Trials that were asked for and not reported.
     pub unreported: Vec<TrialResult>,
@@ -61,7 +61,7 @@ pub(super) struct Ended {
 }
 
 impl<'a> Start<'a> {
-    /// Stages a copy of the agent, and says what the benchmark is to run in it.
+    /// Stages a copy of the agent, and says what the benchmark has to run in it.
     pub(super) fn stage(session: &Session, agent: &'a StagedAgent, order: Order) -> Result<(Start<'a>, RunRequest)> {
         let Session { paths, config, .. } = session;
         let Order { id, batch: Batch { first, trials, tasks }, split, concurrency, keep_traces, keep_log } = order;
@@ -128,12 +128,12 @@ pub(super) async fn run(
     ended
 }
 
-/// Passes on what the benchmark says to people.
+/// Passes on the benchmark's messages for people.
 pub(super) fn tell(ui: &Ui, progress: &Progress, warning: bool, message: String) {
     progress.suspend(|| if warning { ui.warn(message) } else { ui.detail(message) });
 }
 
-/// A trial that the benchmark was asked for and said nothing of.
+/// A trial that the benchmark was asked for and did not report.
 fn unreported(task: String, trial: u32, error: String) -> TrialResult {
     TrialResult {
         task,

@@ -38,7 +38,7 @@ pub(super) fn run(global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
     let summary = &experiment.read_summary()?;
     let holder = Lock::holder(&experiment.paths.lock());
-    // A running command brings the views up to date at its end.
+    // A running command updates the views at its end.
     let changed = match &holder {
         Some(_) => Vec::new(),
         None => {
@@ -50,7 +50,7 @@ pub(super) fn run(global: &Global, ui: &Ui) -> Result<i32> {
     let next = match (holder.is_some(), changed.is_empty()) {
         (true, _) => "a command is running; wait for it".into(),
         (false, false) => "autoharness verify --restore: views of the ledger were changed".into(),
-        // An agent that cannot be read is what the gate will say; here it is merely not known.
+        // The gate will report an agent that cannot be read; here it is merely unknown.
         (false, true) => next_step(summary, &Agents::look(&experiment, summary).unwrap_or_default()),
     };
     let running = holder.as_ref().map(|holder| holder.command.as_str());
@@ -154,7 +154,7 @@ fn noise_words(summary: &Summary) -> String {
     format!("; noise floor ±{:.1} points (9 of 10 measurements{of})", 100.0 * last.noise.band)
 }
 
-/// What the last `confirm` said, of the hold-out and of the sealed split, and of which agent.
+/// What the last `confirm` said about the hold-out and the sealed split, and about which agent.
 fn claim_lines(summary: &Summary, ui: &Ui) {
     for (word, last) in [("confirmed", &summary.claims.last), ("sealed", &summary.claims.last_sealed)] {
         let Some(last) = last else { continue };
@@ -177,7 +177,7 @@ fn claim_json(summary: &Summary, last: Option<&LastClaim>) -> serde_json::Value 
     })))
 }
 
-/// The recorded scores as a line of blocks; a bar where the rules changed, for scores on both sides are not comparable.
+/// The recorded scores as a line of blocks, with a bar where the rules changed, because scores on its two sides are not comparable.
 fn scores(summary: &Summary) -> String {
     let all: Vec<f64> = summary.rows.iter().map(|row| row.val_score).collect();
     let from = all.len().saturating_sub(LINE);
@@ -193,7 +193,7 @@ fn scores(summary: &Summary) -> String {
     format!("{line} {} to {}", end(all.get(from)), end(all.last()))
 }
 
-/// What the loop had proposed, what it cost, and how far the proposers' predictions can be trusted.
+/// What coding agents proposed to the loop, what it cost, and how far their predictions can be trusted.
 fn proposal_lines(proposals: &Proposals, ui: &Ui) {
     if proposals.count() == 0 {
         return;
@@ -224,8 +224,8 @@ fn proposal_lines(proposals: &Proposals, ui: &Ui) {
     }
 }
 
-/// Train and suite are counted at different times and of different agents: `benchmark` runs train with whatever lies there,
-/// gates run the suite with an edit, and what they saw of an edit that was recorded is known of the committed agent.
+/// Train and suite are counted at different times and of different agents: `benchmark` runs train with the agent on disk,
+/// gates run the suite with an edit, and results of a recorded edit are results of the committed agent.
 fn train_lines(summary: &Summary, ui: &Ui) {
     let passing = |rewards: &BTreeMap<String, Option<f64>>| rewards.values().filter(|reward| passes(**reward)).count();
     let (now, of) = (passing(&summary.train_results), summary.train_results.len());
@@ -243,7 +243,7 @@ fn train_lines(summary: &Summary, ui: &Ui) {
     });
 }
 
-/// What of the suite is not counted or not run, and how often somebody had a hand in it.
+/// Which suite tasks are not counted or not run, and how often the suite was changed by hand.
 fn aside(summary: &Summary) -> String {
     let parts = [
         (summary.quarantined.len(), "in quarantine"),
@@ -253,7 +253,7 @@ fn aside(summary: &Summary) -> String {
     parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("; {count} {what}")).collect()
 }
 
-/// Fingerprints of the agent as it lies here; `None` where it was not needed or cannot be read.
+/// Fingerprints of the agent on disk; `None` where it was not needed or cannot be read.
 #[derive(Default)]
 struct Agents {
     on_disk: Option<String>,
@@ -261,7 +261,7 @@ struct Agents {
 }
 
 impl Agents {
-    /// Looks only where the next step depends on it: after a pass that is not recorded, or a gate that decided nothing.
+    /// Looks only if the next step depends on it: after a pass that is not recorded, or a gate that decided nothing.
     fn look(experiment: &Experiment, summary: &Summary) -> Result<Agents> {
         let (Some(prepared), Some(base)) = (&summary.prepared, &summary.base) else { return Ok(Agents::default()) };
         if waiting(summary).is_none() && summary.last_status != Some(Status::Undecided) {

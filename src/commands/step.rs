@@ -1,4 +1,4 @@
-//! A step of a command: the tasks that it measures, under which conditions, and how that went.
+//! A step of a command: which tasks it measures, under which conditions, and how that went.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// As many trials of these tasks as are configured.
+    /// The configured number of trials of these tasks.
     pub(super) fn whole(config: &Config, purpose: Purpose, split: Option<Split>, tasks: Vec<String>) -> Step {
         Step { purpose, split, tasks, numbers: config.all_trials() }
     }
@@ -41,11 +41,11 @@ pub(super) struct StepReport {
     pub reused: usize,
     /// How the trials run now ended, repeated ones each time.
     pub ended: Outcomes,
-    /// What broke the run off, when something did.
+    /// What interrupted the run, if anything did.
     pub failure: Option<String>,
     /// True when no trial showed any model activity.
     pub void: bool,
-    /// True when the benchmark, or something in its name, said what it could not know.
+    /// True when the benchmark, or something in its name, reported what it could not know.
     pub untrusted: bool,
 }
 
@@ -64,11 +64,11 @@ pub(super) struct Measurement<'a> {
 }
 
 impl Measurement<'_> {
-    /// What counts as had for a step. `current`: its run under way, when it is planned what that has to run again.
+    /// Which trials a step may reuse. `current`: its present run, when planning what that has to run again.
     pub(super) fn conditions<'a>(&'a self, session: &Session, step: &Step, current: Option<&'a str>) -> Conditions<'a> {
         let of =
             Of { agent: &self.agent.fingerprint, protocol: self.trial_protocol, policy: session.config.timeout_policy };
-        // Traces are what `benchmark` is run for; a verdict does not need them.
+        // `benchmark` is run for its traces; a verdict does not need them.
         let traced = step.purpose == Purpose::Benchmark;
         Conditions { of, numbers: step.numbers.clone(), fresh: self.fresh, current, traced }
     }

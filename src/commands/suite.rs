@@ -1,5 +1,5 @@
-//! `suite`: what must keep passing, how it fared, and why some of it does not count. Changes by hand are a human's; they are
-//! in the ledger, and `status` counts them.
+//! `suite`: what must keep passing, how it fared, and why some of it does not count. Only a human should change it by hand;
+//! such changes are in the ledger, and `status` counts them.
 
 use serde_json::json;
 
@@ -55,7 +55,7 @@ pub(super) fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
     Ok(EXIT_OK)
 }
 
-/// The tasks of which it is not true yet.
+/// The tasks that are not in that state yet.
 fn changed(change: Change, asked: &SuiteTasks, session: &Session) -> Result<Vec<String>> {
     if asked.reason.trim().is_empty() {
         return Err(Error::usage("a change of the suite needs a reason").hint("say why: --reason \"flaky since …\"."));
@@ -65,7 +65,7 @@ fn changed(change: Change, asked: &SuiteTasks, session: &Session) -> Result<Vec<
     let suite = summary.suite_for(summary.recorded_agent.as_deref().unwrap_or_default());
     let mut tasks = Vec::new();
     for task in &asked.tasks {
-        // A task of the hold-out is as unknown as any other word.
+        // A hold-out task is as unknown as any other word.
         if train.binary_search(task).is_err() {
             return Err(unknown_task(task, Split::Train, train));
         }

@@ -1,4 +1,4 @@
-//! How a verdict is told: on the screen, and by the exit code.
+//! How a verdict is reported: on the screen, and by the exit code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ pub(super) fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found
     let decision = &verdict.told();
     for step in &decision.steps {
         session.ui.line(format!("{:<17} {:<9} {}", step.name, step.status.as_str(), step.detail));
-        // All of them, not only the first: each has to be looked at or undone.
+        // All of them, not only the first: the reader has to check or undo each.
         let found = match step.name.as_str() {
             "file_guard" => &*verdict.evidence.guard,
             "leak_scan" => &*verdict.evidence.leaks,
@@ -64,7 +64,7 @@ fn tell_outcomes(session: &Session, verdict: &Verdict) {
     let evidence = &verdict.evidence;
     let mut by_split = BTreeMap::<Split, BTreeSet<&String>>::new();
     let gate_split = evidence.policy.gate_split;
-    // How many trials passed is a score as well.
+    // The number of trials that passed is a score as well.
     let none = Rewards::default();
     let is_told = verdict.told().val_score == verdict.decision.val_score;
     let holdout = if is_told { &evidence.holdout } else { &none };
@@ -79,8 +79,7 @@ fn tell_outcomes(session: &Session, verdict: &Verdict) {
     }
 }
 
-/// What the command ends with.
-/// Errors: infrastructure when nothing was decided, with how much evidence was lacking.
+/// How the command ends. Errors: infrastructure when nothing was decided, with how much evidence was missing.
 pub(super) fn conclude(decision: &Decision, evidence: &Evidence, reports: &[StepReport]) -> Result<i32> {
     match decision.status {
         Status::Passed | Status::Skipped => Ok(EXIT_OK),
@@ -89,7 +88,7 @@ pub(super) fn conclude(decision: &Decision, evidence: &Evidence, reports: &[Step
             let report = reports.iter().find(|report| report.failure.is_some() || report.void).or(reports.first());
             let suite =
                 decision.steps.iter().any(|step| step.name == "regression_suite" && step.status == decision.status);
-            // Once the comparison has passed, it is the trials afresh that are lacking.
+            // Once the comparison has passed, the missing trials are those run afresh.
             if let Some(compared) = evidence.compared.as_ref().filter(|_| !suite && evidence.holdout.is_empty()) {
                 let (evaluated, expected) = compared.evaluated();
                 return Err(no_evidence(&report.cloned().unwrap_or_default(), evaluated, expected));
@@ -99,7 +98,7 @@ pub(super) fn conclude(decision: &Decision, evidence: &Evidence, reports: &[Step
                 false => (&evidence.holdout, &evidence.holdout_least),
             };
             let score = rewards.score();
-            // Where no task is missing, it hangs on those that lack some of their trials.
+            // If no task is missing, it depends on those that lack some of their trials.
             let evaluated = if score.missing() > 0 { score.evaluated } else { score.evaluated - least.0.len() };
             Err(no_evidence(&report.cloned().unwrap_or_default(), evaluated, score.expected))
         }
@@ -112,7 +111,7 @@ mod tests {
     use crate::model::gate::{Compared, decide};
     use crate::model::paired::{Arm, Pair, Rule};
 
-    /// What is said to be lacking is what was lacking: the comparison's trials, or those afresh of what it chose.
+    /// The message names what was really missing: the comparison's trials, or the fresh ones of the agent it chose.
     #[test]
     fn an_undecided_comparison_counts_the_trials_that_were_lacking() {
         let arm = |reward| Arm { first: vec![reward], rounds: Vec::new() };

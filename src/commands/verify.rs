@@ -29,7 +29,7 @@ struct Findings {
     verdicts: usize,
     records: usize,
     trials: usize,
-    /// Highest score by protocol, which is what verdicts of the first rules had to reach.
+    /// Highest score by protocol, which verdicts of the first rules had to reach.
     highest: BTreeMap<String, f64>,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Verify, global: &Global, ui: &Ui) -> Result<i32> {
             .code(Code::NotPrepared)
             .hint("run `autoharness prepare` first."));
     }
-    // Restoring writes, so it must be alone; checking must not read a half-written command.
+    // Restoring writes, so no other command may run; checking must not read a half-written state.
     let _lock = Lock::take(&experiment.paths.lock(), "autoharness verify", timestamp(chrono::Utc::now()))?;
     let mut findings = Findings::default();
     if let Some(Err(error)) = checkpoint.as_ref().map(|checkpoint| checkpoint.require_continued(&path)) {

@@ -1,4 +1,4 @@
-//! `coding_agents:`: programs of one's own that the loop can drive.
+//! `coding_agents:`: the user's own programs that the loop can drive.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -9,22 +9,22 @@ use serde_json::{Map, Value};
 pub(crate) struct CodingAgent {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// How it is told what to do.
+    /// How it gets its prompt.
     #[serde(default)]
     pub prompt: PromptBy,
     /// A file below its work tree into which it writes what it used, one JSON object a line: `turns`, `tokens_in`,
     /// `tokens_out`, `cost_usd`.
     #[serde(default)]
     pub usage: Option<String>,
-    /// Files and directories that it may read behind the fence, beside its program.
+    /// Files and directories that it may read behind the fence, besides its program.
     #[serde(default)]
     pub reads: Vec<String>,
-    /// Files and directories that it may change behind the fence, beside its work tree.
+    /// Files and directories that it may change behind the fence, besides its work tree.
     #[serde(default)]
     pub writes: Vec<String>,
 }
 
-/// How a coding agent is told what to do.
+/// How a coding agent gets its prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PromptBy {

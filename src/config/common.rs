@@ -22,7 +22,7 @@ const PROTECTED: [&str; 5] = [".git", "workspace", CONFIG_FILE, ".env", ".gitign
 /// A trial longer than a week is a typing error, and larger numbers overflow clocks.
 const LONGEST_TIMEOUT_S: f64 = 604_800.0;
 
-/// Names of variables. One that is none may well be a secret pasted into the wrong place, so it is not repeated.
+/// Names of variables. An invalid one may be a secret pasted into the wrong place, so it is not repeated.
 fn variable_names(field: &Field<'_>) -> Result<Vec<String>> {
     field.texts_that(is_variable_name, |number, _| format!("expects variable names, item {number} is not one"))
 }

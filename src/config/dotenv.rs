@@ -1,6 +1,6 @@
-//! Reads `.env` as python-dotenv does, for most benchmarks read theirs with it: a backslash outside of quotes is a
-//! backslash. Where python-dotenv and the shell, docker compose and the other readers disagree, a value is refused rather
-//! than silently taken for another one; `tests` says where.
+//! Reads `.env` as python-dotenv does, because most benchmarks read theirs with it: a backslash outside of quotes is a
+//! backslash. If python-dotenv disagrees with the shell, docker compose or other readers, a value is refused rather than
+//! silently misread; `tests` shows the cases.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,8 +11,8 @@ const QUOTING: &str =
     "put values with spaces or quotes in single quotes, close every quote, and start comments with `#`.";
 const DOLLAR: &str = "put the value in single quotes to keep the `$`, or write ${NAME} to insert a variable.";
 
-/// The variables of a file. `process` are those that `${NAME}` finds before those of the file.
-/// Errors: usage, naming the line and never its content.
+/// The variables of a file. `${NAME}` looks in `process` before the file. Errors: usage, naming the line and never its
+/// content.
 pub(super) fn parse(
     path: &Path,
     text: &str,

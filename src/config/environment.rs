@@ -8,8 +8,8 @@ use super::{dotenv, secret};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Beginnings of names that would make a program load something other than what was committed. `pass_env` lets one through
-/// where it is needed.
+/// Prefixes of names that would make a program load something other than the committed code. `pass_env` lets one through if
+/// needed.
 const LOADERS: [&str; 6] = ["GIT_", "AUTOHARNESS_", "PYTHON", "LD_", "DYLD_", "BASH_FUNC_"];
 /// Larger than any `.env`, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -57,7 +57,7 @@ impl Environment {
     ) -> Result<Environment> {
         let process: BTreeMap<OsString, OsString> = process.into_iter().collect();
         let path = experiment.join(".env");
-        // Some name their virtual environment `.env`; that is not our file.
+        // Some users name their virtual environment `.env`; that is not our file.
         let text = if path.is_dir() { None } else { files::read_text_if_there(&path, LARGEST).map_err(unreadable)? };
         let known = |name: &str| process.get(OsStr::new(name)).and_then(|value| value.to_str()).map(str::to_string);
         let file = match &text {
@@ -67,7 +67,7 @@ impl Environment {
         Ok(Environment { process, file })
     }
 
-    /// A variable's value in the process environment alone: for settings that the experiment must not make for itself.
+    /// A variable's value in the process environment only, for settings that the experiment must not make itself.
     pub fn process(&self, name: &str) -> Option<&str> {
         self.process.get(OsStr::new(name)).and_then(|value| value.to_str())
     }
@@ -108,7 +108,7 @@ impl Environment {
         // Output must arrive as it is written, and a staged copy must stay what was staged.
         child.insert("PYTHONUNBUFFERED".into(), "1".into());
         child.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
-        // Nor may a sitecustomize in the user's home change how answers are graded.
+        // And a sitecustomize in the user's home must not change how answers are graded.
         child.insert("PYTHONNOUSERSITE".into(), "1".into());
         child.extend(extra.iter().cloned());
         child.into_iter().collect()
@@ -127,7 +127,7 @@ impl Environment {
         let from_file = self.file.get(text.as_ref()).is_some_and(|own| value == OsStr::new(own));
         let redirects = LOADERS.iter().any(|start| text.starts_with(start)) || LOADER_NAMES.contains(&text.as_ref());
         let value = value.to_string_lossy();
-        // The value as well: an address with a password needs no name that says so. A proxy is needed all the same.
+        // The value counts as well: an address with a password may have any name. A proxy is needed all the same.
         let secret =
             secret::is_secret(&text, &value) || !secret::is_proxy(&text) && !secret::secrets_inside(&value).is_empty();
         !from_file && !redirects && !secret
@@ -143,7 +143,7 @@ impl Environment {
         for ((name, value), from_file) in process.map(|own| (own, false)).chain(file.map(|own| (own, true))) {
             let secret = secret::is_secret(name, value);
             if secret || from_file && !secret::is_plain(value) {
-                // Programs cut off what surrounds a key before they use, and print, it.
+                // Programs trim what surrounds a key before they use it and print it.
                 values.extend([value.to_string(), value.trim().to_string()]);
             }
             if secret {

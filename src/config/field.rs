@@ -1,5 +1,5 @@
 //! What a value means. YAML 1.1 users (PyYAML) and YAML 1.2 disagree on `yes`, `017` or `1_000`: each is either
-//! understood or refused by name, never read as something else.
+//! understood or refused with a message, never read as something else.
 
 use std::ops::RangeInclusive;
 
@@ -187,8 +187,8 @@ impl<'a> Field<'a> {
         items.iter().enumerate().map(text).collect()
     }
 
-    /// As [`texts`](Self::texts), each of which `fits`. `told` says of the first one that does not, by its number from 1 and its text,
-    /// what was expected.
+    /// As [`texts`](Self::texts), each of which `fits`. For the first one that does not fit, `told` says what was expected, given its
+    /// number from 1 and its text.
     ///
     /// # Errors
     /// As [`texts`](Self::texts), and usage with what `told` says.

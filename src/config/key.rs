@@ -1,7 +1,7 @@
 //! A configuration, and what it is made of: typed keys, and the section that a benchmark adds.
 //!
-//! They stand in one file because each is defined by the others: a key sets a field of the configuration, a section is
-//! a list of keys, and a configuration belongs to a section.
+//! They are in one file because each is defined by the others: a key sets a field of the configuration, a section is a
+//! list of keys, and a configuration belongs to a section.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub struct Config {
     pub digest: String,
     /// The file's text, exactly.
     pub text: String,
-    /// Things that were understood but deserve a word to the user; each names file and line.
+    /// Warnings about values that were understood; each names file and line.
     pub warnings: Vec<String>,
     /// Which benchmark scores the agent.
     pub benchmark: &'static dyn Section,
@@ -50,7 +50,7 @@ pub struct Config {
     pub trials: u32,
     /// How often a trial without evidence is run again.
     pub infra_retries: u32,
-    /// What an agent timeout counts for.
+    /// What an agent timeout counts as.
     pub timeout_policy: TimeoutPolicy,
     /// Seed of the trials; at most `u32::MAX`, so that adding a trial number never overflows.
     pub seed: u64,
@@ -68,8 +68,8 @@ pub struct Config {
     pub pass_env: Vec<String>,
     /// Whether agents are fenced in.
     pub fence: FenceMode,
-    /// Hosts that fenced agents may reach where they have the network at all: [names](crate::config::is_host). None: every one, but
-    /// where the benchmark knows better.
+    /// Hosts that fenced agents may reach if they have the network at all: [names](crate::config::is_host). None: every host,
+    /// unless the benchmark knows better.
     pub model_hosts: Vec<String>,
     /// Provisioned data below the experiment that must keep its digest; normalised like `editable`.
     pub data: Vec<String>,
@@ -89,13 +89,13 @@ pub struct Config {
     pub promote_after: u32,
     /// Most tasks of the suite that the rule `paired` runs; `None`: all.
     pub max_suite: Option<u32>,
-    /// What the gate tells of the hold-out, where that is set: [`Config::disclosure`].
+    /// What the gate discloses about the hold-out, if set: [`Config::disclosure`].
     pub holdout_disclosure: Option<Disclosure>,
     /// Whether `alpha` is spread over all edits of the experiment.
     pub alpha_spending: bool,
     /// Groups of editable paths, by name.
     pub surfaces: Surfaces,
-    /// Coding agents that the loop can drive beside those it knows, by name.
+    /// Coding agents that the loop can drive besides those it knows, by name.
     pub coding_agents: Map<String, Value>,
     /// Names of the environment variables that a coding agent may see although they look like secrets.
     pub loop_env: Vec<String>,
@@ -110,12 +110,12 @@ pub struct Config {
 /// Groups of editable paths, by name.
 pub(crate) type Surfaces = BTreeMap<String, Vec<String>>;
 
-/// Why [`Config::own`] cannot fail: `Section::settings` has put the type there, and a benchmark is only ever asked about
-/// configurations of its own.
+/// Why [`Config::own`] cannot fail: `Section::settings` put the type there, and a benchmark only gets configurations of its
+/// own.
 const OWN: &str = "`Section::settings` returns the type that the keys and the code of its benchmark ask for";
 
 impl Config {
-    /// The settings of its benchmark, for the keys and the code of that benchmark alone.
+    /// The settings of its benchmark, only for the keys and the code of that benchmark.
     #[track_caller]
     pub fn own<S: Settings>(&self) -> &S {
         (&*self.settings as &dyn Any).downcast_ref().expect(OWN)
@@ -146,18 +146,18 @@ impl Clone for Box<dyn Settings> {
     }
 }
 
-/// A benchmark, as far as the configuration is concerned.
+/// What the configuration needs to know about a benchmark.
 pub trait Section: Sync {
     /// The name used in the configuration and on the command line: `tau-bench`.
     fn name(&self) -> &'static str;
 
-    /// The keys that it has beside the common ones.
+    /// The keys that it has besides the common ones.
     fn keys(&self) -> &'static [Key];
 
     /// Its settings where nothing is configured.
     fn settings(&self) -> Box<dyn Settings>;
 
-    /// Sets what it wants other common defaults for: seed, concurrency, time limit.
+    /// Changes common defaults: seed, concurrency, time limit.
     fn defaults(&self, _config: &mut Config) {}
 
     /// Refuses keys that contradict each other.

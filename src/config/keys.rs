@@ -1,4 +1,4 @@
-//! All keys together: which there are, whose they are, and the checks that need more than one.
+//! All keys together: their list, their benchmarks, and the checks that need more than one key.
 
 use super::coding_agent::CodingAgent;
 use super::common::{COMMON, within};
@@ -135,7 +135,7 @@ pub(super) fn require(document: &Document, benchmark: &'static dyn Section) -> R
     Ok(())
 }
 
-/// The rule `paired` needs a hold-out of its own: train is what it screens on.
+/// The rule `paired` needs a separate hold-out, because it screens on train.
 pub(super) fn check_rule(document: &Document, config: &Config) -> Result<()> {
     if config.gate_rule == GateRule::Best || config.gate_split == Split::Test {
         return Ok(());

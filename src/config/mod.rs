@@ -163,7 +163,7 @@ impl Config {
         (self.gate_rule == GateRule::Paired).then_some(policy)
     }
 
-    /// What the coding agent hears of the hold-out.
+    /// What the coding agent is told about the hold-out.
     pub fn disclosure(&self) -> Disclosure {
         self.holdout_disclosure.unwrap_or(match self.gate_rule {
             GateRule::Best => Disclosure::Score,
@@ -181,8 +181,8 @@ impl Config {
         snapshot::snapshot(self)
     }
 
-    /// What differs from an earlier snapshot, one line per changed value. A key that the snapshot does not know is one of a
-    /// later version of this program: there its default was in force.
+    /// What differs from an earlier snapshot, one line per changed value. A key that the snapshot lacks was added in a later
+    /// version of this program: its default was in force.
     pub fn changes_since(&self, snapshot: &serde_json::Value) -> Vec<String> {
         let mut defaults = Config::defaults(&self.path, self.benchmark);
         self.benchmark.complete(&mut defaults);

@@ -7,8 +7,8 @@ use super::key::Config;
 use super::keys::{Sections, keys};
 use crate::config::snapshot::snapshot;
 
-/// What a configuration may hold. Keys of several benchmarks stand side by side; which of them a benchmark cannot do
-/// without is said per benchmark.
+/// What a configuration may hold. Keys of all benchmarks stand side by side; each benchmark has its own list of
+/// required ones.
 pub(crate) fn schema(sections: Sections<'_>) -> Value {
     let mut properties = Map::new();
     for (owner, key) in keys(sections) {

@@ -1,4 +1,4 @@
-//! What is a secret: by the name it goes by, and by what its value looks like.
+//! What is a secret, judged by its name and by what its value looks like.
 //!
 //! Two mistakes are possible. A secret taken for something harmless ends in a trace that the coding agent reads; something
 //! harmless taken for a secret is missing in the benchmark, or turns every `100000` of a trace into `***`. So names are
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Shorter values are too common in ordinary text to be worth hiding.
 pub(super) const SHORTEST_SECRET: usize = 6;
 
-/// Wherever they occur in a name, it promises a secret.
+/// A name that contains one of these anywhere promises a secret.
 const ALWAYS: [&str; 7] = ["PASSWORD", "PASSWD", "PASSPHRASE", "PASSCODE", "SECRET", "CREDENTIAL", "WEBHOOK"];
 /// Words that hold one of the others by accident. AUTHOR says who wrote something; AUTHORIZATION is a secret all the same.
 const ORDINARY: [&str; 13] = [
@@ -30,7 +30,7 @@ const COUNTING: [&str; 20] = [
 /// The shell's own: where it is, and where it was.
 const DIRECTORIES: [&str; 2] = ["PWD", "OLDPWD"];
 
-/// How tokens of well-known services begin. They are as secret under any other name.
+/// How tokens of well-known services begin. They are secret under any name.
 const TOKEN_STARTS: [&str; 19] = [
     "sk-",
     "sk_live_",
@@ -52,13 +52,13 @@ const TOKEN_STARTS: [&str; 19] = [
     "dtn_",
     "pypi-",
 ];
-/// And how long they are at least: `hf_transfer` is none.
+/// Their least length: `hf_transfer` is no token.
 const TOKEN_LENGTH: usize = 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Promise {
     Nothing,
-    /// A number of tokens, or several tokens: the value tells.
+    /// May mean a number of tokens, or several tokens: the value decides.
     Tokens,
     Secret,
 }
@@ -126,7 +126,7 @@ pub(crate) fn is_secret(name: &str, value: &str) -> bool {
     }
 }
 
-/// Whether the name speaks of several: then each of them is a secret of its own.
+/// Whether the name is a plural: then each value is a secret of its own.
 pub(super) fn is_list(name: &str) -> bool {
     name.ends_with(['s', 'S'])
 }
@@ -182,7 +182,7 @@ fn in_address(before: &str, rest: &str, found: &mut Vec<String>) {
     };
     let Some((credentials, _)) = credentials else { return };
     let Some((_, password)) = credentials.split_once(':') else {
-        // A name alone is a token where only tokens are used so; `postgres://postgres@host` says nothing.
+        // A user name alone is a token only where tokens are used this way; `postgres://postgres@host` is harmless.
         if before.to_ascii_lowercase().ends_with("http") || before.to_ascii_lowercase().ends_with("https") {
             found.push(credentials.to_string());
         }
@@ -194,7 +194,7 @@ fn in_address(before: &str, rest: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The bytes that are meant by a part of an address: `%41` is `A`.
+/// The bytes that a part of an address stands for: `%41` is `A`.
 pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     let (bytes, mut decoded, mut at) = (text.as_bytes(), Vec::new(), 0);
     while at < bytes.len() {
@@ -352,7 +352,7 @@ mod tests {
             }
             assert!(is_secret(name, "xoxb-one,xoxb-two"), "{name}");
         }
-        // A number that is called a password is one.
+        // A number that is named a password is a secret.
         assert!(is_secret("DB_PASSWORD", "12345678") && is_secret("BOT_TOKEN", "12345678"));
     }
 

@@ -1,4 +1,4 @@
-//! `surfaces:`: names for groups of editable paths, by which edits are told apart.
+//! `surfaces:`: names for groups of editable paths, which tell edits apart.
 
 use serde_json::Value;
 

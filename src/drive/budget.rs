@@ -1,4 +1,4 @@
-//! When to stop: pure, over what was done and spent.
+//! When to stop: pure functions of what was done and spent.
 
 use chrono::{DateTime, Utc};
 
@@ -12,9 +12,9 @@ pub(crate) struct Budget {
     pub iterations: Option<u32>,
     /// Hours since it was begun.
     pub hours: Option<f64>,
-    /// US dollars since it was begun, of trials and sessions together.
+    /// US dollars since the loop began, of trials and sessions together.
     pub usd: Option<f64>,
-    /// Tokens since it was begun, of trials and sessions together.
+    /// Tokens since the loop began, of trials and sessions together.
     pub tokens: Option<u64>,
     /// Trials since it was begun.
     pub trials: Option<u64>,
@@ -37,7 +37,7 @@ pub(crate) enum Reason {
     Tokens(u64, u64, u64),
     /// The same of trials.
     Trials(u64, u64, u64),
-    /// No longer known how much is spent.
+    /// It is no longer known how much was spent.
     Unpriced,
     /// Too many iterations in a row without an accepted edit.
     Patience(u32),
@@ -115,7 +115,7 @@ impl Budget {
         (night.without >= self.patience).then_some(Reason::Patience(night.without))
     }
 
-    /// Whether the next paid step may begin. `next`: what it costs by all that is known.
+    /// Whether the next paid step may begin. `next`: its known or estimated cost.
     pub(crate) fn before_step(
         &self,
         night: &Night,
@@ -145,7 +145,7 @@ impl Budget {
         (spent.usd + next.usd > budget).then_some(Reason::Usd(spent.usd, budget, next.usd))
     }
 
-    /// Seconds until the time is over.
+    /// Seconds until the time is up.
     pub(crate) fn seconds_left(&self, night: &Night, now: DateTime<Utc>) -> Option<f64> {
         let gone = (now - night.began).num_milliseconds() as f64 / 1000.0;
         Some(self.hours? * 3600.0 - gone)

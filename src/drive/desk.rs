@@ -1,6 +1,6 @@
 //! Where a coding agent in its work tree asks the loop outside for what it cannot do itself: run train tasks, show a trace. A
-//! request is a file in a directory of the work tree, the answer another one, so that no sandbox is in the way. The coding agent
-//! can write anything there: no link is followed, and what it wrote is data.
+//! request is a file in a directory of the work tree, and so is the answer, so that no sandbox is in the way. The coding agent
+//! can write anything there: we follow no link, and treat what it wrote as data.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::store::beneath::Dir;
 
 /// The directory, in the work tree.
 const PLACE: &str = "workspace/.desk";
-/// There as long as somebody answers.
+/// Exists as long as the loop answers.
 const OPEN: &str = "open";
 const REQUEST: &str = "request-";
 const ANSWER: &str = "answer-";
@@ -22,7 +22,7 @@ const ENDING: &str = ".json";
 const LARGEST_REQUEST: u64 = 4 << 20;
 /// Larger than any answer, in bytes.
 const LARGEST_ANSWER: u64 = 16 << 20;
-/// Requests looked at in one go; a flood waits.
+/// Requests handled in one go; a flood waits.
 const AT_ONCE: usize = 16;
 /// Longer than the name of any request of ours.
 const LONGEST_NAME: usize = 64;
@@ -65,7 +65,7 @@ pub(crate) enum Answer {
         message: String,
         /// What to do.
         hints: Vec<String>,
-        /// Whether the one who asked can do something about it.
+        /// Whether the coding agent can do something about it.
         is_usage: bool,
     },
 }
@@ -74,39 +74,39 @@ pub(crate) enum Answer {
 pub(crate) struct Desk(Dir);
 
 impl Desk {
-    /// Opens the desk of a work tree. What a killed loop left unanswered there goes: its command went with it.
-    /// Errors: usage where a link is in the way, infrastructure when the disk refuses or something lies there that is no file.
+    /// Opens the desk of a work tree. Requests that a killed loop left unanswered are removed: their commands died with it.
+    /// Errors: usage where a link is in the way, infrastructure when the disk refuses or something other than a file is there.
     pub(crate) fn open(worktree: &Path) -> Result<Desk> {
         let desk = Desk::closed(worktree)?;
         desk.0.replace(OPEN, b"")?;
         Ok(desk)
     }
 
-    /// A desk that nobody is at: whoever asks there hears that.
+    /// A closed desk: a command that asks there is told so.
     pub(crate) fn closed(worktree: &Path) -> Result<Desk> {
         let dir = Dir::open(worktree)?.make_below(Path::new(PLACE))?;
         for name in dir.names()? {
-            // Best effort: a directory of this name is nobody's request.
+            // Best effort: a directory of this name is not a request.
             let _ = dir.remove(&name);
         }
         Ok(Desk(dir))
     }
 
-    /// Nobody answers any more.
+    /// The loop no longer answers.
     pub(crate) fn close(self) -> Result<()> {
         self.0.remove(OPEN)
     }
 
-    /// Takes requests off the desk: the name that the answer goes to, and what is asked for, if that can be read.
+    /// Takes requests off the desk: the name for the answer, and the request, if it can be read.
     pub(crate) fn take(&self) -> Result<Vec<(String, Option<Request>)>> {
         let name = |name: &str| Some(name.strip_prefix(REQUEST)?.strip_suffix(ENDING)?.to_string());
-        // Ours are short and of plain characters; what cannot be named again cannot be taken away.
+        // Our names are short and of plain characters; a file that we cannot name again we cannot remove.
         let is_ours = |id: &String| id.len() < LONGEST_NAME && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let mut taken = Vec::new();
         for id in self.0.names()?.iter().filter_map(|one| name(one)).filter(is_ours) {
             let file = format!("{REQUEST}{id}{ENDING}");
             let bytes = self.0.read_within(&file, LARGEST_REQUEST).ok().flatten().and_then(std::result::Result::ok);
-            // A directory of this name would come up for ever.
+            // A directory of this name would come up again and again.
             if self.0.remove(&file).is_err() {
                 continue;
             }
@@ -137,12 +137,12 @@ pub(crate) fn worktree(here: &Path) -> Option<&Path> {
 }
 
 impl Asked {
-    /// Lays a request on the desk of a work tree.
-    /// Errors: usage when the desk is closed, infrastructure when it cannot be written to.
+    /// Puts a request on the desk of a work tree. Errors: usage when the desk is closed, infrastructure when it cannot
+    /// be written to.
     pub(crate) fn lay(worktree: &Path, request: &Request) -> Result<Asked> {
         let place = worktree.join(PLACE);
         let bytes = serde_json::to_vec(request).infra(|| "cannot render a request".into())?;
-        // Process numbers are not enough: a fence counts its own.
+        // Process numbers are not unique: a fence has its own.
         let name = tempfile::Builder::new()
             .prefix("")
             .rand_bytes(12)

@@ -11,7 +11,7 @@ use crate::fence::{ENTRY, Policy, try_out};
 use crate::process::Supervisor;
 use crate::process::signals::Cancel;
 
-/// Programs that coding agents start beside themselves; what they are made of must be readable.
+/// Programs that coding agents start; their files must be readable.
 const PROGRAMS: [&str; 4] = ["node", "python3", "git", "rg"];
 
 /// How a fence around coding agents is built.
@@ -26,9 +26,9 @@ pub(crate) struct Fencing<'a> {
 }
 
 impl Fencing<'_> {
-    /// The words before the coding agent's program; none where it is switched off or, with `fence: auto`, the machine has no
-    /// fence of files. `names`: of the variables that the coding agent gets.
-    /// Errors: usage where it is required and a layer does not stand; `Interrupted`.
+    /// The command prefix of the coding agent's program; empty if the fence is switched off or, with `fence: auto`, the
+    /// machine has no fence of files. `names`: of the variables that the coding agent gets. Errors: usage where it is
+    /// required and a layer does not stand; `Interrupted`.
     pub(crate) async fn around(
         &self,
         driver: &Driver,
@@ -55,7 +55,7 @@ impl Fencing<'_> {
         let policy = Policy {
             read: self.readable(driver, program),
             write: self.writable(driver, worktree)?,
-            // What a session puts into /tmp is its own.
+            // A session's `/tmp` is its own.
             env: names.iter().filter(|name| *name != "TMPDIR").cloned().collect(),
             network: true,
             output: true,
@@ -77,7 +77,7 @@ impl Fencing<'_> {
         Ok(None)
     }
 
-    /// The coding agent's program with what lies around it, other programs that it starts, git's configuration.
+    /// The coding agent's program with the files around it, other programs that it starts, git's configuration.
     fn readable(&self, driver: &Driver, program: &OsString) -> Vec<PathBuf> {
         let home = self.home();
         let mut all = Vec::new();
@@ -103,7 +103,7 @@ impl Fencing<'_> {
         self.allowed(all)
     }
 
-    /// The work tree, and what the coding agent keeps for itself at home.
+    /// The work tree, and the coding agent's own files in the home directory.
     fn writable(&self, driver: &Driver, worktree: &Path) -> Result<Vec<PathBuf>> {
         let own: &[&str] = match driver {
             Driver::Claude => &["~/.claude", "~/.claude.json"],
@@ -116,7 +116,7 @@ impl Fencing<'_> {
         };
         let mut all: Vec<PathBuf> = own.iter().map(|path| self.at_home(path)).collect();
         for directory in all.iter().filter(|path| path.extension().is_none_or(|ending| ending != "json")) {
-            // It would make them itself, behind a fence it cannot.
+            // It would create them itself, but cannot behind a fence.
             fs_err::create_dir_all(directory)?;
         }
         if let Driver::Own(_, agent) = driver {
@@ -138,7 +138,7 @@ impl Fencing<'_> {
         }
     }
 
-    /// Without what is not there, and without what would let the experiment or its state in.
+    /// Without missing paths, and without those that would expose the experiment or its state.
     fn allowed(&self, mut all: Vec<PathBuf>) -> Vec<PathBuf> {
         let real = |path: &Path| fs_err::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let forbidden: Vec<PathBuf> = self.forbidden.iter().map(|path| real(path)).collect();
@@ -152,8 +152,8 @@ impl Fencing<'_> {
     }
 }
 
-/// What belongs to a program: of `/opt/node/bin/x` all of `/opt/node`, of one that npm installed all of `node_modules`, of any other
-/// place its own directory. Never a home directory, or `~/.local`, in which everything lies.
+/// The directory that belongs to a program: for `/opt/node/bin/x` all of `/opt/node`, for one that npm installed all of
+/// `node_modules`, otherwise its own directory. Never a home directory or `~/.local`, which hold everything.
 fn package(program: &Path, home: Option<&Path>) -> Option<PathBuf> {
     // A package's binary for this platform is another package beside it.
     if let Some(modules) = program.ancestors().filter(|path| path.ends_with("node_modules")).last() {

@@ -1,5 +1,5 @@
-//! `workspace/learnings.md`: one section an iteration, in the format that PROGRAM.md asks for. Coding agents write it by hand,
-//! the loop for its proposers; both must be readable by whoever comes next.
+//! `workspace/learnings.md`: one section per iteration, in the format that PROGRAM.md asks for. Coding agents write it by
+//! hand, and the loop writes it for its proposers; the next session must be able to read both.
 
 use crate::model::proposal::Surface;
 
@@ -17,7 +17,7 @@ pub(crate) enum Verdict {
     Kept,
     /// It did not.
     Rejected,
-    /// Neither: nothing was decided, or the edit never came before the gate.
+    /// Neither: nothing was decided, or the edit never reached the gate.
     None,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Section {
     pub number: u32,
     /// Its heading after the number.
     pub title: String,
-    /// Which failures, and the cause that was believed in.
+    /// Which failures, and their presumed cause.
     pub hypothesis: String,
     /// What was edited.
     pub change: String,
@@ -69,7 +69,7 @@ impl Section {
         Verdict::of(&self.result)
     }
 
-    /// The section as it stands in the file, an empty line before it.
+    /// The section as it is in the file, with an empty line before it.
     pub(crate) fn render(&self) -> String {
         let line = |name: &str, text: &str| format!("- {name}: {}\n", flat(text));
         let mut text = format!("\n## Iteration {}: {}\n\n", self.number, flat(&self.title));
@@ -110,7 +110,7 @@ struct Open {
 }
 
 impl Learnings {
-    /// Reads a file. What is not in the format is a problem, and no reason to stop.
+    /// Reads a file. Text that is not in the format is a problem, but no reason to stop.
     pub(crate) fn parse(text: &str) -> Learnings {
         let mut all = Learnings::default();
         let mut open: Option<Open> = None;
@@ -185,7 +185,7 @@ impl Learnings {
 }
 
 impl Open {
-    /// Takes a line in; says what is wrong with it.
+    /// Reads a line; says what is wrong with it.
     fn line(&mut self, line: &str) -> Option<String> {
         let names = REQUIRED.into_iter().chain([SURFACE, TOUCHED]);
         let begun =
@@ -211,7 +211,7 @@ impl Open {
                 None
             }
             None if line.trim().is_empty() => None,
-            // A text may go on in the next line.
+            // A text may continue on the next line.
             None if self.last.is_some() => {
                 self.add(line);
                 None

@@ -14,7 +14,7 @@ pub(crate) const LARGEST: u64 = 64 << 10;
 const LONGEST: usize = 2000;
 const KEYS: [&str; 6] = ["hypothesis", "failure_pattern", "predicted_fixes", "risk_tasks", "surface", "expected_gain"];
 
-/// What a proposal has to look like, for the proposer.
+/// The form of a proposal, for the proposer.
 pub(crate) const FORM: &str = "\
 ---
 hypothesis: one line: which failures, and the cause you believe in
@@ -28,8 +28,8 @@ expected_gain: 0.05
 What you edited, in a few lines.
 ";
 
-/// Reads a proposal. `train`: the tasks that may be named. Whatever is wrong is said at once, a line each.
-/// Errors: every reason why it is not a proposal.
+/// Reads a proposal. `train`: the tasks that may be named. It reports all problems at once, one line each. Errors:
+/// every reason why it is not a proposal.
 pub(crate) fn parse(text: &str, train: &BTreeSet<&str>) -> Result<Proposal, Vec<String>> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let Some((front, body)) = split(&text) else {

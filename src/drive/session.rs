@@ -1,4 +1,4 @@
-//! One session of a coding agent: started, heard, bounded, ended with all that it started.
+//! One session of a coding agent: started, read, bounded, and ended with everything that it started.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -16,15 +16,15 @@ use crate::process::signals::Cancel;
 use crate::process::{Command, Exit, Log, Redactor, Stderr, Supervisor};
 use crate::store::beneath::Dir;
 
-/// What a transcript may grow to, in bytes.
+/// The largest transcript, in bytes.
 const LARGEST_TRANSCRIPT: u64 = 64 << 20;
-/// What stderr may grow to, in bytes.
+/// The most that is kept of stderr, in bytes.
 const LARGEST_STDERR: u64 = 4 << 20;
-/// What is read of a usage file, in bytes.
+/// The most that is read of a usage file, in bytes.
 const LARGEST_USAGE: u64 = 4 << 20;
 /// How long a coding agent may take to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
-/// Of stderr and of lines that are no events, what an error quotes.
+/// How much of stderr and of lines that are no events an error quotes.
 const TAIL: usize = 600;
 
 /// Where and within which bounds a session runs.
@@ -42,9 +42,9 @@ pub(crate) struct Place<'a> {
     pub redactor: &'a Redactor,
     /// How long it may take.
     pub time: Duration,
-    /// What it may cost, in US dollars, as far as it says so.
+    /// What it may cost, in US dollars, if it reports them.
     pub usd: Option<f64>,
-    /// Words before its program that put it behind a fence; none: it has none.
+    /// The command prefix that puts it behind a fence; empty: no fence.
     pub fence: Option<&'a [OsString]>,
     pub cancel: &'a Cancel,
 }
@@ -74,7 +74,7 @@ pub(crate) async fn run(driver: &Driver, invocation: Invocation, place: &Place<'
     if let Some(fence) = place.fence {
         words.extend(fence.iter().cloned());
         if !stdin.is_empty() {
-            // Behind a fence stdin is empty. No file: in the work tree anything can be a link to anywhere.
+            // Behind a fence stdin is empty. The prompt is not a file either: anything in the work tree can be a link to anywhere.
             words.extend(["sh", "-c", "printf %s \"$0\" | \"$@\""].map(OsString::from));
             words.push(OsString::from_vec(std::mem::take(&mut stdin)));
         }
@@ -139,7 +139,7 @@ pub(crate) async fn run(driver: &Driver, invocation: Invocation, place: &Place<'
     Ok(SessionEnd { seen, seconds, failure, stopped: stop.is_some() })
 }
 
-/// `PATH` with this program's directory, where it would not be found by its name: PROGRAM.md calls it so.
+/// `PATH`, with this program's directory if it would not be found by its name, which PROGRAM.md uses.
 fn path(place: &Place<'_>) -> Option<(OsString, OsString)> {
     const NAME: &str = "autoharness";
     let path = place.environment.get("PATH").unwrap_or_default();
@@ -195,7 +195,7 @@ fn tail(text: &str) -> String {
     text.chars().skip(skipped).collect()
 }
 
-/// Adds up what a program of the user's own says that it used, in a file below the work tree. What cannot be read was not said.
+/// Adds up the usage that a user's own program reports in a file below the work tree. Unreadable lines count as not reported.
 fn add_usage(worktree: &Path, path: &Path, seen: &mut Seen) {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is paid for: spent already, or by all that is known by the next step.
+/// What is paid for: spent already, or estimated for the next step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spending {
     /// US dollars.

@@ -1,5 +1,5 @@
-//! What the loop keeps between two steps, in a file that is replaced as a whole: so that it goes on after any kill, and pays
-//! for nothing twice.
+//! What the loop keeps between two steps, in a file that is replaced as a whole, so that the loop resumes after any kill and
+//! pays for nothing twice.
 
 use std::path::{Path, PathBuf};
 
@@ -23,19 +23,19 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LoopState {
     v: u32,
-    /// The loop that was begun and has not ended as it was asked to.
+    /// The loop that began and has not reached its end yet.
     pub night: Option<Night>,
     /// The iteration under way.
     pub current: Option<Current>,
     /// The same as `night`, of a loop that runs the unchanged agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resampling: Option<Night>,
-    /// Runs of the unchanged agent that there were when that loop was begun: those since are its own, noted down or not.
+    /// Runs of the unchanged agent that existed when that loop began: later ones are its own, noted down or not.
     #[serde(default)]
     pub runs_before: u32,
 }
 
-/// What a loop has done since it was begun, however often it was killed.
+/// What a loop has done since it began, however often it was killed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Night {
     /// When it was begun.
@@ -52,23 +52,23 @@ pub(crate) struct Night {
     pub failures: u32,
 }
 
-/// How far an iteration has come. Every stage may be entered again after a kill.
+/// How far an iteration has got. Every stage may be entered again after a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
     /// The coding agent is to edit; a session of it may have been killed.
     Proposing,
-    /// A session has ended well; its edit waits to be looked at.
+    /// A session has ended well; its edit waits to be checked.
     Proposed,
-    /// Several candidates are kept, and to be measured on train.
+    /// Several candidates are kept and wait to be measured on train.
     Racing,
-    /// The edit is kept as a candidate, and the gate is to judge it.
+    /// The edit is kept as a candidate and waits for the gate.
     Gating,
     /// The gate has passed it.
     Passed,
-    /// The edit is committed, and to be recorded.
+    /// The edit is committed and waits to be recorded.
     Committed,
-    /// It is known what became of it: what is left is to tidy up and to write it down.
+    /// The result is known; it remains to write it down and tidy up.
     Ended,
 }
 
@@ -78,11 +78,11 @@ pub(crate) struct Current {
     pub iteration: u32,
     /// The commit that is edited.
     pub base: String,
-    /// The proposer at work, from 1; later the one whose candidate goes before the gate.
+    /// The current proposer, from 1; later the one whose candidate goes to the gate.
     pub number: u32,
-    /// What was proposed so far and can be judged, until one is chosen.
+    /// The proposals so far that can be judged, until one is chosen.
     pub rivals: Vec<Rival>,
-    /// What the chosen one left behind.
+    /// The candidates that the chosen one beat.
     pub outdone: Vec<Outdone>,
     /// Where the coding agent edits.
     pub worktree: PathBuf,
@@ -94,9 +94,9 @@ pub(crate) struct Current {
     pub records: Option<PathBuf>,
     /// What its ended sessions used.
     pub usage: SessionUsage,
-    /// What the proposal was sent back with, once it was.
+    /// The reasons with which the proposal was sent back, if it was.
     pub sent_back: Option<String>,
-    /// The session to go on with, as the coding agent called it.
+    /// The session to resume, by the coding agent's name for it.
     pub session: Option<String>,
     /// What was counted of it, where its next run will say that again.
     pub counted: Option<Counted>,
@@ -110,14 +110,14 @@ pub(crate) struct Current {
     pub receipt_before: Option<u64>,
     /// What became of it.
     pub end: Option<End>,
-    /// Why it did not come before the gate.
+    /// Why it did not reach the gate.
     pub reason: Option<String>,
     /// The groups of editable paths that the edit touched.
     #[serde(default)]
     pub touched: Vec<String>,
     /// Number of its section in learnings.md.
     pub section: Option<u32>,
-    /// Trials that the proposer at work has had run before it proposed.
+    /// Trials that the current proposer had run before it proposed.
     #[serde(default)]
     pub tried: u64,
 }
@@ -141,8 +141,7 @@ pub(crate) struct Rival {
 }
 
 impl LoopState {
-    /// Reads the file; nothing when it is not there.
-    /// Errors: SessionUsage when it is not one of this program.
+    /// Reads the file; nothing when it is not there. Errors: usage when it was not written by this program.
     pub(crate) fn load(path: &Path) -> Result<LoopState> {
         let Some(bytes) = files::read_if_there(path, LARGEST)? else { return Ok(LoopState::default()) };
         let state: LoopState = serde_json::from_slice(&bytes)

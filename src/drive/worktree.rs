@@ -1,7 +1,7 @@
-//! Where a coding agent edits: a directory of its own, outside the experiment, with the base commit's files, what may be known
-//! of train, and a git repository that has nothing in it but this one commit.
+//! Where a coding agent edits: a directory of its own, outside the experiment, with the base commit's files, what it may know
+//! of train, and a git repository that contains only this one commit.
 //!
-//! No linked work tree of the experiment's repository: through that, the ledger and every ref would be a `cd` away.
+//! It is no linked work tree of the experiment's repository: the ledger and every ref would then be a `cd` away.
 
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
@@ -18,9 +18,9 @@ use crate::process::{Limits, Supervisor};
 
 /// How long packing a repository's files may take.
 const PACKING: Limits = Limits { time: Duration::from_secs(600), ..Limits::SMALL };
-/// How many directories may lie in each other.
+/// How deep directories may be nested.
 const DEPTH: usize = 100;
-/// What of `workspace/` the coding agent gets a copy of.
+/// The parts of `workspace/` that the coding agent gets a copy of.
 const EVIDENCE: [&str; 7] =
     ["task_context", "learnings.md", "suite.json", "train_results.json", "results.tsv", "gate.json", "traces"];
 
@@ -33,8 +33,8 @@ pub(crate) struct Maker<'a> {
     pub packs: &'a Path,
 }
 
-/// The directory below which an experiment's work trees are made. `home`: of the user.
-/// Errors: usage when no home is known.
+/// The directory below which an experiment's work trees are made. `home`: the user's. Errors: usage when no home is
+/// known.
 pub(crate) fn place(root: &Path, cache: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
     let absolute = |path: Option<&str>| path.map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute(cache).or_else(|| Some(absolute(home)?.join(".cache")));
@@ -47,13 +47,12 @@ pub(crate) fn place(root: &Path, cache: Option<&str>, home: Option<&str>) -> Res
 }
 
 impl Maker<'_> {
-    /// Makes a work tree at `directory`, out of the one that was [retired](retire) last where there is one; one that a killed loop
-    /// left half made is replaced.
-    /// Errors: infrastructure when the disk or git refuses.
+    /// Makes a work tree at `directory`, from the one [retired](retire) last if there is one; it replaces one that a killed loop
+    /// left half made. Errors: infrastructure when the disk or git refuses.
     pub(crate) async fn make(&self, directory: &Path, base: &BaseTree, program: &str, workspace: &Path) -> Result<()> {
         let began = Instant::now();
         remove(directory)?;
-        // Beside it, so that one that is there is whole.
+        // Built beside it, so that an existing one is always complete.
         let new = directory.with_extension("new");
         remove(&new)?;
         // Writing many files, and removing as many, can take seconds; looking at each of them takes little.
@@ -71,9 +70,8 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Packs the files of a commit, and nothing else: a repository that shared its objects with the experiment's would have all of
-    /// them. `into`: the directory of packs. Files that a user has committed one by one take long to be put together, so the last pack
-    /// is kept, and what is in it is taken from there.
+    /// Packs the files of a commit, and nothing else: a repository that shared objects with the experiment's would have all of them.
+    /// `into`: the directory of packs. Packing files that were committed one by one takes long, so the last pack is kept and reused.
     async fn pack(&self, base: &BaseTree, into: &Path) -> Result<()> {
         fs_err::create_dir_all(into)?;
         let kept = self.packs.join("objects/pack");
@@ -84,7 +82,7 @@ impl Maker<'_> {
         let name = match attempt {
             Ok(name) => name,
             Err(error) if error.is_interruption() => return Err(error),
-            // What a killed loop has left there may be of no use.
+            // What a killed loop left there may be useless.
             Err(_) => {
                 remove(self.packs)?;
                 return self.packed(base, &base.git_directory(), into).await.map(drop);
@@ -104,7 +102,7 @@ impl Maker<'_> {
     /// Has git pack the files of a commit, as the repository at `place` sees them; returns the pack's name.
     async fn packed(&self, base: &BaseTree, place: &Path, into: &Path) -> Result<OsString> {
         let at = into.join("pack").display().to_string();
-        // Fast rather than small: it goes with the iteration.
+        // Fast rather than small: it lives only as long as the iteration.
         let words = ["--git-dir=.", "pack-objects", "-q", "--window=0", "--compression=1", &at];
         let Maker { supervisor, environment, cancel, .. } = *self;
         let git = Git { supervisor, environment, directory: place, cancel };
@@ -113,16 +111,16 @@ impl Maker<'_> {
     }
 }
 
-/// Where the work tree beside `directory` waits that the next one is made of.
+/// Where the work tree waits, beside `directory`, from which the next one is made.
 fn retired(directory: &Path) -> PathBuf {
     directory.with_file_name("retired")
 }
 
-/// Takes a work tree away, when there is one, and keeps what the next one can be made of.
+/// Removes a work tree, if there is one, and keeps what the next one can be made from.
 pub(crate) fn retire(directory: &Path) -> Result<()> {
     let place = retired(directory);
     remove(&place)?;
-    // Whoever has worked there may have put something else in its place.
+    // The coding agent that worked there may have put something else in its place.
     if !fs_err::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_dir()) {
         return remove(directory);
     }
@@ -136,7 +134,7 @@ pub(crate) fn remove(directory: &Path) -> Result<()> {
     if fs_err::symlink_metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
         return Ok(fs_err::remove_file(directory)?);
     }
-    // Whoever has worked there may have locked directories, and put a thousand into each other.
+    // The coding agent may have locked directories, and nested a thousand of them.
     let removed = fs_err::remove_dir_all(directory).or_else(|_| {
         unlock(directory, DEPTH)?;
         flatten(directory)?;
@@ -150,7 +148,7 @@ pub(crate) fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-/// Moves what lies deep below a directory up into it: going down takes a descriptor a level, and a path's length has an end.
+/// Moves deeply nested entries of a directory up into it: descending takes a descriptor per level, and the length of a path is limited.
 fn flatten(directory: &Path) -> std::io::Result<()> {
     let names = (0u64..).map(|number| directory.join(format!(".deep-{number}")));
     let mut free = names.filter(|path| fs_err::symlink_metadata(path).is_err());
@@ -161,13 +159,13 @@ fn flatten(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A directory in which more of them lie in each other than anybody has use for.
+/// A directory with more nesting than anyone needs.
 pub(crate) fn too_deep(directory: &Path) -> Option<PathBuf> {
     let deep = walkdir::WalkDir::new(directory).min_depth(DEPTH).max_depth(DEPTH).into_iter().flatten();
     deep.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).next()
 }
 
-/// Lets us into every directory there, `depth` levels down.
+/// Gives us access to every directory there, `depth` levels down.
 fn unlock(directory: &Path, depth: usize) -> std::io::Result<()> {
     if depth == 0 || !fs_err::symlink_metadata(directory)?.is_dir() {
         return Ok(());
@@ -190,7 +188,7 @@ pub(crate) fn sweep(place: &Path, but: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Copies files and directories; whatever else lies there is left out.
+/// Copies files and directories and leaves out everything else.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let Ok(metadata) = fs_err::symlink_metadata(from) else { return Ok(()) };
     if metadata.is_file() {
@@ -229,7 +227,7 @@ mod tests {
         for (part, mode) in [("a/b", 0o000), ("a", 0o500)] {
             fs_err::set_permissions(place.join(part), std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        // Who may do everything needs no key.
+        // Root can read it without any permission bits.
         unlock(&place, DEPTH).unwrap();
         for part in ["a", "a/b"] {
             assert_eq!(fs_err::metadata(place.join(part)).unwrap().permissions().mode() & 0o7777, 0o700);
@@ -242,7 +240,7 @@ mod tests {
     fn what_lies_deep_goes_too() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("1-1");
-        // Longer than a path may be, so it is made from the inside.
+        // Longer than a path may be, so it is created from the inside.
         let mut inner = directory.path().join("made");
         for _ in 0..40 {
             let around = directory.path().join("around");

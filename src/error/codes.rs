@@ -1,4 +1,4 @@
-//! Errors by names that stay: a coding agent or CI acts on the name, whatever the message says. `autoharness explain` prints
+//! Errors with stable names: a coding agent or CI acts on the name, whatever the message says. `autoharness explain` prints
 //! this table.
 
 macro_rules! codes {
@@ -43,7 +43,7 @@ codes! {
         "Go to the experiment, or name it with `-C DIR`. `autoharness init DIR --benchmark NAME` makes a new one. In a fresh clone copy experiment_config.yaml.template to experiment_config.yaml, which git does not carry.";
     ConfigMissing "config_missing": "the configuration file does not exist",
         "Copy experiment_config.yaml.template to experiment_config.yaml and set it up, or correct `--config`.";
-    ConfigInvalid "config_invalid": "the configuration or .env cannot be read, or has a key or a value that it may not have",
+    ConfigInvalid "config_invalid": "the configuration or .env cannot be read, or has a key or a value that is not allowed",
         "Fix the line that the message names. `autoharness config template` shows every key.";
     ConfigChanged "config_changed": "the configuration is not the one the experiment was prepared with",
         "Undo the change. A human who wants it runs `autoharness prepare --accept`.";
@@ -52,7 +52,7 @@ codes! {
     InUse "in_use": "another command is at work on this experiment",
         "Wait until it has finished, then run the same command again.";
     EnvironmentNotReady "environment_not_ready": "something that the benchmark needs is missing here",
-        "Run `autoharness doctor`: it names each thing with the command that fixes it. Most of it `autoharness prepare` installs.";
+        "Run `autoharness doctor`: it names each thing with the command that fixes it. `autoharness prepare` installs most of them.";
     InstallFailed "install_failed": "an installer failed",
         "Read the log that the message names, fix the cause, run the same command again.";
     DataChanged "data_changed": "provisioned data is missing, or is not what the experiment was prepared with",
@@ -65,13 +65,13 @@ codes! {
         "Give every task a split or none, with at least one task to gate on; fix the split file that the message names.";
 
     // git.
-    NoRepository "no_repository": "the directory is in no git repository that can be used",
+    NoRepository "no_repository": "the directory is in no usable git repository",
         "Run `git init` and commit; where the repository belongs to another user, the hint says how to trust it.";
     NoCommit "no_commit": "the repository has no commit yet",
         "Run `git add -A && git commit -m \"start\"`.";
     Uncommitted "uncommitted": "files differ from the last commit, and only committed files are scored",
         "Commit them, or add what is not part of the experiment to .gitignore and commit that.";
-    AgentNotCommitted "agent_not_committed": "the agent that is committed is not the one that lies here or passed the gate",
+    AgentNotCommitted "agent_not_committed": "the committed agent is not the one on disk, or not the one that passed the gate",
         "Commit the edit, then run the same command again; or run `autoharness gate` on what is committed.";
     BaseCommitMissing "base_commit_missing": "the base commit is not in this repository",
         "Run `git fetch`. Where it was amended away, a human starts from HEAD with `autoharness prepare --accept`.";
@@ -85,9 +85,9 @@ codes! {
         "Fix the agent file at the line that the message names, then run the same command again.";
     UneditedAgentFails "unedited_agent_fails": "not even the agent of the base commit can be imported: the edit is not to blame",
         "Do not revert. Fix the Python that runs the agent (`autoharness doctor`), then run the same command again.";
-    MachineTooSlow "machine_too_slow": "importing the agent takes so long here that nothing can be said about the edit",
-        "Do not revert. Run the same command again when the machine has less to do.";
-    AgentFileUnusable "agent_file_unusable": "an editable file is missing, or is no plain file of a size that can be scored",
+    MachineTooSlow "machine_too_slow": "importing the agent takes too long on this machine to say anything about the edit",
+        "Do not revert. Run the same command again when the machine is less busy.";
+    AgentFileUnusable "agent_file_unusable": "an editable file is missing, or is not a plain file of a size that can be scored",
         "Bring it back with `git checkout -- FILE`, or make it a plain file.";
 
     // The ledger and what is derived from it.
@@ -95,21 +95,21 @@ codes! {
         "Restore it from a backup. A human who wants a new history moves it and checkpoint.json away and runs `autoharness prepare`.";
     LedgerNewer "ledger_newer": "a newer autoharness wrote the ledger",
         "Upgrade autoharness.";
-    LedgerMoved "ledger_moved": "somebody else wrote, replaced or removed the ledger while the command ran",
+    LedgerMoved "ledger_moved": "another process wrote, replaced or removed the ledger while the command ran",
         "Put the right file back, then run the same command again. Two commands must not share a state directory without its lock.";
-    ViewsChanged "views_changed": "a file in workspace/ that is derived from the ledger was changed by somebody else",
+    ViewsChanged "views_changed": "something other than autoharness changed a file in workspace/ that is derived from the ledger",
         "Run `autoharness verify --restore`, and leave these files alone.";
 
     // benchmark and gate.
     UnknownTask "unknown_task": "the split has no task of this name",
         "Take a name from workspace/train_results.json.";
-    NothingToShow "nothing_to_show": "the ledger or the work space has nothing of what was to be shown or compared",
+    NothingToShow "nothing_to_show": "the ledger or the workspace lacks what was to be shown or compared",
         "Run the command that the hint names; it makes the evidence.";
     HoldOutSubset "hold_out_subset": "the hold-out can only be run as a whole",
         "Leave out `--task-ids`: single results of the hold-out are for humans.";
     NoEvidence "no_evidence": "too few trials gave evidence, so nothing was decided",
         "Do not revert. Fix the cause (`autoharness doctor`), then run the same command again: finished trials are kept.";
-    BenchmarkFailed "benchmark_failed": "the benchmark's program does not start, or does not do what it is asked for",
+    BenchmarkFailed "benchmark_failed": "the benchmark's program does not start, or does not do what it was asked",
         "Do not revert. Read the message and the log that it names, fix the cause, run the same command again.";
     ChildTimeout "child_timeout": "a program did not end within its time",
         "Run the same command again. If it keeps happening, run that program by hand and see why.";
@@ -127,7 +127,7 @@ codes! {
         "Undo those changes in a new commit. A human who wants them runs `autoharness prepare --accept`.";
 
     // Whatever the command.
-    FileUnusable "file_unusable": "a file cannot be read: it is too large, not text, or no file at all",
+    FileUnusable "file_unusable": "a file cannot be read: it is too large, not text, or not a file at all",
         "Put the right file in its place, or remove what is there.";
     ReadOnly "read_only": "the state directory or `.git` is read-only here, as in a coding agent's sandbox",
         "Do not revert. Make both writable: Codex needs `--add-dir .git`. Or let `autoharness loop` drive the coding agent: it runs gate, commit and record outside of the sandbox.";
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// A code that nothing gives would explain what nobody meets.
+    /// A code that nothing uses would explain an error that never occurs.
     #[test]
     fn every_code_is_given_somewhere() {
         let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

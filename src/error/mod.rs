@@ -1,7 +1,7 @@
 //! Every error a user can meet: what happened, why, and what to do about it.
 //!
-//! An error's [`Kind`] alone picks the exit code, so that the contract (DESIGN §3) is kept in one place. Its [`Code`] is what
-//! programs act on, and what `autoharness explain` knows more about.
+//! An error's [`Kind`] alone picks the exit code, so that the contract (DESIGN §3) is kept in one place. Programs act on its
+//! [`Code`], which `autoharness explain` explains.
 
 mod codes;
 
@@ -49,7 +49,7 @@ impl Kind {
 pub struct Error {
     kind: Kind,
     code: Option<Code>,
-    /// Where in the sources it was made, for the log: what the message says may be nothing to keep.
+    /// Where in the sources it was made, for the log, which may not keep the message.
     place: &'static Location<'static>,
     message: String,
     source: Option<anyhow::Error>,
@@ -89,14 +89,14 @@ impl Error {
         Error::new(Kind::Interrupted(signal), format!("interrupted by {}", signal_name(signal)))
     }
 
-    /// Something that has to be written to is read-only here: usage, for the same command again meets the same.
+    /// Something that must be written to is read-only here: usage, because running the same command again would fail again.
     #[track_caller]
     pub fn read_only(message: impl Into<String>) -> Self {
         Error::new(Kind::Usage, message).code(Code::ReadOnly).hint(format!("do not revert; {MAKE_WRITABLE}"))
     }
 
-    /// What kept us from writing where this tool keeps its own: of a directory that may not be written to at all,
-    /// [`Error::read_only`].
+    /// The error for a failed write to this tool's own files: [`Error::read_only`] if the directory may not be written
+    /// to at all.
     #[track_caller]
     pub fn unwritten(error: std::io::Error) -> Self {
         match error.kind() {
@@ -134,7 +134,7 @@ impl Error {
         self
     }
 
-    /// As [`Error::hint`], unless a signal ended the command: then nothing has to be fixed.
+    /// As [`Error::hint`], unless a signal ended the command: then nothing needs fixing.
     #[must_use]
     pub fn hint_unless_interrupted(self, hint: impl Into<String>) -> Self {
         if self.is_interruption() { self } else { self.hint(hint) }
@@ -145,7 +145,7 @@ impl Error {
         matches!(self.kind, Kind::Interrupted(_))
     }
 
-    /// Keeps the error that says what happened: the first one, but not that something else was stopped because of it.
+    /// Keeps the error that says what happened: the first one, not one that only says that it stopped something else.
     pub fn keep_in(self, kept: &mut Option<Error>) {
         if kept.as_ref().is_none_or(|earlier| earlier.is_interruption() && !self.is_interruption()) {
             *kept = Some(self);
@@ -233,7 +233,7 @@ pub(crate) trait Context<T> {
 }
 
 impl<T, E: Into<anyhow::Error>> Context<T> for std::result::Result<T, E> {
-    // No closures: they would be the place that the error names.
+    // No closures: the error would name them as its place.
     #[track_caller]
     fn infra(self, message: impl FnOnce() -> String) -> Result<T> {
         let error: anyhow::Error = match self {
@@ -311,7 +311,7 @@ mod tests {
             assert_eq!((error.exit_code(), error.named()), (EXIT_USAGE, Code::ReadOnly));
             assert!(error.hints()[0].contains("--add-dir .git"));
         }
-        // A file of somebody else's may be refused for many reasons.
+        // A foreign file may be refused for many reasons.
         assert_eq!(Error::from(Io::from(ErrorKind::PermissionDenied)).exit_code(), EXIT_INFRASTRUCTURE);
     }
 

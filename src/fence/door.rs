@@ -1,4 +1,4 @@
-//! The fenced side's door to the proxy: a socket on a machine of its own, handed to who serves it outside.
+//! The fenced side's door to the proxy: a socket in the fence's own network, passed to the proxy outside.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ use rustix::net::{
 
 use super::layers::ENTRY;
 
-/// The way out of a fence. It ends with this.
+/// The way out of a fence. It ends when this is dropped.
 pub(super) struct Proxy {
     process: Child,
     to: UnixStream,

@@ -1,4 +1,4 @@
-//! What may be read, and Landlock, which holds the fenced program to it.
+//! What may be read, and Landlock, which enforces it.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,7 @@ pub(super) const PRIVATE: &str = "/tmp";
 /// Where processes are seen.
 pub(super) const PROC: &str = "/proc";
 
-/// What is readable whoever is fenced in, as far as it is there.
+/// What every fenced program may read, if it exists.
 pub(super) fn system() -> Vec<PathBuf> {
     SYSTEM.iter().chain(&SETTINGS).map(PathBuf::from).filter(|path| path.exists()).collect()
 }

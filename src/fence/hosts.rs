@@ -10,7 +10,7 @@ const USUAL: [u16; 2] = [443, 80];
 /// Hosts that are this machine.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// What is let through, and by which way.
+/// What is let through, and how it is reached.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Hosts {
     /// As `model_hosts` has them.
@@ -74,7 +74,7 @@ impl Hosts {
 }
 
 impl Upstream {
-    /// Port 0: nobody is there. Going without the machine's proxy is not ours to decide.
+    /// Port 0 leads nowhere: we must not decide to go without the machine's proxy.
     fn nowhere() -> Upstream {
         Upstream { host: "127.0.0.1".into(), port: 0, authorization: None }
     }
@@ -118,7 +118,7 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Reads the head of a request. `None` when it is none to a proxy, or when one could read it in two ways.
+    /// Reads the head of a request. `None` when it is not a proxy request, or when it is ambiguous.
     pub(super) fn of(head: &[u8]) -> Option<Target> {
         let mut lines = std::str::from_utf8(head).ok()?.strip_suffix("\r\n\r\n")?.split("\r\n");
         let line = lines.next()?;
@@ -129,7 +129,7 @@ impl Target {
         let mut words = line.split(' ');
         let (method, place, version) = (words.next()?, words.next()?, words.next()?);
         let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
-        // What is sent back to whoever asks for a trace has the password of the machine's proxy in it.
+        // The answer to TRACE would contain the password of the machine's proxy.
         if !is_method || method == "TRACE" || !version.starts_with("HTTP/1.") || words.next().is_some() {
             return None;
         }

@@ -1,4 +1,4 @@
-//! The inner process of a fence: puts itself under the rest of the layers, starts the program, and collects what ends.
+//! The inner process of a fence: puts itself under the remaining layers, starts the program, and reaps processes.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -32,7 +32,7 @@ pub(super) fn run(policy: &Policy) -> u8 {
     let _ = rustix::process::setsid();
     let rooted = layers.has("root");
     let mut readable = policy.read.clone();
-    // In many containers it is partly hidden, and then no other may be mounted.
+    // In many containers `/proc` is partly hidden, and then no other may be mounted.
     let own_proc = policy.proc && rooted && root::mount_proc().is_ok();
     if policy.proc {
         readable.push(files::PROC.into());
@@ -52,7 +52,7 @@ pub(super) fn run(policy: &Policy) -> u8 {
         return report(&layers);
     }
     if policy.required && !layers.missing.is_empty() {
-        return complain(&format!("a fence is required, but of its layers stand: {layers}"));
+        return complain(&format!("a fence is required, but only some of its layers stand: {layers}"));
     }
     start(policy, rooted)
 }

@@ -10,7 +10,7 @@ pub(crate) const ENTRY: &str = "__fence";
 /// First argument of the process inside the namespaces.
 pub(crate) const INNER: &str = "__fenced";
 
-/// Exit status when a fence that is required does not stand, or cannot be built: the program was not started.
+/// Exit status when a required fence is incomplete, or none can be built: the program was not started.
 pub(crate) const EXIT_NO_FENCE: u8 = 125;
 
 /// Which layers stand, and why the others do not.
@@ -32,7 +32,7 @@ impl Layers {
         Layers { held: Vec::new(), missing }
     }
 
-    /// Takes down what came of a layer.
+    /// Notes whether a layer stands.
     pub fn note<T, E: fmt::Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
         match result {
             Ok(value) => {

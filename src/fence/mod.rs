@@ -1,8 +1,8 @@
 //! The fence around the agent under test: `autoharness __fence [OPTIONS] -- PROGRAM ARGS...`.
 //!
-//! Whoever runs an agent starts it through this command. The agent's stdin is a socket (or pipe) to whoever started it, and
-//! the only thing it has: stdout goes nowhere, no other descriptor is inherited, the environment is an allow-list. Layers,
-//! each used where the kernel has it:
+//! A benchmark's program starts its agent through this command. The agent's stdin is a socket (or pipe) to that program, and
+//! all they share: stdout goes nowhere, no other descriptor is inherited, the environment is an allow-list. Layers, each
+//! used if the kernel has it:
 //!
 //! - `namespaces`: user, process numbers, IPC, host name and network of its own, so that it sees no other process, no
 //!   shared memory, no interface;
@@ -12,12 +12,12 @@
 //!   TCP and UDP);
 //! - `limits`: of processes, memory, file sizes; no core files.
 //!
-//! A program with the network may be kept to some hosts: then it has a network of its own all the same, and what lets it out is a
+//! A program with the network may be limited to some hosts: then it still has a network of its own, and gets out only through a
 //! proxy outside, which serves a socket that was opened inside.
 //!
 //! Three processes: the *outer* one (whom the caller knows and kills) makes the namespaces, the *inner* one is the first
-//! process in them, puts itself under the rest and starts the program. When the outer one dies, however it does, the
-//! kernel ends the inner one and with it everything in its namespace of processes.
+//! process in them, puts itself under the rest and starts the program. When the outer one dies, for whatever reason, the
+//! kernel ends the inner one and with it everything in its process namespace.
 
 mod layers;
 mod policy;
@@ -78,7 +78,7 @@ fn outer(policy: &Policy) -> u8 {
         return layers::report(&layers);
     }
     if policy.required {
-        return complain(&format!("a fence is required, but of its layers stand: {layers}"));
+        return complain(&format!("a fence is required, but only some of its layers stand: {layers}"));
     }
     complain(&format!("cannot start {}: {}", policy.name(), policy.command().exec()))
 }

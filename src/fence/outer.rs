@@ -14,7 +14,7 @@ use super::policy::{Network, Policy};
 use super::syscalls::as_text;
 use super::{door, files, proxy, root};
 
-/// Who the program is inside: nobody in particular, so that starting it takes every privilege away.
+/// The user that the program is inside: not root, so that starting it drops every privilege.
 const INSIDE: u32 = 1000;
 
 /// Runs a program behind the fence; returns its exit status, 128 + signal when a signal ended it.
@@ -37,7 +37,7 @@ pub(super) fn run(policy: &Policy) -> u8 {
 fn fence_in(policy: &Policy) -> Result<u8, String> {
     let own = std::env::current_exe().map_err(|error| format!("cannot find the path of this program: {error}"))?;
     close_inherited();
-    // Who runs out of memory first should be the agent, and not those who judge it.
+    // The agent should run out of memory first, and not the processes that judge it.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let here = std::env::current_dir();
     let mut policy = Policy { read: readable(policy, &own), write: writable(policy), ..policy.clone() };
@@ -66,8 +66,8 @@ fn fence_in(policy: &Policy) -> Result<u8, String> {
     }
     policy.built = Some(serde_json::to_string(&layers).map_err(|error| error.to_string())?);
 
-    // What the caller gave as stdin becomes the inner process's stdout, to be handed on to the program; its stdin is the
-    // pipe that tells it whether this process lives.
+    // The caller's stdin becomes the inner process's stdout, to be passed on to the program; its stdin is the pipe that
+    // shows whether this process lives.
     let mut inner = Command::new(&own);
     inner.arg(INNER).args(policy.words()).stdin(Stdio::piped());
     if !policy.report && !policy.output {
@@ -122,7 +122,7 @@ fn namespaces(network: Network) -> Result<(), String> {
         | CloneFlags::CLONE_NEWCGROUP;
     flags.set(CloneFlags::CLONE_NEWNET, matches!(network, Network::None | Network::Door(_)));
     unshare(flags).map_err(|error| format!("the kernel refuses them: {}", error.desc()))?;
-    // A process that changed its user cannot be looked into, nor can it write about itself.
+    // A process that changed its user cannot be inspected, nor can it write its own `/proc` files.
     let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
     let write = |file: &str, text: String| fs::write(format!("/proc/self/{file}"), text);
     write("setgroups", "deny".into())
@@ -131,7 +131,7 @@ fn namespaces(network: Network) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// Closes what was inherited beside stdin, stdout and stderr. Nothing of ours is open yet.
+/// Closes inherited descriptors other than stdin, stdout and stderr. None of ours is open yet.
 fn close_inherited() {
     let open: Vec<i32> = match fs::read_dir("/proc/self/fd") {
         Ok(entries) => entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect(),
@@ -142,7 +142,7 @@ fn close_inherited() {
     }
 }
 
-/// Lets go of what is the program's now: the caller must notice when it closes it.
+/// Closes what now belongs to the program: the caller must notice when the program closes it.
 fn let_go() {
     if let Ok((nothing, _)) = std::io::pipe() {
         let _ = rustix::stdio::dup2_stdin(&nothing);

@@ -12,25 +12,25 @@ const HARMLESS: [&str; 6] = ["PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"
 /// What one fenced program may reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// Files and directories it may read, beside the system's programs and libraries.
+    /// Files and directories it may read, besides the system's programs and libraries.
     pub read: Vec<PathBuf>,
-    /// Files and directories it may change, beside an empty `/tmp`; they must exist.
+    /// Files and directories it may change, besides an empty `/tmp`; they must exist.
     pub write: Vec<PathBuf>,
     /// Whether it sees its own processes in `/proc`: some programs find themselves by it.
     pub proc: bool,
     /// Names of variables it gets.
     pub env: Vec<OsString>,
-    /// Whether it may speak with the world, by TCP and UDP: with [`hosts`](Self::hosts) alone where some are named.
+    /// Whether it may use the network, TCP and UDP; only to [`hosts`](Self::hosts) if some are named.
     pub network: bool,
-    /// Whether TCP is all that it may speak.
+    /// Whether it may use only TCP.
     pub tcp: bool,
-    /// What it may reach where it has the network, by a proxy: [names](crate::config::is_host). None: whatever it likes.
+    /// The hosts it may reach by a proxy if it has the network: [names](crate::config::is_host). None: any host.
     pub hosts: Vec<String>,
     /// Whether it gets our stdout, and nothing as stdin.
     pub output: bool,
-    /// How many processes and threads there may be of it at a time.
+    /// How many processes and threads it may have at a time.
     pub processes: Option<u64>,
-    /// Whether it is not started unless every layer stands.
+    /// Whether it starts only if every layer stands.
     pub required: bool,
     /// Instead of starting a program, say which layers stand.
     pub report: bool,

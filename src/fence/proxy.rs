@@ -24,7 +24,7 @@ const MOST: usize = 128;
 const LARGEST_HEAD: usize = 64 << 10;
 /// How long the head of a request, and a connection to its host, may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Refused hosts that are told of.
+/// The number of refused hosts that are reported.
 const MOST_TOLD: usize = 8;
 
 /// Serves what comes through stdin until that ends; returns an exit status.
@@ -49,7 +49,7 @@ pub(super) fn run(hosts: Hosts) -> u8 {
             }
         }
     });
-    // What is still under way goes with whoever it was for.
+    // Open connections end with the agents that they were for.
     runtime.shutdown_background();
     0
 }
@@ -85,11 +85,11 @@ impl Carrier {
                     let this = Arc::clone(&self);
                     tokio::spawn(async move {
                         let _place = place;
-                        // Either side may hang up at any time; that is between them.
+                        // Either side may hang up at any time; that is not our concern.
                         let _ = this.carry(client).await;
                     });
                 }
-                // No descriptor is left. Some come back.
+                // No descriptor is free. Some will be.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
@@ -114,7 +114,7 @@ impl Carrier {
             host.write_all(&target.asked(&head, upstream)).await?;
         }
         if target.is_tunnel {
-            // Until the machine's proxy has said yes, whatever is sent there would be a request of its own.
+            // Until the machine's proxy has agreed, it would take anything sent to it for a request of its own.
             if upstream.is_some() && !tokio::time::timeout(PATIENCE, agrees(&mut host)).await.unwrap_or(Ok(false))? {
                 return answer(&mut client, "502 Bad Gateway", &format!("the machine's proxy refuses {target}")).await;
             }
@@ -143,7 +143,7 @@ async fn connect(target: &Target, upstream: Option<&Upstream>) -> io::Result<Tcp
     TcpStream::connect((host, port)).await
 }
 
-/// Whether the machine's proxy opens a tunnel. It says nothing behind its head before somebody speaks in the tunnel.
+/// Whether the machine's proxy opens a tunnel. It sends nothing after its head before the client sends something through the tunnel.
 async fn agrees(proxy: &mut TcpStream) -> io::Result<bool> {
     let (head, rest) = head(proxy).await?;
     Ok(rest.is_empty() && head.starts_with(b"HTTP/1.") && head.get(8..10) == Some(b" 2"))

@@ -14,14 +14,13 @@ use rustix::process::pivot_root;
 
 use super::files::{DEVICES, PRIVATE, PROC};
 
-/// Where the old and the new root lie while one is made from the other. A file system of ours covers it meanwhile.
+/// Where the old and the new root are while one is made from the other. A file system of ours covers it meanwhile.
 const WORKSHOP: &str = "/tmp";
 const OLD: &str = "/old";
 const NEW: &str = "/new";
 
 /// The first step to a new root, in a namespace of mounts of this process's own: after it, mounting is known to be
-/// allowed. When it is refused, everything is as it was.
-/// Errors: when mounting is forbidden, as it is in many containers.
+/// allowed. If it is refused, nothing has changed. Errors: when mounting is forbidden, as it is in many containers.
 pub(super) fn workshop() -> io::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
@@ -29,7 +28,7 @@ pub(super) fn workshop() -> io::Result<()> {
     let made = std::env::set_current_dir(WORKSHOP).and_then(|()| {
         fs::create_dir(Path::new(WORKSHOP).join(&OLD[1..]))?;
         fs::create_dir(Path::new(WORKSHOP).join(&NEW[1..]))?;
-        // The workshop becomes the root, which uncovers what lay where it was.
+        // The workshop becomes the root, which uncovers what it hid.
         Ok(pivot_root(".", &OLD[1..])?)
     });
     if made.is_err() {
@@ -39,8 +38,8 @@ pub(super) fn workshop() -> io::Result<()> {
 }
 
 /// Moves this process from the workshop into a new root that has `readable` in it, and `writable` to be changed. `proc`: with the
-/// machine's `/proc`, to be covered by one of its own.
-/// Errors: when a step of it is refused. Then nothing may be started any more: half of the way has been gone.
+/// machine's `/proc`, to be covered by one of its own. Errors: when a step of it is refused. Then nothing may be started any
+/// more, because the root is half made.
 pub(super) fn enter(readable: &[PathBuf], writable: &[PathBuf], proc: bool) -> io::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let old = |path: &Path| Path::new(OLD).join(path.strip_prefix("/").unwrap_or(path));

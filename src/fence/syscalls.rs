@@ -1,5 +1,5 @@
-//! What the kernel is not asked for from inside the fence (seccomp): a list of what an agent has no use for and could
-//! leave something behind with, or look outside.
+//! Which system calls are refused inside the fence (seccomp): those that an agent does not need, and with which it
+//! could leave something behind or look outside.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_mount_setattr,
     libc::SYS_open_by_handle_at,
     libc::SYS_name_to_handle_at,
-    // Rings that ask for what this list refuses, and traps that hold the kernel up.
+    // Rings that get round this list, and traps that stall the kernel.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
@@ -143,10 +143,10 @@ const SIGNALS_HERE: &[c_long] = &[];
 const NEW_NAMESPACES: [u64; 8] =
     [0x80, 0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000];
 
-/// Which of the other layers stand: what they take care of is not refused here, because programs use it among themselves.
+/// Which of the other layers stand: calls that they cover are not refused here, because programs use them among themselves.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Others {
-    /// Nobody else's process is in sight.
+    /// No foreign process is visible.
     pub(super) alone: bool,
     /// No file of the machine can be changed.
     pub(super) sealed: bool,
@@ -162,8 +162,8 @@ pub(super) fn refuse(others: Others) -> Result<(), Error> {
 
 /// The filters, in the order in which they are applied.
 fn programs(others: Others) -> Result<[BpfProgram; 2], Error> {
-    // First the one that answers differently: libraries that hear "no such call" use the older `clone`, whose flags can
-    // be looked at.
+    // The filter that answers differently comes first: libraries that get "no such call" use the older `clone`, whose
+    // flags a filter can inspect.
     let clone3 = program(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?;
     Ok([clone3, program(rules(others)?, libc::EPERM)?])
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::process::signals::Cancel;
 use crate::process::{Command, Limits, Supervisor, run_captured};
 
-/// Builds a fence around nothing, and hears which layers stand: the program that builds it, and these; or why there is none.
+/// Builds a fence around nothing to learn which layers stand. Returns the program that builds it and the layers, or why there is none.
 pub(crate) async fn try_out(
     supervisor: &Supervisor,
     environment: &Environment,

@@ -118,7 +118,7 @@ impl Collected {
     }
 }
 
-/// What is at `path`, having made sure that every directory on the way is a directory and no link.
+/// What is at `path`, after making sure that every directory on the way is a directory and not a link.
 fn kind_inside(root: &Path, path: &[u8]) -> Result<Option<std::fs::FileType>> {
     for directory in files::ancestors(path) {
         match fs::symlink_metadata(files::join(root, directory)) {

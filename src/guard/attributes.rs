@@ -26,11 +26,11 @@ struct Line {
 enum Setting {
     Text(Option<bool>),
     Ident(bool),
-    /// An end of line makes a file text that nothing else is said of.
+    /// An `eol` alone makes a file text if no other attribute says anything about it.
     Eol,
 }
 
-/// What is said of one path.
+/// What the attributes say about one path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Found {
     /// Git converts line endings of this file, if it looks like text.
@@ -56,7 +56,7 @@ impl Attributes {
         }
     }
 
-    /// What the commit says of a path. The last line that matches wins, and deeper files come after outer ones.
+    /// What the commit says about a path. The last matching line wins, and deeper files come after outer ones.
     pub(super) fn of(&self, path: &[u8]) -> Found {
         let (mut text, mut eol, mut ident) = (None, false, false);
         for directory in std::iter::once(b"".as_slice()).chain(files::ancestors(path)) {
@@ -77,7 +77,7 @@ impl Attributes {
     }
 }
 
-/// One line; `None` for what says nothing of interest. A line that is not understood converts nothing: the file is then
+/// One line; `None` if it says nothing of interest. A line that is not understood converts nothing, so the file is
 /// reported, not missed.
 fn parse(line: &str) -> Option<Line> {
     let line = line.trim();

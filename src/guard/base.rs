@@ -1,4 +1,4 @@
-//! The tree of a commit, as far as it is the experiment's, with what its dot files say.
+//! The experiment's part of a commit's tree, with what its dot files say.
 
 use std::rc::Rc;
 
@@ -92,7 +92,7 @@ impl BaseTree {
         self.rules.ignored.matches(&files::join_bytes(&self.prefix, path), is_directory)
     }
 
-    /// Whether the experiment's own directory is ignored, and with it everything untracked in it.
+    /// Whether the experiment's own directory is ignored, and with it all untracked files in it.
     pub(super) fn ignores_experiment(&self) -> bool {
         !self.prefix.is_empty() && self.rules.ignored.covers(&self.prefix, true)
     }

@@ -48,7 +48,7 @@ impl Repo {
         Ok(commit.to_string())
     }
 
-    /// The candidates that are kept, their whole names and commits, the newest first.
+    /// The kept candidates with their full names and commits, newest first.
     ///
     /// # Errors
     /// Infrastructure when the repository cannot be read.
@@ -69,7 +69,7 @@ impl Repo {
         Ok(found)
     }
 
-    /// Takes the name of a candidate away, when it has one.
+    /// Removes a candidate's name, if it has one.
     ///
     /// # Errors
     /// Infrastructure when the repository cannot be written to.

@@ -1,5 +1,5 @@
-//! Differences that git itself does not show: what makes them, and the way out. "Commit it" is none, for git sees nothing
-//! to commit.
+//! Differences that git itself does not show: their cause, and the way out. "Commit it" does not help, because git sees
+//! nothing to commit.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -15,10 +15,10 @@ use super::policy::Violation;
 use super::repo::Repo;
 use super::watch::reading;
 
-/// How many files are looked at, and named in one command.
+/// How many files are examined, and named in one command.
 const LOOKED_AT: usize = 20;
 
-/// What is known about differences that git's configuration makes.
+/// What we know about differences caused by git's configuration.
 #[derive(Debug, Default)]
 pub struct Causes {
     /// Each with the way out.
@@ -35,7 +35,7 @@ enum Cause {
     Filter,
 }
 
-/// Names what makes files differ from the base commit that git takes for unchanged.
+/// Names the reason why files that git takes for unchanged differ from the base commit.
 pub fn causes(repo: &Repo, base: &BaseTree, violations: &[Violation]) -> Causes {
     let mut found: Vec<(Cause, String)> = Vec::new();
     for violation in violations.iter().take(LOOKED_AT) {

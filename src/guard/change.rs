@@ -1,9 +1,9 @@
 //! What differs from the base commit.
 
-/// In what way a path differs from the base commit.
+/// How a path differs from the base commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Difference {
-    /// Other bytes (of a link: another target).
+    /// Other bytes (for a link: another target).
     Modified,
     /// In the base commit, gone now.
     Deleted,

@@ -1,5 +1,5 @@
-//! Git's built-in conversions: line endings and `$Id$`. What is committed is normalised, so what is scored must be, too;
-//! else the gate passes bytes that no commit will ever hold. Filter programs are never run.
+//! Git's built-in conversions: line endings and `$Id$`. Git normalises what it commits, so we must normalise what we score;
+//! otherwise the gate would pass bytes that no commit will ever hold. Filter programs are never run.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -16,12 +16,12 @@ use super::watch::reading;
 use crate::error::{Error, Result};
 
 /// Editable files as `git add` would put them into a commit: line endings, `$Id$` and executable bits as git's
-/// configuration and attributes have them here. Only editable files are treated so: whatever these say, the bytes are
-/// those that are scored and committed.
-/// Errors: a usage error for a file that git would run a program on, or recode: it could never be recorded.
+/// configuration and attributes have them here. Only editable files are treated this way: whatever configuration and
+/// attributes say, these bytes are scored and committed. Errors: a usage error for a file that git would run a program
+/// on, or recode: it could never be recorded.
 pub(super) fn as_committed(repo: &Repo, files: EditableFiles) -> Result<EditableFiles> {
     let config = repo.git().config()?.snapshot()?;
-    // `git` takes `input` apart from the other words.
+    // `git` distinguishes `input` from the other words.
     let automatic = match config.get_str("core.autocrlf") {
         Ok("input") => true,
         _ => config.get_bool("core.autocrlf").unwrap_or(false),

@@ -12,8 +12,8 @@ use super::files;
 use crate::error::{Error, Result};
 use crate::model::hash::hex;
 
-/// SHA-256 (hex) of a file or a directory tree: relative paths, executable bits, bytes, targets of links and what they lead
-/// to, because readers of the data follow them.
+/// SHA-256 (hex) of a file or a directory tree: relative paths, executable bits, bytes, targets of links and the files they
+/// lead to, because readers of the data follow links.
 ///
 /// Time stamps, owners and empty directories do not count. A link that leads nowhere counts by its target alone, and so does
 /// one to a directory above it, whose files are counted there.
@@ -55,7 +55,7 @@ pub(crate) fn digest_path(path: &Path) -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-/// Whether a link could not be followed because nothing is there, or because it leads in a circle. One that we are not
+/// Whether a link could not be followed because nothing is there, or because it is circular. One that we are not
 /// allowed to follow may well lead somewhere.
 fn leads_nowhere(error: &walkdir::Error) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};

@@ -1,4 +1,4 @@
-//! Reading files without being led astray: no links followed, no blocking on pipes, no unbounded sizes.
+//! Reading files safely: no links followed, no blocking on pipes, no unbounded sizes.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -73,7 +73,7 @@ pub fn show_path(path: &[u8]) -> String {
     }
 }
 
-/// A path as it must be typed into a shell: hints show commands with it.
+/// A path quoted for a shell: hints show commands with it.
 pub(crate) fn shell_path(path: &[u8]) -> String {
     let plain = |c: char| c.is_alphanumeric() || "._-/+@%:,".contains(c);
     match std::str::from_utf8(path) {

@@ -1,7 +1,7 @@
 //! Which untracked files git would ignore, by the base commit's own `.gitignore` files and nothing else.
 //!
-//! What is on disk, `.git/info/exclude` and `core.excludesFile` can all be changed to hide a file, so
-//! none of them has a say.
+//! Ignore files on disk, `.git/info/exclude` and `core.excludesFile` can all be changed to hide a file, so none of them
+//! counts.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

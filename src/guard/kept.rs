@@ -1,5 +1,5 @@
-//! Base commits are kept: an amended or rebased commit that no branch names is collected by git sooner or later, and with
-//! it what the files are compared with.
+//! Keeps base commits: git sooner or later collects an amended or rebased commit that no branch names, and then the files
+//! have nothing to be compared with.
 
 use git2::{ErrorCode, Oid};
 
@@ -8,7 +8,7 @@ use super::repo::Repo;
 use crate::error::{Code, Context, Error, Result};
 
 impl Repo {
-    /// Names a base commit, so that git never collects it. The name is of no branch: neither `git fetch` nor `git push`
+    /// Names a base commit, so that git never collects it. The name is not a branch: neither `git fetch` nor `git push`
     /// carries it by itself.
     ///
     /// # Errors
@@ -22,8 +22,8 @@ impl Repo {
         self.name(&name, id, "base commit of an experiment").infra(|| format!("cannot write {name}"))
     }
 
-    /// Gives a commit one of our names below `refs/autoharness`. A killed command may have left that name locked; whoever holds the
-    /// experiment is the only one who writes there, and takes that away.
+    /// Gives a commit one of our names below `refs/autoharness`. A killed command may have left that name locked; only the holder
+    /// of the experiment writes there, so it removes the lock.
     pub(super) fn name(&self, name: &str, id: Oid, why: &str) -> std::result::Result<(), git2::Error> {
         let write = || self.git().reference(name, id, true, why).map(drop);
         match write() {
@@ -35,7 +35,7 @@ impl Repo {
         }
     }
 
-    /// Takes away the lock that a killed command has left on one of our names.
+    /// Removes the lock that a killed command left on one of our names.
     pub(super) fn unlock(&self, name: &str) {
         let _ = fs_err::remove_file(self.common_dir().join(format!("{name}.lock")));
     }
@@ -50,7 +50,7 @@ impl Repo {
             Ok(_) => return Ok(true),
             Err(error) => error,
         };
-        // A pack that is cut off is left out by libgit2, so what is in it is "not found". What a ref names cannot be.
+        // libgit2 skips a truncated pack, so its objects are "not found". An object that a ref names must exist.
         let kept = self.git().find_reference(&name(id)).is_ok();
         if error.code() == ErrorCode::NotFound && !kept {
             return Ok(false);

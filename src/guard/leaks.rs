@@ -1,7 +1,7 @@
 //! The leak scan: what an edit took from the train split's tasks instead of learning from them, and settings that are no
-//! improvement of the agent. It reads added lines only: what stood there before is not the edit's doing.
+//! improvement of the agent. It reads added lines only: the edit is not to blame for older ones.
 //!
-//! It names patterns, it proves nothing: a finding is a reason to look, or, with `leak_scan: fail`, to stop for free.
+//! It finds patterns and proves nothing: a finding is a reason to look, or, with `leak_scan: fail`, to stop for free.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::files::show_path;
 use crate::error::{Context as _, Result};
 use crate::model::trial::show;
 
-/// So many words in a row are no coincidence.
+/// This many words in a row are no coincidence.
 const RUN: usize = 8;
 
 /// An expected answer shorter than this may stand in any program.
@@ -21,7 +21,7 @@ const SHORTEST_ANSWER: usize = 4;
 /// A piece of a task's text in quotes that is shorter than this may stand in any program.
 const SHORTEST_PIECE: usize = 12;
 
-/// What that many tasks say is the benchmark's wording and no one task's.
+/// Words that this many tasks share are the benchmark's, not one task's.
 const SHARED: usize = 3;
 
 /// Fields of a trace or a breakdown that hold what a task asks.
@@ -31,10 +31,10 @@ const ASKED: [&str; 6] = ["instruction", "question", "query", "problem", "amb_us
 const EXPECTED: [&str; 7] =
     ["expected", "expected_answer", "gold", "gold_sql", "sol_sql", "reference_answer", "solution"];
 
-/// Deeper than this no trace holds a task's text.
+/// No trace holds a task's text deeper than this.
 const DEEPEST: usize = 8;
 
-/// A train task, as far as the coding agent can read of it.
+/// A train task, as the coding agent can read it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TaskText {
     pub id: String,
@@ -43,7 +43,7 @@ pub(crate) struct TaskText {
 }
 
 impl TaskText {
-    /// Adds what a trace or a breakdown tells of the task: what the user says, and what was expected.
+    /// Adds what a trace or a breakdown reveals about the task: what the user says, and what was expected.
     pub(crate) fn read(&mut self, document: &Value) {
         self.walk(document, DEEPEST);
     }
@@ -117,8 +117,8 @@ pub(crate) fn added(before: &EditableFiles, now: &EditableFiles) -> Result<Vec<A
     Ok(lines)
 }
 
-/// What the added lines hold that they should not, one line each, in their order. `before` is the text of the editable files
-/// as they were: what it holds already is not the edit's. `models` are the models that the experiment is configured with.
+/// What the added lines contain and should not, one line each, in their order. `before` is the text of the editable files as
+/// they were: what it holds already is not the edit's. `models` are the models that the experiment is configured with.
 pub(crate) fn scan(added: &[AddedLine], before: &str, tasks: &[TaskText], models: &[&str]) -> Vec<String> {
     let known = Known::new(before, tasks);
     let copied = known.runs(added);
@@ -182,7 +182,7 @@ impl<'t> Known<'t> {
         }
     }
 
-    /// The task whose id the line holds. An id that could be any number or word counts only where the line speaks of tasks.
+    /// The task whose id the line holds. An id that could be any number or word counts only if the line mentions tasks.
     fn named(&self, line: &str) -> Option<&'t str> {
         let of_tasks = line.to_lowercase().contains("task");
         let quoted = literals(line);
@@ -216,7 +216,7 @@ impl<'t> Known<'t> {
         })
     }
 
-    /// Added lines, by index, in which a run of a task's words begins. Lines that follow each other are one text.
+    /// Added lines, by index, in which a run of a task's words begins. Consecutive lines are one text.
     fn runs(&self, added: &[AddedLine]) -> BTreeMap<usize, &'t str> {
         let follows = |one: &AddedLine, next: &AddedLine| one.file == next.file && one.number + 1 == next.number;
         let (mut found, mut start) = (BTreeMap::new(), 0);

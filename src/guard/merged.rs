@@ -1,5 +1,5 @@
 //! Merges that threw a branch's changes away (`git merge -s ours`). The branch then counts as merged, and its commit as the
-//! merge base, though the other side never had what is in it: nothing may be judged by such files.
+//! merge base, though the other side never had its content: such files must not be the measure of anything.
 
 use git2::Oid;
 
@@ -9,8 +9,8 @@ use super::watch::reading;
 use crate::error::Result;
 
 impl Repo {
-    /// Files (paths relative to the experiment) that the merge base has from the branch, and that `reference` did not take
-    /// over when it merged the branch.
+    /// Files (paths relative to the experiment) that the merge base has from the branch, and that `reference` dropped when
+    /// it merged the branch.
     ///
     /// # Errors
     /// When the history cannot be read.

@@ -1,4 +1,4 @@
-//! Committed files that no benchmark reads (`not_read`): they are not in the copy that is run, and so no part of the protocol.
+//! Committed files that no benchmark reads (`not_read`): they are not in the copy that is run, and so not part of the protocol.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

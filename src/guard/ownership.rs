@@ -1,4 +1,4 @@
-//! Repositories of other users: which of them the user trusts, by git's own rules. libgit2 knows only exact paths.
+//! Which other users' repositories the user trusts, by git's own rules. libgit2 knows only exact paths.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use git2::{Config, Repository};
 
-/// Opens a repository that belongs to another user, when `safe.directory` allows it; `None` when it does not.
-/// Errors: what libgit2 says of the repository itself.
+/// Opens a repository that belongs to another user, when `safe.directory` allows it; `None` when it does not. Errors:
+/// what libgit2 says about the repository itself.
 pub(super) fn open_if_trusted(root: &Path) -> Result<Option<Repository>, git2::Error> {
     let home = std::env::home_dir();
     if !trusts(&configured(), root, home.as_deref()) {
         return Ok(None);
     }
-    // A bare repository is opened without asking for its owner; the work tree is then put to it.
+    // A bare repository is opened without an owner check; then the work tree is set.
     let git = Repository::open_bare(git_directory(root))?;
     git.set_workdir(root, false)?;
     Ok(Some(git))
 }
 
-/// The values of `safe.directory`, from the system's and the user's configuration only: what lies in the repository must
-/// not vouch for it.
+/// The values of `safe.directory`, from the system's and the user's configuration only: a repository must not vouch for
+/// itself.
 fn configured() -> Vec<String> {
     let files = [Config::find_system(), Config::find_xdg(), Config::find_global()];
     let mut values = Vec::new();
@@ -32,7 +32,7 @@ fn configured() -> Vec<String> {
     values
 }
 
-/// Git's rule: the last word wins, nothing takes back what came before, `*` is everything, `DIR/*` is all below DIR.
+/// Git's rule: values add up, an empty one clears those before it, `*` is everything, `DIR/*` is all below DIR.
 fn trusts(values: &[String], root: &Path, home: Option<&Path>) -> bool {
     let real = |path: PathBuf| fs::canonicalize(&path).unwrap_or(path);
     values.iter().fold(false, |trusted, value| {

@@ -1,7 +1,7 @@
-//! A repository of its own with the files of a commit, for whoever is to edit: nothing of the experiment's history, refs or other
-//! objects can be reached from it. Its objects come as one pack, and its index is written with what is known already: for a
-//! repository of many files, `git add` would spend seconds on finding out what they are. What an earlier one has and the commit
-//! has, too, is not written again.
+//! A separate repository with the files of a commit, for the coding agent: nothing of the experiment's history, refs or other
+//! objects can be reached from it. Its objects come as one pack, and its index is written from what we already know: with many
+//! files, `git add` would spend seconds on finding out what they are. Files that an earlier repository shares with the commit are
+//! not written again.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -16,8 +16,8 @@ use super::repo::Repo;
 use super::{files, show_path};
 use crate::error::{Context as _, Error, Result};
 
-/// The bits of a mode that say what an owner may do, and what nobody else may: write, or be taken for somebody else. A umask decides
-/// about the others.
+/// The mode bits that say what the owner may do, and those that must be unset: writing for others, setuid, setgid, sticky. A
+/// umask decides the rest.
 const BITS: u32 = 0o7702;
 /// Who commits there.
 const WHO: (&str, &str) = ("autoharness", "autoharness@localhost");
@@ -28,7 +28,7 @@ impl BaseTree {
         self.repository().commondir().to_path_buf()
     }
 
-    /// What `git pack-objects` is to be given so that it packs the commit's files, and nothing else.
+    /// The input with which `git pack-objects` packs the commit's files, and nothing else.
     pub fn objects(&self) -> String {
         let blobs = self.iter().filter(|(_, entry)| entry.mode != Mode::Submodule);
         // The path lets git put alike files together.
@@ -65,9 +65,9 @@ impl BaseTree {
         Ok(())
     }
 
-    /// The directory at `root` as somebody has left it who was given this commit's files there, to be compared with them. The
-    /// repository is made anew at `place`, out of their reach, because everything in theirs can be theirs: pipes that keep a
-    /// reader waiting, filters, links, another index.
+    /// The directory at `root` as a coding agent left it that was given this commit's files there, to be compared with them.
+    /// The repository is made anew at `place`, out of its reach, because the coding agent may have put anything into its own:
+    /// pipes that keep a reader waiting, filters, links, another index.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -81,7 +81,7 @@ impl BaseTree {
         let git = Repository::init_opts(place, &options)
             .infra(|| format!("cannot make a repository in {}", place.display()))?;
         git.odb()?.add_disk_alternate(&self.git_directory().join("objects").to_string_lossy())?;
-        // On its own: that of a repository would ask for each object.
+        // A separate index: a repository's own would look up each object.
         let mut index = Index::open(&place.join("index"))?;
         for (path, entry) in self.iter() {
             let entry = index_entry(path, entry.mode, entry.oid);
@@ -91,8 +91,8 @@ impl BaseTree {
         Repo::around(git, root)
     }
 
-    /// Takes everything out of the directory at `root` but what [`plant`](Self::plant) would write there just so: plain files of
-    /// the commit under their own and only name, whatever somebody has done there meanwhile. Nobody may be at work there.
+    /// Removes everything from the directory at `root` except what [`plant`](Self::plant) would write there just so: plain files
+    /// of the commit under their own and only name. No process may be working there.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -127,10 +127,10 @@ impl BaseTree {
         Ok(())
     }
 
-    /// Whether `path` is the commit's file, as we would write it. Another name for it would be another way to change it.
+    /// Whether `path` is the commit's file, as we would write it. A second hard link would be another way to change it.
     fn stands(&self, path: &[u8], full: &Path, metadata: &std::fs::Metadata) -> Result<bool> {
         let Some(entry) = self.get(path).filter(|entry| entry.mode.is_regular()) else { return Ok(false) };
-        // Of all bits, the guard and git look at the owner's.
+        // The guard and git look only at the owner's bits.
         let is_executable = metadata.mode() & 0o100 != 0;
         let bits_are_ours =
             metadata.mode() & BITS & !0o100 == 0o600 && is_executable == (entry.mode == Mode::Executable);
@@ -138,19 +138,19 @@ impl BaseTree {
             return Ok(false);
         }
         let Some((file, _)) = files::open_regular(full)? else { return Ok(false) };
-        // Longer than it was a moment ago means that somebody is writing.
+        // If it is longer than a moment ago, another process is writing.
         let bytes = files::read_up_to(file, metadata.len())?;
         Ok(bytes.is_some_and(|bytes| Oid::hash_object(ObjectType::Blob, &bytes).is_ok_and(|oid| oid == entry.oid)))
     }
 
-    /// Whether a file can have what the commit has. Only of a large one, which would take long to read, is it asked.
+    /// Whether a file can have the commit's content. Asked only for large files, which would take long to read.
     fn has_size(&self, entry: Entry, metadata: &std::fs::Metadata) -> Result<bool> {
         Ok(metadata.len() < 1 << 20 || self.size(entry)? == metadata.len())
     }
 
     /// Writes every file of the commit that is not there, byte by byte, and `extra` with its text into the repository at `root`,
-    /// which has their [`objects`](Self::objects) already, and commits them. Whatever else lies there has been
-    /// [weeded](Self::weed) out. Submodules are left out.
+    /// which has their [`objects`](Self::objects) already, and commits them. Everything else there has been [weeded](Self::weed)
+    /// out. Submodules are left out.
     ///
     /// # Errors
     /// When the disk refuses or an object is missing.
@@ -158,8 +158,8 @@ impl BaseTree {
         let git = Repository::open(root)?;
         let mut index = git.index()?;
         let mut made = PathBuf::new();
-        // Written in one directory and moved: ext4 looks for room near the directory of a new file, and spreads directories over the
-        // disk, which makes it look in many places.
+        // Written in one directory and moved: ext4 allocates near a new file's directory, and spreads directories over the disk,
+        // which would make it search in many places.
         let bed = root.join(".git/planting");
         fs::create_dir(&bed)?;
         let seedling = bed.join("seedling");
@@ -207,7 +207,7 @@ impl BaseTree {
     }
 }
 
-/// Puts a file into the index as git would have it: what it is, and by which signs it is known to be unchanged.
+/// Puts a file into the index as git would: with its content and the stat data that show it to be unchanged.
 fn add(index: &mut Index, path: &[u8], mode: Mode, id: Oid, full: &Path) -> Result<()> {
     let metadata = fs::symlink_metadata(full)?;
     // The index has 32 bits for each of these, and git cuts them, too.
@@ -228,7 +228,7 @@ fn add(index: &mut Index, path: &[u8], mode: Mode, id: Oid, full: &Path) -> Resu
     index.add(&entry).infra(|| format!("cannot put {} into the index", show_path(path)))
 }
 
-/// A file in an index, without any sign by which it is known to be unchanged.
+/// A file in an index, without the stat data that show it to be unchanged.
 fn index_entry(path: &[u8], mode: Mode, id: Oid) -> IndexEntry {
     let never = || IndexTime::new(0, 0);
     IndexEntry {
@@ -299,7 +299,7 @@ mod tests {
         fs::write(&victim, "text\n").unwrap();
         let at = |name: &str| old.join(name);
         let mode = |name: &str, mode| fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
-        // Another text, one that is as long, other bits, a link, a name elsewhere, a directory, a locked one, and what is new.
+        // Another text, one of the same length, other bits, a link, a hard link elsewhere, a directory, a locked one, and a new file.
         fs::write(at("a.py"), "other\n").unwrap();
         fs::write(at("deep/c.py"), "tex!\n").unwrap();
         mode("run.sh", 0o4755);

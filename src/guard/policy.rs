@@ -7,7 +7,7 @@ use crate::error::{Code, Error, Result};
 /// The instructions that the human steers with; always allowed to change.
 pub(super) const PROGRAM: &[u8] = b"PROGRAM.md";
 
-/// What the coding agent may edit: files, and directories with all that is in them.
+/// What the coding agent may edit: files, and directories with everything in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Editable {
     entries: Vec<Item>,
@@ -105,7 +105,7 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// The changes that are not allowed, at most one a path, in the order given.
+/// The changes that are not allowed, at most one per path, in the order given.
 pub fn violations(changes: &[Change], editable: &Editable) -> Vec<Violation> {
     let mut result: Vec<Violation> = Vec::new();
     for change in changes {
@@ -118,7 +118,7 @@ pub fn violations(changes: &[Change], editable: &Editable) -> Vec<Violation> {
     result
 }
 
-/// Whether the difference leaves a plain file, or none: anything else could bring in what was not edited.
+/// Whether the difference leaves a plain file, or none: anything else could bring in content that is no edit.
 fn is_plain(difference: Difference) -> bool {
     match difference {
         Difference::Modified

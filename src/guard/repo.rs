@@ -1,6 +1,6 @@
 //! git as an object reader: the repository around an experiment.
 //!
-//! Nothing here asks git for a status, and nothing honours `GIT_*` variables: both can be made to lie.
+//! Nothing here asks git for a status or honours `GIT_*` variables: both can be made to lie.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -36,8 +36,8 @@ impl Repo {
         })
     }
 
-    /// A repository of ours around a directory that somebody else has: whatever lies in its own `.git` is not looked at.
-    /// Errors: when the directory cannot be opened.
+    /// A repository of ours around a directory that the coding agent controls: its own `.git` is ignored. Errors: when the
+    /// directory cannot be opened.
     pub(super) fn around(git: Repository, directory: &Path) -> Result<Repo> {
         let experiment = fs::canonicalize(directory).usage(|| "cannot open the work tree".into())?;
         git.set_workdir(&experiment, false)?;
@@ -66,7 +66,7 @@ impl Repo {
                     let prefix = experiment.strip_prefix(root).map_or(b"".as_slice(), |p| p.as_os_str().as_bytes());
                     return Ok(Some(Repo { git: Rc::new(git), prefix: prefix.to_vec(), experiment }));
                 }
-                // Like git, look further up when a `.git` is not a repository at all.
+                // Like git, looks further up when a `.git` is not a repository at all.
                 Err(error) if error.code() == ErrorCode::NotFound => refuse_dangling(root)?,
                 Err(error) => return Err(explain_open(root, &error)),
             }
@@ -224,7 +224,7 @@ impl Repo {
 
     fn add_rules(&self, rules: &mut Rules, directory: &[u8], tree: &Tree<'_>) -> Result<()> {
         let read = |name: &[u8]| -> Result<Option<Vec<u8>>> {
-            // One that is a link is not read by git either.
+            // Git does not read one that is a link either.
             let regular = |mode: i32| Mode::from_raw(mode.cast_unsigned()).is_some_and(Mode::is_regular);
             let entry = tree.get_name_bytes(name).filter(|entry| regular(entry.filemode_raw()));
             entry.map(|entry| read_blob(&self.git, entry.id()).map_err(Error::from)).transpose()

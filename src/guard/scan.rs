@@ -1,7 +1,7 @@
 //! Compares the experiment's directory, byte by byte, with a commit.
 //!
-//! The walk goes over the directory it was given, follows no link, and leaves out only what this file names. Every
-//! tracked file is hashed every time: size and time stamps can be forged.
+//! The walk covers the directory it was given, follows no link, and leaves out only what this file names. Every tracked
+//! file is hashed every time: size and time stamps can be forged.
 
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -71,8 +71,8 @@ pub fn compare_trees(base: &BaseTree, head: &BaseTree) -> Vec<Change> {
     changes
 }
 
-/// What the guard does not look at on disk: `workspace/` holds results, which the ledger vouches for. In the index and in
-/// commits it does look: committed results would travel with the agent, past its fingerprint.
+/// What the guard does not look at on disk: `workspace/` holds results, which the ledger vouches for. It does look in the
+/// index and in commits: committed results would travel with the agent, past its fingerprint.
 pub(super) fn is_outside(path: &[u8]) -> bool {
     path.starts_with(b"workspace/")
 }
@@ -89,7 +89,7 @@ impl Walk<'_> {
     fn run(mut self) -> Result<Vec<Change>> {
         let entries = self.entries;
         let mut seen = vec![false; entries.len()];
-        // A stack of our own: directories nested without end must not end the process.
+        // An explicit stack: endlessly nested directories must not crash the process.
         let ignored = self.experiment.is_some_and(|(_, base)| base.ignores_experiment());
         let mut pending = vec![(Vec::new(), ignored)];
         while let Some((directory, ignored)) = pending.pop() {
@@ -131,7 +131,7 @@ impl Walk<'_> {
         self.changes.push(Change::new(path, difference));
     }
 
-    /// A directory that the commit has no file in place of: walk it, unless nothing in it can matter.
+    /// A directory where the commit has no file: walk it, unless nothing in it can matter.
     fn directory(&mut self, path: Vec<u8>, ignored: bool, pending: &mut Vec<(Vec<u8>, bool)>) {
         let Some((repo, base)) = self.experiment else {
             pending.push((path, false));
@@ -160,7 +160,7 @@ impl Walk<'_> {
         }
         if let Some((repo, base)) = self.experiment {
             let own_git_file = path == b".git" && repo.prefix().is_empty();
-            // The configuration is git-ignored or not, as its owner likes; its digest is checked elsewhere.
+            // The configuration may be git-ignored or not, as the user likes; its digest is checked elsewhere.
             let own_config = path == b"experiment_config.yaml" && kind.is_file();
             if own_git_file || own_config || ignored || base.ignores_by_name(path, false) {
                 return;
@@ -236,7 +236,7 @@ impl Walk<'_> {
 }
 
 /// Whether these are the bytes of a checkout that the commit's own `.gitattributes` ask for: other line endings, and
-/// exactly git's text in `$Id$`. What else stands there could be code.
+/// exactly git's text in `$Id$`. Anything else there could be code.
 fn is_checkout_of(
     bytes: &[u8],
     path: &[u8],

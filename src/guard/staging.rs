@@ -21,13 +21,13 @@ use super::policy::Editable;
 use super::scan::{compare_export, is_outside};
 use crate::error::{Context, Error, Result};
 
-/// How the names of copies begin that are still being made.
+/// Prefix of copies that are still being made.
 pub(crate) const UNFINISHED: &str = ".tmp-staging-";
 
-/// Something that is not committed and that an export holds a link to: provisioned data, which may be large.
+/// Something uncommitted that an export links to: provisioned data, which may be large.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// Where the link is, relative to the export. What is committed there wins.
+    /// Where the link is, relative to the export. A committed file there wins.
     pub path: PathBuf,
     /// What it leads to, absolute.
     pub to: PathBuf,
@@ -35,8 +35,8 @@ pub struct Link {
 
 /// Exports the base commit's files plus `editable` ones to `target`, with links to what is not committed. Editable files that
 /// are not in `files` are absent, even when the base commit has them. A target that already holds exactly this is kept; any
-/// other is replaced: the new export is made beside the old one and takes its place when it is whole, and no link is ever
-/// taken away before.
+/// other is replaced: the new export is made beside the old one and takes its place once complete, and no link is ever
+/// removed before.
 ///
 /// Permissions are 0644 or 0755 whatever the umask, so that a container's user can read them too.
 ///
@@ -69,9 +69,9 @@ pub fn stage(base: &BaseTree, editable: &Editable, files: &EditableFiles, links:
     Ok(())
 }
 
-/// Copies an export that [`stage`] made, and nothing else that may lie in it, to the new directory `target`. The file
-/// system shares the bytes of files where it can (reflinks). Never by hard links: who writes into one copy would write into
-/// all. Symbolic links are hard links: they cannot be written into, and thousands cost next to nothing.
+/// Copies an export that [`stage`] made, and nothing else in it, to the new directory `target`. The file system shares the
+/// bytes of files if it can (reflinks). Files are never hard-linked, because writing into one copy would write into all.
+/// Symbolic links are hard-linked: they cannot be written into, and thousands cost next to nothing.
 ///
 /// # Errors
 /// When the disk refuses.
@@ -94,7 +94,7 @@ pub fn copy(
     add_links(links, Some(source), target)
 }
 
-/// Makes the new directory `root` and in it every entry as `write` does it.
+/// Makes the new directory `root` and, with `write`, every entry in it.
 fn export(wanted: &Entries, root: &Path, mut write: impl FnMut(&[u8], Entry, &Path) -> Result<()>) -> Result<()> {
     fs::create_dir(root)?;
     set_mode(root, 0o755)?;
@@ -122,7 +122,7 @@ fn add_links(links: &[Link], source: Option<&Path>, root: &Path) -> Result<()> {
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent)?;
         }
-        // What runs elsewhere may have put another link there: what counts is where it leads.
+        // A benchmark may have put another link there, so its target counts.
         if source.is_some_and(|source| fs::hard_link(source.join(&link.path), &place).is_ok()) {
             if place.read_link().is_ok_and(|to| to == link.to) {
                 continue;
@@ -144,14 +144,14 @@ fn holds(target: &Path, wanted: &Entries, links: &[Link]) -> Result<bool> {
     Ok(changes.iter().all(ours) && links.iter().all(there))
 }
 
-/// Files of the base commit that no agent may read while it is scored: they may change without the fingerprint changing.
+/// Files of the base commit that no agent may read while it is scored, because they may change without changing the fingerprint.
 pub(crate) fn is_unscored(path: &[u8]) -> bool {
     path == super::policy::PROGRAM || is_outside(path)
 }
 
-/// What was changed in an export since [`stage`] made it: files modified, removed or replaced. New files do not count, for
-/// benchmarks may leave some, and the next [`stage`] removes them.
-/// Errors: when the export or the repository cannot be read.
+/// What was changed in an export since [`stage`] made it: files modified, removed or replaced. New files do not count,
+/// because benchmarks may leave some, and the next [`stage`] removes them. Errors: when the export or the repository cannot
+/// be read.
 pub(crate) fn altered(
     base: &BaseTree,
     editable: &Editable,

@@ -1,6 +1,6 @@
-//! A limit on every read of git. libgit2 does not come back from some damaged objects (it inflates a truncated one for
-//! ever), and it cannot be interrupted. So a thread looks after the reads: one that takes too long, or goes on after a
-//! signal, ends the process.
+//! A limit on every read of git. libgit2 never returns from some damaged objects (it inflates a truncated one forever),
+//! and it cannot be interrupted. So a thread watches the reads: if one takes too long, or goes on after a signal, the
+//! process ends.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
@@ -10,9 +10,9 @@ use crate::error::{Code, Error};
 use crate::process::signals;
 use crate::ui::Ui;
 
-/// What one read may take. An object is read in milliseconds, a merge base of a huge history in seconds.
+/// How long one read may take. An object takes milliseconds, a merge base of a huge history seconds.
 const LIMIT: Duration = Duration::from_secs(60);
-/// What a read may still take when a signal has arrived.
+/// How long a read may still take after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -30,7 +30,7 @@ struct Read {
     since: Instant,
 }
 
-/// Has a read that does not end reported here, as every other error is.
+/// Makes a read that does not end report here, like every other error.
 pub(crate) fn errors_to(ui: &Ui) {
     let _ = UI.set(ui.clone());
 }
@@ -38,7 +38,7 @@ pub(crate) fn errors_to(ui: &Ui) {
 /// Runs one read of the repository; `what` names it if it does not end.
 pub(super) fn reading<T>(what: impl FnOnce() -> String, read: impl FnOnce() -> T) -> T {
     THREAD.call_once(|| {
-        // Without the thread reads have no limit, which is no reason to fail.
+        // Without the thread, reads have no limit, which is no reason to fail.
         let _ = std::thread::Builder::new().name("git-reads".into()).spawn(watch);
     });
     let id = {
@@ -52,7 +52,7 @@ pub(super) fn reading<T>(what: impl FnOnce() -> String, read: impl FnOnce() -> T
     read()
 }
 
-/// Takes the read off the list, whatever ends it.
+/// Takes the read off the list, however it ends.
 struct Running(u64);
 
 impl Drop for Running {
@@ -79,7 +79,7 @@ fn watch() {
     }
 }
 
-/// The error that a read has become, when it has taken too long.
+/// The error for a read that took too long.
 fn overdue(read: &Read, signalled: Option<(i32, Instant)>, now: Instant) -> Option<Error> {
     let took = now.saturating_duration_since(read.since);
     // Another read may have begun after the signal; the main thread will see the signal between the two.

@@ -1,8 +1,8 @@
-//! What running one agent twice shows: how far its val_score strays by chance, which tasks flip, and at which rates it may
-//! solve them.
+//! What running one agent twice shows: how far its val_score strays by chance, which tasks flip, and how often it may solve
+//! each.
 //!
-//! Everything is counted as if one more task had been run and had flipped: that no task flipped in a few trials does not
-//! show that none ever does.
+//! Everything is counted as if one more task had been run and had flipped: even if no task flipped in a few trials, some
+//! task may.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::trial::Split;
 
 /// Standard deviations within which 9 of 10 values of a normal variable lie.
 const NINE_OF_TEN: f64 = 1.6449;
-/// What the task more earned on average, and the variance of its trials.
+/// What that extra task earned on average, and the variance of its trials.
 const FLIPPED: (f64, f64) = (0.5, 0.5);
 
 /// The trials of one task: rewards, `None` for one that gave no evidence.
@@ -36,13 +36,13 @@ pub struct Repeated {
 pub struct Noise {
     /// Mean reward on the gate split.
     pub val_score: f64,
-    /// Standard deviation of one val_score, of as many trials as are configured.
+    /// Standard deviation of one val_score with the configured number of trials.
     pub sd: f64,
     /// How far from its mean 9 of 10 measured val_scores lie at most.
     pub band: f64,
     /// Trials of each task that a val_score is the mean of.
     pub trials: u32,
-    /// Train tasks whose trials did not all earn the same, and all with two trials.
+    /// Train tasks whose trials did not all earn the same, and all train tasks with two trials.
     pub train: (usize, usize),
     /// The same of the hold-out.
     pub test: (usize, usize),
@@ -53,7 +53,7 @@ pub struct Noise {
 pub struct Rates {
     /// Rates as the simulation takes them.
     pub agent: Agent,
-    /// By which part the measured rates were drawn to their mean, 0–1.
+    /// How far the measured rates were shrunk towards their mean, 0–1.
     pub shrunk: f64,
 }
 
@@ -109,7 +109,7 @@ impl Repeated {
         self.split(split).iter().filter(|(_, trials)| flips(trials)).map(|(task, _)| task).collect()
     }
 
-    /// How noisy a val_score of so many trials a task is; `None` when too little evidence was given.
+    /// How noisy a val_score with this many trials per task is; `None` when there is too little evidence.
     pub fn noise(&self, gate_split: Split, trials: u32) -> Option<Noise> {
         let (known, _) = self.evaluated(gate_split);
         if !self.is_enough() || known == 0 {
@@ -129,8 +129,8 @@ impl Repeated {
         })
     }
 
-    /// The agent as it may be. Measured rates scatter more than true ones, because every one of them was lucky or unlucky, so
-    /// they are drawn to their mean until the trials of the simulated agent are as noisy as those that were measured.
+    /// The agent as it may really be. Measured rates scatter more than true ones, because each was lucky or unlucky, so they
+    /// are shrunk towards their mean until the simulated trials are as noisy as the measured ones.
     pub fn rates(&self) -> Rates {
         let all: Vec<Task> = self.tasks(Split::Train).chain(self.tasks(Split::Test)).collect();
         let count = all.len() as f64 + 1.0;
@@ -164,7 +164,7 @@ impl Repeated {
 mod tests {
     use super::*;
 
-    /// Trials of each task, a digit a trial, `x` for no evidence.
+    /// Trials of each task, one digit per trial, `x` for no evidence.
     fn repeated(train: &[&str], test: &[&str]) -> Repeated {
         let earned = |tasks: &[&str]| {
             let trials = |pattern: &&str| pattern.chars().map(|c| c.to_digit(10).map(f64::from)).collect();
@@ -208,7 +208,7 @@ mod tests {
         // As many trials flip in it as flipped when they were measured.
         let tosses: f64 = agent.test.iter().map(|rate| rate * (1.0 - rate)).sum::<f64>() / 39.0;
         assert!((tosses - 5.0 / 39.0).abs() < 0.01, "{tosses}");
-        // What never flipped is nearly as sure as it looks, what always does is a coin.
+        // A task that never flipped is nearly as sure as it looks; one that always does is a coin.
         let calm = repeated(&[["11"; 40].to_vec(), ["00"; 20].to_vec()].concat(), &["11"; 20]).rates();
         assert!(calm.shrunk < 0.03 && calm.agent.test[0] > 0.98, "{}", calm.shrunk);
         let coins = repeated(&["10"; 20], &["01"; 20]).rates();

@@ -1,11 +1,11 @@
-//! What may be claimed of two agents that were run afresh on the same tasks: how much better, how surely, and in which words.
+//! What may be claimed about two agents that were run afresh on the same tasks: how much better one is, how surely, and in which words.
 //!
 //! The *lift* is the mean over the tasks of the difference between the agents' mean rewards. Its interval treats the task as
 //! the unit: trials of one task are alike, so the standard error is that of the differences per task, with the quantile of
-//! Student's t. Where fewer than two tasks show any difference, or all show the same, no interval is claimed: one of no
-//! width would be a certainty that nobody has. The p-value is that of Mantel's test, as the rule `paired` has it.
+//! Student's t. If fewer than two tasks show any difference, or all show the same, no interval is claimed: an interval
+//! without width would claim certainty. The p-value comes from Mantel's test, as in the rule `paired`.
 //!
-//! Nothing chose the trials, so that no look is to be paid for, and all of a task are one stratum.
+//! Nothing chose the trials, so no look has to be paid for, and all trials of a task are one stratum.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::paired::mantel::{Chance, Stratum, points};
 /// A difference is claimed when equally good agents would look like this, or more so, at most this often (one-sided). It is
 /// the level of a 90 % interval that leaves 0 out.
 pub(crate) const LEVEL: f64 = 0.05;
-/// Most trials of a task that can be asked for.
+/// The largest number of trials per task that can be requested.
 pub(crate) const MOST: u32 = 100;
 /// The share of the interval.
 pub(crate) const INTERVAL: f64 = 0.90;
@@ -46,12 +46,12 @@ pub struct Measured {
 pub enum Finding {
     /// The best agent is better.
     Better,
-    /// It is better on these very tasks; the interval, which is about tasks like them, does not leave 0 out.
+    /// It is better on these very tasks, but the interval, which is about tasks like them, contains 0.
     BetterOnTheseTasks,
     Worse,
     /// Neither can be claimed.
     NoDifference,
-    /// It looks better, but whether it is hangs on trials without evidence.
+    /// It looks better, but the answer depends on trials without evidence.
     Hangs,
 }
 
@@ -110,13 +110,13 @@ impl Measured {
             return None;
         }
         let claim = self.seen(false);
-        // Who makes the trials fail that would count against it must not win by that.
+        // An agent must not win by spoiling the trials that would count against it.
         let is_up = matches!(claim.finding, Finding::Better | Finding::BetterOnTheseTasks);
         let hangs = is_up && self.seen(true).finding != claim.finding;
         Some(if hangs { Claim { finding: Finding::Hangs, ..claim } } else { claim })
     }
 
-    /// What was seen. With `least`, trials that the best agent lacks count 0.0.
+    /// What was seen. With `least`, missing trials of the best agent count 0.0.
     fn seen(&self, least: bool) -> Claim {
         let arms: Vec<Arms> = self
             .tasks
@@ -342,7 +342,7 @@ mod tests {
         tasks.push(("1xx", "111"));
         assert!(measured(&tasks).claim().is_none(), "one of three trials is not");
         assert!(measured(&[]).claim().is_none());
-        // It spoiled the trials that it would have failed: with them counted 0.0 nothing is left.
+        // It spoiled the trials that it would have failed: if they count 0.0, no lead is left.
         let mut tasks = vec![("000", "111"); 3];
         tasks.extend(vec![("111", "111"); 30]);
         assert_eq!(measured(&tasks).claim().unwrap().finding, Finding::Better);

@@ -1,15 +1,15 @@
-//! Two agents on the same tasks: what a score has to reach, and whether it does.
+//! Comparing two agents on the same tasks: which score must be reached, and whether it is.
 //!
 //! Two scores are compared on the tasks that both sides have evidence for. A mean over fewer tasks is another mean: an
 //! agent whose failing task gave no evidence would rise from 5/10 to 5/9, and that lucky denominator would be the bar for
 //! every later edit.
 //!
 //! Leaving tasks out on the candidate's side has a price, because the candidate may be what broke them. The rule: the
-//! candidate *reaches* the reference when its mean over the common tasks does, and it *surely reaches* it when it still
-//! does with everything that it lacks counted as 0.0. Between the two nothing is decided. That is safe, for an agent
-//! gains nothing by spoiling the trials it would fail; and it is fair, for a task that the reference fails too may be lost
-//! to the network, and one that the reference passes costs another run and no verdict. It also keeps the bar from sinking:
-//! who surely reaches the reference has at least its sum of rewards, on whatever tasks.
+//! candidate *reaches* the reference when its mean over the common tasks does, and it *surely reaches* it when it still does
+//! with everything that it lacks counted as 0.0. Between the two nothing is decided. That is safe, because an agent gains
+//! nothing by spoiling the trials it would fail. It is also fair: losing a task to the network does no harm if the reference
+//! fails it too, and costs only another run, not a verdict, if the reference passes it. And the bar cannot sink: a candidate
+//! that surely reaches the reference has at least its sum of rewards, on whatever tasks.
 
 use std::collections::BTreeMap;
 
@@ -27,15 +27,15 @@ pub struct Reference {
     pub val_score: f64,
     /// Where it comes from: `baseline`, a short commit, or `base <short commit>`.
     pub source: String,
-    /// Its rewards on the gate split, trials that it lacks counted 0.0: no bar stands on a trial that never was. Empty in
-    /// ledgers of earlier versions.
+    /// Its rewards on the gate split, trials that it lacks counted 0.0: a trial that never ran must not raise or lower the
+    /// bar. Empty in ledgers of earlier versions.
     #[serde(default, skip_serializing_if = "Rewards::is_empty")]
     pub rewards: Rewards,
 }
 
 impl Reference {
-    /// Whether `other` is the score to reach from now on. It is when it surely is better; of two that are equal, the one
-    /// with evidence on more tasks, so that later edits are compared on more of them.
+    /// Whether `other` is the score to reach from now on. It is if it is surely better. Of two equal ones, the one with
+    /// evidence on more tasks counts, so that later edits are compared on more tasks.
     pub fn gives_way_to(&self, other: &Reference) -> bool {
         if self.rewards.is_empty() || other.rewards.is_empty() {
             return other.val_score > self.val_score;
@@ -107,12 +107,12 @@ impl Comparison {
         self.candidate + self.slack() >= self.reference
     }
 
-    /// Whether it does so whatever the trials that it lacks would have shown.
+    /// Whether it does so even if every missing trial counts 0.0.
     pub(crate) fn surely_reaches(&self) -> bool {
         self.least + self.slack() >= self.whole
     }
 
-    /// Whether the candidate is above the reference, whatever the trials that it lacks would have shown.
+    /// Whether the candidate is above the reference, even if every missing trial counts 0.0.
     pub(crate) fn is_surely_better(&self) -> bool {
         self.least > self.whole + self.slack()
     }
@@ -146,9 +146,9 @@ mod tests {
             ("PP00", "PP00", 4, 4, true, true, false),
             ("PP0P", "PP00", 4, 4, true, true, true),
             ("P000", "PP00", 4, 4, false, false, false),
-            // What the reference fails may be missing.
+            // A task that the reference fails may be missing.
             ("PP0x", "PP00", 3, 4, true, true, false),
-            // What it passes may not, unless something else makes up for it.
+            // A task that it passes may not, unless something else makes up for it.
             ("Px00", "PP00", 3, 4, true, false, false),
             ("PxP0", "PP00", 3, 4, true, true, false),
             ("PxPP", "PP00", 3, 4, true, true, true),
@@ -233,7 +233,7 @@ mod tests {
         let plain = |val_score| Reference { val_score, source: "old".into(), rewards: Rewards::default() };
         assert!(plain(0.4).gives_way_to(&plain(0.5)) && plain(0.4).gives_way_to(&reference("PP00")));
         assert!(!plain(0.5).gives_way_to(&plain(0.5)) && !reference("PP00").gives_way_to(&plain(0.5)));
-        // Where one of them does not say what it is made of, the higher score stays.
+        // If one of them does not say what it is made of, the higher score stays.
         assert!(!plain(0.9).gives_way_to(&reference("PP00")) && reference("PP00").gives_way_to(&plain(0.9)));
     }
 

@@ -62,7 +62,7 @@ pub fn decide(evidence: &Evidence) -> Decision {
         Some(_) => hold_out::by_paired(evidence, suite.status, score),
         None => hold_out::by_best(evidence, score),
     };
-    // By the rule `paired` an edit that is not accepted has no score: what chose among edits measures none of them.
+    // By the rule `paired` an edit that is not accepted has no score: trials that chose among edits measure none of them.
     let is_paired = evidence.policy.paired.is_some();
     let score = if is_paired && holdout.status != Status::Passed { Rewards::default().score() } else { score };
     let status = combine(suite.status, holdout.status);
@@ -94,7 +94,7 @@ impl Decision {
         )
     }
 
-    /// What of it the coding agent may hear: each number of the hold-out is a look at it. The ledger keeps all of it.
+    /// The part of the verdict that the coding agent may see: each number of the hold-out is a look at it. The ledger keeps all of it.
     pub fn told(&self, policy: &Policy) -> Decision {
         let is_accepted = self.status == Status::Passed;
         let is_told = match policy.holdout_disclosure {
@@ -105,7 +105,7 @@ impl Decision {
         if is_told || policy.gate_split == Split::Train {
             return self.clone();
         }
-        // Of an edit that is not accepted the rule `paired` says nothing that the hold-out went into anyway.
+        // The rule `paired` already says nothing derived from the hold-out about an edit that is not accepted.
         let is_silent = |step: &Step| policy.paired.is_some() && step.status != Status::Passed;
         let steps = self.steps.iter().map(|step| match step.name == hold_out::NAME && !is_silent(step) {
             true => hold_out::untold(step, is_accepted),
@@ -115,7 +115,7 @@ impl Decision {
     }
 }
 
-/// A failed step rejects, whatever else is missing; missing evidence then decides nothing.
+/// A failed step rejects the edit, whatever else is missing; otherwise missing evidence decides nothing.
 fn combine(suite: Status, holdout: Status) -> Status {
     match (suite, holdout) {
         (Status::Failed, _) | (_, Status::Failed) => Status::Failed,
@@ -131,7 +131,7 @@ fn file_guard(evidence: &Evidence) -> Step {
     }
 }
 
-/// `None` when nothing was found: a step that never says anything is one line too many.
+/// `None` when nothing was found: a step with nothing to say is one line too many.
 fn leak_scan(evidence: &Evidence) -> Option<Step> {
     let found = summed(&evidence.leaks)?;
     Some(match evidence.policy.leak_scan {
@@ -140,7 +140,7 @@ fn leak_scan(evidence: &Evidence) -> Option<Step> {
     })
 }
 
-/// The first of these lines, and how many more there are. The last line may stand for many.
+/// The first of these lines, and the number of the rest. The last line may stand for many.
 fn summed(lines: &[String]) -> Option<String> {
     let (first, rest) = lines.split_first()?;
     let more = match rest.last().and_then(|line| left_off(line)) {

@@ -26,7 +26,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// As [`hash`], without a place of its own in memory: for those who hash hundreds of thousands of lines.
+/// As [`hash`], but without an allocation, for callers that hash hundreds of thousands of lines.
 pub(crate) fn hash_digits(bytes: &[u8]) -> [u8; 64] {
     let mut text = [0; 64];
     for (pair, byte) in text.chunks_exact_mut(2).zip(Sha256::digest(bytes)) {
@@ -44,7 +44,7 @@ fn digits(byte: u8) -> [u8; 2] {
 mod tests {
     use super::*;
 
-    /// Every ledger stands on these digests; other tools must come to the same.
+    /// Every ledger depends on these digests; other tools must compute the same.
     #[test]
     fn digests_are_those_of_sha256sum() {
         for (bytes, digest) in [

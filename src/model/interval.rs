@@ -3,8 +3,8 @@
 /// Standard deviations of a 95 % interval.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Wilson's 95 % interval of a mean of `count` rewards between 0 and 1; all of that range when there are none. For rewards in
-/// between it is careful: none vary more than those that are 0 or 1.
+/// Wilson's 95 % interval of a mean of `count` rewards between 0 and 1; the whole range when there are none. It is
+/// conservative for rewards in between, because none vary more than those that are 0 or 1.
 pub(crate) fn wilson(mean: f64, count: usize) -> (f64, f64) {
     if count == 0 {
         return (0.0, 1.0);

@@ -1,4 +1,4 @@
-//! How trials ended, counted: a score alone does not tell a weak agent from one that never started.
+//! Counts of how trials ended: a score alone does not tell a weak agent from one that never started.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::trial::Outcome;
 /// Longer reasons are cut.
 const LONGEST_REASON: usize = 60;
 
-/// Outcomes of the trials that a score stands on.
+/// Outcomes of the trials that a score is based on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcomes(BTreeMap<&'static str, Tally>);
 

@@ -1,4 +1,4 @@
-//! What a coding agent says of its edit before it is judged, and what the gate's trials made of it.
+//! What a coding agent says about its edit before the gate judges it, and how the gate's trials compare with that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ pub enum Surface {
     Prompt,
     /// A tool of the agent.
     Tool,
-    /// What the agent's model is told of a tool.
+    /// What the agent's model is told about a tool.
     ToolDescription,
     /// What happens between two answers of the model: retries, checks, order of steps.
     ControlLoop,
@@ -51,7 +51,7 @@ impl Surface {
         }
     }
 
-    /// The surface that is meant; `-` and `_` are as good as a space.
+    /// The surface that a word means; `-` and `_` count as a space.
     pub fn parse(text: &str) -> Option<Surface> {
         let words = text.trim().to_ascii_lowercase().replace(['-', '_'], " ");
         Surface::ALL.into_iter().find(|surface| surface.as_str() == words)
@@ -61,7 +61,7 @@ impl Surface {
 /// `proposal.md`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Proposal {
-    /// Which failures, and the cause that is believed in: one line.
+    /// Which failures, and their presumed cause: one line.
     pub hypothesis: String,
     /// What the failures have in common, as the traces show it.
     pub failure_pattern: String,
@@ -79,7 +79,7 @@ pub struct Proposal {
     pub change: String,
 }
 
-/// What became of the predictions, by the train trials that the gate ran of the edit.
+/// How the predictions turned out, by the gate's train trials of the edit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Predicted, and so it came.
@@ -90,9 +90,9 @@ pub struct Outcome {
     pub not_measured: Vec<String>,
     /// Named as a risk, and they fail now.
     pub risks_realised: Vec<String>,
-    /// They passed before and fail now, and nobody had named them.
+    /// They passed before and fail now, and were not named.
     pub unattributed: Vec<String>,
-    /// They failed before and pass now, and nobody had named them.
+    /// They failed before and pass now, and were not named.
     pub unpredicted: Vec<String>,
 }
 
@@ -134,8 +134,8 @@ impl Outcome {
         outcome
     }
 
-    /// One sentence for people and the next session. `trials`: how many each task had; one that changes sides with a single
-    /// trial may as well be noise.
+    /// One sentence for people and the next session. `trials`: how many each task had; a flip of a single trial may be
+    /// noise.
     pub fn sentence(&self, trials: u32) -> String {
         let measured = self.fixed.len() + self.not_fixed.len();
         let mut parts = vec![match measured {

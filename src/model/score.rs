@@ -1,4 +1,4 @@
-//! From trials to rewards per task and a score per step. A missing trial is never dropped silently: it is counted.
+//! From trials to rewards per task and a score per step. A missing trial is never dropped silently: it is counted as missing.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::trial::{Outcome, PASS_THRESHOLD, TrialResult};
 
-/// What an agent that ran out of time counts for.
+/// What an agent that ran out of time counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TimeoutPolicy {
@@ -77,7 +77,7 @@ pub fn task_reward(trials: impl IntoIterator<Item = TrialEvidence>, scoring: Sco
     (counted > 0 && counted * 2 >= scoring.trials).then(|| sum / f64::from(counted))
 }
 
-/// The reward of a task with every lacking trial counted 0.0; `None` when none is lacking, or too many are for a reward.
+/// The reward of a task with every missing trial counted 0.0; `None` when none is missing, or too many are for a reward.
 /// `numbers` are the evidence of each trial number; a number may have been run more than once, or not at all.
 pub(crate) fn least_reward<N: Iterator<Item = TrialEvidence>>(
     numbers: impl IntoIterator<Item = N>,
@@ -93,7 +93,7 @@ pub(crate) fn least_reward<N: Iterator<Item = TrialEvidence>>(
         had += u32::from(counted > before);
     }
     let lacking = scoring.trials.saturating_sub(had);
-    // Half of the trials is at least one, for one that is lacking was expected.
+    // Half of the trials is at least one, because the missing one was expected.
     (lacking > 0 && counted * 2 >= scoring.trials).then(|| sum / f64::from(counted + lacking))
 }
 

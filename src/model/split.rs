@@ -12,7 +12,7 @@ pub(crate) const SPLIT_SEED: u32 = 42;
 /// Share of each stratum that goes to train.
 pub(crate) const TRAIN_SHARE: f64 = 0.7;
 
-/// What the sealed split is drawn with beside the seed, so that it does not follow from the other draw.
+/// Mixed with the seed to draw the sealed split, so that it does not follow from the other draw.
 const SEALED_STREAM: u32 = 0x5EA1;
 
 /// Task ids of the splits, each sorted by code point.
@@ -58,11 +58,11 @@ impl TaskSplit {
 
 /// How many tasks of so many are set aside.
 pub(crate) fn sealed_count(share: f64, of: usize) -> usize {
-    // A product that is whole but for rounding is whole.
+    // A product that is whole up to rounding counts as whole.
     (share * of as f64 + 1e-9) as usize
 }
 
-/// Draws the tasks to be set aside. `tasks` are sorted; nothing has been run, so that nothing but chance chooses.
+/// Draws the tasks to be set aside. `tasks` are sorted; nothing has been run yet, so only chance chooses.
 pub(crate) fn sealed(tasks: &[String], count: usize, seed: u32) -> Vec<String> {
     let mut drawn: Vec<&String> = tasks.iter().collect();
     shuffle(&mut Mt::new_with_key([seed, SEALED_STREAM]), &mut drawn);

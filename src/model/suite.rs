@@ -1,8 +1,8 @@
 //! What is known of the tasks of the regression suite: which of them the gate counts, and which need not be run.
 //!
-//! A task that joined by luck fails agents that changed nothing. So a task counts as broken only when accepted agents pass
-//! it reliably, one that they do not is put in quarantine (run, reported, not counted), and where the suite may have no more
-//! than so many tasks, those that have passed for longest are retired. All of it is told by the trials of accepted agents.
+//! A task that joined by luck would fail agents that changed nothing. So a task counts as broken only if accepted agents
+//! pass it reliably. If they do not, it goes into quarantine (run, reported, not counted). If the suite has a limit, the
+//! tasks that have passed for longest are retired. The trials of accepted agents decide all of this.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::paired::mantel::{Chance, Mantel, Stratum};
 
-/// Trials of accepted agents that are looked back at.
+/// How many past trials of accepted agents are considered.
 pub(crate) const REMEMBERED: usize = 10;
 /// Trials after which a task can be put in quarantine: of one that passes 9 times in 10, fewer than 4 in 5 pass 8 times in 100.
 const ENOUGH: u32 = 5;
@@ -27,7 +27,7 @@ pub struct History {
 }
 
 impl History {
-    /// Of whether trials passed, newest first.
+    /// From whether trials passed, newest first.
     pub fn of(newest_first: impl IntoIterator<Item = bool>) -> History {
         let mut history = History::default();
         for passed in newest_first.into_iter().take(REMEMBERED) {
@@ -37,7 +37,7 @@ impl History {
         history
     }
 
-    /// Whether at least 4 of 5 passed. A task of which nothing is known counts as reliable: somebody put it there.
+    /// Whether at least 4 of 5 passed. A task without known trials counts as reliable: it was added by hand.
     pub fn is_reliable(&self) -> bool {
         self.passed * 5 >= self.of * 4
     }
@@ -98,7 +98,7 @@ pub(crate) fn review(
         }
     }
     let surplus = most.map_or(0, |most| histories.len().saturating_sub(most as usize));
-    // Those that always passed, and for longest, have least to say.
+    // Those that have always passed, and for longest, are the least informative.
     let mut by_age: Vec<(&String, &History)> = histories.iter().collect();
     by_age.sort_by_key(|(task, history)| (history.passed < history.of, std::cmp::Reverse(history.of), *task));
     for (task, history) in by_age.into_iter().take(surplus) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What one trial used, as far as its benchmark says. In a format its fields lie among those of the trial.
+/// What one trial used, if its benchmark says so. When serialised, its fields stand among those of the trial.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// Wall seconds.
@@ -20,7 +20,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Tokens read and written; `None` when neither were told.
+    /// Tokens read and written; `None` when neither was reported.
     pub fn tokens(&self) -> Option<u64> {
         [self.tokens_in, self.tokens_out].into_iter().flatten().reduce(u64::saturating_add)
     }
@@ -39,7 +39,7 @@ pub(crate) fn dollars((input, output): (f64, f64), read: u64, written: u64) -> f
     (read as f64 * input + written as f64 * output) / 1e6
 }
 
-/// Above this, an amount is told by its size alone: no night costs that much, and a benchmark may say anything.
+/// Above this, only an amount's order of magnitude is shown: no night costs that much, and a benchmark may report anything.
 const LARGEST_SPELT_OUT: f64 = 1e12;
 
 /// US dollars for people: `$1.50`.
@@ -52,7 +52,7 @@ pub(crate) fn trial_in_dollars(amount: f64) -> String {
     if amount < LARGEST_SPELT_OUT { format!("${amount:.4}") } else { in_dollars(amount) }
 }
 
-/// Both amounts together. A benchmark may say anything; sums stay finite, for JSON knows nothing else.
+/// Both amounts together. A benchmark may report anything; sums stay finite, because JSON has no infinity.
 pub(crate) fn plus(amount: f64, more: f64) -> f64 {
     (amount + more).min(f64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Small helper programs (git, python, uv): bounded in time and output, and heard to the end.
+//! Running small helper programs (git, python, uv), bounded in time and output, to their end.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Limits {
     }
 }
 
-/// What a helper program said and how it ended.
+/// What a helper program printed and how it ended.
 #[derive(Debug)]
 pub struct Captured {
     /// The program's name, for messages.
@@ -64,7 +64,7 @@ impl Captured {
     }
 }
 
-/// Runs a program to its end. The command's `stderr` is captured too, whatever it says.
+/// Runs a program to its end. The command's stderr is captured too, whatever its `stderr` setting.
 ///
 /// # Errors
 /// Infrastructure when it cannot be started or takes too long, `Interrupted` after a cancellation. An exit status other

@@ -16,11 +16,11 @@ use crate::process::command::Stderr;
 use crate::process::orphans;
 use crate::process::registry::ChildRecord;
 
-/// How long output may take to end after the last process of a child has. Only where descendants can escape (macOS) does
-/// it ever take that long.
+/// How long output may continue after a child's last process has ended. It only ever takes that long where descendants can
+/// escape (macOS).
 pub(crate) const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
 
-/// What the watcher may take beyond the time it was given, before it is taken for hung.
+/// How long the watcher may exceed its time before it counts as hung.
 const WATCHER_SLACK: Duration = Duration::from_secs(12);
 
 /// How a child ended.
@@ -64,7 +64,7 @@ pub struct Child {
     /// Orders for the watcher; dropping it breaks the lifeline.
     orders: Sender<Vec<u8>>,
     record: ChildRecord,
-    /// How the watcher ended, once it has and nothing of what it watched is left.
+    /// How the watcher ended, once it has and no watched process is left.
     ended: watch::Receiver<Option<Ended>>,
     exit: Option<Exit>,
 }
@@ -84,8 +84,8 @@ impl Child {
         let (stdout, pipe) = (inner.stdout.take(), inner.stderr.take());
         let pid = inner.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         let (sender, ended) = watch::channel(None);
-        // On its own, because the reader of the program's output waits for that to end first: without its watcher the
-        // program would go on forever.
+        // A separate task, because the reader of the program's output first waits for that to end: without its watcher
+        // the program would go on forever.
         tokio::spawn(look_after(inner, pid, name.to_owned(), record.clone(), sender));
         let (stderr, log) = match (stderr, pipe) {
             (Stderr::Log(log), Some(pipe)) => (None, Some(tokio::spawn(log.copy(pipe)))),
@@ -177,7 +177,7 @@ fn number(pid: Option<Pid>) -> Option<i32> {
     pid.map(|pid| pid.as_raw_nonzero().get())
 }
 
-/// Waits for the watcher; when somebody killed it, ends what it watched.
+/// Waits for the watcher; if it was killed, ends what it watched.
 async fn look_after(
     mut inner: tokio::process::Child,
     pid: Option<Pid>,

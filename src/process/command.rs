@@ -10,7 +10,7 @@ use crate::process::log::Log;
 /// How long a child that was asked to end may take unless the caller says otherwise.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
-/// What the shell looks through when `PATH` is not set.
+/// What a shell searches when `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// A program to start.
@@ -37,10 +37,10 @@ pub struct Command {
 /// Who gets the SIGTERM that asks a child to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Ask {
-    /// The program and all of its descendants, at one stroke.
+    /// The program and all of its descendants, at once.
     #[default]
     Tree,
-    /// The program alone, once: it tidies up, and needs its helpers for that. What is left when it has ended is asked
+    /// Only the program, once: it tidies up, and needs its helpers for that. Processes left when it has ended are asked
     /// then.
     Leader,
 }

@@ -13,7 +13,7 @@ use crate::process::signals::Cancel;
 pub(crate) struct Git<'a> {
     /// Starts it.
     pub supervisor: &'a Supervisor,
-    /// What it sees of the environment is taken from this.
+    /// Its environment is taken from this.
     pub environment: &'a Environment,
     /// Where it runs.
     pub directory: &'a Path,
@@ -22,9 +22,8 @@ pub(crate) struct Git<'a> {
 }
 
 impl Git<'_> {
-    /// Runs git.
-    /// Errors: infrastructure when git is missing, does not end within a minute, or says no; the error ends with git's last line. Usage
-    /// where the repository is on a read-only file system.
+    /// Runs git. Errors: infrastructure when git is missing, does not end within a minute, or fails; the error ends with git's last
+    /// line. Usage where the repository is on a read-only file system.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Result<Captured> {
         let ended = self.ask(arguments).await?;
         let is_read_only = String::from_utf8_lossy(&ended.stderr).contains("Read-only file system");
@@ -34,7 +33,7 @@ impl Git<'_> {
         })
     }
 
-    /// As [`Git::run`], for what moves much data: it may take as long as `limits` allow, and has this on its stdin.
+    /// As [`Git::run`], for moving much data: it may take as long as `limits` allow, and gets this on its stdin.
     pub(crate) async fn run_within(&self, limits: Limits, input: String, arguments: &[&str]) -> Result<Captured> {
         let command = Command { stdin: input.into_bytes(), ..self.command(arguments) };
         let ended = run_captured(self.supervisor, command, limits, self.cancel).await?;

@@ -23,8 +23,8 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Inner {
-    /// `None` once the file is full or the disk is: from then on output is swallowed, because a child blocked on a log
-    /// nobody writes would never end.
+    /// `None` once the file is full or the disk is: from then on output is discarded, because a child that is blocked
+    /// on its output would never end.
     file: Option<fs::File>,
     left: u64,
     at_line_start: bool,

@@ -1,4 +1,4 @@
-//! Child processes: started in sessions of their own, watched, bounded, and gone when we are gone.
+//! Child processes: started in their own sessions, watched, bounded, and never outliving us.
 //!
 //! Every child goes through [`Supervisor`]. It never starts a program directly: it starts this very binary again as a
 //! [`watcher`], which starts the program, owns all of its descendants and ends them when the pipe to us breaks.

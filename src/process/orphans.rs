@@ -1,8 +1,8 @@
-//! Processes whose watcher was killed under them. A watcher adopts whatever a program leaves behind; when a daemon kills it,
-//! the next one up adopts: this tool, which has nobody else for a child but watchers. So whoever else is its child is an
-//! orphan, whatever it did to its environment, its group or its session.
+//! Processes whose watcher was killed under them. A watcher adopts whatever a program leaves behind. When a daemon kills the
+//! watcher, this tool, the next one up, adopts it. All other children of this tool are watchers, so any child that is not a
+//! watcher is an orphan, whatever it did to its environment, group or session.
 //!
-//! A daemon that kills the tool as well gets away where it has also wiped its environment: only a container holds it then.
+//! A daemon that also kills the tool and has wiped its environment gets away: only a container stops it then.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,16 +13,16 @@ use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use crate::process::tree;
 
-/// How often orphans that are being killed are looked at again: they may still fork.
+/// How often we check orphans that are being killed: they may still fork.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A process that survives SIGKILL this long hangs in the kernel.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 static ADOPTING: AtomicBool = AtomicBool::new(false);
-/// The watchers that live, by process number. Held while one is started, so that it is never taken for an orphan.
+/// The living watchers, by process number. The list is locked while one is started, so that it is never taken for an orphan.
 static WATCHERS: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
 
-/// Makes this process adopt orphans. Only for a program that starts nothing but watchers.
+/// Makes this process adopt orphans. Only for a program that starts only watchers.
 pub(crate) fn adopt() {
     #[cfg(target_os = "linux")]
     if rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok() {
@@ -44,7 +44,7 @@ impl Watchers {
         }
     }
 
-    /// From now on its number may be given to another process.
+    /// From now on another process may get its number.
     pub(crate) fn remove(&mut self, pid: Option<Pid>) {
         if let (Some(pid), Some(known)) = (pid, &mut *self.0) {
             known.remove(&pid.as_raw_nonzero().get());
@@ -80,7 +80,7 @@ pub(crate) fn end() {
                 if orphan.zombie {
                     let _ = Pid::from_raw(orphan.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
                 } else {
-                    // The orphan last: while it lives, its descendants can be told.
+                    // The orphan last: while it lives, its descendants can be recognised.
                     tree::send_all(tree::descendants(orphan.pid), Signal::KILL);
                     tree::send(*orphan, Signal::KILL);
                 }

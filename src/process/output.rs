@@ -1,4 +1,4 @@
-//! Reading what children say, in bounded memory.
+//! Reading children's output in bounded memory.
 
 use std::collections::VecDeque;
 
@@ -62,7 +62,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
-    /// Reads and forgets everything up to the end, so that the writer is not blocked by a full pipe.
+    /// Reads and discards everything up to the end, so that a full pipe does not block the writer.
     pub(crate) async fn drain(&mut self) {
         self.partial = Vec::new();
         loop {

@@ -15,7 +15,7 @@ const MASK: &[u8] = b"***";
 pub struct Redactor(Vec<String>);
 
 impl std::fmt::Debug for Redactor {
-    /// Says how many secrets there are, never which.
+    /// Shows how many secrets there are, never which.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Redactor({} secrets)", self.0.len())
     }

@@ -1,11 +1,11 @@
-//! Which children run, on disk: so that the next holder of the lock can end what a killed tool left running.
+//! The running children, recorded on disk, so that the next holder of the lock can end what a killed tool left running.
 //!
-//! One file a child, named after the marker that the child and all of its descendants carry in their environment. The
+//! One file per child, named after the marker that the child and all of its descendants carry in their environment. The
 //! watcher removes it when the last descendant is gone. It matters only when tool *and* watcher were killed with SIGKILL.
 //! Without `/proc` (macOS) such processes cannot be found again safely and are left alone.
 //!
 //! Host and containers may use one directory. A process number of another container means nothing here, so such records
-//! are judged by the processes that carry their marker, as far as they can be seen from here.
+//! are judged by the processes with their marker that can be seen from here.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -72,8 +72,8 @@ impl ChildRecord {
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Ends everything that carries the marker; blocks until it is gone. Where a watcher is still at it, it is given the
-    /// time it needs. Returns what was found running, and whether all of it is gone.
+    /// Ends everything that carries the marker; blocks until it is gone. A watcher that is already ending it gets the time
+    /// it needs. Returns what was found running, and whether all of it is gone.
     pub(crate) fn end(&self) -> (Vec<Process>, bool) {
         let found = tree::marked(&self.marker);
         if found.is_empty() {
@@ -155,10 +155,10 @@ pub(crate) fn end_leftovers(directory: &Path) -> Result<Vec<String>> {
 fn may_live_elsewhere(record: &ChildRecord) -> bool {
     let found = tree::marked(&record.marker);
     if found.is_empty() {
-        // Perhaps it is only out of sight: then a later command that sees it, or the next boot, removes the record.
+        // It may only be invisible from here: then a later command that sees it, or the next boot, removes the record.
         return !tree::sees_everybody();
     }
-    // Where a watcher is, its tool lives, or it is ending the rest by itself.
+    // If a watcher is there, its tool lives, or the watcher is ending the rest by itself.
     found.iter().any(|process| record.is_watcher(process.pid))
 }
 

@@ -33,8 +33,8 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// Installs the handlers; call once per command. A thread of its own listens: the main one may be busy where nothing
-    /// wakes it, and what watches it must hear of the signal all the same.
+    /// Installs the handlers; call once per command. A separate thread listens: the main one may be busy where nothing wakes
+    /// it, and its watcher must learn of the signal all the same.
     ///
     /// # Errors
     /// When the operating system refuses a handler or a thread.
@@ -47,8 +47,8 @@ impl Cancel {
         Ok(cancel)
     }
 
-    /// As [`Cancel::on_signals`], for work that can be ended after a step: the first Ctrl-C asks for that and fires the first
-    /// of the two, the second one, and any other signal, fires both.
+    /// As [`Cancel::on_signals`], for work that can end after a step: the first Ctrl-C asks for that and fires only the first
+    /// of the two; a second one, or any other signal, fires both.
     ///
     /// # Errors
     /// As [`Cancel::on_signals`].
@@ -96,13 +96,13 @@ fn after_step_fired(trigger: &Trigger) -> bool {
     trigger.0.borrow().is_some()
 }
 
-/// Hands every signal that asks this process to stop to `heard`.
+/// Passes every signal that asks this process to stop to `heard`.
 fn listen(heard: impl Fn(i32) + Clone + Send + 'static) -> Result<()> {
     let failed = || "cannot install signal handlers".to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().infra(failed)?;
     let streams = {
         let _inside = runtime.enter();
-        // Under `nohup` a closing terminal is to be ignored.
+        // Under `nohup` a closing terminal must be ignored.
         let wanted = |(_, number): &(SignalKind, i32)| *number != HANGUP || !is_ignored(*number);
         let open = |(kind, number)| Ok((signal(kind)?, number));
         [(SignalKind::interrupt(), INTERRUPT), (SignalKind::terminate(), 15), (SignalKind::hangup(), HANGUP)]

@@ -1,4 +1,4 @@
-//! Starting children: the only place in the tool that does.
+//! Starting children: the only place in the tool that does so.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,8 +42,8 @@ impl Supervisor {
         Supervisor { registry: registry.into(), watcher: watcher.into() }
     }
 
-    /// The path of the binary that watches children, for programs that are to start it themselves; `None` when an upgrade
-    /// has removed it.
+    /// The path of the binary that watches children, for programs that start it themselves; `None` when an upgrade has
+    /// removed it.
     pub fn program(&self) -> Option<PathBuf> {
         let own = self.watcher.starts_with("/proc");
         let path = if own { std::env::current_exe().ok()? } else { self.watcher.clone() };

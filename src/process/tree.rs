@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 
 /// The variable every child of ours inherits. It names the child in its record (see [`super::registry`]), so that a
-/// process left behind by a killed tool can be told from any other, whatever became of its parents or its group.
+/// process left behind by a killed tool can be recognised, whatever became of its parents or its group.
 pub(crate) const MARKER: &str = "AUTOHARNESS_CHILD";
 
 /// A process at one moment. Number and start time together name it for as long as the machine is up.
@@ -93,16 +93,16 @@ mod imp {
         processes.into_iter().filter(|process| found.contains(&process.pid) && !process.zombie).collect()
     }
 
-    /// Signals exactly this process: the handle is opened first and the start time compared afterwards, so a number that
-    /// was given to another process in the meantime is never hit.
+    /// Signals exactly this process: the handle is opened first and the start time compared afterwards, so another process
+    /// that got its number in the meantime is never hit.
     pub(crate) fn send(process: Process, signal: Signal) {
         let Some(pid) = Pid::from_raw(process.pid) else { return };
         let handle = pidfd_open(pid, PidfdFlags::empty());
         if look_up(process.pid).is_none_or(|now| now.start != process.start) {
             return;
         }
-        // Whoever ended by itself in between is no error. Without process handles (old kernels, some sandboxes) the
-        // check above leaves a window of microseconds.
+        // A process that ended by itself in between is no error. Without process handles (old kernels, some sandboxes)
+        // the check above leaves a window of microseconds.
         let _ = match handle {
             Ok(handle) => pidfd_send_signal(&handle, signal),
             Err(_) => kill_process(pid, signal),
@@ -114,8 +114,7 @@ mod imp {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
     }
 
-    /// The namespace in which process numbers mean what they mean here; a container has one of its own. 0 when the kernel
-    /// does not say.
+    /// The namespace of our process numbers; a container has its own. 0 when the kernel does not say.
     pub(crate) fn namespace() -> u64 {
         fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
     }

@@ -2,7 +2,7 @@
 //!
 //! Its stdin is the *lifeline*, a pipe from the tool: a header line `1 STDIN_BYTES GRACE_MS ASK`, the program's stdin,
 //! then orders, one a line: `T MS` (SIGTERM, SIGKILL to what is left after so many milliseconds) and `K` (SIGKILL). ASK
-//! says who gets the SIGTERM: the whole `tree`, or the program alone (`leader`), and the others once it has ended. When
+//! says what gets the SIGTERM: the whole `tree`, or only the program (`leader`) and the others once it has ended. When
 //! the lifeline breaks, the tool is dead, however it died, and the program is ended the same way. A watcher exits with
 //! the program's code (128 + signal when a signal ended it), after the last descendant is gone.
 //!
@@ -35,12 +35,12 @@ pub(crate) const EXIT_CANNOT_START: u8 = 126;
 /// The program does not exist; as shells have it.
 pub(crate) const EXIT_NOT_FOUND: u8 = 127;
 
-/// How often a tree that is being killed is looked at again: it may still fork.
+/// How often we check a tree that is being killed: it may still fork.
 const SWEEP_EVERY: Duration = Duration::from_millis(10);
 /// A process that survives SIGKILL this long hangs in the kernel; waiting for it would hang us too.
 const SWEEP_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a program that was asked alone leaves behind gets this long.
+/// How long the descendants get that a program leaves behind when only it was asked to end.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
 enum News {
@@ -90,7 +90,7 @@ fn watch(program: OsString, arguments: Vec<OsString>) -> u8 {
     let Some(leader) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return EXIT_CANNOT_START };
     let input = child.stdin.take();
     thread::spawn(move || {
-        // A program that does not want its stdin is fine.
+        // A program may ignore its stdin.
         let _ = input.map(|mut input| input.write_all(&stdin));
     });
     let_go_of_output();
@@ -160,7 +160,7 @@ impl Program {
         !*leader_reaped && rustix::process::kill_process(self.leader, signal).is_ok()
     }
 
-    /// Signals everybody once: first the group, at one stroke, then those who left it.
+    /// Signals every process once: first the group, at once, then those that left it.
     fn signal(&self, signal: Signal) {
         let leader_reaped = self.lock();
         let group = if *leader_reaped { None } else { Some(self.leader) };
@@ -174,7 +174,7 @@ impl Program {
     }
 }
 
-/// Reaps the program and every orphan that came to us, so that no process number is reused while we may signal it.
+/// Reaps the program and every adopted orphan, so that no process number is reused while we may signal it.
 fn reap(program: &Program, events: &Sender<News>) {
     loop {
         match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
@@ -217,7 +217,7 @@ fn oversee(program: &Program, events: &mpsc::Receiver<News>, grace: Duration, le
         let kill = match event {
             Ok(News::NobodyLeft) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(News::Terminate(after)) => {
-                // Who is tidying up is not disturbed by a second signal.
+                // A process that is tidying up must not get a second signal.
                 if deadline.is_none() || !leader_only {
                     deadline = Some(ask_to_end(program, after, deadline, leader_only));
                 }
@@ -231,8 +231,9 @@ fn oversee(program: &Program, events: &mpsc::Receiver<News>, grace: Duration, le
             }
             Ok(News::ProgramEnded(status)) => {
                 code = Some(status);
-                // A program that ended by itself leaves nobody behind; one that was asked to end may still have helpers
-                // tidying up. Mostly nobody is left, which the reaper says at once: that saves a look through `/proc`.
+                // A program that ended by itself leaves no process behind; one that was asked to end may still have
+                // helpers tidying up. Usually none is left, which the reaper sees at once: that saves a search through
+                // `/proc`.
                 if deadline.is_none() {
                     deadline = Some(Instant::now() + Duration::from_millis(1));
                 } else if leader_only {

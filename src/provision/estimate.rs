@@ -1,9 +1,9 @@
-//! What a run may take, said before it starts.
+//! What a run may take, estimated before it starts.
 
 use crate::model::usage::{in_dollars, trial_in_dollars};
 use crate::ui::duration;
 
-/// What is known of the cost of a trial.
+/// What is known about the cost of a trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Cost {
     /// No model is configured: nothing to say.
@@ -14,7 +14,7 @@ pub(crate) enum Cost {
     PerTrial(f64),
 }
 
-/// One line: trials, the longest the agents may take, and what is known of the cost.
+/// One line: trials, the longest the agents may take, and what is known about the cost.
 ///
 /// `limits` has one entry per task, in seconds, `None` for a task without a known limit.
 pub(crate) fn estimate(trials: u32, concurrency: u32, limits: &[Option<f64>], cost: Cost) -> String {
@@ -26,7 +26,7 @@ pub(crate) fn estimate(trials: u32, concurrency: u32, limits: &[Option<f64>], co
             let longest = known.iter().copied().fold(0.0, f64::max);
             let shortest = known.iter().copied().fold(f64::INFINITY, f64::min);
             let total: f64 = known.iter().sum::<f64>() * f64::from(trials);
-            // No order of starting them can be worse than this: all but the last one evenly spread, then the longest.
+            // No order of starts can be worse than this: all but the last one evenly spread, then the longest.
             let all_at_once = count <= u64::from(concurrency);
             let wall = if all_at_once { longest } else { longest + (total - longest) / f64::from(concurrency.max(1)) };
             let range = if shortest < longest {

@@ -1,4 +1,4 @@
-//! What was looked at, how it is, and the command that fixes it.
+//! What was checked, its state, and the command that fixes it.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub enum Level {
     Fail,
 }
 
-/// One thing that was looked at.
+/// One thing that was checked.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Finding {
     /// What was looked at.

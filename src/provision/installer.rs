@@ -10,13 +10,13 @@ use super::Surroundings;
 use crate::error::{Code, Error, Result};
 use crate::process::{Command, Log, Redactor, Stderr, log};
 
-/// How often it says that it is still at it.
+/// How often it says that it is still working.
 const SPEAK_EVERY: Duration = Duration::from_secs(30);
 /// How many lines of an installer's log an error repeats.
 const LAST_LINES: usize = 6;
 
-/// What would make an installer put things somewhere else, or nothing anywhere. Everything else of `PIP_` and `UV_` is
-/// the user's way to an index.
+/// Variables that would make an installer put things somewhere else, or nothing anywhere. All other `PIP_` and `UV_`
+/// variables lead to the user's index.
 const REDIRECTS: [&str; 15] = [
     "PIP_TARGET",
     "PIP_PREFIX",
@@ -75,7 +75,7 @@ pub(super) struct Install<'a> {
 }
 
 impl<'a> Install<'a> {
-    /// Begins it: from now on its time counts. `name` is what the messages call it.
+    /// Starts the installation and its clock. `name` is what the messages call it.
     pub(super) fn new(
         name: &'static str,
         log_path: PathBuf,

@@ -1,4 +1,4 @@
-//! What an experiment needs of its surroundings, as far as benchmarks share it.
+//! What an experiment needs of its surroundings, for all benchmarks.
 
 mod estimate;
 mod finding;

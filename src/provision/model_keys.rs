@@ -8,7 +8,7 @@ struct Provider {
     /// What stands before the first `/` of a model's name.
     prefixes: &'static [&'static str],
     need: Need,
-    /// False when it also works without, such as with the role of a cloud machine.
+    /// False when it also works without a key, for example with the role of a cloud machine.
     required: bool,
     /// Further variables it reads: addresses, regions, other names of the same key.
     also: &'static [&'static str],
@@ -18,7 +18,7 @@ const fn keyed(prefixes: &'static [&'static str], need: Need, also: &'static [&'
     Provider { prefixes, need, required: true, also }
 }
 
-/// A server of one's own: an address, often without a key.
+/// The user's own server: an address, often without a key.
 const fn own_server(prefixes: &'static [&'static str], need: Need, also: &'static [&'static str]) -> Provider {
     Provider { prefixes, need, required: false, also }
 }

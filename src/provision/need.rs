@@ -1,4 +1,4 @@
-//! What must be at hand before money is spent: variables by name, files, programs. Values are never read out.
+//! What must be present before money is spent: variables by name, files, programs. Values are never read.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::process::{Captured, Command, Limits, run_captured};
 pub enum Need {
     /// Nothing: always met.
     Nothing,
-    /// Something, but we do not know what: never met.
+    /// Something unknown: never met.
     Unknown,
     /// This variable is set and not empty.
     Variable(&'static str),
@@ -124,7 +124,7 @@ pub struct KeyRequirement {
     pub name: String,
     /// What must be there.
     pub need: Need,
-    /// False when it works without in some set-ups: then a miss is only a warning.
+    /// False when some set-ups work without it: then a miss is only a warning.
     pub required: bool,
     /// What to do when it is missing.
     pub fix: String,
@@ -165,7 +165,7 @@ impl KeyRequirement {
     }
 }
 
-/// How long a program that only answers a question may think, in seconds. A busy Docker daemon needs some.
+/// How long a program may take to answer a question, in seconds. A busy Docker daemon needs some.
 const ANSWER_SECONDS: u64 = 20;
 
 /// Runs a program that only answers a question. `None` when it cannot be started or does not end in time.

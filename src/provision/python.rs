@@ -28,7 +28,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The versions that will do: from `min` (minor version of Python 3) up to, but not including, `below`.
+/// The acceptable versions: from `min` (minor version of Python 3) up to, but not including, `below`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     /// Least minor version: 12 for Python 3.12.
@@ -61,12 +61,12 @@ pub struct Interpreter {
     pub version: Version,
 }
 
-/// What a search for an interpreter gave.
+/// The result of a search for an interpreter.
 #[derive(Debug, Default)]
 pub struct Search {
     /// The first interpreter that will do.
     pub found: Option<Interpreter>,
-    /// What else was there, for messages: `/usr/bin/python3 is 3.11.2`.
+    /// What else was found, for messages: `/usr/bin/python3 is 3.11.2`.
     pub rejected: Vec<String>,
 }
 
@@ -132,7 +132,7 @@ fn of_pyenv(around: &Surroundings<'_>, range: Range) -> Vec<PathBuf> {
     versions.into_iter().rev().map(|(_, path)| path).collect()
 }
 
-/// Asks an interpreter who it is. `None` when it does not answer as one.
+/// Asks an interpreter for its version and path. `None` when it does not answer as an interpreter.
 pub(crate) async fn interrogate(python: &Path, around: &Surroundings<'_>) -> Result<Option<Interpreter>> {
     let script = "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.executable or '')";
     let Some(said) = ask(python, &["-I", "-S", "-c", script], around).await? else { return Ok(None) };

@@ -31,7 +31,7 @@ pub struct Spec {
     pub requirements: String,
     /// The versions of Python that will do.
     pub python: Range,
-    /// How long the installation may take; [`LIMIT`] if nothing speaks against it.
+    /// How long the installation may take; normally [`LIMIT`].
     pub limit: Duration,
 }
 
@@ -76,7 +76,7 @@ impl Spec {
             self.requirements.lines().partition(|line| line.contains(" @ file://"));
         let mut steps: Vec<(String, &[&str])> = vec![(locked.join("\n") + "\n", &["--require-hashes"])];
         if !built.is_empty() {
-            // Building it must not fetch what no hash was checked of either.
+            // Building it must not fetch anything without a checked hash either.
             steps.push((built.join("\n") + "\n", &["--no-deps", "--no-build-isolation"]));
         }
         steps
@@ -98,7 +98,7 @@ pub fn find(spec: &Spec, state: &Path) -> Option<PythonEnv> {
                 let fits = Version::parse(&marker.python).is_some_and(|version| spec.python.contains(version));
                 marker.requirements == digest && fits
             })
-            // An upgrade of the system's Python may have taken the interpreter away.
+            // An upgrade of the system's Python may have removed the interpreter.
             && path.join("bin/python").exists()
         })
         .collect();
@@ -114,11 +114,11 @@ fn at(directory: &Path) -> PythonEnv {
 /// Finds the environment or makes it: with uv when there is one, else with `python -m venv` and pip. Call it with the
 /// experiment's lock held. An interrupted installation is removed and done again.
 ///
-/// `say` hears what is going on. The installer's output is in `logs/install-<name>.log` of the state directory.
+/// `say` receives progress messages. The installer's output is in `logs/install-<name>.log` of the state directory.
 ///
 /// # Errors
-/// Usage when no interpreter will do and uv is not there to bring one; infrastructure when the installer fails or takes
-/// longer than its limit; `Interrupted`.
+/// Usage when no interpreter is suitable and uv is not there to bring one; infrastructure when the installer fails or
+/// takes longer than its limit; `Interrupted`.
 pub async fn provision(
     spec: &Spec,
     state: &Path,
@@ -158,7 +158,7 @@ pub async fn provision(
     Ok(at(&directory))
 }
 
-/// What `doctor` says of packages that `prepare` is to install: that it can, and with what. `detail`: what is the matter now;
+/// What `doctor` says about packages that `prepare` will install: that it can, and with what. `detail`: the present problem;
 /// `does`: what `prepare` does about it.
 pub(crate) async fn ahead(
     name: &'static str,

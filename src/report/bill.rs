@@ -1,4 +1,4 @@
-//! What was paid for: by the coding agent, where the loop drove it, and for the trials of one command.
+//! What was spent: on the coding agent, where the loop drove it, and on the trials of one command.
 
 use crate::model::usage::{Usage, in_dollars};
 use crate::store::event::SessionUsage;
@@ -33,7 +33,7 @@ impl Paid {
         self.priced += u64::from(usage.cost_usd.is_some());
     }
 
-    /// In words. What only some of the trials reported is called that, for it is not all of it.
+    /// In words. If only some of the trials reported it, the text says so, because it is not the whole amount.
     pub(crate) fn words(&self) -> String {
         let Spent { trials, tokens, cost_usd, .. } = self.spent;
         if trials == 0 {

@@ -6,7 +6,7 @@ use super::text::one_line;
 use crate::model::outcomes::exception_class;
 use crate::model::usage::Usage;
 
-/// Failed checks that are named; a grader with more of them is saying one thing many times.
+/// How many failed checks are named; a grader with more repeats itself.
 const MOST_CHECKS: usize = 20;
 /// Longest name of a check, in characters.
 const LONGEST: usize = 120;
@@ -39,7 +39,7 @@ pub(crate) struct Breakdown {
 }
 
 impl Breakdown {
-    /// Reads a result file; what it does not say stays empty.
+    /// Reads a result file; missing fields stay empty.
     pub(crate) fn read(bytes: &[u8]) -> Breakdown {
         let Ok(Value::Object(mut fields)) = serde_json::from_slice::<Value>(bytes) else { return Breakdown::default() };
         let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -73,7 +73,7 @@ impl Breakdown {
         self.outcome == "passed"
     }
 
-    /// What the grader said beside the checks, a line for each value that is not long.
+    /// What the grader said besides the checks, one line for each short value.
     pub(crate) fn facts(&self) -> Vec<(String, String)> {
         let Some(fields) = self.detail.as_object() else { return Vec::new() };
         let said = fields.iter().filter(|(_, value)| !value.is_null() && **value != Value::String(String::new()));
@@ -98,7 +98,7 @@ fn failed(detail: &Value, passed: bool) -> Vec<String> {
     {
         found.add(&format!("family {family}"));
     }
-    // Of a conversation that did not end by itself, how it ended says more than what was not reached.
+    // If a conversation did not end by itself, how it ended says more than what it did not reach.
     if let Some(reason) = detail.get("termination_reason").and_then(Value::as_str)
         && !matches!(reason, "user_stop" | "agent_stop")
     {
@@ -146,7 +146,7 @@ fn walk(value: &Value, place: &str, depth: usize, found: &mut Found) {
     }
 }
 
-/// Of several scores those that are nothing. A reward without a name is the trial's own.
+/// Of several scores, those that are zero. A reward without a name is the trial's own.
 fn scored(scores: &Map<String, Value>, found: &mut Found) {
     for (name, value) in scores.iter().filter(|(name, _)| *name != "reward") {
         match value {

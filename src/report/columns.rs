@@ -1,11 +1,11 @@
-//! Rows under each other in a terminal.
+//! Aligned rows for a terminal.
 
 use comfy_table::{Cell, Table, presets};
 
 /// Blanks between two columns.
 const GAP: u16 = 2;
 
-/// A line for the head and one for each row. Columns are as wide as a terminal shows their widest cell, in which no line ends.
+/// A line for the head and one for each row. Each column is as wide as its widest cell in a terminal; cells have no line ends.
 pub(crate) fn lines<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.map(Cell::new));

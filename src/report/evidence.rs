@@ -1,4 +1,4 @@
-//! What a train task left in the work space.
+//! What a train task left in the workspace.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::trace::Trace;
 use crate::error::Result;
 use crate::store::traces::{Document, Kept, Place, kept};
 
-/// A trial of a train task as it lies in the work space, read.
+/// A trial of a train task, read from the workspace.
 #[derive(Debug, Clone)]
 pub(crate) struct Left {
     /// Where it is from.
@@ -28,7 +28,7 @@ pub(crate) struct Left {
 }
 
 /// Reads a trial of a train task, each file up to `limit` bytes; `None` when nothing of it is there. The caller makes sure
-/// that it is a train task: of others nothing is ever written, and a directory that somebody made is nobody's evidence.
+/// that it is a train task: nothing is ever written for others, so a directory of one is not ours.
 pub(crate) fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Left>> {
     let Some(Kept { directory, trace_name, result, trace }) = kept(workspace, place, task, trial, limit)? else {
         return Ok(None);
@@ -50,7 +50,7 @@ pub(crate) fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit
 }
 
 impl Left {
-    /// In the place of a trial whose files cannot be read.
+    /// Stands for a trial whose files cannot be read.
     pub(crate) fn unreadable(place: Place, why: &str) -> Left {
         let (trial, result) = (0, Breakdown::default());
         let without = Some(harmless(why).into_owned());
@@ -62,7 +62,7 @@ impl Left {
         Signature::of(&self.result, self.trace.as_ref())
     }
 
-    /// What grader and trace say beside checks and conversation; what both say once.
+    /// What grader and trace say besides checks and conversation, without duplicates.
     pub(crate) fn facts(&self) -> Vec<(String, String)> {
         let mut facts = self.result.facts();
         for fact in self.trace.iter().flat_map(|trace| &trace.facts) {

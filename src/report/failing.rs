@@ -1,4 +1,4 @@
-//! The failing train tasks, those with one signature together.
+//! The failing train tasks, grouped by signature.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,8 +29,8 @@ pub(crate) struct Failing {
     pub place: Option<String>,
 }
 
-/// Train tasks that failed when they were last run: those of the commonest signature first. Of a task whose trace cannot be read
-/// the ledger says how it failed: one link that somebody put there hides no other task.
+/// Train tasks that failed in their last run, those with the commonest signature first. If a trace cannot be read, the ledger
+/// says how the task failed, so that one link put in its place hides no other task.
 pub(crate) fn failing(history: &History, workspace: &Path) -> Vec<Failing> {
     let columns = history.columns();
     let known = &history.summary().train_results;
@@ -63,7 +63,7 @@ pub(crate) fn failing(history: &History, workspace: &Path) -> Vec<Failing> {
     found
 }
 
-/// The newest trial of a task that failed, of those that are there: with several trials the first may have passed.
+/// The newest existing trial of a task that failed: with several trials the first may have passed.
 pub(crate) fn of_the_failure(workspace: &Path, task: &str) -> Result<Option<Left>> {
     let first = left(workspace, Place::Latest, task, 0, LARGEST)?;
     if first.as_ref().is_none_or(|first| !first.result.passed()) {

@@ -10,7 +10,7 @@ use crate::store::trials::{Trials, apart};
 
 /// Tasks of each kind that are named on one line.
 const NAMED: usize = 5;
-/// The chance below which a difference is called more than noise.
+/// The chance below which a difference counts as more than noise.
 pub(crate) const LEVEL: f64 = 0.05;
 /// The share of the tasks that both must have trials of.
 const NEARLY_ALL: f64 = 0.9;
@@ -31,8 +31,8 @@ pub(crate) struct Counting<'a> {
 }
 
 impl Counting<'_> {
-    /// What an agent earned on a task, trial by trial. Of an agent that was chosen by its first trials those afresh count
-    /// alone, where there are any. Those that were to choose among edits do where there are no others.
+    /// What an agent earned on a task, trial by trial. For an agent chosen by its first trials only the fresh ones count, if
+    /// there are any. Trials that chose among edits count only if there are no others.
     fn earned(&self, agent: &str, task: &str) -> Vec<f64> {
         let afresh = unchosen(self.trials, agent, self.first == Some(agent), self.protocol, task, self.policy);
         if !afresh.is_empty() {
@@ -60,8 +60,8 @@ pub(crate) struct Flips {
     /// Mean rewards of both over the tasks compared.
     pub means: (f64, f64),
     /// The chance that equally good agents would differ as much, in either direction (exact where it can be; Mantel's test,
-    /// which with one trial each is McNemar's). `None` where not nearly all tasks were run for both: those that were may have
-    /// been chosen by what they earned.
+    /// which with one trial each is McNemar's). `None` unless nearly all tasks were run for both: those that were run may
+    /// have been chosen by what they earned.
     pub p: Option<f64>,
 }
 
@@ -120,7 +120,7 @@ impl Flips {
         self.line_with(str::to_string)
     }
 
-    /// The same with each task's name dressed for the page that it goes to.
+    /// The same with each task's name formatted for its page.
     pub(crate) fn line_with(&self, dress: impl Fn(&str) -> String) -> String {
         let part = |tasks: &[String], word: &str| {
             let mut names: Vec<String> = tasks.iter().take(NAMED).map(|task| dress(&one_line(task, 60))).collect();
@@ -203,14 +203,14 @@ mod tests {
         let tasks: Vec<String> = (0..8).map(|at| format!("t{at}")).collect();
         let mut rows = Vec::new();
         for task in &tasks {
-            // It was lucky when it was chosen, and afresh it was not.
+            // It was lucky when it was chosen, but not when run afresh.
             rows.extend([("a", task.as_str(), 0, 1.0), ("b", task.as_str(), 0, 1.0), ("b", task.as_str(), 1000, 0.0)]);
         }
         let flips = compare(&known(&rows), &tasks);
         assert_eq!((flips.broken.len(), flips.compared, flips.means), (8, 8, (1.0, 0.0)));
         let line = "0 fixed, 8 broken (t0, t1, t2, t3, t4, 3 more), of 8 compared with the recorded agent; p 0.008: more than noise";
         assert_eq!(flips.line(), line);
-        // Of the failing ones alone an agent can only look better.
+        // On the failing tasks alone an agent can only look better.
         let more: Vec<String> = (0..20).map(|at| format!("t{at}")).collect();
         let flips = compare(&known(&rows), &more);
         assert_eq!((flips.p, flips.noise().as_str()), (None, "too few were run for both to tell noise"));

@@ -1,6 +1,6 @@
-//! The ledger as a history: which agents there were, in order, and what each earned on train.
+//! The ledger as a history: the agents in order, and what each earned on train.
 //!
-//! Of the hold-out it keeps what verdicts say and sums of cost. What a task of the hold-out earned stays in the trials.
+//! For the hold-out it keeps only what verdicts say and sums of cost. What a single hold-out task earned stays in the trials.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -27,7 +27,7 @@ pub(crate) struct History {
     pub state: State,
     /// The agents that were measured or judged, in the order they appeared.
     pub versions: Vec<Version>,
-    /// What all trials had cost when a score was recorded, and that score; the first one is the baseline's.
+    /// The cost of all trials when a score was recorded, with that score; the first one is the baseline's.
     pub milestones: Vec<(Spent, f64)>,
     /// How the newest trial of each train task ended, and its exception's class; graded or not.
     newest: HashMap<String, (Outcome, Option<String>)>,
@@ -59,22 +59,22 @@ pub(crate) struct Version {
     pub verdict: Option<Judged>,
     /// The row and the commit that it was recorded as.
     pub recorded: Option<Recorded>,
-    /// The groups of editable paths that the edit touched, where the loop had it proposed and they have names.
+    /// The groups of editable paths that the edit touched, if the loop handled it and they have names.
     pub touched: Vec<String>,
     /// Whether it was measured as a baseline.
     pub is_baseline: bool,
     /// What its trials cost, by the word of their purpose.
     pub spent: BTreeMap<&'static str, Spent>,
-    /// What the coding agent that the loop drove said of the edit, and what its sessions used.
+    /// What the coding agent in the loop said about the edit, and what its sessions used.
     pub proposed: Option<Offer>,
 }
 
-/// How an edit came about, where the loop had it made.
+/// How an edit came about in the loop.
 #[derive(Debug, Clone)]
 pub(crate) struct Offer {
     /// What the coding agent is called.
     pub by: String,
-    /// What it supposed, in its words.
+    /// Its hypothesis, in its own words.
     pub hypothesis: Option<String>,
     /// What its sessions used.
     pub usage: SessionUsage,
@@ -89,14 +89,14 @@ pub(crate) struct Recorded {
     pub short: String,
 }
 
-/// A verdict without what it says of single hold-out tasks.
+/// A verdict without its single hold-out tasks.
 #[derive(Debug, Clone)]
 pub(crate) struct Judged {
     /// When it was given.
     pub at: DateTime<Utc>,
     /// How it ended.
     pub status: Status,
-    /// The score that it told, if any.
+    /// The score that it showed, if any.
     pub val_score: Option<f64>,
     /// Hold-out tasks that pass, and those with evidence.
     pub evals: (usize, usize),
@@ -167,7 +167,7 @@ impl History {
                         took.seconds = (took.seconds + seconds).min(f64::MAX);
                         took.longest = took.longest.max(seconds);
                     }
-                    // What a measurement beside the search earned is no failure to be mended.
+                    // A failure in a measurement outside the search is not one to fix.
                     if !trial.purpose.is_aside() {
                         self.newest.insert(trial.task.to_string(), (trial.outcome, class));
                     }
@@ -180,7 +180,7 @@ impl History {
                 }
             }
             Event::Verdict(verdict) if verdict.base_ref.is_none() => {
-                // A gate that stopped early had no protocol yet: it belongs to what is known of the agent, or to the present.
+                // A gate that stopped early had no protocol yet: it belongs to the agent's known protocol, or to the present one.
                 let protocol = match (verdict.trial_protocol.as_str(), &self.state.summary.prepared) {
                     ("", Some(prepared)) => prepared.trial_protocol.clone(),
                     (protocol, _) => protocol.to_string(),
@@ -241,7 +241,7 @@ impl History {
         self.summary().prepared.as_ref().map_or(&[], |prepared| &prepared.split.train)
     }
 
-    /// Whether this is a train task. A task of the hold-out is none, like one that does not exist.
+    /// Whether this is a train task. A hold-out task is not, just like one that does not exist.
     pub(crate) fn is_train(&self, task: &str) -> bool {
         self.train().binary_search_by(|known| known.as_str().cmp(task)).is_ok()
     }
@@ -269,8 +269,8 @@ impl History {
         Some((*outcome, class.as_deref()))
     }
 
-    /// Whether what this agent earned on the hold-out may be told. The rule `paired` tells no number of an edit that it did not
-    /// accept, and a configuration may forbid it: each would be a look at the hold-out.
+    /// Whether this agent's hold-out score may be shown. The rule `paired` shows no number of an edit that it did not accept,
+    /// and a configuration may forbid it: each would be a look at the hold-out.
     pub(crate) fn is_told(&self, agent: &str) -> bool {
         let config = self.summary().prepared.as_ref().map(|prepared| &prepared.config);
         let keeps_back = config.is_some_and(|config| {
@@ -326,7 +326,7 @@ mod tests {
     use crate::model::usage::Usage;
     use crate::store::event::{Purpose, Trial};
 
-    /// Trials that only a comparison may find make no other version, and what is measured beside the search is no failure of
+    /// Trials that only a comparison may find make no new version, and measurements outside the search are no failures of
     /// the task.
     #[test]
     fn an_agent_is_one_version_whatever_it_was_run_for() {

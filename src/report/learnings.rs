@@ -1,4 +1,4 @@
-//! What the coding agent wrote down: `learnings.md`, a section an iteration.
+//! What the coding agent wrote down: `learnings.md`, one section per iteration.
 
 use super::text::harmless;
 
@@ -10,7 +10,7 @@ pub(crate) struct Section {
     pub text: String,
 }
 
-/// The sections, in order. What stands before the first heading of the second level is none.
+/// The sections, in order. Text before the first second-level heading is not a section.
 pub(crate) fn sections(text: &str) -> Vec<Section> {
     let safe = harmless(text);
     let mut found: Vec<Section> = Vec::new();

@@ -1,8 +1,8 @@
-//! What there is to see of an experiment: its history out of the ledger, its train traces as conversations, and both made
-//! ready for people and coding agents. Nothing here decides or writes anything that counts.
+//! What users see of an experiment: its history from the ledger and its train traces as conversations, prepared for people
+//! and coding agents. Nothing here decides or writes anything that counts.
 //!
-//! Traces lie where anybody may write, and hold what agents and models said: they are read within limits, through no link,
-//! and whatever could forge a line, colour a terminal or turn text around is spelt out by [`text`] before anything else sees it.
+//! Any process may write where traces are, and they hold what agents and models said. So they are read within limits and through
+//! no link, and [`text`] escapes whatever could forge a line, colour a terminal or reverse text before other code sees it.
 
 pub(crate) mod bill;
 pub(crate) mod breakdown;

@@ -1,4 +1,4 @@
-//! Whether the search has beaten plain resampling: the same trials spent on running the unchanged agent again and again.
+//! Whether the search has beaten plain resampling, which spends the same trials on running the unchanged agent again and again.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(crate) struct Resampling {
     pub best: f64,
     /// The mean of them.
     pub mean: f64,
-    /// Trials of these runs, and of any that was broken off.
+    /// Trials of these runs, interrupted ones included.
     pub trials: u64,
     /// What they cost, in US dollars.
     pub cost_usd: f64,
@@ -60,8 +60,8 @@ impl Resampling {
         })
     }
 
-    /// How often edits that change nothing would be ahead, or level: of equally good measurements any one is the highest as
-    /// often as any other. 0–1.
+    /// How often edits that change nothing would be ahead or level, 0–1: among equally good measurements each is equally
+    /// often the highest.
     pub(crate) fn by_luck(&self) -> f64 {
         f64::from(self.tries) / f64::from(self.tries.saturating_add(self.runs))
     }

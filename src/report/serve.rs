@@ -1,8 +1,8 @@
-//! The watched report: a page and its news on 127.0.0.1, for the browser of whoever was given the address.
+//! The watched report: a page and its updates on 127.0.0.1, for the user who has the address.
 //!
 //! Other programs and other users of the machine reach the port as well, and so does any page in the browser, under a name
-//! that its owner lets point here (DNS rebinding). So the address has a secret in it, and a request says that it means this
-//! address by its `Host`. Nothing can be changed from outside: there are two documents to get.
+//! that its owner lets point here (DNS rebinding). So the address contains a secret, and a request must name this address in
+//! its `Host`. A request can change nothing: it can only get two documents.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -27,9 +27,9 @@ use crate::model::hash::{hash, hex};
 const CONNECTIONS: usize = 64;
 /// How long a request may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a silent stream of news shows that it is still there.
+/// How often a silent update stream shows that it is still alive.
 const STILL_HERE: Duration = Duration::from_secs(20);
-/// What every answer says: not to be kept, guessed at, shown in a frame of others or told to where a link leads.
+/// Headers of every answer: no caching, no sniffing, no foreign frames, no referrer.
 const HEADERS: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -43,9 +43,9 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// Where the page comes from.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    /// Takes a place for the newest page.
+    /// Takes senders to which the newest page goes.
     pub asks: mpsc::Sender<oneshot::Sender<Bytes>>,
-    /// The number of the newest page. Each open stream of news is one of its receivers.
+    /// The number of the newest page. Each open update stream is one of its receivers.
     pub news: Arc<watch::Sender<u64>>,
 }
 
@@ -117,7 +117,7 @@ async fn converse(stream: TcpStream, door: Door, source: Source) {
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    // A browser that goes away in the middle is no trouble of ours.
+    // A browser may go away at any time.
     let _ = http.serve_connection(TokioIo::new(stream), answer).await;
 }
 
@@ -126,12 +126,12 @@ impl Door {
     fn wanted(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Wants, StatusCode> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(StatusCode::FORBIDDEN) };
-        // A path alone: with an authority of its own a request would say twice whom it means.
+        // Only a path: with an authority a request would name its host twice.
         if !self.is_ours(host) || uri.authority().is_some() {
             return Err(StatusCode::FORBIDDEN);
         }
         let (token, rest) = uri.path().strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or_default();
-        // By their digests: how soon those differ tells nothing of how much of the secret was right.
+        // Compares digests: where those differ does not reveal how much of the secret was right.
         if hash(token.as_bytes()) != hash(self.token.as_bytes()) {
             return Err(StatusCode::NOT_FOUND);
         }

@@ -9,7 +9,7 @@ use crate::model::usage::trial_in_dollars;
 use crate::store::traces::Place;
 use crate::ui::duration;
 
-/// Lines that are printed unless all are asked for.
+/// How many lines are printed unless all are requested.
 pub(crate) const LINES: usize = 60;
 /// Characters of a line.
 const WIDTH: usize = 160;
@@ -18,7 +18,7 @@ const DETAILS: usize = 10;
 /// Lines of one turn.
 const OF_A_TURN: usize = 9;
 
-/// What is shown beside the trial itself.
+/// What is shown besides the trial itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct About {
     pub task: String,
@@ -62,7 +62,7 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
     ended.push_str(&result.usage.tokens().map(|tokens| format!(", {tokens} tokens")).unwrap_or_default());
     ended.push_str(&result.usage.cost_usd.map(|cost| format!(", {}", trial_in_dollars(cost))).unwrap_or_default());
     out.push(format!("outcome   {ended}"));
-    out.push(format!("history   {} (an agent a mark: . passes, x fails, ? no evidence, - not run)", about.history));
+    out.push(format!("history   {} (one mark per agent: . passes, x fails, ? no evidence, - not run)", about.history));
     if let Some(error) = &result.error {
         out.push(format!("error     {}", one_line(error, width)));
     }
@@ -93,7 +93,7 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
 fn conversation(trace: &Trace, full: bool, width: usize, room: usize, out: &mut Vec<String>) {
     let all = trace.turns.len();
     let as_lines = |at: usize| spoken(at, &trace.turns[at], if full { usize::MAX } else { OF_A_TURN }, width);
-    // From the end: of a long conversation the most is not looked at.
+    // From the end, so that most of a long conversation is not read.
     let (mut used, mut from, mut last) = (0, all, Vec::new());
     while from > 0 {
         let turn = as_lines(from - 1);
@@ -148,7 +148,7 @@ pub(crate) fn as_json(about: &About, left: &Left, full: bool) -> Value {
             "seconds": turn.seconds, "tokens": turn.tokens})
     };
     let turns = left.trace.as_ref().map_or(&[][..], |trace| &trace.turns);
-    // What is shown on a screen are the last ones; a program gets as many as may fit there.
+    // A screen shows the last ones; a program gets as many as may fit there.
     let from = if full { 0 } else { turns.len().saturating_sub(LINES / 3) };
     let last = left.trace.as_ref().and_then(Trace::last_failure);
     json!({

@@ -23,7 +23,7 @@ pub(crate) struct Signature {
 }
 
 impl Signature {
-    /// Of a trial that left its result, and maybe its trace.
+    /// From a trial that left its result, and maybe its trace.
     pub(crate) fn of(result: &Breakdown, trace: Option<&Trace>) -> Signature {
         let failure = trace.and_then(Trace::last_failure).filter(|(_, turn)| turn.role == "tool");
         Signature {
@@ -34,7 +34,7 @@ impl Signature {
         }
     }
 
-    /// Of what the ledger alone says.
+    /// From the ledger alone.
     pub(crate) fn plain(outcome: &str, exception: Option<&str>) -> Signature {
         Signature {
             outcome: outcome.into(),
@@ -60,7 +60,7 @@ impl fmt::Display for Signature {
     }
 }
 
-/// The line of a tool's answer that tells most: the last one of a traceback, else the first; numbers, which differ from
+/// The most telling line of a tool's answer: the last one of a traceback, else the first. Numbers, which differ from
 /// task to task, are replaced.
 fn telling(text: &str) -> String {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());

@@ -1,10 +1,10 @@
-//! Text that somebody else wrote, made fit to be shown.
+//! Makes foreign text safe to show.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character does something other than stand there: controls, marks that change the direction of the text around
-/// them, separators that are line ends to some programs, and what is invisible.
+/// Whether a character does more than appear: controls, marks that change the direction of text, separators that some
+/// programs take for line ends, and invisible ones.
 fn acts(character: char) -> bool {
     let plain = matches!(character, '\n' | '\t');
     let acting = character.is_control()
@@ -14,7 +14,7 @@ fn acts(character: char) -> bool {
     acting && !plain
 }
 
-/// The text with every character that acts spelt out, such as `\u{1b}`. Line ends of Windows become plain ones.
+/// The text with every such character escaped, such as `\u{1b}`. Windows line ends become plain ones.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     if !text.chars().any(acts) {
         return Cow::Borrowed(text);
@@ -55,8 +55,7 @@ pub(crate) fn one_line(text: &str, width: usize) -> String {
     line
 }
 
-/// A name on one line of at most `width` characters. Of a longer one both ends stay: what tells it from others is often the last
-/// word.
+/// A name on one line of at most `width` characters. A longer one keeps both ends, because the last word often distinguishes it.
 pub(crate) fn name(text: &str, width: usize) -> String {
     let line = one_line(text, usize::MAX);
     let length = line.chars().count();

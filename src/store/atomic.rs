@@ -1,4 +1,4 @@
-//! Files that are either the old one or the new one, whatever kills us.
+//! Files that are either the old or the new version, even if we are killed.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +10,8 @@ use crate::error::{Context, Result};
 pub(super) const PREFIX: &str = ".autoharness-tmp-";
 
 /// Replaces `path` atomically and durably: temporary file in the same directory, fsync, rename, fsync of the directory.
-/// The file is readable by everybody (0644), because views are for other people's scripts.
-/// Errors: infrastructure, naming the path; the old file is then untouched.
+/// The file is world-readable (0644), because users' scripts read views. Errors: infrastructure, naming the path; the
+/// old file is then untouched.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = || format!("cannot write {}", path.display());

@@ -1,5 +1,5 @@
-//! Files below a directory that somebody else may write in, too. No link on the way is ever followed: every step is taken from
-//! the open directory before it, so that nothing can be put in its place in between.
+//! Files below a directory that another process may write to. No link on the way is ever followed: every step starts from the
+//! open directory before it, so that nothing can be swapped in between.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -61,7 +61,7 @@ impl Dir {
             Ok(inner) => Ok(inner),
             Err(name) => {
                 match mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
-                    // It has come into being by itself.
+                    // Another process has created it meanwhile.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(self.failed("cannot make", name, error.into())),
                 }
@@ -86,8 +86,8 @@ impl Dir {
         Ok(inner)
     }
 
-    /// All the way in one step, where the kernel itself can refuse links. `None` where it cannot, or where something is in the
-    /// way: going step by step tells what.
+    /// The whole way in one step, if the kernel itself can refuse links. `None` if it cannot, or if something is in the way:
+    /// going step by step finds out what.
     #[cfg(target_os = "linux")]
     fn straight(&self, relative: &Path) -> Option<Dir> {
         use rustix::fs::{ResolveFlags, openat2};
@@ -162,9 +162,9 @@ impl Dir {
         })
     }
 
-    /// Gives a whole file its name. Where there is one of that name the two change places, and the old one is removed: ext4
-    /// takes a rename onto a file for a wish to have the new one on the disk at once, which for thousands of traces costs more
-    /// than writing them.
+    /// Gives a finished file its name. If the name is taken, the two files change places, and the old one is removed: a rename
+    /// onto a file makes ext4 flush the new one to the disk at once, which for thousands of traces costs more than writing
+    /// them.
     fn put_in_place(&self, temporary: &str, name: &str) -> rustix::io::Result<()> {
         if !matches!(self.kind(name.as_ref()), Some(FileType::RegularFile | FileType::Symlink)) {
             return renameat(&self.fd, temporary, &self.fd, name);
@@ -174,15 +174,15 @@ impl Dir {
             return unlinkat(&self.fd, temporary, AtFlags::empty());
         }
         renameat(&self.fd, temporary, &self.fd, name)?;
-        // Of two names of one file a rename takes neither away.
+        // A rename between two names of one file removes neither.
         match unlinkat(&self.fd, temporary, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Gives a file of this directory the same name in another, in place of what is there: one file in two places, which saves
-    /// writing it again. Only for files that are replaced and never written into. False when there is no such file.
+    /// Hard-links a file of this directory under the same name in another, replacing what is there, which saves writing it
+    /// again. Only for files that are replaced and never written into. False when there is no such file.
     pub(super) fn share(&self, name: &str, other: &Dir) -> Result<bool> {
         let temporary = format!("{PREFIX}{name}");
         let link = || linkat(&self.fd, name, &other.fd, temporary.as_str(), AtFlags::empty());
@@ -190,7 +190,7 @@ impl Dir {
             Err(Errno::EXIST) => unlinkat(&other.fd, temporary.as_str(), AtFlags::empty()).and_then(|()| link()),
             linked => linked,
         };
-        // Nothing but a file is passed on; a link would be one in the other place, too.
+        // Only a regular file is linked; a symbolic link would be one in the other place, too.
         let plain = linked.is_ok() && other.kind(temporary.as_ref()) == Some(FileType::RegularFile);
         if plain && other.put_in_place(&temporary, name).is_ok() {
             return Ok(true);
@@ -198,7 +198,7 @@ impl Dir {
         if linked.is_ok() {
             let _ = unlinkat(&other.fd, temporary.as_str(), AtFlags::empty());
         }
-        // Not every file system has two names for one file, and not every kernel lets us name a file of another user's.
+        // Not every file system has hard links, and not every kernel lets us link another user's file.
         match self.read(name)? {
             Some(content) => other.replace(name, &content).map(|()| true),
             None => Ok(false),
@@ -213,7 +213,7 @@ impl Dir {
         }
     }
 
-    /// The names in it of what is not known to be a directory.
+    /// The names of entries not known to be directories.
     pub(super) fn but_directories(&self) -> Result<HashSet<OsString>> {
         let failed = |error: Errno| self.failed("cannot list", OsStr::new(""), error.into());
         let mut names = HashSet::new();
@@ -309,14 +309,14 @@ mod tests {
         one.replace("file", b"first").unwrap();
         other.replace("file", b"older").unwrap();
         fs_err::write(directory.path().join("other").join(format!("{PREFIX}file")), "torn").unwrap();
-        // The second time both are the same file already.
+        // The second time, both are already the same file.
         for _ in 0..2 {
             assert!(one.share("file", &other).unwrap());
             assert_eq!(other.names().unwrap(), ["file"]);
         }
         one.replace("file", b"second").unwrap();
         assert_eq!([&one, &other].map(|dir| dir.read("file").unwrap().unwrap()), [&b"second"[..], b"first"]);
-        // Neither a link nor a directory is passed on, and a directory in the way stays.
+        // Neither a link nor a directory is hard-linked, and a directory in the way stays.
         symlink("/etc/passwd", directory.path().join("one/link")).unwrap();
         assert!(!one.share("link", &other).unwrap());
         fs_err::create_dir(directory.path().join("other/second")).unwrap();

@@ -47,10 +47,10 @@ fn stored_bytes(path: &Path) -> Option<Vec<u8>> {
 const FORMAT: u32 = 5;
 
 impl Checkpoint {
-    /// Reads the checkpoint; `None` when it is missing or not understood, for it can always be made again.
+    /// Reads the checkpoint; `None` when it is missing or not understood, because it can always be made again.
     pub fn load(path: &Path) -> Option<Checkpoint> {
         let stored: Stored<Box<RawValue>> = serde_json::from_slice(&stored_bytes(path)?).ok()?;
-        // Of another format the tip is all that is believed: an empty digest agrees with no line of a ledger.
+        // From another format only the tip is believed: an empty digest matches no line of a ledger.
         let (summary, digest) = match stored.format {
             FORMAT => (serde_json::from_str(stored.summary.get()).ok()?, hash(stored.summary.get().as_bytes())),
             _ => Default::default(),
@@ -58,12 +58,12 @@ impl Checkpoint {
         (stored.v <= ledger::VERSION).then_some(Checkpoint { tip: stored.tip, summary, digest })
     }
 
-    /// False when it is of another format, of which the tip is all that is believed.
+    /// False when it is of another format, from which only the tip is believed.
     pub fn is_understood(&self) -> bool {
         !self.digest.is_empty()
     }
 
-    /// Writes it, without taking the state apart. Durably: the next command notices by it when lines were taken away.
+    /// Writes it, without taking the state apart. It is written durably, because it shows the next command when lines were removed.
     ///
     /// # Errors
     /// Infrastructure when the disk refuses.
@@ -74,8 +74,8 @@ impl Checkpoint {
     }
 
     /// True when the ledger ends exactly where this checkpoint was taken, and its last line says that this is what it adds
-    /// up to. A checkpoint is never believed by itself: whoever forges one must forge the ledger's last line too, which is
-    /// no less work than forging the ledger. Where the last line says nothing (a trial, or an older version wrote it), the
+    /// up to. A checkpoint is never believed by itself: forging one means forging the ledger's last line too, which is no
+    /// less work than forging the ledger. If the last line has no digest (a trial, or a line of an older version), the
     /// ledger is replayed.
     ///
     /// # Errors
@@ -85,8 +85,8 @@ impl Checkpoint {
         Ok(length == self.tip.length && ledger::sum_at(ledger, &self.tip)?.as_ref() == Some(&self.digest))
     }
 
-    /// Has the whole chain confirm a checkpoint that [`Checkpoint::is_current`]: every line is hashed and none is replayed. `None`
-    /// when it does not: the receipt is not the verdict that stands in the ledger, or the ledger ends elsewhere.
+    /// Checks a checkpoint that [`Checkpoint::is_current`] against the whole chain: every line is hashed and none is replayed.
+    /// `None` when the check fails: the receipt is not the verdict in the ledger, or the ledger ends elsewhere.
     ///
     /// # Errors
     /// As [`ledger::read`], for a break of the chain.
@@ -105,7 +105,7 @@ impl Checkpoint {
     /// lines are gone; a checkpoint is written after the ledger has reached the disk, so it is never ahead of it.
     ///
     /// # Errors
-    /// Usage when lines are missing or others than those the last command left.
+    /// Usage when lines are missing or differ from those that the last command left.
     pub fn require_continued(&self, ledger: &Path) -> Result<()> {
         if ledger::tip_holds(ledger, &self.tip)? {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What is measured beside the search: where its trials are, and what the ledger adds up to of it. No gate, score or view
-//! may find these trials, so they stand under a protocol and under numbers of their own.
+//! Measurements outside the search: where their trials are, and what they add up to. No gate, score or view may find these
+//! trials, so they have a protocol and numbers of their own.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::model::claim::{Arms, Claim, MOST};
 use crate::model::score::{Rewards, Scoring, TimeoutPolicy};
 use crate::model::split::TaskSplit;
 
-/// Where the numbers of these trials begin: their seeds are those of no gate.
+/// Where the numbers of these trials begin, so that no gate uses their seeds.
 const ASIDE: u32 = 4_000;
 /// The same of runs of the unchanged agent, of which there may be many.
 const RUNS: u32 = 10_000;
@@ -24,13 +24,12 @@ pub(crate) fn numbers(range: Range<u32>) -> Range<u32> {
     ASIDE + range.start..ASIDE + range.end
 }
 
-/// What the trials of an agent stand under that is run afresh against `other`.
+/// The protocol of an agent's trials that are run afresh against `other`.
 pub(crate) fn against(protocol: &str, other: &str) -> String {
     aside(protocol, &format!("confirmed against {other}"))
 }
 
-/// Both agents on each of these tasks, with all trials that were ever run of them like this: to choose among them would be
-/// to choose the result.
+/// Both agents on each of these tasks, with all such trials ever run: choosing among them would be choosing the result.
 pub(crate) fn arms(
     known: &Trials,
     baseline: &str,
@@ -46,7 +45,7 @@ pub(crate) fn arms(
     tasks.iter().map(|task| (task.clone(), both(task))).collect()
 }
 
-/// What the trials of an agent stand under that is run again, unchanged, to see how noisy it is.
+/// The protocol of trials that run an agent again, unchanged, to see how noisy it is.
 pub(crate) fn again(protocol: &str) -> String {
     aside(protocol, "again")
 }
@@ -68,8 +67,8 @@ pub(crate) fn repeated(
     Repeated { min_evidence, train: earned(&split.train), test: earned(&split.test) }
 }
 
-/// What the trials of an agent stand under that is run again and again to see what luck makes of its score. `protocol`: of
-/// that score.
+/// The protocol of trials that run an agent again and again to see what luck does to its score. `protocol`: that of the
+/// score.
 pub(crate) fn resampled(trial_protocol: &str, protocol: &str) -> String {
     aside(trial_protocol, &format!("resampled for {protocol}"))
 }
@@ -98,7 +97,7 @@ pub(crate) fn tasks(split: &TaskSplit, sealed: bool) -> &Vec<String> {
     if sealed { &split.sealed } else { &split.test }
 }
 
-/// What the ledger adds up to of it.
+/// What these measurements add up to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Claims {
@@ -116,7 +115,7 @@ pub struct Claims {
     pub noise: Option<LastNoise>,
     /// Runs of the unchanged agent, by the protocol fingerprint of their scores.
     pub runs: BTreeMap<String, Runs>,
-    /// How often each two agents were looked at, and with how many trials the last time.
+    /// How often each pair of agents was looked at, and with how many trials the last time.
     looks: BTreeMap<String, Looks>,
 }
 
@@ -155,7 +154,7 @@ impl LastClaim {
     }
 }
 
-/// All runs of the unchanged agent under one protocol: to leave one out would be to choose the result.
+/// All runs of the unchanged agent under one protocol: leaving one out would be choosing the result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Runs {
     pub agent: Committed,
@@ -181,7 +180,7 @@ struct Looks {
 }
 
 impl Claims {
-    /// Which look it is at these two agents, with so many trials. The same trials printed again are the same look.
+    /// The number of this look at these two agents, with so many trials. Printing the same trials again is the same look.
     pub fn look(&self, confirmed: &Confirmed) -> u32 {
         let looks = self.looks.get(&key(confirmed)).copied().unwrap_or_default();
         let is_same = looks.count > 0 && looks.trials == confirmed.measured.trials();

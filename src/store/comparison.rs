@@ -1,5 +1,5 @@
-//! From the ledger's trials to what the rule `paired` decides by. The gate builds it from what it just ran, `verify` from
-//! what the ledger holds: both here, so that they cannot differ.
+//! Turns the ledger's trials into the evidence of the rule `paired`. The gate builds it from what it just ran, `verify` from
+//! what the ledger holds; both do it here, so that they cannot differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,12 +13,12 @@ use crate::model::split::TaskSplit;
 use crate::model::suite::{History, Known};
 use crate::model::trial::Split;
 
-/// Where the numbers of trials begin that are run afresh after an agent was chosen. A configuration asks for at most 100
-/// trials, so these, and with them their seeds, are never those that chose it.
+/// The first number of trials that are run afresh after an agent was chosen. A configuration asks for at most 100 trials, so
+/// these numbers and their seeds are never those that chose it.
 const CONFIRM: u32 = 1_000;
 /// The same for rounds of a comparison.
 const ROUNDS: u32 = 2_000;
-/// The same for trials that show whether a failure, or a success, was chance.
+/// The same for trials that show whether a failure or a success was chance.
 const AGAIN: u32 = 3_000;
 /// How often a task of the suite that failed is run again.
 const TIMES_AGAIN: u32 = 2;
@@ -38,7 +38,7 @@ pub(crate) fn again_numbers() -> Range<u32> {
     AGAIN..AGAIN + TIMES_AGAIN
 }
 
-/// Numbers of the trials that show whether it was chance that a task passed, which is to join the suite.
+/// Numbers of the trials that show whether a task that is about to join the suite passed by chance.
 pub(crate) fn promotion_numbers(policy: &PairedPolicy, trials: u32) -> Range<u32> {
     AGAIN..AGAIN + policy.promote_after.map_or(TIMES_AGAIN, |times| times.saturating_sub(trials))
 }
@@ -50,7 +50,7 @@ pub(crate) struct Sides<'a> {
     pub candidate: &'a str,
     /// Fingerprint of the agent to beat.
     pub incumbent: &'a str,
-    /// True when nothing chose the incumbent: the experiment began with it. Then its first trials are as good as fresh ones.
+    /// True when nothing chose the incumbent, because the experiment began with it. Then its first trials are as good as fresh ones.
     pub is_first: bool,
     /// Fingerprint of what one trial depends on.
     pub protocol: &'a str,
@@ -64,7 +64,7 @@ pub(crate) struct Sides<'a> {
     pub max_rounds: u32,
 }
 
-/// Rounds and tasks that this command has run already: what gave no evidence then is not run once more.
+/// Rounds and tasks that this command has already run: a trial that gave no evidence then is not run once more.
 pub(crate) type Tried = BTreeSet<(u32, String)>;
 
 impl Sides<'_> {
@@ -73,7 +73,7 @@ impl Sides<'_> {
         if self.is_first { self.confirm_trials.saturating_sub(self.trials) } else { self.confirm_trials }
     }
 
-    /// Both agents on every task of the split. Trials without evidence count as not run, but where they were tried.
+    /// Both agents on every task of the split. Trials without evidence count as not run, except where they were tried.
     pub(crate) fn pairs(&self, known: &Trials, split: &TaskSplit, tried: &Tried) -> Pairs {
         let both = [Split::Train, Split::Test];
         let tasks = both.iter().flat_map(|part| split.tasks(*part).iter().map(|task| (*part, task)));
@@ -117,8 +117,8 @@ pub(crate) fn at_best(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Re
     chance(known, sides, tasks, again_numbers(), |values| values.into_iter().reduce(f64::max))
 }
 
-/// What tasks that are to join the suite earned at worst: they join it when they pass each time. One that was not run again
-/// earned what it earned.
+/// What tasks that are to join the suite earned at worst: they join it when they pass each time. A task that was not run
+/// again keeps what it earned.
 pub(crate) fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String], again: Range<u32>) -> Rewards {
     chance(known, sides, tasks, again, |values| values.into_iter().reduce(f64::min))
 }
@@ -155,8 +155,8 @@ pub(crate) fn confirmed(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> 
     Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
 }
 
-/// What an agent earned on a task that did not choose it, trial by trial: of the first agent everything, of a chosen one what
-/// it earned afresh.
+/// What an agent earned on a task in trials that did not choose it, one by one: for the first agent all of them, for a chosen
+/// one those run afresh.
 pub(crate) fn unchosen(
     known: &Trials,
     agent: &str,
@@ -169,8 +169,8 @@ pub(crate) fn unchosen(
     known.values(agent, protocol, task, begin..ROUNDS, timeouts).into_iter().flatten().collect()
 }
 
-/// How tasks fared with accepted agents since they joined the suite, under one protocol. For what counts of them see
-/// [`unchosen`].
+/// How tasks fared with accepted agents since they joined the suite, under one protocol. [`unchosen`] says which trials
+/// count.
 pub(crate) fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMap<String, History> {
     let history = |task: &String| {
         let newest = state.summary.agents_since_joined(task).into_iter().flat_map(|agent| {

@@ -1,11 +1,11 @@
-//! `workspace/task_context/`: what every task of a benchmark shares, for whoever improves the agent.
+//! `workspace/task_context/`: what all tasks of a benchmark share, for the coding agent.
 
 use std::path::Path;
 
 use super::beneath::Dir;
 use crate::error::Result;
 
-/// Where the texts lie below the work space.
+/// Where the texts are, below the workspace.
 const DIRECTORY: &str = "task_context";
 
 /// Writes these texts, by their plain file names. Without any there is no directory.

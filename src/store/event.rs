@@ -18,7 +18,7 @@ pub use trial::{RunFinished, Trial};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event<'a> {
-    /// `prepare` finished: what all later numbers stand on.
+    /// `prepare` finished: the basis of all later numbers.
     Prepared(Box<Prepared>),
     /// A trial finished.
     #[serde(borrow)]
@@ -39,14 +39,14 @@ pub enum Event<'a> {
     Confirmed(Box<Confirmed>),
     /// The recorded agent was run again, unchanged.
     Calibrated(Box<Calibrated>),
-    /// The loop has had an edit proposed, and this is what became of it.
+    /// The coding agent proposed an edit to the loop, and this is what became of it.
     Proposed(Box<Proposed>),
     /// The agent that the experiment began with was measured once more, as a gate measures an edit.
     Resampled(Box<Resampled>),
 }
 
 impl Event<'_> {
-    /// The first format version whose programs know this event: what its line says of itself.
+    /// The first format version whose programs know this event; its line states it.
     pub fn version(&self) -> u32 {
         match self {
             Event::SuiteChanged(_)
@@ -75,15 +75,15 @@ pub enum Purpose {
     Promotion,
     /// The base commit's agent, for `gate --base`.
     Base,
-    /// A round of the rule `paired`: what is in doubt, for both agents alike.
+    /// A round of the rule `paired`: the tasks in doubt, for both agents alike.
     Round,
-    /// Afresh, once an agent was chosen (or is where an experiment starts): what its score stands on.
+    /// Run afresh, once an agent was chosen (or an experiment starts with it): the basis of its score.
     Confirm,
-    /// `autoharness confirm`: what is claimed stands on it, and nothing else does.
+    /// `autoharness confirm`: the basis of the claim, and of nothing else.
     Claim,
     /// `autoharness calibrate`: how noisy an agent is.
     Calibrate,
-    /// `autoharness loop --arm resample`: what luck alone makes of the unchanged agent.
+    /// `autoharness loop --arm resample`: the scores of the unchanged agent by luck alone.
     Resample,
 }
 
@@ -93,13 +93,13 @@ impl Purpose {
         matches!(self, Purpose::Baseline | Purpose::Base)
     }
 
-    /// Whether its trials leave traces where the coding agent reads them. Those of a comparison do not: what they tell is
-    /// told already, and they would take the place of newer ones.
+    /// Whether its trials leave traces where the coding agent reads them. Those of a comparison do not: they show nothing
+    /// new, and would replace newer ones.
     pub fn leaves_traces(self) -> bool {
         !self.is_aside() && !matches!(self, Purpose::Round | Purpose::Confirm)
     }
 
-    /// Whether it is beside the search: no gate, score or view knows of its trials.
+    /// Whether it is outside the search: no gate, score or view uses its trials.
     pub fn is_aside(self) -> bool {
         matches!(self, Purpose::Claim | Purpose::Calibrate | Purpose::Resample)
     }

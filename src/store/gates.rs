@@ -1,4 +1,4 @@
-//! How many trials the gates took so far, for whoever asks what the next one takes.
+//! How many trials the gates took so far, to estimate the next one.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl GateTrials {
         }
     }
 
-    /// Takes the verdict on this agent in.
+    /// Counts the verdict on this agent.
     pub fn judged(&mut self, agent: &str) {
         let ran = std::mem::take(&mut self.own) + self.shared.get(agent).copied().unwrap_or(0);
         self.shared.clear();

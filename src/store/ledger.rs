@@ -31,10 +31,10 @@ use crate::model::hash::hash;
 pub const VERSION: u32 = 2;
 /// `prev` of the first line.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// Longer than any line, in bytes: what never ends is no ledger.
+/// Longer than any line, in bytes: a file with a longer one is no ledger.
 const LONGEST_LINE: u64 = 1 << 30;
 /// Longest time between a trial and its arrival on the disk itself. A killed process loses nothing either way; this
-/// bounds what a power cut can take.
+/// bounds what a power cut can destroy.
 const SYNC_EVERY: Duration = Duration::from_millis(500);
 
 /// One line, parsed.
@@ -55,8 +55,8 @@ pub struct Entry<'a> {
     pub event: Event<'a>,
 }
 
-/// A time as [`Writer`] puts it, read without chrono's parser, which takes longer than the rest of the line. Any other is
-/// chrono's to read or to refuse.
+/// A time as [`Writer`] writes it, read without chrono's parser, which takes longer than the rest of the line. Any other
+/// form is left to chrono.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
     let text = <Cow<'de, str>>::deserialize(deserializer)?;
     match written_time(text.as_bytes()) {
@@ -101,7 +101,7 @@ impl Tip {
     }
 }
 
-/// What reading found beside the events.
+/// What reading found besides the events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadReport {
     /// Where the chain ends.
@@ -119,7 +119,7 @@ pub struct Writer {
     file: fs_err::File,
     tip: Tip,
     unsynced_since: Option<Instant>,
-    /// A half-written line may be at the end, because the disk refused to take it back.
+    /// A half-written line may be at the end, because the disk refused to remove it.
     torn: bool,
 }
 
@@ -141,20 +141,20 @@ impl Writer {
         }
         let new = !path.exists();
         let file = fs_err::OpenOptions::new().create(true).append(true).read(true).open(path)?;
-        // The command's lock keeps others out, until somebody removes its file.
+        // The command's lock keeps other commands out, unless its file is removed.
         match file.file().try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::usage(format!("{} is being written by another command", path.display()))
                     .code(Code::LedgerMoved)
-                    .hint("wait until it has finished: somebody removed the lock that it holds."));
+                    .hint("wait until it has finished: the lock that it holds was removed."));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(Error::infrastructure(format!("cannot lock {}", path.display())).because(error));
             }
         }
         if new && let Some(directory) = path.parent() {
-            // Or a power cut could take the whole file, however often its content is put on the disk.
+            // Otherwise a power cut could destroy the whole file, however often its content is synced.
             fs_err::File::open(directory)?.sync_all()?;
         }
         let mut writer =
@@ -167,8 +167,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Makes sure that the file we write is still the one at its path, and ends where we left it: whatever else is written
-    /// there, or whatever we write elsewhere, would break the chain.
+    /// Makes sure that the file we write is still the one at its path, and ends where we left it: a line of another process
+    /// there, or a line of ours elsewhere, would break the chain.
     fn require_in_place(&mut self, length: u64) -> Result<()> {
         let ours = self.file.metadata()?;
         let there = match fs_err::metadata(&self.path) {
@@ -193,8 +193,8 @@ impl Writer {
     /// second, or at [`Writer::sync`].
     ///
     /// # Errors
-    /// Infrastructure (a full disk, say); a half-written line is taken back. Usage when the file is no longer the one that
-    /// was opened.
+    /// Infrastructure (a full disk, say); a half-written line is removed. Usage when the file is no longer the one that was
+    /// opened.
     pub fn append(&mut self, event: &Event<'_>, at: DateTime<Utc>) -> Result<u64> {
         self.append_line(event.version(), event, at, None)
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Code, Error, Result};
 use crate::files;
 
-/// What is read of the lock file at most, in bytes.
+/// The most that is read of the lock file, in bytes.
 const LONGEST: u64 = 64 << 10;
 
 /// Who holds the lock, for the message a second command prints.
@@ -29,7 +29,7 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// The process as it is to be called here: the number of another container's means nothing to `kill`.
+    /// The process as messages should name it: a process number of another container means nothing to `kill`.
     pub(crate) fn process(&self) -> String {
         let elsewhere = self.namespace != 0 && self.namespace != crate::process::namespace();
         format!("process {}{}", self.pid, if elsewhere { " in another container, or on the host" } else { "" })
@@ -46,7 +46,7 @@ impl Lock {
     /// Takes the lock in `path`.
     /// Errors: usage when another live process holds it, saying which.
     pub(crate) fn take(path: &Path, command: &str, since: String) -> Result<Lock> {
-        // Whoever removes the file while we wait for it leaves us with a lock that nobody else will ever look at.
+        // If the file is removed while we wait for it, we hold a lock that no other command will ever see.
         let (mut file, locked) = settle(path, || try_once(path))?;
         match locked {
             Ok(()) => {}
@@ -68,7 +68,7 @@ impl Lock {
         let namespace = crate::process::namespace();
         let holder = Holder { pid: std::process::id(), command: command.to_string(), since, namespace };
         let text = serde_json::to_string(&holder).unwrap_or_default();
-        // Only for the message of a second command: a full disk is met, with a better message, by what needs it.
+        // Only for the message of a second command: code that needs the space reports a full disk with a better message.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
         Ok(Lock { file })
     }
@@ -106,7 +106,7 @@ fn try_once(path: &Path) -> Result<Attempt> {
         return Err(files::not_a_file(path, metadata.file_type()));
     }
     let options = fs_err::OpenOptions::new().create(true).read(true).write(true).truncate(false).clone();
-    // The first file that a command writes: here it shows when the directory is read-only.
+    // This is the first file that a command writes, so a read-only directory shows here.
     let file = options.open(path).map_err(Error::unwritten)?.into_file();
     let locked = patiently(&file);
     Ok((file, locked))
@@ -120,7 +120,7 @@ fn is_at(file: &std::fs::File, path: &Path) -> bool {
     }
 }
 
-/// Looking who holds the lock ([`Lock::holder`]) takes it for a moment; that must not be mistaken for a command.
+/// [`Lock::holder`] takes the lock for a moment; that must not be mistaken for a command.
 fn patiently(file: &std::fs::File) -> Result<(), TryLockError> {
     const LOOK_AGAIN: Duration = Duration::from_millis(5);
     for _ in 0..10 {

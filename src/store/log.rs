@@ -1,5 +1,5 @@
 //! `autoharness.log` in the state directory: what the commands that held the experiment did and waited for. Never a task of the
-//! hold-out, never a text of somebody else's. A log that cannot be written is no reason to fail.
+//! hold-out, never text from an agent or a benchmark. A log that cannot be written is no reason to fail.
 
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,10 +14,10 @@ use crate::error::Result;
 use crate::files;
 use crate::process::Redactor;
 
-/// A log of this size becomes `autoharness.log.1`, in bytes; the one before it goes.
+/// A log of this size, in bytes, becomes `autoharness.log.1`; the previous one is deleted.
 const LARGEST: u64 = 5 << 20;
 
-/// One for the process: what happens in threads and in the depths of `process` belongs to the command under way, too.
+/// One for the whole process: events in threads and deep in `process` belong to the current command, too.
 static OPEN: Mutex<Option<Open>> = Mutex::new(None);
 
 struct Open {
@@ -82,7 +82,7 @@ fn open(path: &Path) -> Result<(fs_err::File, u64)> {
     Ok((file, metadata.len()))
 }
 
-/// Where [`tracing_subscriber`] writes: the log that is open, if one is.
+/// What [`tracing_subscriber`] writes to: the open log, if there is one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogFile;
 

@@ -1,4 +1,4 @@
-//! What the proposals in the ledger add up to: how many came through, what they cost, and how far predictions can be trusted.
+//! What the proposals in the ledger add up to: how many were accepted, what they cost, and how far predictions can be trusted.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,13 @@ pub struct Proposals {
     pub unusable: u32,
     /// What all sessions used.
     pub usage: SessionUsage,
-    /// Predicted fixes that were measured, and those of them that came true.
+    /// Predicted fixes that were measured, and how many of them came true.
     pub predictions: u32,
     /// See `predictions`.
     pub came_true: u32,
     /// Tasks that were fixed without being predicted.
     pub unpredicted: u32,
-    /// Proposals before the gate and those accepted, by what they worked on.
+    /// Proposals that reached the gate and those accepted, by what they worked on.
     pub surfaces: BTreeMap<Surface, (u32, u32)>,
     /// The same by the groups of editable paths that they touched; one that touched two counts for both.
     #[serde(default)]

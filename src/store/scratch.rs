@@ -1,5 +1,5 @@
-//! Private directories of checks, in the state directory. `doctor` takes no lock of the experiment, so each directory has one
-//! of its own: the operating system releases it with the process, whatever ended that and wherever it ran.
+//! Private directories of checks, in the state directory. `doctor` does not lock the experiment, so each directory has its
+//! own lock: the operating system releases it with the process, however and wherever that ended.
 
 use std::fs::TryLockError;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::error::{Context as _, Result};
 
 /// Begins the directories' names.
 const PREFIX: &str = "checks-";
-/// Held while a directory is made or leftovers are removed, so that one is never without its lock in front of a sweep.
+/// Held while a directory is made or leftovers are removed, so that a sweep never sees a directory without its lock.
 const DOOR: &str = "checks.lock";
 
 /// A directory that is removed with the value; [`sweep`] removes it when its process was killed.
@@ -55,7 +55,7 @@ pub(crate) fn sweep(state: &Path) -> Result<()> {
         };
         match left.file().try_lock() {
             Err(TryLockError::WouldBlock) => {}
-            // A file system without locks: rather a leftover removed too early than tasks that stay forever.
+            // On a file system without locks, better to remove a leftover too early than to keep tasks forever.
             Ok(()) | Err(TryLockError::Error(_)) => fs_err::remove_dir_all(entry.path())?,
         }
     }

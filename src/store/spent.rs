@@ -37,7 +37,7 @@ impl Spent {
         }
     }
 
-    /// US dollars, and how many trials are not among them. Those without dollars count at the mean price of a token of the others.
+    /// US dollars, and how many trials they do not cover. Those without dollars count at the mean price of a token of the others.
     pub fn dollars(&self) -> (f64, u64) {
         let priced = self.tokens.saturating_sub(self.unpriced_tokens);
         if self.unpriced == 0 || priced == 0 || self.cost_usd <= 0.0 {

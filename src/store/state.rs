@@ -106,7 +106,7 @@ impl State {
         (summary.last_status, summary.undecided_in_a_row) = (None, 0);
         let changed = summary.prepared.as_ref().is_some_and(|earlier| earlier.protocol != prepared.protocol);
         if changed {
-            // What was found under other rules is compared with nothing that is found now.
+            // Results under other rules are never compared with present ones.
             (summary.searched, summary.resampled) = Default::default();
         }
         if !summary.rows.is_empty() && (changed || prepared.adopted.is_some()) {
@@ -123,7 +123,7 @@ impl State {
                 timestamp: timestamp(at),
             });
         }
-        // A human made this agent the one to start from. What other edits promised under the conditions of before is void.
+        // A human made this agent the one to start from. Promotions of other edits under the earlier conditions are void.
         let own = summary.pending.remove(&prepared.agent).unwrap_or_default();
         summary.keep(own);
         summary.pending.clear();
@@ -160,7 +160,7 @@ impl State {
     fn verdict(&mut self, seq: u64, at: DateTime<Utc>, verdict: Verdict) {
         let summary = &mut self.summary;
         summary.gate_trials.judged(&verdict.agent);
-        // What was judged against a branch says nothing about the experiment's own history.
+        // A verdict against a branch says nothing about the experiment's own history.
         if verdict.base_ref.is_some() {
             return;
         }
@@ -194,7 +194,7 @@ impl State {
                 let reward = verdict.evidence.promotion.0.get(task).copied().flatten();
                 summary.suite_results.insert(task.clone(), reward);
             }
-            // By the first rules an agent could be judged by more than we would judge it by; recorded, it answers for that.
+            // By the first rules an agent could be judged by a larger suite than ours; once recorded, it answers for that suite.
             let judged_by = verdict.evidence.suite.0.keys().chain(&verdict.decision.promoted);
             let own = judged_by.filter(|task| !summary.kept.contains(*task)).cloned().collect();
             summary.pending.insert(verdict.agent.clone(), own);

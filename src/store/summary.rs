@@ -1,4 +1,4 @@
-//! What the ledger adds up to, without single trials: all that views, `status` and most commands need.
+//! What the ledger adds up to, without single trials: everything that views, `status` and most commands need.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ pub struct Summary {
     /// Tasks that were taken out of the suite, and why.
     #[serde(default)]
     pub retired: BTreeMap<String, Aside>,
-    /// How often somebody changed the suite by hand.
+    /// How often the suite was changed by hand.
     #[serde(default)]
     pub suite_by_hand: u32,
     /// Rewards of the suite's tasks when last run.
@@ -62,7 +62,7 @@ pub struct Summary {
     /// Verdicts that decided nothing since the last one that did.
     #[serde(default)]
     pub undecided_in_a_row: u32,
-    /// Places in `rows` before which the protocol changed: scores on both sides of one are not comparable.
+    /// Positions in `rows` before which the protocol changed: scores on its two sides are not comparable.
     #[serde(default)]
     pub protocol_changes: BTreeSet<usize>,
     /// `seq` of the receipt of the last record.
@@ -90,13 +90,13 @@ pub struct Summary {
     /// The accepted agents, in order: that of each `prepare`, and those recorded.
     #[serde(default)]
     pub accepted_agents: Vec<String>,
-    /// Where in that list the agents begin that tell how reliable a task of the suite is: earlier ones did not solve it.
+    /// The position in that list from which agents show how reliable a task of the suite is: earlier ones did not solve it.
     #[serde(default)]
     pub joined: BTreeMap<String, usize>,
     /// The agent that the experiment began with: no trial of it chose it.
     #[serde(default)]
     pub first_agent: Option<String>,
-    /// What was measured beside the search, and where the experiment began.
+    /// Measurements outside the search, and where the experiment began.
     #[serde(default)]
     pub claims: Claims,
     /// Trials in the ledger, with their cost.
@@ -104,7 +104,7 @@ pub struct Summary {
     /// Those of them that the search ran under the present protocol: gates and `benchmark`.
     #[serde(default)]
     pub searched: Spent,
-    /// Those that ran the unchanged agent again, to see what luck alone makes of it.
+    /// Those that ran the unchanged agent again, to see what luck alone does to its score.
     #[serde(default)]
     pub resampled: Spent,
     /// Of these, what gates took.
@@ -139,7 +139,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Whether a line of the ledger holds this very verdict. Quotes in a string are escaped, so that no text can look like it.
+    /// Whether a line of the ledger holds this very verdict. Quotes in a string are escaped, so that no text can imitate it.
     pub(super) fn stands_in(&self, line: &[u8]) -> bool {
         let Ok(verdict) = serde_json::to_string(&self.verdict) else { return false };
         memchr::memmem::find(line, format!(r#","event":{{"verdict":{verdict}}},"sum":""#).as_bytes()).is_some()
@@ -201,7 +201,7 @@ impl Summary {
             self.retired.remove(&task);
             let aside = Aside { at, reason: reason.clone(), by };
             match change {
-                // Whoever adds it by hand knows how it fared until now.
+                // Those who add a task by hand know how it fared until now.
                 Change::Add => {
                     self.joined.insert(task.clone(), self.accepted_agents.len());
                     self.kept.insert(task);

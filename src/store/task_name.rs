@@ -1,11 +1,11 @@
-//! The id of a task as a path: whole, reversible and safe, whatever a benchmark calls its tasks.
+//! The id of a task as a path: complete, reversible and safe, whatever a benchmark calls its tasks.
 
 use std::path::PathBuf;
 
 /// Longest name of one path component; file systems allow 255 bytes.
 const COMPONENT: usize = 240;
 
-/// The directory of a task below `traces/latest` and the like: the whole id, made safe for a file system reversibly.
+/// The directory of a task below `traces/latest` and its siblings: the whole id, reversibly made safe for a file system.
 ///
 /// Bytes other than letters, digits and `-_.,:=+@[]|~ ` become `%XX`, as does a dot or space that begins a part; a name
 /// longer than 240 bytes continues in a sub-directory, each part but the last ending in `%`. Two tasks never share a directory, and none
@@ -38,7 +38,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
-    /// Reverses [`directory_name`], to show that it can be done.
+    /// Reverses [`directory_name`], to show that it is reversible.
     fn task_of(path: &Path) -> String {
         let mut bytes = Vec::new();
         for part in path.components() {

@@ -13,15 +13,15 @@ use super::task_name::directory_name;
 use crate::error::{Context, Kind, Result};
 use crate::model::trial::TrialResult;
 
-/// Where traces are, below the work space.
+/// Where traces are, below the workspace.
 const LATEST: &str = "traces/latest";
 const BASELINE: &str = "traces/baseline";
 const BEST: &str = "traces/best";
 
-/// Keeps the trace and the result of one train trial. The first trace of a task becomes its baseline and stays it; that of a
+/// Keeps the trace and the result of one train trial. The first trace of a task becomes its baseline for good; that of a
 /// `committed` agent is kept while others come and go. Trial 0 gives `trace.json` and `result.json`; further trials of the
-/// same task `trace.1.json`, `result.1.json` and so on.
-/// Errors: usage when a link is in the way; infrastructure when the disk refuses.
+/// same task `trace.1.json`, `result.1.json` and so on. Errors: usage when a link is in the way; infrastructure when the
+/// disk refuses.
 pub(crate) fn keep(workspace: &Path, agent: &str, committed: bool, result: &TrialResult) -> Result<()> {
     let files = Files::of(agent, result)?;
     let (workspace, name) = (Dir::make(workspace)?, directory_name(&result.task));
@@ -31,8 +31,8 @@ pub(crate) fn keep(workspace: &Path, agent: &str, committed: bool, result: &Tria
     if committed { share(&latest, files.trial, &workspace, &Path::new(BEST).join(&name)) } else { Ok(()) }
 }
 
-/// Writes a trial's files into the baseline, unless there are some. Always as files of their own: whoever writes into
-/// those of another place must not change the first ones.
+/// Writes a trial's files into the baseline, unless there are some. These are always separate files: writing into the
+/// files of another place must not change the first ones.
 fn keep_first<'f, F: Borrow<Files> + 'f>(
     workspace: &Dir,
     name: &Path,
@@ -46,12 +46,12 @@ fn keep_first<'f, F: Borrow<Files> + 'f>(
     files()?.map_or(Ok(()), |files| files.borrow().write(&baseline))
 }
 
-/// Makes a trial's files those of another place, too.
+/// Puts a trial's files into another place as well.
 fn share(from: &Dir, trial: u32, workspace: &Dir, place: &Path) -> Result<()> {
     let to = workspace.make_below(place)?;
     let trace = file_name("trace", trial);
     if !from.share(&trace, &to)? {
-        // An older trial's trace beside the new result would lie.
+        // An older trial's trace beside the new result would mislead.
         to.remove(&trace)?;
     }
     from.share(&file_name("result", trial), &to).map(drop)
@@ -97,7 +97,7 @@ impl Files {
         let trace = file_name("trace", self.trial);
         match &self.trace {
             Some(content) => directory.replace(&trace, content)?,
-            // An older trial's trace beside the new result would lie.
+            // An older trial's trace beside the new result would mislead.
             None => directory.remove(&trace)?,
         }
         directory.replace(&file_name("result", self.trial), &self.result)
@@ -124,7 +124,7 @@ pub(crate) fn trial_numbers(workspace: &Path, place: Place, task: &str) -> Resul
     Ok(numbers)
 }
 
-/// Whose trial a result is of; `None` when there is none, or it does not say.
+/// The agent whose trial a result is; `None` when there is no result, or it does not say.
 fn agent_of(directory: &Dir, trial: u32) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Of {
@@ -134,7 +134,7 @@ fn agent_of(directory: &Dir, trial: u32) -> Result<Option<String>> {
     Ok(result.and_then(|result| Some(serde_json::from_slice::<Of>(&result).ok()?.agent)))
 }
 
-/// Writes `trace.json` and `result.json` into a directory that nobody else writes in.
+/// Writes `trace.json` and `result.json` into a directory that no other process writes to.
 pub(crate) fn write(directory: &Path, agent: &str, result: &TrialResult) -> Result<()> {
     Files::of(agent, result)?.write(&Dir::make(directory)?)
 }
@@ -143,7 +143,7 @@ fn file_name(stem: &str, trial: u32) -> String {
     if trial == 0 { format!("{stem}.json") } else { format!("{stem}.{trial}.json") }
 }
 
-/// Where the newest trace of a task is that is of this agent, relative to the work space; `None` when there is none.
+/// Where this agent's newest trace of a task is, relative to the workspace; `None` when there is none.
 pub(crate) fn place_of(workspace: &Path, task: &str, agent: &str) -> Option<PathBuf> {
     let name = directory_name(task);
     [LATEST, BEST].into_iter().map(|place| Path::new(place).join(&name)).find(|path| {
@@ -153,8 +153,8 @@ pub(crate) fn place_of(workspace: &Path, task: &str, agent: &str) -> Option<Path
     })
 }
 
-/// What can be read of a train task in the work space: the trace and the result of its first trial and of its newest, as
-/// long as neither is larger than `limit` bytes. What cannot be read says nothing.
+/// What can be read of a train task in the workspace: the trace and the result of its first trial and of its newest, unless
+/// larger than `limit` bytes. Unreadable files are left out.
 pub(crate) fn documents(workspace: &Path, task: &str, limit: usize) -> Vec<Vec<u8>> {
     let name = directory_name(task);
     let Ok(workspace) = Dir::open(workspace) else { return Vec::new() };
@@ -194,10 +194,10 @@ impl Place {
     }
 }
 
-/// A file of a trial as it lies in the work space.
+/// A file of a trial as it is in the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Document {
-    /// There is none, or something that is no file.
+    /// There is none, or something other than a file.
     Missing,
     /// It has this many bytes, more than were asked for.
     TooLarge(u64),
@@ -205,10 +205,10 @@ pub(crate) enum Document {
     Bytes(Vec<u8>),
 }
 
-/// A trial as it lies in the work space.
+/// A trial as it is in the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kept {
-    /// Its directory, relative to the work space.
+    /// Its directory, relative to the workspace.
     pub directory: PathBuf,
     /// The name of its trace in there, whether it is there or not.
     pub trace_name: String,
@@ -218,8 +218,8 @@ pub(crate) struct Kept {
     pub trace: Document,
 }
 
-/// The files of a task's trial, each of at most `limit` bytes; `None` when none of both is there.
-/// Errors: usage when a link leads to them; infrastructure when the disk refuses.
+/// The files of a task's trial, each of at most `limit` bytes; `None` when both are missing. Errors: usage when a link
+/// leads to them; infrastructure when the disk refuses.
 pub(crate) fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Kept>> {
     if !workspace.exists() {
         return Ok(None);
@@ -238,14 +238,13 @@ pub(crate) fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit
     Ok(is_there.then(|| Kept { directory, trace_name: file_name("trace", trial), result, trace }))
 }
 
-/// Where the newest trace of a task is, whichever agent it is of.
+/// Where the newest trace of a task is, whichever agent made it.
 pub(crate) fn latest(task: &str) -> PathBuf {
     Path::new(LATEST).join(directory_name(task))
 }
 
-/// Makes sure that no link leads traces of these tasks elsewhere. Whoever puts one there later is found out when a trace is
-/// written; this is to happen before trials are paid for.
-/// Errors: usage, naming the link.
+/// Makes sure that no link leads traces of these tasks elsewhere, before trials are paid for. Writing a trace detects a link
+/// that was put there later. Errors: usage, naming the link.
 pub(crate) fn refuse_links<'t>(workspace: &Path, tasks: impl Iterator<Item = &'t String>) -> Result<()> {
     let names: Vec<PathBuf> = tasks.map(|task| directory_name(task)).collect();
     if !workspace.exists() {
@@ -267,12 +266,12 @@ pub(crate) fn refuse_links<'t>(workspace: &Path, tasks: impl Iterator<Item = &'t
     Ok(())
 }
 
-/// Moves privately kept traces of `tasks` into the work space: the baseline of a benchmark whose split was drawn after it.
+/// Moves privately kept traces of `tasks` into the workspace: the baseline of a benchmark whose split was drawn after it.
 pub(crate) fn publish(private: &Path, workspace: &Path, tasks: &[String]) -> Result<()> {
     tasks.iter().try_for_each(|task| copy(private, &directory_name(task), workspace, |_| true))
 }
 
-/// Writes traces into the work space that it did not take when their trials ended. `committed`: the agent recorded last.
+/// Writes traces into the workspace that could not be written there when their trials ended. `committed`: the agent recorded last.
 pub(crate) fn publish_pending(pending: &Path, workspace: &Path, committed: Option<&str>) -> Result<()> {
     if !pending.exists() {
         return Ok(());
@@ -290,8 +289,8 @@ pub(crate) fn publish_pending(pending: &Path, workspace: &Path, committed: Optio
     fs_err::remove_dir_all(pending).map_err(Into::into)
 }
 
-/// Brings a task's trials into the work space; into `best`, too, those of an agent that is `committed`. Where they come from
-/// is removed afterwards.
+/// Brings a task's trials into the workspace, and those of a `committed` agent into `best`, too. Where they come from is
+/// removed afterwards.
 fn copy(from: &Path, name: &Path, workspace: &Path, committed: impl Fn(&str) -> bool) -> Result<()> {
     let Some(directory) = Dir::make(from)?.below(name)? else { return Ok(()) };
     let workspace = Dir::make(workspace)?;
@@ -305,8 +304,8 @@ fn copy(from: &Path, name: &Path, workspace: &Path, committed: impl Fn(&str) -> 
     Ok(())
 }
 
-/// An agent was recorded: its traces become those of the committed agent. A task that it was not run on keeps the trace of
-/// the agent before it.
+/// An agent was recorded: its traces become those of the committed agent. A task that the new agent did not run keeps the
+/// previous agent's trace.
 pub(crate) fn recorded(workspace: &Path, tasks: &[String], agent: &str) -> Result<()> {
     let workspace = Dir::make(workspace)?;
     for task in tasks {

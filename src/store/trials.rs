@@ -1,4 +1,4 @@
-//! The trials of the ledger by agent and protocol: what need not be paid for twice.
+//! The trials of the ledger by agent and protocol, so that none is paid for twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -26,7 +26,7 @@ struct Stored {
     evidence: TrialEvidence,
     run: u32,
     tokens: Tokens,
-    /// Its run ended and was judged as a whole. Until then it is unknown whether any model was there at all: the run may
+    /// Its run ended and was judged as a whole. Until then it is unknown whether any model was reachable at all: the run may
     /// have been killed.
     settled: bool,
     /// Whether it takes the place of earlier ones (train), or counts beside them.
@@ -43,8 +43,8 @@ enum Tokens {
 }
 
 impl Stored {
-    /// Trials without a model token count only once their run has ended and was not found void: a run that was killed
-    /// while the model's service was down must not leave zeros behind.
+    /// Trials without a model token count only once their run has ended and was not void: a run killed while the
+    /// model's service was down must not leave zeros behind.
     fn counts(&self) -> bool {
         self.settled || self.tokens != Tokens::Zero
     }
@@ -61,24 +61,24 @@ pub struct Of<'a> {
     pub policy: TimeoutPolicy,
 }
 
-/// What the trials of a comparison in rounds stand under instead of the protocol alone: they say something about these two
-/// agents and nothing to any other comparison, so that nothing else may find them.
+/// The protocol of trials of a comparison in rounds: they say something about these two agents only, so no other comparison
+/// may find them.
 pub(crate) fn versus(protocol: &str, other: &str) -> String {
     aside(protocol, &format!("versus {other}"))
 }
 
-/// What trials stand under that are to choose among edits: no gate finds them. Whoever keeps the luckiest of several would carry
-/// their luck into the comparison otherwise.
+/// The protocol of trials that choose among edits: no gate finds them. Otherwise the luckiest of several edits would carry its
+/// luck into the comparison.
 pub(crate) fn apart(protocol: &str) -> String {
     aside(protocol, "to choose")
 }
 
-/// What trials stand under that only one purpose may find: the protocol, and after a blank what they are for.
+/// The protocol of trials that only one purpose may find: the real protocol, a blank, and the purpose.
 pub(crate) fn aside(protocol: &str, purpose: &str) -> String {
     format!("{protocol} {purpose}")
 }
 
-/// The protocol that trials were run under, whatever they stand under: fingerprints have no blanks.
+/// The real protocol of trials, without a purpose behind it: fingerprints have no blanks.
 pub(crate) fn plain(key: &str) -> &str {
     key.split(' ').next().unwrap_or(key)
 }
@@ -92,7 +92,7 @@ pub struct Trials {
     /// Places in `sets`, by agent and trial protocol.
     by_agent: HashMap<String, HashMap<String, usize>>,
     sets: Vec<AgentTrials>,
-    /// Of the trial before. Trials come in long runs, so that this mostly saves looking all three up.
+    /// From the previous trial. Trials come in long runs, so this usually saves looking up all three.
     last: Option<Last>,
     runs: HashMap<String, u32>,
     errors: Errors,
@@ -132,12 +132,12 @@ impl Trials {
         self.errors.note(place, task, trial);
         let known = self.sets[place].tasks.entry(task).or_default();
         if replaces {
-            // No longer of use. What gave evidence stays: this trial may turn out to have given none.
+            // These are no longer needed. A trial that gave evidence stays: this one may turn out to have given none.
             let ungraded =
                 |stored: &Stored| matches!(stored.evidence.outcome, Outcome::InfraError | Outcome::VerifierError);
             known.retain(|earlier| earlier.number != number || !ungraded(earlier));
         }
-        // Mostly there is no second one, and in a long ledger room for more adds up.
+        // Usually there is no second one, and in a long ledger spare capacity adds up.
         known.reserve_exact(1);
         known.insert(known.partition_point(|earlier| earlier.number <= number), stored);
     }
@@ -181,8 +181,8 @@ impl Trials {
         }
     }
 
-    /// A run over these tasks ended. When it is `void` (no model did anything, or it is not to be believed), its trials
-    /// become infrastructure errors, and with them those of killed runs that it continued.
+    /// A run over these tasks ended. When it is `void` (no model did anything, or it cannot be believed), its trials
+    /// become infrastructure errors, as do those of killed runs that it continued.
     pub fn run_finished(&mut self, agent: &str, protocol: &str, run: &str, tasks: &[String], void: bool) {
         let run = self.run(run);
         for task in tasks {
@@ -197,7 +197,7 @@ impl Trials {
     }
 
     /// Whether no model did anything in the run over `tasks` that is about to end, killed runs that it continues included.
-    /// `reports_tokens`: the benchmark always says how many tokens were used, so silence means none.
+    /// `reports_tokens`: the benchmark always reports its tokens, so no report means none.
     pub fn is_void(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
         let newest = |stored: &[Stored]| match stored.last() {
             Some(last) if last.replaces => stored.len() - 1,
@@ -215,8 +215,8 @@ impl Trials {
         all_tokenless(graded, reports_tokens)
     }
 
-    /// Whether no trial of this agent on `tasks` ever used a model token, whatever its outcome. A baseline of which that is
-    /// true measures nothing: "0.0000" may as well be a provider that refuses a parameter, and any edit would beat it.
+    /// Whether no trial of this agent on `tasks` ever used a model token, whatever its outcome. Such a baseline measures
+    /// nothing: its "0.0000" may come from a provider that refuses a parameter, and any edit would beat it.
     pub fn is_tokenless(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
         let set = self.place_of(agent, protocol);
         let stored = tasks.iter().flat_map(|task| self.known(set, task));
@@ -261,7 +261,7 @@ impl Trials {
     }
 
     /// How the trials behind the rewards of these tasks ended. A trial that was run again until it gave evidence counts once,
-    /// as what it then was.
+    /// with its final outcome.
     pub fn outcomes(&self, agent: &str, protocol: &str, tasks: &[String], trials: u32) -> Outcomes {
         let mut outcomes = Outcomes::default();
         let Some(place) = self.place_of(agent, protocol) else { return outcomes };
@@ -309,8 +309,8 @@ impl Trials {
         by_number(known).find(|stored| stored[0].number == trial).unwrap_or(&[])
     }
 
-    /// What each of these trial numbers earned, as far as it was run: one that was run more than once and counts each time
-    /// is there as often, one without evidence is `None`.
+    /// What each of these trial numbers earned, if it was run: one that counts several times appears as often, one without
+    /// evidence is `None`.
     pub fn values(
         &self,
         agent: &str,
@@ -342,7 +342,7 @@ impl Trials {
         Rewards(tasks.into_iter().map(|task| (task.clone(), reward(task))).collect::<BTreeMap<_, _>>())
     }
 
-    /// Those of `tasks` that have a reward although trials are lacking: the reward with each lacking trial counted 0.0.
+    /// Those of `tasks` that have a reward although trials are missing: the reward with each missing trial counted 0.0.
     pub fn least<'t>(
         &self,
         agent: &str,
@@ -361,7 +361,7 @@ impl Trials {
     }
 }
 
-/// Whether there are trials, and none of them used a token. `reports_tokens`: silence means none.
+/// Whether there are trials, and none of them used a token. `reports_tokens`: no report means none.
 fn all_tokenless<'s>(trials: impl Iterator<Item = &'s Stored>, reports_tokens: bool) -> bool {
     let mut trials = trials.peekable();
     trials.peek().is_some()

@@ -1,5 +1,5 @@
 //! `suite.json`, `train_results.json`, `results.tsv`, `gate.json`: what the ledger adds up to, in the formats the Python
-//! original's users know. Written atomically, checked before use, refused when somebody else changed them.
+//! original's users know. They are written atomically, checked before use, and refused when anything else changed them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ pub fn render(summary: &Summary) -> Result<Views> {
     Ok(views)
 }
 
-/// What gate.json says: the last verdict that decided something, as far as it may be told.
+/// What gate.json says: the part of the last verdict that decided something which may be disclosed.
 pub(crate) fn gate(summary: &Summary) -> Option<serde_json::Value> {
     let receipt = summary.last_decided.as_ref()?;
     let decision = receipt.verdict.told();
@@ -115,12 +115,12 @@ pub(crate) struct Comparison {
     /// Views as an earlier command left them: ours, only older (a killed command, or another work tree of the same
     /// repository).
     pub stale: Vec<&'static str>,
-    /// Views that somebody else changed.
+    /// Views that something else changed.
     pub changed: Vec<&'static str>,
 }
 
-/// The digests of the views this tool last wrote into each work space, so that an older view of ours is told from a
-/// forged one.
+/// The digests of the views that this tool last wrote into each workspace, to tell an older view of ours from a forged
+/// one.
 #[derive(Debug)]
 pub(crate) struct Written {
     path: PathBuf,
@@ -136,7 +136,7 @@ impl Written {
         Written { path: path.to_path_buf(), workspace: workspace.display().to_string(), digests }
     }
 
-    /// Whether a view must be there: it was written, and not only about to be when a command was killed.
+    /// Whether a view must be there: it was written, not just about to be when a command was killed.
     fn has(&self, name: &str) -> bool {
         let known = self.digests.get(&self.workspace).and_then(|names| names.get(name));
         known.is_some_and(|known| !known.iter().any(|digest| digest == NOT_YET))
@@ -147,7 +147,7 @@ impl Written {
         known.is_some_and(|known| known.contains(&hash(content)))
     }
 
-    /// Remembers `views`; with `also_earlier` beside what is remembered already, because a kill may leave either.
+    /// Remembers `views`; with `also_earlier` in addition to what is remembered already, because a kill may leave either.
     fn remember(&mut self, views: &Views, also_earlier: bool) -> Result<()> {
         let names = self.digests.entry(self.workspace.clone()).or_default();
         for (name, content) in views {
@@ -160,13 +160,12 @@ impl Written {
             known.push(hash(content));
         }
         let bytes = serde_json::to_vec(&self.digests).infra(|| "cannot render the digests of the views".into())?;
-        // Before the views are replaced these digests must be on the disk, or a power cut would turn our own into somebody
-        // else's; what is forgotten afterwards does no harm when it comes back.
+        // These digests must be on the disk before the views are replaced, or our own views would look foreign after a power
+        // cut. Old digests that come back do no harm.
         if also_earlier { atomic::replace(&self.path, &bytes) } else { atomic::replace_unsynced(&self.path, &bytes) }
     }
 
-    /// Remembers the files that lie there before anything is prepared.
-    /// Errors: when one cannot be read.
+    /// Remembers the files that exist before anything is prepared. Errors: when one cannot be read.
     pub(crate) fn remember_disk(&mut self, workspace: &Path) -> Result<()> {
         let mut views = Views::new();
         for name in NAMES {
@@ -192,7 +191,7 @@ pub(crate) fn compare(workspace: &Path, now: &Views, written: &Written) -> Resul
             Found::File(_) | Found::Other => comparison.changed.push(name),
         }
     }
-    // A view that should not exist yet was made by somebody else, unless nothing is prepared and it awaits adoption.
+    // A view that should not exist yet was made by something else, unless nothing is prepared and it awaits adoption.
     for name in NAMES {
         if !now.is_empty() && !now.contains_key(name) && !matches!(read(&workspace.join(name))?, Found::Nothing) {
             comparison.changed.push(name);
@@ -210,7 +209,7 @@ enum Found {
 
 fn read(path: &Path) -> Result<Found> {
     match fs_err::symlink_metadata(path) {
-        // Opening a pipe would wait forever; a link or a directory is nothing we wrote either, nor is a file of many GB.
+        // Opening a pipe would wait forever; and we wrote no link, no directory and no file of many GB.
         Ok(metadata) if !metadata.is_file() || metadata.len() > files::LARGEST => Ok(Found::Other),
         Ok(_) => Ok(files::read_if_there(path, files::LARGEST)?.map_or(Found::Nothing, Found::File)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
@@ -254,10 +253,10 @@ fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The error for views that somebody else changed.
+/// The error for views that something else changed.
 pub(crate) fn refused(workspace: &Path, changed: &[&str]) -> Error {
     let names: Vec<String> = changed.iter().map(|name| workspace.join(name).display().to_string()).collect();
-    Error::usage(format!("changed by somebody else, so not to be trusted: {}", names.join(", ")))
+    Error::usage(format!("changed outside of autoharness, so not to be trusted: {}", names.join(", ")))
         .code(Code::ViewsChanged)
         .hint("these files are views of the ledger; `autoharness verify --restore` rewrites them from it.")
 }

@@ -1,4 +1,4 @@
-//! Clones for BIRD-Interact: the benchmark's code, and its data set. Never half of one under its final name without a mark.
+//! Clones for BIRD-Interact: the benchmark's code, and its data set. A half-made clone always carries a mark.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::provision::need::{ask, find_program};
 pub(super) const CODE: &str = "https://github.com/bird-bench/BIRD-Interact";
 /// The revision that the helper is tested with.
 const REVISION: &str = "451fe2c3518ee1cf908d8139e2913483bd519381";
-/// In a clone that is not complete.
+/// Marks an incomplete clone.
 const UNFINISHED: &str = ".autoharness-unfinished";
-/// In a complete clone of a data set that we made, and may therefore change.
+/// Marks a complete clone of a data set that we made, and may therefore change.
 const OURS: &str = ".git/autoharness-clone";
 /// How long a clone may take.
 const LIMITS: Limits = Limits { time: Duration::from_secs(30 * 60), output: 64 * 1024 };
@@ -23,7 +23,7 @@ const LIMITS: Limits = Limits { time: Duration::from_secs(30 * 60), output: 64 *
 pub(super) const INSTALL_LFS: &str =
     "install git-lfs (Debian, Ubuntu: `apt-get install git-lfs`; macOS: `brew install git-lfs`)";
 
-/// Whether a clone is there that was not finished.
+/// Whether there is an unfinished clone.
 pub(super) fn is_unfinished(directory: &Path) -> bool {
     directory.join(UNFINISHED).exists()
 }
@@ -68,7 +68,7 @@ pub(super) async fn data(set: &str, directory: &Path, around: &Surroundings<'_>,
         run(&["config", "core.autocrlf", "false"], directory, around).await?;
         run(&["remote", "add", "origin", &url], directory, around).await?;
         run(&["fetch", "--quiet", "--depth", "1", "origin", "HEAD"], directory, around).await?;
-        // Without filters, whatever the user has installed: git-lfs fetches everything at once below, not file by file.
+        // Without filters, whatever the user has installed: git-lfs below fetches everything at once, not file by file.
         let plain = ["-c", "filter.lfs.smudge=", "-c", "filter.lfs.process=", "-c", "filter.lfs.required=false"];
         run(&[&plain[..], &["checkout", "--quiet", "--detach", "FETCH_HEAD"]].concat(), directory, around).await?;
         large_files(directory, around).await?;
@@ -84,22 +84,22 @@ pub(super) async fn data(set: &str, directory: &Path, around: &Surroundings<'_>,
     finish(directory, made.await.map_err(|error: Error| error.hint_unless_interrupted(by_hand)))
 }
 
-/// Brings the files that git-lfs has left as stand-ins in a clone of ours.
-/// Errors: infrastructure when they cannot be fetched; `Interrupted`.
+/// Fetches the files that git-lfs left as pointers in a clone of ours. Errors: infrastructure when they cannot be
+/// fetched; `Interrupted`.
 pub(super) async fn smudge(directory: &Path, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     say(format!("fetching what git-lfs has left out in {}", directory.display()));
     let by_hand = format!("check the network; by hand: {}", pull_command(directory));
     large_files(directory, around).await.map_err(|error: Error| error.hint_unless_interrupted(by_hand))
 }
 
-/// The command that does the same in anybody's clone.
+/// The command that does the same in a user's clone.
 pub(super) fn pull_command(directory: &Path) -> String {
     let directory = quoted(directory);
     format!("git -C {directory} lfs install --local && git -C {directory} lfs pull")
 }
 
 async fn large_files(directory: &Path, around: &Surroundings<'_>) -> Result<()> {
-    // For this clone alone, and without hooks: the user's own set-up is none of our business.
+    // Only for this clone, and without hooks: we must not touch the user's own set-up.
     run(&["lfs", "install", "--local", "--skip-repo"], directory, around).await?;
     run(&["lfs", "pull", "origin"], directory, around).await
 }

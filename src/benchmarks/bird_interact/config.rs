@@ -59,7 +59,7 @@ impl BirdDataset {
     }
 }
 
-/// A text that is never shown.
+/// A secret text, which is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -100,7 +100,7 @@ pub struct BirdInteractSettings {
     pub pg_user: String,
     /// The name of the variable that holds its password.
     pub pg_password_env: String,
-    /// A password written into the configuration, as the original's users did.
+    /// A password in the configuration itself, as users of the original wrote it.
     pub pg_password: Option<Secret>,
     /// Port of the agent's service; `None`: any free one.
     pub agent_port: Option<u16>,

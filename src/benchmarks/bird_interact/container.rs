@@ -10,9 +10,9 @@ use crate::process::{Captured, Command, Limits, run_captured};
 use crate::provision::need::{ask, find_program};
 use crate::provision::{Finding, Surroundings};
 
-/// How long docker may take to start the container: its image has some gigabytes, and is fetched at the first time.
+/// How long docker may take to start the container: its image has some gigabytes, and the first start fetches it.
 const START: Limits = Limits { time: Duration::from_secs(60 * 60), output: 64 * 1024 };
-/// How often the wait is heard of.
+/// How often progress is reported during the wait.
 pub(super) const SPEAK_EVERY: Duration = Duration::from_secs(15);
 /// How many lines of a dead container's log are shown.
 const LAST_LINES: &str = "5";
@@ -31,7 +31,7 @@ pub(super) struct Container {
 /// What docker says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
-    /// There is no docker, or it does not work: what it says, and the way out.
+    /// There is no docker, or it does not work: its message, and the way out.
     Unusable {
         /// In docker's own words.
         said: String,
@@ -47,7 +47,7 @@ pub(super) enum State {
 }
 
 impl Container {
-    /// The one with the databases of a set. Both have names of their own, so one is never taken for the other.
+    /// The container for a set. Each set's container has its own name, so they cannot be confused.
     pub(super) fn of(dataset: BirdDataset, adk: &Path) -> Container {
         let file = adk.join("docker-compose.yml");
         match dataset {
@@ -89,8 +89,8 @@ impl Container {
         self.line(&format!("up -d {}", self.service))
     }
 
-    /// The commands that make it anew with empty databases, which are then filled again. Only this set's: `down -v`
-    /// would take the other set's databases along.
+    /// The commands that recreate it with empty databases, which are then filled again. They affect only this set:
+    /// `down -v` would remove the other set's databases, too.
     pub(super) fn renew_line(&self) -> String {
         let directory = self.file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().to_lowercase());
         let project = directory.unwrap_or_default();
@@ -119,7 +119,7 @@ impl Container {
         };
         if looked.exit.success() {
             let status = looked.text();
-            // A container that is being restarted, or was paused by hand, is not ours to start.
+            // We must not start a container that is being restarted, or was paused by hand.
             return Ok(if status == "running" || status == "restarting" {
                 State::Running
             } else {
@@ -194,7 +194,7 @@ impl Container {
 const NO_COMPOSE: &str =
     "install the compose plugin, version 2 (`apt-get install docker-compose-plugin`, or `docker-compose-v2` on Ubuntu)";
 
-/// What a docker program said, in one line: its errors, or else what it printed.
+/// The output of a docker program in one line: its errors, or else its stdout.
 fn words(said: &Captured) -> String {
     let bytes = if said.stderr.trim_ascii().is_empty() { &said.stdout } else { &said.stderr };
     let text = String::from_utf8_lossy(bytes).into_owned();

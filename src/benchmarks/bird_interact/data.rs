@@ -1,5 +1,5 @@
-//! The tasks of BIRD-Interact: downloaded where the benchmark looks for them, and of no use before the ground truth, which
-//! its authors send by mail, has been merged by hand.
+//! The tasks of BIRD-Interact: downloaded to where the benchmark looks for them, and useless until the user has merged the
+//! ground truth, which the authors send by mail.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::provision::{Finding, Surroundings, require};
 
 /// Who sends the ground truth.
 const MAIL: &str = "bird.bench25@gmail.com";
-/// What fixes everything that `prepare` makes itself.
+/// The fix for everything that `prepare` makes itself.
 const PREPARE: &str = "autoharness prepare";
 
 /// Where the tasks are, and what is around them.
@@ -37,7 +37,7 @@ impl<'a> Place<'a> {
         Place { set, file: setup.data(), named: setup.names_data(), own: adk.join(format!("bird-interact-{set}")), adk }
     }
 
-    /// The tasks; those of a clone that was not finished are not there yet.
+    /// The tasks; those of an unfinished clone do not count.
     fn tasks(&self) -> Result<Tasks, Unread> {
         if !self.named && clone::is_unfinished(&self.own) { Err(Unread::Missing) } else { tasks::read(&self.file) }
     }
@@ -125,7 +125,7 @@ pub(super) async fn ensure(place: &Place<'_>, around: &Surroundings<'_>, say: &d
     require(&findings(place, around).await?)
 }
 
-/// Stand-ins of git-lfs among the files of a set.
+/// Pointer files of git-lfs among the files of a set.
 fn pointers(place: &Place<'_>) -> Vec<PathBuf> {
     match place.tasks() {
         Ok(found) => place.described(&found).pointers,
@@ -154,7 +154,7 @@ async fn missing(place: &Place<'_>, around: &Surroundings<'_>) -> Result<Finding
     ))
 }
 
-/// Files whose content git-lfs has not brought.
+/// Files whose content git-lfs has not fetched.
 async fn stand_ins(place: &Place<'_>, files: &[&PathBuf], around: &Surroundings<'_>) -> Result<Finding> {
     let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
     let what = format!("stand-ins of git-lfs, not the files themselves: {}", few(&names));
@@ -212,7 +212,7 @@ fn ask_for_truth(place: &Place<'_>, around: &Surroundings<'_>) -> String {
     )
 }
 
-/// Gold SQL in the work tree is open to the coding agent, that of the hold-out included.
+/// The coding agent can read gold SQL in the work tree, that of the hold-out included.
 fn readable(data: &Path, root: &Path) -> Option<Finding> {
     let inside = fs_err::canonicalize(data).ok()?.starts_with(fs_err::canonicalize(root).ok()?);
     inside.then(|| {

@@ -1,4 +1,4 @@
-//! How far a PostgreSQL is with the databases of BIRD-Interact, and what to do about it. Pure: takes what was seen.
+//! How far a PostgreSQL has filled the databases of BIRD-Interact, and what to do about it. Pure functions of what was seen.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) enum Filled {
     Absent,
     /// It is there, and its template is not.
     NoTemplate,
-    /// The template is there, and the database that is made of it when it is complete is not.
+    /// The template is there, but not the database that is made from it once it is complete.
     Filling,
     /// No table holds a row.
     Empty,
@@ -32,7 +32,7 @@ pub(super) enum Filled {
 pub(super) enum Seen {
     /// No login, and waiting may help: no server listens, or it is not ready.
     Unreachable(String),
-    /// No login, whatever one waits for: role, password, rights.
+    /// No login, and waiting does not help: role, password, rights.
     Denied(String),
     /// A login works.
     In(BTreeMap<String, Filled>),
@@ -43,7 +43,7 @@ pub(super) enum Seen {
 pub(super) enum Next {
     Done,
     Wait(String),
-    /// Nothing will come of waiting: role or password.
+    /// Waiting is useless: role or password.
     Denied(String),
     /// These stay empty.
     Failed(Vec<String>),
@@ -69,7 +69,7 @@ pub(super) fn refused(said: String) -> Seen {
     }
 }
 
-/// What keeps runs from working. A server of one's own may do without the databases beside the templates.
+/// What keeps runs from working. A user's own server may lack the databases beside the templates.
 pub(super) fn left(seen: &Seen, is_container: bool) -> Vec<(&String, &Filled)> {
     let Seen::In(states) = seen else { return Vec::new() };
     states

@@ -1,5 +1,5 @@
-//! BIRD-Interact: its checkout, its Python, its tasks and its PostgreSQL. What can be made is made; for the rest there are
-//! commands to type.
+//! BIRD-Interact: its checkout, its Python, its tasks and its PostgreSQL. It makes what it can, and names commands for the
+//! rest.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -96,7 +96,7 @@ pub(crate) async fn findings(
         let deep = depth == Depth::Everything;
         let extent = Extent {
             postgres: ready,
-            // Not a copy, so it is imported from where the whole experiment lies.
+            // Not a copy, so it is imported from the experiment's own directory.
             fence: fence.map(|fence| bench::fence(fence, around.root)),
             agent: agent.is_file().then_some(agent.as_path()).filter(|_| deep),
             sample: if deep && ready && sound { SAMPLE } else { 0 },
@@ -116,7 +116,7 @@ pub(crate) async fn ensure(setup: &BirdSetup<'_>, around: &Surroundings<'_>, say
     if setup.own && !setup.has_checkout() {
         clone::code(&setup.checkout, around, say).await?;
     }
-    // The checkout shows only now where its services are.
+    // Only now does the checkout show where its services are.
     let place = Place::of(setup);
     data::ensure(&place, around, say).await?;
     // A container fills its databases while the packages are installed.
@@ -169,7 +169,7 @@ pub(crate) async fn rehearse(
     judge(findings, rehearsal.is_template)
 }
 
-/// Whose fault a failure is decides what it means: the template has none.
+/// The template is never to blame for a failure.
 fn judge(findings: Vec<(Finding, bool)>, is_template: bool) -> Result<Finding> {
     for (finding, of_agent) in findings.iter().filter(|(finding, _)| finding.level != Level::Ok) {
         let detail = &finding.detail;

@@ -149,7 +149,7 @@ async fn helper_runner(ground: &Ground<'_>, templates: &templates::Found) -> Res
     runner.agent_python = Some(request::agent_python(setup.settings, &places, &runner));
     runner.protocol = request::protocol(setup.settings, &places, setup.revision(), templates.digests())?;
     runner.reports_tokens = true;
-    // Its agents have processes of their own, so what it reported is its own word.
+    // Its agents have processes of their own, so only the program itself can have reported.
     runner.outlives_failure = true;
     runner.exits = request::EXITS;
     runner.grace = request::GRACE;

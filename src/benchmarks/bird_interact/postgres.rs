@@ -1,5 +1,5 @@
 //! The PostgreSQL of BIRD-Interact: whether a login works, which databases are filled, and the wait for a container that
-//! fills them. Nothing here connects to a template: an open session there keeps everybody from copying it.
+//! fills them. Nothing here connects to a template, because an open session there keeps it from being copied.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -39,7 +39,7 @@ impl<'a> Server<'a> {
         Server { setup, around, container }
     }
 
-    /// Who logs in where, for messages.
+    /// Role, host and port, for messages.
     pub(super) fn place(&self) -> String {
         let settings = self.setup.settings;
         format!("{} at {}:{}", settings.pg_user, settings.host(), settings.port())
@@ -132,7 +132,7 @@ impl<'a> Server<'a> {
     }
 
     async fn look_into(&self, database: &str) -> Result<Filled> {
-        // One row of every table: sizes would not do, because a failed import leaves dead rows behind.
+        // One row of every table: sizes are not enough, because a failed import leaves dead rows behind.
         let script = "SELECT format('SELECT 1 FROM %I.%I LIMIT 1', n.nspname, c.relname) FROM pg_class c \
                       JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') \
                       AND n.nspname NOT IN ('pg_catalog', 'information_schema') \\gexec\n";
@@ -328,7 +328,7 @@ impl<'a> Server<'a> {
             State::Unusable { said, fix } => require(&[self.container.unusable(&said, &fix, &self.own_server())]),
             State::Absent => Err(Error::infrastructure(format!("the container {} is gone", self.container.name()))
                 .code(Code::BenchmarkFailed)
-                .hint("somebody removed it; the same command starts it again.")),
+                .hint("it was removed; the same command starts it again.")),
             State::Stopped(status) => {
                 let said = self.container.last_words(self.around).await?;
                 Err(Error::infrastructure(format!("the container {} is {status}: {said}", self.container.name()))

@@ -59,7 +59,7 @@ pub(super) const REQUIREMENTS: &str = include_str!("helper/requirements.txt");
 /// From SIGTERM to SIGKILL: services end and copies of databases are dropped in between.
 pub(super) const GRACE: Duration = Duration::from_secs(60);
 
-/// The helper's own limit of a trial is 50 minutes where none is configured; then it is silent that long. Services and
+/// The helper's own limit of a trial is 50 minutes if none is configured; it can then be silent that long. Services and
 /// the first call of a model take time to start.
 pub(super) const LIMITS: WaitLimits =
     WaitLimits { silence: Duration::from_secs(3600), slack: Duration::from_secs(240), exit: Duration::from_secs(5) };
@@ -71,7 +71,7 @@ pub(super) const EXITS: &[(i32, &str)] = &[
     (5, "a model refuses every request: its name, its key or its credit"),
 ];
 
-/// Where everything is that a run stands on. All paths are absolute.
+/// Where everything is that a run depends on. All paths are absolute.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     /// The interpreter of the helper and of the services.
@@ -134,7 +134,7 @@ pub(super) fn agent_python(settings: &BirdInteractSettings, places: &Places, run
         ("PATIENCE", &settings.patience.to_string()),
     ];
     environment.extend(known.map(|(name, value)| (name.into(), value.into())));
-    // As a module of the package that its directory is, if that can be one.
+    // As a module of the package in its directory, if that can be one.
     let directory = runner.agent_file.parent().unwrap_or(Path::new(""));
     let name = stem(&runner.agent_file);
     let package = directory.file_name().map(|package| Path::new(package).join(format!("{name}.py")));

@@ -25,7 +25,7 @@ use crate::process::output::LineReader;
 use crate::process::signals::Cancel;
 use crate::process::{Ask, Child, Command, Log};
 
-/// How long the host may take until its door is open; its services come up after that, while a run prepares.
+/// How long the host may take until it accepts runs; its services come up after that, while a run prepares.
 const DOOR: Duration = Duration::from_secs(120);
 
 /// From SIGTERM to SIGKILL: the host kills its services and removes their files.
@@ -41,7 +41,7 @@ pub(super) struct BirdRunner {
     pub scratch: PathBuf,
     /// Where runs have the copies that their agents are imported from: what the host's fence lets through.
     pub copies: PathBuf,
-    /// File for what the host says; removed when it ends in order.
+    /// File for the host's output; removed when it ends normally.
     pub log: PathBuf,
     /// The host, once a run has needed it.
     pub host: Mutex<Option<Host>>,
@@ -50,7 +50,7 @@ pub(super) struct BirdRunner {
 /// A running host.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// What a run must know to use it. Holds a key, so it goes nowhere but into a run's stdin.
+    /// What a run must know to use it. It has a key, so it goes only into a run's stdin.
     described: Value,
     /// It has ended, or is about to.
     over: Arc<AtomicBool>,
@@ -99,7 +99,7 @@ impl BenchmarkRunner for BirdRunner {
                 Err(error) => return Ok(RunReport { failure: Some(error.to_string()), untrusted: false }),
             };
             let report = bench.run(request, sink, cancel).await?;
-            // A server that cannot be asked is no sign of a change; who needs it next says so.
+            // A server that does not answer is no sign of a change; the next code that needs it will report it.
             let changed = self.templates.changed(cancel).await.unwrap_or_default();
             if changed.is_empty() {
                 return Ok(report);
@@ -125,7 +125,7 @@ impl BenchmarkRunner for BirdRunner {
 }
 
 impl BirdRunner {
-    /// The description of a host that is well as far as we know. Runs that ask at the same time get the same one.
+    /// The description of a host that seems healthy. Runs that ask at the same time get the same one.
     async fn host(&self, cancel: &Cancel) -> Result<Value> {
         let mut current = self.host.lock().await;
         if let Some(host) = current.take_if(|host| host.over.load(Ordering::Relaxed)) {
@@ -185,7 +185,7 @@ impl BirdRunner {
     }
 }
 
-/// Reads until the host describes itself; else the reason why it does not, as far as it gave one.
+/// Reads until the host describes itself; otherwise returns its reason, if it gave one.
 async fn describe(reader: &mut LineReader<ChildStdout>, log: &Log) -> Result<Value, Option<String>> {
     let mut reason = None;
     while let Ok(Some(line)) = reader.next_line().await {

@@ -1,4 +1,4 @@
-//! What the files of BIRD-Interact's data set hold, looked at before anything is paid for. Reads; changes nothing.
+//! Reads the files of BIRD-Interact's data set before anything is paid for. Changes nothing.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// How a file begins that git-lfs has not replaced by its content.
+/// How a file begins that git-lfs has not replaced with its content.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// What describes a database to an agent: the ends of three files' names.
 const DESCRIPTIONS: [&str; 3] = ["_schema.txt", "_column_meaning_base.json", "_kb.jsonl"];
 
-/// The tasks of a set, as far as provisioning is concerned.
+/// What provisioning needs to know about the tasks of a set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tasks {
     /// How many there are.
@@ -28,7 +28,7 @@ pub(super) struct Tasks {
 pub(super) enum Unread {
     /// There is no such file.
     Missing,
-    /// It is a stand-in of git-lfs.
+    /// It is a pointer file of git-lfs.
     Pointer,
     /// It cannot be used; says where and why.
     Broken(String),
@@ -98,7 +98,7 @@ fn half_lacks_truth(half: &Value) -> bool {
 pub(super) struct Described {
     /// Those that are nowhere, as `<database>/<file>`.
     pub(super) absent: Vec<String>,
-    /// Those that are stand-ins of git-lfs.
+    /// Those that are pointer files of git-lfs.
     pub(super) pointers: Vec<PathBuf>,
 }
 

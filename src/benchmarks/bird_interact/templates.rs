@@ -1,8 +1,8 @@
-//! What BIRD-Interact's template databases hold: every trial gets copies of them, so they decide scores as the tasks do.
+//! The content of BIRD-Interact's template databases: every trial gets copies of them, so they decide scores as much as the tasks do.
 //!
-//! A digest is taken of a copy, because a template cannot be copied while a session is connected to it. That takes a second a
-//! database, so it is kept with what the server says of the template for nothing: its number, and counts of what was ever
-//! written in it. Only where these have changed is it read again.
+//! A digest is taken of a copy, because a template cannot be copied while a session is connected to it. That takes a second
+//! per database, so the digest is kept with what the server says about the template for free: its number, and counts of all
+//! writes in it. It is read again only if these have changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::store::atomic;
 /// How long reading one database may take, and how much of it a report may be.
 const READ: Limits = Limits { time: Duration::from_secs(600), output: 64 * 1024 * 1024 };
 
-/// What the digest is of: rows, and everything that SQL can tell of a database, but for owners and rights.
+/// What the digest covers: rows, and everything that SQL can tell about a database except owners and rights.
 const CONTENT: &str = r"
 SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1;
 SET bytea_output = 'hex'; SET xmlbinary = 'base64'; SET search_path = pg_catalog; SET statement_timeout = 0;
@@ -61,8 +61,8 @@ struct Known {
     digest: String,
 }
 
-/// The templates as a command has found them, to be looked at again: SQL of an agent's that reaches a template decides every
-/// reward from then on, that of its own trial included.
+/// The templates as a command found them, to be checked again: an agent's SQL that reaches a template decides every reward
+/// from then on, that of its own trial included.
 pub(super) struct Found {
     config: Config,
     root: PathBuf,
@@ -91,7 +91,7 @@ impl Found {
         &self.digests
     }
 
-    /// Those that hold something else by now.
+    /// Those whose content has changed.
     pub(super) async fn changed(&self, cancel: &Cancel) -> Result<Vec<String>> {
         let setup = BirdSetup::of(&self.config, &self.root, &self.environment);
         let around = Surroundings {
@@ -153,7 +153,7 @@ fn unusable(place: &str, what: String) -> Error {
         .hint("`autoharness doctor` looks at the server; `autoharness prepare` starts the benchmark's own.")
 }
 
-/// What the server says of each template without anybody connecting to it.
+/// What the server says about each template without a connection to it.
 async fn signs(server: &Server<'_>, databases: &[String]) -> Result<BTreeMap<String, String>> {
     let script = "SELECT d.datname, d.oid, s.tup_inserted, s.tup_updated, s.tup_deleted, s.stats_reset \
                   FROM pg_database d LEFT JOIN pg_stat_database s ON s.datid = d.oid WHERE d.datname LIKE '%\\_template';\n";
@@ -164,8 +164,8 @@ async fn signs(server: &Server<'_>, databases: &[String]) -> Result<BTreeMap<Str
     Ok(rows.filter(|(name, _)| databases.contains(name)).collect())
 }
 
-/// Copies a template, and reads the copy. The copy's name and the session's are those of a run, so that the next run knows
-/// what a killed command has left.
+/// Copies a template, and reads the copy. The copy's name and the session's are those of a run, so that the next run
+/// recognises what a killed command left.
 async fn read(server: &Server<'_>, database: &str) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let run = hash(format!("{now} {} {database}", std::process::id()).as_bytes())[..8].to_string();

@@ -1,4 +1,4 @@
-//! A program of the user's own that speaks the trial protocol.
+//! A user's own program that speaks the trial protocol.
 
 mod config;
 
@@ -67,7 +67,7 @@ impl Benchmark for CommandBenchmark {
             if let Some(python) = runner.agent_python.as_mut().filter(|_| !settings.import_agent) {
                 python.import = None;
             }
-            // A program that fences its agent in imports it no other way. What other programs do is not known.
+            // A program that fences its agent in imports it only this way. How other programs import theirs is unknown.
             let fence = runner.fence.as_ref().filter(|_| base.get(LIBRARY.as_bytes()).is_some());
             if let (Some(fence), Some(python)) = (fence, runner.agent_python.as_mut()) {
                 python.import = python.import.take().map(|import| Import { behind: fence.prefix(), ..import });
@@ -121,8 +121,8 @@ fn settings(config: &Config) -> &CommandSettings {
     config.own()
 }
 
-/// Where the program is found and what it is, so that another one in its place changes the protocol. A program below the
-/// experiment that is not committed (a virtual environment's python, say) is made absolute and known by its bytes.
+/// The program's place and identity, so that another one in its place changes the protocol. A program below the experiment
+/// that is not committed (a virtual environment's python, say) is made absolute and known by its bytes.
 fn program_of(ground: &Ground<'_>, command: &mut [String], base: &BaseTree) -> Result<Value> {
     let Some(program) = command.first_mut() else { return Ok(Value::Null) };
     if !program.contains('/') {

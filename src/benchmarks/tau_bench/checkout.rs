@@ -1,5 +1,5 @@
-//! Checkouts of tau2: fetching one commit, only what is needed of it and never half of it under its final name; and finding
-//! the one that an editable installation runs from.
+//! Checkouts of tau2: fetches the needed part of one commit, never half of it under its final name, and finds the checkout
+//! that an editable installation runs from.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,19 +13,19 @@ use crate::process::git::Git;
 use crate::provision::Surroundings;
 use crate::store::atomic;
 
-/// Directory of the experiment that holds checkouts, one a commit. git ignores it.
+/// Directory of the experiment that holds checkouts, one per commit. git ignores it.
 pub(super) const DIRECTORY: &str = "tau2_data";
 
-/// What of the repository is needed: the package, and what its build reads. The rest (web site, figures) is large.
+/// The needed parts of the repository: the package, and what its build reads. The rest (web site, figures) is large.
 const CHECKOUT: &str =
     "/src/\n/data/tau2/domains/\n/data/tau2/user_simulator/\n/pyproject.toml\n/README.md\n/LICENSE\n";
 
-/// A first download on a slow line.
+/// Long enough for a first download on a slow line.
 const DOWNLOAD: Limits = Limits { time: Duration::from_secs(30 * 60), ..Limits::SMALL };
 
-/// One commit's code and data, into `tau2_data/<commit>`. The directory gets its name when it is complete, so one that was
-/// interrupted is never taken for one that is.
-/// Errors: infrastructure when the commit cannot be had, or not within half an hour; `Interrupted`.
+/// One commit's code and data, into `tau2_data/<commit>`. The directory gets its name only when complete, so an interrupted
+/// one is never taken for a complete one. Errors: infrastructure when the commit cannot be had, or not within half an hour;
+/// `Interrupted`.
 pub(super) async fn fetch(
     settings: &TauBenchSettings,
     place: &Path,
@@ -58,7 +58,7 @@ pub(super) async fn fetch(
     git.run(&["init", "--quiet"]).await?;
     for (name, value) in [
         ("remote.origin.url", repository.as_str()),
-        // Then only the files that are checked out are downloaded, where the server can do that.
+        // Then only the files that are checked out are downloaded, if the server supports it.
         ("remote.origin.promisor", "true"),
         ("remote.origin.partialCloneFilter", "blob:none"),
         ("core.autocrlf", "false"),

@@ -1,4 +1,4 @@
-//! tau2: fetched and installed at one commit, code and data together, or an installation of the user's own.
+//! tau2: fetched and installed at one commit, code and data together, or the user's own installation.
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,8 @@ const REQUIREMENTS: &str = include_str!("helper/requirements.txt");
 /// tau2 says 3.12 or 3.13, but imports `audioop`, which 3.13 no longer has.
 pub const PYTHON: Range = Range { min: 12, below: 13 };
 
-/// Names a directory with tau2 in it, ready to be used: `venv/bin/python`, `data`, and the commit in `revision`. Our container
-/// image sets it. Read from the environment only: the coding agent can write `.env`.
+/// Names a directory with a ready tau2: `venv/bin/python`, `data`, and the commit in `revision`. Our container image sets it.
+/// Read from the environment only: the coding agent can write `.env`.
 pub const READY_VARIABLE: &str = "AUTOHARNESS_TAU2_DIR";
 
 /// tau2's own judge, when none is configured.
@@ -30,7 +30,7 @@ const TAU2_JUDGE: &str = "gpt-4.1-2025-04-14";
 /// Domains in which a language model judges some tasks.
 const JUDGED: [&str; 2] = ["retail", "banking_knowledge"];
 
-/// What an experiment wants of tau2.
+/// What an experiment requires of tau2.
 #[derive(Debug, Clone)]
 pub(crate) struct Tau2Setup<'a> {
     settings: &'a TauBenchSettings,
@@ -81,8 +81,8 @@ impl<'a> Tau2Setup<'a> {
         self.settings
     }
 
-    /// The files that the configured domain is made of: what must stay as it was when the experiment was prepared. Each with
-    /// a name that is the same wherever tau2 lies, so that a score of a container compares with one of its host.
+    /// The files that the configured domain is made of: what must stay as it was when the experiment was prepared. Each has
+    /// a name that is the same wherever tau2 is, so that scores in a container and on its host compare.
     pub(crate) fn data_paths(&self) -> Vec<(String, PathBuf)> {
         let Some(data) = &self.data else { return Vec::new() };
         let named = |below: String| (format!("tau2:data/{below}"), data.join(below));
@@ -206,8 +206,8 @@ async fn own(
     }))
 }
 
-/// The one that is ready, else what `prepare` provided earlier, when it is complete.
-/// Errors: usage when the one that is ready cannot be used.
+/// The one that is ready, else the one that `prepare` provided earlier, if it is complete. Errors: usage when the one
+/// that is ready cannot be used.
 async fn provided(setup: &Tau2Setup<'_>, around: &Surroundings<'_>) -> Result<Option<Tau2Install>> {
     if let Some(place) = &setup.ready {
         let install = installed(setup, &place.join("venv/bin/python"), around).await?;

@@ -183,7 +183,7 @@ async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     runner.agent_python = Some(runner::agent_python(&install.python, &helper, &install.data, &runner));
     runner.protocol = runner::protocol(setup.settings(), &install.release, &install.code);
     runner.reports_tokens = true;
-    // Its agents' processes have nothing of the helper's, so what it reported is its own word.
+    // Its agents' processes have nothing of the helper's, so only the helper itself can have reported.
     runner.outlives_failure = true;
     // Importing tau2 and litellm takes up to a quarter of a minute, much more on a busy machine.
     runner.limits.slack = Duration::from_secs(300);

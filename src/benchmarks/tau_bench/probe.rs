@@ -79,7 +79,7 @@ print(json.dumps({'version': version(), 'place': place,
     'code': code.hexdigest()}))
 ";
 
-/// What there is beside an interpreter, or why it cannot say.
+/// What is installed beside an interpreter, or why it cannot say.
 pub(super) async fn examine(python: &Path, around: &Surroundings<'_>) -> Result<Result<Package, String>> {
     if !python.is_file() {
         return Ok(Err(format!("there is no program {}", python.display())));

@@ -18,7 +18,7 @@ pub(super) fn command(python: &Path, helper: &Path) -> Vec<String> {
     [python, Path::new("-B"), &helper.join("bench.py")].map(|word| word.to_string_lossy().into_owned()).into()
 }
 
-/// What the helper is told beside the models and limits that every benchmark has.
+/// What the helper is told besides the models and limits that every benchmark has.
 pub(super) fn options(
     settings: &TauBenchSettings,
     base_seed: u64,
@@ -62,7 +62,7 @@ pub(super) fn agent_python(python: &Path, helper: &Path, data: &Path, runner: &P
 }
 
 /// tau-bench's part of the protocol fingerprint. `code` is the digest of tau2's own source, which grades. What a trace
-/// shows (`trace_gold`) and where tau2 lies change no score and are not in it.
+/// shows (`trace_gold`) and where tau2 is change no score, so they are left out.
 pub(super) fn protocol(settings: &TauBenchSettings, release: &str, code: &str) -> Value {
     json!({
         "domain": settings.domain,

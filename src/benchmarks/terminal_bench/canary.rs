@@ -33,8 +33,8 @@ struct Answer {
     seconds: f64,
 }
 
-/// Runs the canary on a staged copy of the experiment. `strict`: the agent is the template, so that even a failure of its
-/// own loop is a fault of the set-up; a user's own agent may need more of a sandbox than the canary pretends. `behind`: the fence
+/// Runs the canary on a staged copy of the experiment. `strict`: the agent is the template, so that even a failure of its own
+/// loop is a fault of the set-up; a user's own agent may need more of a sandbox than the canary simulates. `behind`: the fence
 /// that the agent runs behind.
 ///
 /// # Errors
@@ -48,7 +48,7 @@ pub async fn canary(
     around: &Surroundings<'_>,
 ) -> Result<Finding> {
     let program = around.state.join("embedded/terminal_bench_canary.py");
-    // Anything else found there was tampered with, or belongs to another version.
+    // Other content there was tampered with, or belongs to another version.
     if fs_err::read(&program).ok().as_deref() != Some(PROGRAM.as_bytes()) {
         atomic::replace(&program, PROGRAM.as_bytes())?;
     }

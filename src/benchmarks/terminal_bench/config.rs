@@ -99,7 +99,7 @@ const ALLOWED_ARGUMENTS: [(&str, bool); 23] = [
     ("--verifier-timeout-multiplier", true),
 ];
 
-/// The first argument that is not on the list, or is used otherwise than it says, as far as it may be shown.
+/// The first argument that is not on the list, or is not used as listed, in a form that may be shown.
 fn refused_argument(arguments: &[String]) -> Option<&str> {
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -108,7 +108,7 @@ fn refused_argument(arguments: &[String]) -> Option<&str> {
         match ALLOWED_ARGUMENTS.iter().find(|(known, _)| *known == name) {
             Some((_, false)) if value.is_none() => {}
             Some((_, true)) if value.is_some() || arguments.next().is_some_and(|next| !next.starts_with('-')) => {}
-            // A stray value may be anything, a key above all: it is not repeated.
+            // A stray value may be anything, even a key, so it is not repeated.
             _ if !name.starts_with('-') => return Some("a value that follows no option"),
             _ => return Some(name),
         }
@@ -281,7 +281,7 @@ fn variables(config: &mut Config, field: &Field<'_>) -> Result<BTreeMap<String, 
     Ok(variables)
 }
 
-/// A data set in the work tree is open to the coding agent, hold-out and solutions included.
+/// The coding agent can read a data set in the work tree, hold-out and solutions included.
 fn warn_inside(config: &mut Config, field: &Field<'_>, path: &str) {
     if !path.starts_with(['/', '~']) && !path.starts_with("..") {
         config.warnings.push(field.warning(

@@ -1,4 +1,4 @@
-//! How a run ends: what is missing, whose fault that is, and what the user must be told.
+//! How a run ended: what is missing, whose fault that is, and what to tell the user.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ struct End<'a> {
     log: &'a str,
     /// The directory of the agent's files.
     staging: &'a Path,
-    /// A trial ended with the process, while the agent was at work.
+    /// A trial ended with the process while the agent was working.
     cut_off_at_work: bool,
     /// The job says that it is complete.
     finished: bool,
@@ -30,8 +30,8 @@ struct End<'a> {
 }
 
 impl End<'_> {
-    /// Whether the agent's code, where it runs in Harbor's process, ended that process. Never when a signal did, be it one that
-    /// Harbor caught: then the kernel, a human or the machine's end is the cause, whatever lies in the log and in the files.
+    /// Whether the agent's code, where it runs in Harbor's process, ended that process. Never when a signal did, even one that
+    /// Harbor caught: then the kernel, a human or a shutdown is the cause, whatever the log and the files say.
     fn agents_doing(&self) -> Option<String> {
         if is_signal(self.exit) {
             return None;
@@ -51,7 +51,7 @@ impl End<'_> {
 }
 
 impl<'a> Run<'a> {
-    /// Harbor has ended by itself: takes in the rest, and says what is missing and why.
+    /// Harbor has ended by itself: reads the rest, and says what is missing and why.
     pub(super) async fn conclude(mut self, exit: Exit, watch: &mut Watch, cancel: &Cancel) -> Result<RunReport> {
         if self.take_rest(watch, cancel).await.is_err() {
             return Err(Error::infrastructure("the receiver of the trials is gone"));
@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
         Ok(self.report(None))
     }
 
-    /// What graders and sandboxes did wrong is said once for each kind, with the number of trials.
+    /// Each kind of fault of graders and sandboxes is reported once, with the number of trials.
     pub(super) async fn say_notices(&self) {
         let quiet = [reason::ENDED_HARBOR, reason::CANCELLED];
         for (reason, count) in self.reasons.iter().filter(|(reason, _)| !quiet.contains(reason)) {
@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// ` (3 x ApiGaveUpError)`: a human should see what was not believed.
+    /// ` (3 x ApiGaveUpError)`: a human should see which claims were not believed.
     fn named_claims(&self) -> String {
         let named: Vec<String> = self.claims.iter().map(|(claim, count)| format!("{count} x {claim}")).collect();
         format!(" ({})", named.join(", "))
@@ -233,7 +233,7 @@ mod tests {
         }
         let raised = |code| End { cut_off_at_work: false, ..end(code) };
         assert_eq!(raised(1).agents_doing().as_deref(), Some("ValueError: said quietly"));
-        // Survived: an exit status of 2 is not how Python ends after an exception.
+        // Survived, because Python does not exit with 2 after an exception.
         assert_eq!(raised(2).agents_doing(), None);
         let quiet = |code| End { log: "", ..raised(code) };
         assert_eq!(quiet(1).agents_doing(), None);

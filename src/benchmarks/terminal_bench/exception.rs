@@ -97,9 +97,8 @@ const SANDBOX_CLIENTS: [&str; 20] = [
     "vercel",
 ];
 
-/// Whether the sandbox failed to carry out a command of the agent. What an agent can bring about with a call that makes no
-/// sense is no failure of the sandbox: a wrong argument, a file that is not there, a time limit of its own choice, memory
-/// that its command used up.
+/// Whether the sandbox failed to carry out a command of the agent. Failures that an agent can provoke are not the sandbox's:
+/// a wrong argument, a missing file, a time limit of its own choice, memory that its command used up.
 pub(super) fn sandbox_failed(file: &TrialFile, info: &ExceptionInfo) -> bool {
     let kind = info.exception_type.as_str();
     let own_limit = info.exception_message.starts_with("Command timed out")
@@ -132,7 +131,7 @@ pub(super) fn raised_by_sandbox(file: &TrialFile, info: &ExceptionInfo) -> bool 
     last_file(&info.exception_traceback).is_some_and(|path| {
         is_sandbox(file, path)
             || SANDBOX_CLIENTS.iter().any(|client| path.contains(&format!("/site-packages/{client}/")))
-            // What these libraries do their requests with.
+            // Libraries with which these make their requests.
             || ["httpx", "httpcore", "aiohttp", "grpc", "grpclib"]
                 .iter()
                 .any(|client| path.contains(&format!("/site-packages/{client}/")))

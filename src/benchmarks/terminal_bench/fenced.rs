@@ -1,5 +1,5 @@
-//! The agent in a process of its own, behind the fence: Harbor gets an agent of ours, which has that process do what Harbor
-//! asks. The helper is the Python side of it.
+//! Runs the agent in its own process behind the fence: Harbor gets an agent of ours, which passes Harbor's calls to that
+//! process. The helper is the Python side.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -46,7 +46,7 @@ const TOLD: [&str; 6] = [
 #[derive(Debug)]
 pub struct FencedSide {
     pub fencing: Fencing,
-    /// Whether no agent runs where it cannot be put up.
+    /// Whether no agent may run without it.
     pub required: bool,
     /// The directory with the package.
     pub packages: PathBuf,
@@ -89,8 +89,8 @@ impl FencedSide {
         Ok(CLASS)
     }
 
-    /// What is to be set in Harbor's environment for one run: where it imports from, which is our package, and where an
-    /// environment of the user's own comes from the copy, that too; and which agent ours stands for.
+    /// The variables of Harbor's environment for one run: where it imports from (our package and, if the user's own
+    /// environment class comes from the copy, that too), and which agent ours stands for.
     pub fn environment(&self, request: &RunRequest, env_provider: &str) -> [(&'static str, OsString); 2] {
         let mut path = OsString::from(&self.packages);
         if env_provider.contains(':') {

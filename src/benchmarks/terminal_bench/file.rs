@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::{Map, Value};
 
-/// A `result.json`, as far as it matters. Unknown fields are ignored: every version of Harbor adds some.
+/// The fields of a `result.json` that matter. Unknown ones are ignored: every version of Harbor adds some.
 #[derive(Debug, Deserialize)]
 pub struct TrialFile {
-    /// The task's own name: of its settings, else of its directory.
+    /// The task's own name: from its settings, else its directory.
     pub task_name: String,
     /// `<task>__<7 characters>`; sandboxes are called after it.
     pub trial_name: String,
@@ -69,7 +69,7 @@ pub struct StepFile {
     pub verifier: Option<Phase>,
 }
 
-/// The configuration of a trial, as far as it matters.
+/// The parts of a trial's configuration that matter.
 #[derive(Debug, Default, Deserialize)]
 pub struct TrialConfig {
     #[serde(default)]
@@ -132,7 +132,7 @@ struct ModelUsage {
     cost_usd: Option<f64>,
 }
 
-/// What the agent reported, where it is of the right kind: what is not shall not make the whole file unreadable.
+/// What the agent reported, if it is of the right kind: other values must not make the whole file unreadable.
 fn if_it_makes_sense<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
@@ -164,7 +164,7 @@ pub struct ExceptionInfo {
 
 impl ExceptionInfo {
     /// Whether it was noted before the tests began. Since 0.26 Harbor grades after most exceptions of an agent, and keeps
-    /// the agent's one when grading fails, too: only the time says whose it is.
+    /// the agent's exception when grading also fails: only the time shows whose it is.
     fn precedes(&self, verifier: Option<&Phase>) -> bool {
         let Some(tests) = verifier else { return true };
         match (tests.started_at.as_deref().and_then(time), self.occurred_at.as_deref().and_then(time)) {
@@ -208,7 +208,7 @@ fn seconds_between(start: &str, end: &str) -> Option<f64> {
 }
 
 impl TrialFile {
-    /// Reads a `result.json`. `None` while it is being written: Harbor does not write it at one stroke.
+    /// Reads a `result.json`. `None` while it is being written: Harbor does not write it atomically.
     pub fn parse(bytes: &[u8]) -> Option<TrialFile> {
         let file: TrialFile = serde_json::from_slice(bytes).ok()?;
         file.finished_at.is_some().then_some(file)
@@ -227,7 +227,7 @@ impl TrialFile {
         [Some(self.task_name.as_str()), task.name.as_deref(), directory, plain].into_iter().flatten()
     }
 
-    /// Tokens read, tokens written, and US dollars, as far as the agent said; of several steps the sums.
+    /// Tokens read, tokens written, and US dollars, where the agent reported them; for several steps, the sums.
     pub fn usage(&self) -> (Option<u64>, Option<u64>, Option<f64>) {
         let steps = || self.steps().iter().filter_map(|step| step.agent_result.as_ref());
         let said: Vec<&AgentResult> = match &self.agent_result {

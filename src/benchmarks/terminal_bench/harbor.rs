@@ -31,14 +31,14 @@ pub struct HarborInstall {
     pub version: String,
 }
 
-/// What this program was tried with. Harbor changes how it records and grades from one version to the next.
+/// The versions we tested with. Harbor changes how it records and grades from one version to the next.
 const TRIED: [Version; 2] = [Version(0, 24, 0), Version(0, 26, 0)];
 
 /// The first Harbor that removes the reward files before it grades.
 const CLEARS_REWARDS: Version = Version(0, 26, 0);
 
 impl HarborInstall {
-    /// What a human should know about a version that was never tried: its results may mean something else.
+    /// The warning about an untested version: its results may mean something else.
     pub fn untried(&self) -> Option<String> {
         if Version::parse(&self.version).is_some_and(|version| TRIED.contains(&version)) {
             return None;
@@ -68,13 +68,13 @@ pub struct HarborRunner {
     pub arguments: Vec<String>,
     /// The agent file, relative to the staged copy.
     pub agent_file: PathBuf,
-    /// Harbor's complete environment, but for what differs between runs.
+    /// Harbor's complete environment, except for what differs between runs.
     pub environment: Vec<(OsString, OsString)>,
     /// Directory below the state directory for downloads and lists of tasks.
     pub state: PathBuf,
     /// Starts Harbor.
     pub supervisor: Supervisor,
-    /// Hides secrets in what Harbor and the agent say.
+    /// Hides secrets in the output of Harbor and the agent.
     pub redactor: Redactor,
     /// From SIGTERM to SIGKILL.
     pub grace: Duration,
@@ -126,9 +126,9 @@ impl HarborRunner {
         }
         let tasks = self.listing.get().map(|listing| request.tasks.iter().filter_map(|task| listing.find(task)));
         set("AGENT_TIME_LIMITS", time_limits(tasks.into_iter().flatten(), request.timeout_s).into());
-        // Of a hold-out conversation nothing may be kept, by the agent neither.
+        // Nothing of a hold-out conversation may be kept, not even by the agent.
         set("HARNESS_SAVE_TRACE", if is_held_out(request) { "0" } else { "1" }.into());
-        // Plain tracebacks and whole lines: they are read by this program.
+        // Plain tracebacks and whole lines, because this program reads them.
         for (name, value) in
             [("_TYPER_STANDARD_TRACEBACK", "1"), ("NO_COLOR", "1"), ("TERM", "dumb"), ("COLUMNS", "1000")]
         {
@@ -143,8 +143,8 @@ pub(super) fn is_held_out(request: &RunRequest) -> bool {
     !request.keep_traces || request.split == Some(Split::Test)
 }
 
-/// The agent's limit in each of these tasks, as JSON, for the agent: Harbor does not pass it on. Tasks go by a digest of the
-/// name that Harbor gives their sandbox, since an environment shows to others. The limits of steps are left out.
+/// The agent's limit in each of these tasks, as JSON, for the agent: Harbor does not pass it on. Tasks are identified by a
+/// digest of the name of their sandbox, because other processes can see an environment. The limits of steps are left out.
 fn time_limits<'a>(tasks: impl Iterator<Item = &'a Task>, configured: Option<f64>) -> String {
     let limits: Map<String, Value> = tasks
         .filter(|task| task.steps.is_none_or(|steps| steps == 1))

@@ -89,7 +89,7 @@ print(json.dumps({'python': '%d.%d.%d' % sys.version_info[:3], 'harbor': version
     'mcp': has('mcp'), 'sdk': all(has(name) for name in sys.argv[1:])}))
 ";
 
-/// A Harbor that was looked at: usable, or with reasons why not.
+/// A Harbor that was checked: usable, or with reasons why not.
 #[derive(Debug)]
 struct Examined {
     harbor: PathBuf,
@@ -161,7 +161,7 @@ impl Examined {
 /// What a look around found.
 #[derive(Debug)]
 struct Found {
-    /// What is to be used, with its faults; only one named by `harbor_bin` can have any.
+    /// The one to use, with its faults; only one named by `harbor_bin` can have any.
     chosen: Option<Examined>,
     /// Why the one on the PATH is not used.
     passed_over: Option<String>,
@@ -281,7 +281,7 @@ pub async fn ensure(wanted: &Wanted<'_>, around: &Surroundings<'_>, say: &dyn Fn
     Ok(examined.install())
 }
 
-/// What an evaluation needs beside the packages: the sandbox provider's and the model provider's keys, programs and
+/// What an evaluation needs besides the packages: the sandbox provider's and the model provider's keys, programs and
 /// daemons. An environment class of the user's own (`module:Class`) needs nothing that we know of.
 pub fn keys_for(env_provider: &str, agent_model: Option<&str>) -> Vec<KeyRequirement> {
     let mut keys = Vec::new();

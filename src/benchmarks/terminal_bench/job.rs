@@ -52,7 +52,7 @@ pub(crate) fn import_path(agent_file: &Path, class: &str) -> Result<String> {
 }
 
 /// The job's configuration. Tasks are entries of their own, never patterns, in the order of the request: Harbor starts
-/// them in that order. It retries nothing: that is decided elsewhere, with the evidence at hand.
+/// them in that order. It retries nothing: other code decides that with the evidence at hand.
 pub(crate) fn job(
     settings: &JobSettings,
     request: &RunRequest,
@@ -101,8 +101,8 @@ pub(crate) fn agent_limit(request: &RunRequest, task: &Task) -> Option<f64> {
     }
 }
 
-/// How long the job may take: Harbor starts a trial whenever another one ends, so that it is done after the sum of all
-/// limits divided among the slots, and one trial more. `None` when a task sets the agent no limit.
+/// How long the job may take: Harbor starts a trial whenever another one ends, so it is done after the sum of all
+/// limits divided among the slots, plus one more trial. `None` when a task sets the agent no limit.
 pub(crate) fn wall(request: &RunRequest, tasks: &[&Task]) -> Option<Duration> {
     let (mut sum, mut longest) = (0.0, 0.0_f64);
     for task in tasks {

@@ -29,11 +29,11 @@ pub struct Facts {
     pub provider: Provider,
 }
 
-/// What this program itself saw of the model's provider. An exception's class and traceback are the agent's word: it can raise
-/// whatever it likes, or call a dead address.
+/// What this program itself saw of the model's provider. An exception's class and traceback are only the agent's word: it can
+/// raise whatever it likes, or call a dead address.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// Nothing: the question was not put, or no model is configured.
+    /// Nothing: we did not ask, or no model is configured.
     #[default]
     Unknown,
     /// It answers.
@@ -77,7 +77,7 @@ pub fn judge(file: &TrialFile, facts: Facts) -> Judgement {
     Judgement { note, ..result }
 }
 
-/// The trouble with the model's provider that the trial's agent claims, and the class it claims it with. Nothing but a
+/// The trouble with the model's provider that the trial's agent claims, and the class it claims it with. This is only a
 /// claim: see [`Provider`].
 pub fn provider_claim(file: &TrialFile) -> Option<(&'static str, &str)> {
     file.agent_failures()
@@ -95,7 +95,7 @@ fn agent_failed(file: &TrialFile, facts: Facts, failure: AgentFailure<'_>) -> Op
     if let Some(claim) = provider_failure(info) {
         return match facts.provider {
             Provider::Fails(seen) => Some(none(Outcome::InfraError, seen)),
-            // Work that the tests confirm is nothing to gain by cheating; of several steps, only some were worked on.
+            // Tests that confirm the work leave no gain from cheating; of several steps, only some were worked on.
             _ if has_reward(file) && file.steps().is_empty() && claim != reason::MCP && is_harbors(kind) => None,
             _ => Some(none(Outcome::AgentError, reason::UNCONFIRMED)),
         };
@@ -104,7 +104,7 @@ fn agent_failed(file: &TrialFile, facts: Facts, failure: AgentFailure<'_>) -> Op
         if is_graded {
             return None;
         }
-        // Anybody can give a class that name: Harbor's own comes when the limit is over.
+        // Any class can have that name: Harbor's own comes only when the limit is over.
         let late = |limit: f64| failure.took.is_none_or(|took| took >= 0.8 * limit - 1.0);
         return Some(match facts.limit.is_some_and(late) {
             true => Judgement {
@@ -237,7 +237,7 @@ fn ungraded(file: &TrialFile, facts: Facts) -> Judgement {
             none(Outcome::InfraError, "Harbor or the sandbox failed between the steps of the task")
         }
         (Some(_), None, _) => none(Outcome::AgentError, "setup() of the agent failed or did not end"),
-        // Whatever `run()` raised is judged already.
+        // What `run()` raised has already been judged.
         _ => grading_failed(file, info),
     }
 }

@@ -1,4 +1,4 @@
-//! The tasks of a Harbor dataset as Harbor itself sees them, with their limits and what names them exactly.
+//! The tasks of a Harbor dataset as Harbor itself sees them, with their limits and exact names.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ const TIME: Duration = Duration::from_secs(3600);
 /// About 50,000 tasks.
 const OUTPUT: usize = 64 * 1024 * 1024;
 
-/// Changes when the listing program says more than before: then what was kept is listed anew.
+/// Raised when the listing program reports more than before: kept lists are then made anew.
 const FORMAT: u32 = 2;
 
 /// Where the tasks come from. Paths are absolute.
@@ -186,8 +186,8 @@ pub(crate) struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    /// Lists the tasks. What is not on this machine is listed once and then kept: later commands mean the very same
-    /// tasks, whatever a name like `head` means by then.
+    /// Lists the tasks. A remote dataset is listed once and then kept, so that later commands mean the very same tasks,
+    /// whatever a name like `head` means by then.
     pub(crate) async fn list(&self, dataset: &Dataset, cancel: &Cancel) -> Result<Listing> {
         fs_err::create_dir_all(self.state)?;
         let kept = self.kept(dataset)?;
@@ -207,7 +207,7 @@ impl Lister<'_> {
         let said = run_captured(self.supervisor, command, Limits { time: TIME, output: OUTPUT }, cancel).await?;
         if said.stdout.is_empty() {
             return Err(said.check("list the tasks of the dataset").err().unwrap_or_else(|| {
-                Error::infrastructure("cannot list the tasks of the dataset: the listing program said nothing")
+                Error::infrastructure("cannot list the tasks of the dataset: the listing program printed nothing")
                     .code(Code::BenchmarkFailed)
             }));
         }

@@ -1,10 +1,10 @@
-//! What Harbor's own output says when its results do not: whose fault a broken job is, and why no model answered.
+//! Reads from Harbor's output what its results do not say: whose fault a broken job is, and why no model answered.
 
 use std::path::Path;
 
 use super::reason;
 
-/// Bytes of the log's end that are looked at.
+/// How many bytes at the end of the log are read.
 const TAIL: u64 = 256 * 1024;
 
 /// The end of Harbor's log. Empty when there is none.
@@ -18,7 +18,7 @@ pub(super) fn tail(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What our side of the fence says when it cannot do its part. An agent that says so as well gains nothing: nothing is run.
+/// What our side of the fence prints when it cannot do its part. An agent that prints the same gains nothing: nothing is run.
 const OF_THE_FENCE: [&str; 2] = ["the fence around the agent cannot be built", "the process that starts agents"];
 
 /// The number in `Dry run OK - 5 trial(s); nothing was run.`; `None` when the dry run did not say that.
@@ -59,10 +59,10 @@ pub(super) fn agent_to_blame(log: &str, staging: &Path) -> Option<String> {
     own.then(message)
 }
 
-/// Whether nothing was said after the traceback that begins at `start`, so that it is what ended the process. One that an
-/// agent only logged is followed by whatever came next.
+/// Whether nothing follows the traceback that begins at `start`, so that it ended the process. More output follows one that
+/// an agent only logged.
 fn ends_the_log(log: &str, start: usize) -> bool {
-    // Of a group of exceptions everything is framed; else a line without indentation is the exception itself.
+    // In an exception group everything is framed; otherwise a line without indentation is the exception itself.
     let framed = log[..start].rsplit('\n').next().is_some_and(|before| before.contains('|'));
     let plain = |line: &&str| !line.trim().is_empty() && !line.starts_with([' ', '\t', '|', '+']);
     let mut rest = log[start..].lines().skip(1).filter(plain);
@@ -74,7 +74,7 @@ fn is_drawn(line: &str) -> bool {
     line.contains("Running trials...") || line.contains('\u{2501}')
 }
 
-/// The last line that says something, for a job that did not even start.
+/// The last non-empty line, for a job that did not even start.
 pub(super) fn last_words(log: &str) -> Option<&str> {
     log.lines().rev().map(|line| line.trim_matches([' ', '|', '+', '-'])).find(|line| !line.is_empty())
 }
@@ -146,7 +146,7 @@ KeyError: 'an earlier one that was survived'
             __init__\n    raise MissingExtraError\nMissingExtraError: install harbor[e2b]\n";
         assert_eq!(agent_to_blame(sdk, staging), None);
         assert_eq!(agent_to_blame("E2B_API_KEY is not set\n", staging), None);
-        // Survived by the job: it is not why the job broke off.
+        // The job survived it, so it is not why the job ended.
         let survived = format!(
             "{}\nTraceback (most recent call last):\n  File \"/venv/x.py\", line 1\nOSError: full\n",
             CONSTRUCTOR

@@ -160,7 +160,7 @@ async fn harbor(ground: &Ground<'_>) -> Result<HarborRunner> {
         variables.push((name.into(), value.into()));
     }
     let fenced = match Fencing::put_up(ground).await? {
-        // Elsewhere there are no layers, and processes that have loaded much cannot be forked.
+        // Other systems have no layers, and cannot fork processes that have loaded much.
         Some(fencing) if cfg!(target_os = "linux") => {
             HELPER.write(&paths.embedded())?;
             Some(FencedSide {

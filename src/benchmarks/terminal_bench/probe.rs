@@ -1,9 +1,9 @@
-//! Whether the model's provider is in trouble, as seen from here and not by the agent.
+//! Whether the model's provider is in trouble, as seen by this program and not by the agent.
 //!
-//! The agent calls its model itself, so that an exception called `ApiRateLimitError` is only its
-//! word: an agent that raised one wherever it fails would lose nothing there. When a trial ends with such a claim, this
-//! program asks the configured model for one word, with the same packages, keys and addresses, in a process that has
-//! nothing of the agent. Only trouble that is seen there makes the trial no evidence.
+//! The agent calls its model itself, so an exception called `ApiRateLimitError` is only its word: an agent could raise
+//! one wherever it fails and lose nothing. When a trial ends with such a claim, this program asks the configured model
+//! for one word, with the same packages, keys and addresses, in a process that has nothing of the agent. Only trouble
+//! seen there makes the trial no evidence.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,16 +25,16 @@ const PROGRAM: &str = include_str!("helper/probe.py");
 /// Importing litellm takes seconds, on a busy machine many; then three requests.
 const TIME: Duration = Duration::from_secs(300);
 
-/// Trouble that was seen is taken to last so long.
+/// How long observed trouble is assumed to last.
 const LASTS: Duration = Duration::from_secs(60);
 
-/// The trouble that was seen last, for all runs of a command: its steps run at the same time and meet the same provider.
+/// The last observed trouble, shared by all runs of a command: its steps run at the same time with the same provider.
 #[derive(Debug, Default)]
 pub struct Probe {
     trouble: Mutex<Option<(Instant, &'static str)>>,
 }
 
-/// Who asks, with which packages, keys and addresses.
+/// The packages, keys and addresses to ask with.
 pub(super) struct Asker<'a> {
     pub(super) model: Option<&'a str>,
     pub(super) python: &'a Path,
@@ -51,7 +51,7 @@ struct Answer {
 impl Probe {
     /// Asks the provider now. An answer without trouble is never used twice: the next claim may be about the next moment.
     pub(super) async fn ask(&self, by: &Asker<'_>, cancel: &Cancel) -> Result<Provider> {
-        // Who asks at the same time waits for the answer.
+        // A second caller waits for the answer to the first.
         let mut last = self.trouble.lock().await;
         if let Some((when, trouble)) = *last
             && when.elapsed() < LASTS

@@ -38,7 +38,7 @@ pub(super) struct Run<'a> {
     pub(super) job: PathBuf,
     /// Then nothing of a conversation may be kept.
     pub(super) held_out: bool,
-    /// Some of these tasks may turn out to be hold-out (or are): no message may name one or quote anybody.
+    /// Some of these tasks are, or may turn out to be, hold-out: no message may name one or quote any output.
     pub(super) discreet: bool,
     /// Harbor, or something in its name, reported what was not asked for.
     pub(super) untrusted: bool,
@@ -52,7 +52,7 @@ pub(super) struct Run<'a> {
     pub(super) any_token: bool,
     /// Trials that ended with Harbor's process, neither graded nor with an exception.
     pub(super) ended: Vec<Finished>,
-    /// Trials whose agent blames the model's provider, and that have not been looked into.
+    /// Trials whose agent blames the model's provider, not yet checked.
     suspects: Vec<Finished>,
     /// The same, where nothing could be learned.
     unknown: Vec<Finished>,
@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
         sink: Sink,
     ) -> Result<Run<'a>> {
         let held_out = is_held_out(request);
-        // Harbor prints the agent's commands: of the hold-out they go where they vanish with the run.
+        // Harbor prints the agent's commands: those of the hold-out go to a place that is removed with the run.
         let log = if held_out { request.scratch.join("harbor.log") } else { request.log.clone() };
         Ok(Run {
             runner,
@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
                     );
                     let _ = self.sink.send(RunEvent::Log { warning: true, message }).await;
                 }
-                // Once, and with patience: a second signal would leave sandboxes behind.
+                // One signal, then patience: a second one would leave sandboxes behind.
                 child.stop(runner.grace).await?
             }
         };
@@ -167,8 +167,8 @@ impl<'a> Run<'a> {
             .env(self.runner.environment_of(self.request))
     }
 
-    /// Everything that can be wrong before a trial, for nothing: unknown keys and tasks, an agent that cannot be imported,
-    /// missing keys. `Some` when the run is over.
+    /// Checks for free what can be wrong before a trial: unknown keys and tasks, an agent that cannot be imported, missing
+    /// keys. `Some` when the run is over.
     async fn dry_run(&mut self, config: &Path, cancel: &Cancel) -> Result<Option<RunReport>> {
         let command = self.command(config, &["--dry-run"]);
         let limits = Limits { time: DRY_RUN, ..Limits::SMALL };
@@ -205,7 +205,7 @@ impl<'a> Run<'a> {
             .hint("`autoharness doctor` says what is missing here."))
     }
 
-    /// Takes trials in until Harbor ends or must be ended.
+    /// Receives trials until Harbor ends or must be ended.
     async fn follow(
         &mut self,
         child: &mut Child,
@@ -222,8 +222,8 @@ impl<'a> Run<'a> {
                 wall = past(deadline) => Some(Stop::TooLong(wall)),
                 () = sleep(watch.interval()) => None,
             };
-            // What ended before we stop Harbor counts. What ends after it does not: a trial that was cut off looks like
-            // one that failed.
+            // Trials that end before we stop Harbor count. Later ones do not: a trial that was cut off looks like one
+            // that failed.
             let found = if stop.is_some() { watch.look_at_all() } else { watch.look() };
             for finished in found {
                 if self.take(finished).await.is_err() {
@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
         if self.suspects.is_empty() {
             return Ok(());
         }
-        // After a signal there is no asking: these trials are run again.
+        // After a signal we do not ask: these trials are run again.
         let Ok(seen) = self.runner.probe.ask(&self.runner.asker(), cancel).await else { return Ok(()) };
         for suspect in std::mem::take(&mut self.suspects) {
             match seen {
@@ -256,8 +256,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Judges what could not be looked into. A run that is nothing but such trials, without a single token, shows the
-    /// trouble by itself; among others they are the agent's word only.
+    /// Judges the trials that could not be checked. A run of only such trials, without a single token, itself proves
+    /// the trouble; among other trials they are only the agent's word.
     pub(super) async fn settle_unknown(&mut self) -> Result<(), ()> {
         let unknown = std::mem::take(&mut self.unknown);
         let silent = |trial: &Finished| matches!(trial.file.usage(), (None | Some(0), None | Some(0), _));
@@ -278,7 +278,7 @@ impl<'a> Run<'a> {
         if self.expected(file).is_none() {
             self.untrusted = true;
         } else if file.ended_harbor() {
-            // Whose fault that is turns out when Harbor has ended: a signal leaves the same file.
+            // The end of Harbor shows whose fault that is: a signal leaves the same file.
             self.ended.push(finished);
         } else if file.is_cancelled() {
             // Not run.

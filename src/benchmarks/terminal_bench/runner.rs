@@ -1,8 +1,7 @@
 //! Any Harbor dataset, through the real `harbor run`: one process per run, read while it works.
 //!
-//! Harbor's exit status proves nothing. What counts is its files: `watch` follows them, `judgement` judges
-//! them, `job` writes what Harbor is asked, `log` reads what it said when the files are missing, and
-//! `run` keeps one run going and ends it in order.
+//! Harbor's exit status proves nothing. Only its files count: `watch` follows them, `judgement` judges them, `job`
+//! writes Harbor's job, `log` reads its output if files are missing, and `run` drives one run and ends it cleanly.
 
 use std::path::{Path, PathBuf};
 

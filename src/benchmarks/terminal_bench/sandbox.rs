@@ -135,7 +135,7 @@ pub const SANDBOXES: &[Sandbox] = &[
         "add `NOVITA_API_KEY=...` to .env",
         &["NOVITA_DOMAIN", "NOVITA_API_URL", "NOVITA_BASE_URL"],
     ),
-    // A profile of the SDK will do as well, and where it lies is the SDK's own business.
+    // A profile of the SDK works as well, and only the SDK knows where it is.
     Sandbox {
         name: "langsmith",
         sdk: Some(("langsmith", "langsmith")),

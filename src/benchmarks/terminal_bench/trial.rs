@@ -1,4 +1,4 @@
-//! What a trial leaves beside its `result.json`: facts for the judgement, and evidence for the coding agent.
+//! What a trial leaves besides its `result.json`: facts for the judgement, and evidence for the coding agent.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ fn verifiers(trial: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Takes evidence out of a trial's directory, free of secrets.
+/// Reads evidence from a trial's directory, free of secrets.
 pub(super) struct Keep<'a> {
     pub(super) redactor: &'a Redactor,
     pub(super) directory: &'a Path,
@@ -68,7 +68,7 @@ impl Keep<'_> {
         Some(self.redactor.redact_json(value))
     }
 
-    /// A regular file of the trial's. The sandbox may have what lies here mounted, and left links to files of this machine.
+    /// A regular file of the trial. The sandbox may have this directory mounted, and may have left links to files of this machine.
     fn plain_file(&self, directory: &Path, name: &str) -> Option<(std::fs::File, u64)> {
         Dir::open(self.directory).ok()?.below(directory).ok()??.plain_file(name).ok()?
     }

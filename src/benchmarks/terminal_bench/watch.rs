@@ -1,7 +1,7 @@
-//! Follows a job directory of Harbor and hands over every trial when it is final.
+//! Follows a job directory of Harbor and passes on every trial when it is final.
 //!
-//! Polling, not Harbor's plugin events: a plugin lives in the same process as the agent, and what counts in the end is
-//! what lies on the disk. A look costs one `stat` while nothing happens, because Harbor rewrites the job's own
+//! It polls instead of using Harbor's plugin events: a plugin lives in the same process as the agent, and in the end
+//! only the files on disk count. A poll costs one `stat` while nothing happens, because Harbor rewrites the job's own
 //! `result.json` whenever a trial begins or ends.
 
 use std::collections::{BTreeSet, HashSet};
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::file::TrialFile;
 
-/// Between two looks right after a change.
+/// The time between two polls right after a change.
 const SHORTEST: Duration = Duration::from_millis(200);
-/// Between two looks while nothing happens. The end of Harbor is noticed at once in any case.
+/// The time between two polls while nothing happens. The end of Harbor is noticed at once in any case.
 const LONGEST: Duration = Duration::from_secs(5);
-/// A change can hide from time stamps: everything is looked at this often.
+/// Time stamps can miss a change, so everything is read this often.
 const FULL_LOOK: Duration = Duration::from_secs(15);
 
 /// A trial whose result is final.
@@ -122,7 +122,7 @@ impl Watch {
     }
 }
 
-/// How long to wait when nothing has happened for so long: a job that takes hours is not looked at five times a second.
+/// How long to wait when nothing has happened for this long: a job that takes hours is not polled five times a second.
 pub fn pause(quiet: Duration) -> Duration {
     quiet.clamp(SHORTEST, LONGEST)
 }

@@ -1,4 +1,4 @@
-//! Keeps a conversation with a benchmark program going: line by line, bounded in time and memory, ended in order.
+//! Runs the conversation with a benchmark program: line by line, bounded in time and memory, ended cleanly.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::process::{Child, Exit};
 /// How long a line that was written before the end of a run may take to be noticed.
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
-/// After a cancellation, this many lines that had already arrived are still taken in.
+/// After a cancellation, this many lines that had already arrived are still read.
 const LAST_LINES: usize = 10_000;
 
 /// How long things may take.
@@ -34,9 +34,9 @@ pub(super) struct Bounds {
 pub(super) enum End {
     /// By the program's own will.
     Exited(Exit),
-    /// It took too long; says in which way, to follow the program's name.
+    /// It took too long; the text says in which way, and follows the program's name.
     Stalled(String),
-    /// It said something it should not have; says what.
+    /// It printed something that it should not have; the text says what.
     Misbehaved(String),
 }
 
@@ -73,12 +73,12 @@ pub(super) async fn converse(
         },
     };
     if let Stop::End(end) = &stop {
-        // Of what it said nothing: that may name tasks.
+        // Nothing of its output, which may name tasks.
         let why = if let End::Stalled(why) = end { why } else { "it breaks the trial protocol" };
         tracing::warn!(program = child.name(), why, "child is stopped");
     }
-    // What the program says from here on is not believed: an agent that was cut off by SIGTERM looks like one that
-    // failed. It is read all the same, because a program blocked on a full pipe cannot tidy up.
+    // Further output is not believed: an agent that was cut off by SIGTERM looks like one that failed. It is read all
+    // the same, because a program blocked on a full pipe cannot tidy up.
     tokio::select! {
         stopped = child.stop(bounds.grace) => stopped.map(|_| ())?,
         () = async { reader.drain().await; std::future::pending().await } => {}
@@ -124,7 +124,7 @@ async fn read(
                 let line = tokio::select! {
                     biased;
                     line = reader.next_line() => line,
-                    // Signals are heard on another thread: what lies in the pipe may not have been noticed here yet.
+                    // Another thread handles signals: what is in the pipe may not have been noticed here yet.
                     () = sleep_until(*last_look.get_or_insert_with(|| Instant::now() + LAST_LOOK)) => return Some(stop),
                 };
                 last_lines = Some((left - 1, stop));

@@ -1,5 +1,5 @@
-//! What a program answers in one run, held against what it was asked: nothing else is believed, and nothing is passed on that
-//! may not be known.
+//! Checks a program's answers in one run against the request: nothing else is believed, and nothing is passed on that must
+//! stay hidden.
 
 use std::collections::HashSet;
 
@@ -24,11 +24,11 @@ pub(super) struct Exchange<'a> {
     finished: HashSet<(String, u32)>,
     /// Then nothing of a conversation may be kept.
     pub(super) held_out: bool,
-    /// Some of these tasks may turn out to be hold-out (or are): no message may name one or quote the program.
+    /// Some of these tasks are, or may turn out to be, hold-out: no message may name one or quote the program.
     discreet: bool,
-    /// The program said what it could not know.
+    /// The program reported what it could not know.
     pub(super) untrusted: bool,
-    /// A trial's number that is none was mentioned.
+    /// Whether the warning about a field that should hold a number has been given.
     odd: bool,
     pub(super) done: u64,
     pub(super) total: u64,
@@ -69,7 +69,7 @@ impl<'a> Exchange<'a> {
         match event {
             None => Ok(()),
             Some(ProtocolEvent::Task { .. } | ProtocolEvent::Context { .. }) => {
-                Err(format!("line {number} is about what tasks there are, but trials were asked for"))
+                Err(format!("line {number} lists tasks, but trials were asked for"))
             }
             Some(ProtocolEvent::Log { message, .. }) if self.discreet => {
                 self.log.line(&message);

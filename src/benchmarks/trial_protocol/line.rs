@@ -45,7 +45,7 @@ pub enum ProtocolEvent {
         result: Box<TrialResult>,
         /// What was wrong with its reward or outcome: our words, free of the program's.
         problem: Option<String>,
-        /// The field that should hold a number and does not, so that it is left out.
+        /// The field that should hold a number and does not; it is left out.
         odd: Option<&'static str>,
     },
     /// Something to tell the user.
@@ -173,9 +173,9 @@ fn trial(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
     Ok(ProtocolEvent::Trial { result: Box::new(result), problem, odd })
 }
 
-/// What a trial counts as. A reward that makes no sense is the grader's failure, never a score. A trial that ran out of
-/// time and was graded above 0 all the same counts as graded: what was done in time was done. Every runner keeps to that,
-/// so that `agent_timeout` means in all of them that nothing came of it.
+/// What a trial counts as. A reward that makes no sense is the grader's failure, never a score. A trial that ran out of time
+/// but was graded above 0 counts as graded: work done in time is done. Every runner does the same, so that `agent_timeout`
+/// always means that nothing came of it.
 fn grade(fields: &Fields<'_>) -> (Outcome, Option<f64>, Option<String>) {
     let verifier_error = |problem: String| (Outcome::VerifierError, None, Some(problem));
     let word = match fields.outcome {
@@ -235,7 +235,7 @@ fn string(raw: Option<&RawValue>) -> Option<String> {
     read(raw)
 }
 
-/// A number, also one in a text: pipelines of data frames write either.
+/// A number, or a string that holds one: data frame pipelines write either.
 fn amount(raw: Option<&RawValue>) -> Result<Option<f64>, ()> {
     let Some(raw) = raw else { return Ok(None) };
     let number = read::<f64>(Some(raw)).or_else(|| string(Some(raw))?.trim().parse().ok());

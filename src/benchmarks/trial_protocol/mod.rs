@@ -1,7 +1,7 @@
-//! The trial protocol (DESIGN §6): any program that reads one JSON object on stdin and answers with one a line.
+//! The trial protocol (DESIGN §6): any program that reads one JSON object on stdin and answers with one per line.
 //!
-//! This file says what is asked and how it ended; `exchange` what is made of the answers, `conversation` keeps the conversation
-//! going and bounded, `line` reads a line. Benchmarks `command` and `demo` are this runner; `tau-bench` is this runner and a helper.
+//! This file makes the request and says how it ended; `exchange` checks the answers, `conversation` runs and bounds the
+//! conversation, `line` reads a line. Benchmarks `command` and `demo` are this runner; `tau-bench` is this runner and a helper.
 
 mod conversation;
 mod exchange;
@@ -76,10 +76,10 @@ pub struct ProtocolRunner {
     pub environment: Vec<(OsString, OsString)>,
     /// The request's `options`.
     pub options: Map<String, Value>,
-    /// What the program can start its agent behind; `None`: nothing is said of it.
+    /// The fence that the program can start its agent behind; `None`: the request mentions none.
     pub fence: Option<Fencing>,
-    /// Whether trials count although the program that reported them failed afterwards: where nothing but the program itself
-    /// can have ended it.
+    /// Whether trials count although the program that reported them failed afterwards: true if only the program itself can
+    /// have ended it.
     pub outlives_failure: bool,
     /// The request's models.
     pub agent: AgentSettings,
@@ -93,8 +93,8 @@ pub struct ProtocolRunner {
     pub protocol: Value,
     /// See [`BenchmarkRunner::reports_tokens`].
     pub reports_tokens: bool,
-    /// What exit statuses of the program mean, where it has agreed on some with us. All that can be told of a run that
-    /// touches the hold-out, because it says nothing of a task.
+    /// What the program's exit statuses mean, if it has agreed on some with us. For a run that touches the hold-out
+    /// only these may be reported, because they say nothing about a task.
     pub exits: &'static [(i32, &'static str)],
     /// How long the program may take to end when it is asked to.
     pub grace: Duration,
@@ -102,7 +102,7 @@ pub struct ProtocolRunner {
     pub limits: WaitLimits,
     /// Starts the program.
     pub supervisor: Supervisor,
-    /// Hides secrets in what the program says.
+    /// Hides secrets in the program's output.
     pub redactor: Redactor,
 }
 
@@ -258,7 +258,7 @@ impl ProtocolRunner {
         let bounds = self.bounds(request);
         let end = converse(child, bounds, cancel, async |number, line| exchange.line(number, line).await).await?;
         if let End::Exited(exit) = &end {
-            // Its last words cannot be told from those of an agent that speaks in its name and then ends it.
+            // Its last output cannot be told from that of an agent that speaks in its name and then ends it.
             exchange.untrusted |= !exit.success() && exchange.done > 0 && !self.outlives_failure;
         }
         let what = match end {
@@ -325,7 +325,7 @@ impl ProtocolRunner {
         let mut stdin = serde_json::to_vec(request).infra(|| "cannot write the request".into())?;
         stdin.push(b'\n');
         let mut environment = self.environment.clone();
-        // Python holds its output back in a pipe; then a killed run would lose trials that had long ended.
+        // Python buffers its output to a pipe, so a killed run would lose trials that had long ended.
         if !environment.iter().any(|(name, _)| name == "PYTHONUNBUFFERED") {
             environment.push(("PYTHONUNBUFFERED".into(), "1".into()));
         }

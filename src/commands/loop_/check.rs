@@ -1,4 +1,4 @@
-//! Whether a proposal can come before the gate: all that costs nothing.
+//! Whether a proposal may go to the gate: all checks that cost nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,15 +19,15 @@ use crate::paths::Paths;
 use crate::report::text::one_line;
 use crate::store::beneath::Dir;
 
-/// Problems that are told; more help nobody.
+/// The most problems that are reported; more would not help.
 const SHOWN: usize = 10;
-/// Characters of a problem that are told.
+/// The most characters of a problem that are reported.
 const LONGEST_PROBLEM: usize = 1000;
-/// Directories that coding agents make for themselves where they work.
+/// Directories that coding agents create for themselves where they work.
 const OWN: [&[u8]; 4] = [b".claude/", b".codex/", b".gemini/", b".opencode/"];
 
 impl Loop<'_> {
-    /// Looks at what was proposed. What cannot be judged is sent back once.
+    /// Checks the proposal. One that cannot be judged is sent back once.
     pub(super) async fn check(&mut self) -> Result<()> {
         let Some(mut current) = self.state.current.clone() else { return Ok(()) };
         let found = match self.look(&current).await {
@@ -62,7 +62,7 @@ impl Loop<'_> {
         let base = base_of(&session)?;
         if base.commit() != current.base {
             return Err(Error::usage(format!(
-                "the base commit is another one than when iteration {} began: somebody recorded or accepted something",
+                "the base commit has changed since iteration {} began: another command recorded or accepted something",
                 current.iteration
             ))
             .hint(format!(
@@ -107,7 +107,7 @@ impl Loop<'_> {
     }
 }
 
-/// The editable files as the coding agent left them; `None`, and why, where there is no telling. Other problems are told, too.
+/// The editable files as the coding agent left them; `None`, and why, if they cannot be determined. Other problems are reported, too.
 pub(super) fn edit_of(
     paths: &Paths,
     current: &Current,
@@ -122,12 +122,12 @@ pub(super) fn edit_of(
     if let Some(deep) = too_deep(&current.worktree) {
         let name = deep.strip_prefix(&current.worktree).unwrap_or(&deep).components().next();
         let name = name.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
-        problems.push(format!("{}: too many directories lie in each other there", one_line(&name, LONGEST_PROBLEM)));
+        problems.push(format!("{}: directories are nested too deeply there", one_line(&name, LONGEST_PROBLEM)));
         return Ok(None);
     }
     let repo = base.seen_at(&current.worktree, &paths.loop_view())?;
     let others = other_files(&repo, base, editable)?;
-    // What git says of the editable files depends on such files, and a pipe among them would keep us waiting.
+    // Such files decide what git says about the editable ones, and a pipe among them would keep us waiting.
     if !others.is_empty() {
         problems.extend(others);
         return Ok(None);
@@ -156,8 +156,8 @@ pub(super) fn title(proposal: &Proposal) -> String {
     }
 }
 
-/// What the coding agent has written into its proposal, or why it cannot be read. A link there leads to what it may not read
-/// itself, and errors quote what they read.
+/// What the coding agent wrote into its proposal, or why it cannot be read. A link there might lead to something that the
+/// coding agent may not read, and errors quote what they read.
 pub(super) fn written(worktree: &Path) -> Result<String, String> {
     let is = |what: &str| format!("{} {what}", proposal::FILE);
     let found = Dir::open(worktree).and_then(|dir| dir.read_within(proposal::FILE, proposal::LARGEST));
@@ -198,7 +198,7 @@ fn other_files(repo: &Repo, base: &BaseTree, editable: &Editable) -> Result<Vec<
 
 /// Problems in words for the coding agent.
 fn told(problems: &[String]) -> String {
-    // What they quote is the coding agent's, and may be endless: the prompt is a word of a command.
+    // They quote the coding agent's text, which may be endless, and the prompt is a single command-line argument.
     let told = |problem: &String| format!("- {}", one_line(problem, LONGEST_PROBLEM));
     let mut lines: Vec<String> = problems.iter().take(SHOWN).map(told).collect();
     if problems.len() > SHOWN {

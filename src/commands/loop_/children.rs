@@ -1,4 +1,4 @@
-//! This very program as a child, and commands of the user's.
+//! Running this very program, and the user's commands, as children.
 
 use std::time::Duration;
 
@@ -46,14 +46,14 @@ impl Loop<'_> {
         let mut command = Command::new(program, &self.paths.root);
         command.args.extend(["--directory".into(), self.paths.root.clone().into()]);
         command.args.extend(["--config".into(), self.paths.config.clone().into()]);
-        // All of it: the command chooses itself what its own children see.
+        // The whole environment: the command itself chooses what its own children see.
         let mut command = command.args(words).env(self.environment.select(|_| true));
         command.grace = GRACE;
         command.ask = Ask::Leader;
         run_captured(&self.supervisor, command, Limits { time: LONGEST, output }, cancel).await
     }
 
-    /// Runs a command of the user's with a file that says what happened. That it fails changes nothing.
+    /// Runs a user's command with a file that says what happened. A failure of it changes nothing.
     pub(super) async fn hook(&self, command: Option<&str>, name: &str, said: &Value) {
         let Some(line) = command else { return };
         let file = self.paths.state.join(format!("on-{name}.json"));

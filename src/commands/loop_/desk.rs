@@ -1,5 +1,5 @@
-//! What a session asks for while it is at work: its edit on train tasks, within an allowance, and traces. The edit is put into the
-//! main work tree, run there by this program's own `benchmark`, and taken back before the answer goes out.
+//! Answers a session's requests while it works: to run its edit on train tasks, within an allowance, and to show traces. The edit
+//! is put into the main work tree, run there by this program's own `benchmark`, and removed before the answer goes out.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,14 +24,14 @@ use crate::guard::agent_files::read_editable_from_tree;
 use crate::process::signals::Cancel;
 use crate::store::summary::Summary;
 
-/// How often it is looked for requests.
+/// How often we look for requests.
 const LOOK: Duration = Duration::from_millis(100);
-/// Of what a command printed, as much of each end is handed on, in bytes.
+/// How much of each end of a command's output is passed on, in bytes.
 const HANDED_ON: usize = 4 << 20;
-/// What asks a command under way to stop when its session has ended.
+/// Asks a running command to stop when its session has ended.
 const INTERRUPT: i32 = 2;
 
-/// Trials that a proposer may have run before it proposes.
+/// How many trials a proposer may have run before it proposes.
 pub(super) fn allowance(args: &LoopArgs, summary: &Summary) -> u64 {
     let train = summary.prepared.as_ref().map_or(0, |prepared| prepared.split.train.len() as u64);
     args.session_trials.unwrap_or(train)
@@ -43,7 +43,7 @@ impl Loop<'_> {
         Ok(allowance(self.args, &self.summary()?))
     }
 
-    /// A session, answered while it is at work.
+    /// A session whose requests are answered while it works.
     pub(super) async fn attended(
         &self,
         current: &mut Current,
@@ -55,7 +55,7 @@ impl Loop<'_> {
             0 => Desk::closed(&current.worktree).map(|_| None),
             _ => Desk::open(&current.worktree).map(Some),
         };
-        // Where a session before has put something in its place, this one has to do without.
+        // If an earlier session has put something else in the desk's place, this one has to do without.
         let desk = desk.unwrap_or_else(|error| {
             self.ui.detail(format!("the session cannot ask for anything: {error}"));
             None
@@ -83,7 +83,7 @@ impl Loop<'_> {
     /// Answers until the session has ended.
     async fn serve(&self, desk: &Desk, current: &mut Current, allowance: u64, closing: &Cancel) -> Result<()> {
         while closing.signal().is_none() {
-            // A session that has spoilt its desk gets no answers, and that is all.
+            // A session that has spoilt its desk just gets no answers.
             for (id, request) in desk.take().unwrap_or_default() {
                 let answer = match request {
                     None => refused(&Error::usage("the loop cannot read this request")),
@@ -125,7 +125,7 @@ impl Loop<'_> {
         answered.unwrap_or_else(|error| refused(&error))
     }
 
-    /// Runs what was edited so far on these train tasks.
+    /// Runs the edit so far on these train tasks.
     async fn run_train(
         &self,
         tasks: &[String],
@@ -174,7 +174,7 @@ impl Loop<'_> {
         ));
         let ids: Vec<String> = tasks.iter().map(|task| format!("--task-ids={task}")).collect();
         let words = ["--format", if json { "json" } else { "human" }, "benchmark"];
-        // What an edit was chosen by is nothing for the gate to count.
+        // The gate must not count trials by which an edit was chosen.
         let apart = is_edited.then_some("--apart");
         let words: Vec<&str> = words.into_iter().chain(apart).chain(ids.iter().map(String::as_str)).collect();
         let said = self.handed_on(&words, closing).await;
@@ -195,7 +195,7 @@ impl Loop<'_> {
         Ok(Answer::Said { code: said.exit.code, stdout: text(&said.stdout), stderr: text(&said.stderr) })
     }
 
-    /// Brings the committed agent back after an edit was tried, also one that a kill has left in the main work tree.
+    /// Brings the committed agent back after an edit was tried, even one that a kill left in the main work tree.
     pub(super) async fn take_back(&self, current: &mut Current) -> Result<()> {
         if current.candidate.is_none() {
             return Ok(());
@@ -207,7 +207,7 @@ impl Loop<'_> {
         self.keep(current)
     }
 
-    /// The experiment, held, as soon as whoever holds it is done.
+    /// Holds the experiment as soon as its present holder is done.
     async fn open_in_turn(&self) -> Result<Session> {
         loop {
             match self.open(Need::Summary) {
@@ -220,7 +220,7 @@ impl Loop<'_> {
         }
     }
 
-    /// Writes down how far the iteration has come while a session is at work.
+    /// Writes down how far the iteration has got while a session works.
     fn keep(&self, current: &Current) -> Result<()> {
         let mut state = self.state.clone();
         state.current = Some(current.clone());
@@ -228,7 +228,7 @@ impl Loop<'_> {
     }
 }
 
-/// Whether a request can be handed to a command: as words of at most this much in all, without what ends a word.
+/// Whether a request can be passed to a command: as arguments of at most this total length, without NUL.
 fn can_be_asked(request: &Request) -> bool {
     const MOST: usize = 64 << 10;
     let words: Vec<&String> = match request {
@@ -249,7 +249,7 @@ fn wanted(named: &[String], train: &[String]) -> Result<Vec<String>> {
     Ok(named.into_iter().cloned().collect())
 }
 
-/// What a session hears when its command cannot be run.
+/// What a session is told when its command cannot be run.
 fn refused(error: &Error) -> Answer {
     Answer::Refused { message: error.to_string(), hints: error.hints().to_vec(), is_usage: !is_infrastructure(error) }
 }

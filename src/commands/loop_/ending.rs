@@ -1,5 +1,5 @@
-//! The end of an iteration: the base commit's agent back in place, what came of it in the ledger and in learnings.md, and
-//! nothing left over.
+//! The end of an iteration: puts the base commit's agent back, writes the result into the ledger and learnings.md, and
+//! leaves nothing over.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::store::event::{End, Event, Outdone, Proposed};
 use crate::store::views;
 
 impl Loop<'_> {
-    /// Writes down what became of the iteration and tidies up.
+    /// Writes down the result of the iteration and tidies up.
     pub(super) async fn conclude(&mut self) -> Result<()> {
         let Some(mut current) = self.state.current.clone() else { return Ok(()) };
         let end = current.end.unwrap_or(End::Unusable);
@@ -139,7 +139,7 @@ fn touched(current: &Current) -> String {
     if current.touched.is_empty() { String::new() } else { format!(" ({})", current.touched.join(", ")) }
 }
 
-/// What the gate said, as far as it may be told.
+/// The part of the gate's answer that may be shown.
 struct Judgement {
     /// As gate.json has it.
     verdict: Value,
@@ -149,7 +149,7 @@ struct Judgement {
     predicted: Outcome,
 }
 
-/// What the candidate has left behind on train, for whoever proposes next.
+/// What the candidate beat on train, for the next proposer.
 fn outdone(current: &Current) -> String {
     let each = |one: &Outdone| {
         let train = one.train.map_or_else(|| "unmeasured".into(), |mean| format!("{mean:.2}"));
@@ -166,7 +166,7 @@ fn judgement(session: &Session, current: &Current) -> Result<Option<Judgement>> 
         return Ok(None);
     };
     let evidence = &receipt.verdict.evidence;
-    // Train alone: what is said here is read by whoever proposes next.
+    // Train only: the next proposer reads this.
     let train = &session.prepared()?.split.train;
     let scoring = summary.scoring();
     let known = session.state.trials.rewards(&receipt.verdict.agent, &receipt.verdict.trial_protocol, train, scoring);

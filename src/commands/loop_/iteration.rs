@@ -16,11 +16,11 @@ use crate::guard::{BaseTree, Editable, scan, show_path, violations};
 use crate::store::event::SessionUsage;
 use crate::templates;
 
-/// Characters of earlier learnings that a proposer is given.
+/// How many characters of earlier learnings a proposer gets.
 const ALLOWANCE: usize = 6000;
 
 impl Loop<'_> {
-    /// Begins an iteration. Says why when none may begin.
+    /// Begins an iteration, or says why none may begin.
     pub(super) async fn begin(&mut self) -> Result<Option<Reason>> {
         let (number, base) = {
             let session = self.open(Need::Summary)?;
@@ -35,7 +35,7 @@ impl Loop<'_> {
         let said = self.own(&["benchmark"]).await?;
         match said.code {
             EXIT_OK => {}
-            // Nothing has begun that could be lost.
+            // Nothing has begun yet that could be lost.
             3 => return self.failed(&format!("benchmark: {}", said.message)).map(|()| None),
             code => return Err(ended(code, "benchmark", &said.message)),
         }
@@ -69,7 +69,7 @@ impl Loop<'_> {
         Ok(None)
     }
 
-    /// Makes the work tree of an iteration anew.
+    /// Recreates the work tree of an iteration.
     pub(super) async fn make_worktree(&self, current: &Current) -> Result<()> {
         let base = {
             let experiment = crate::commands::experiment::Experiment::find(&self.global, self.ui)?;
@@ -90,14 +90,14 @@ impl Loop<'_> {
         maker.make(&current.worktree, &base, &program, &self.paths.workspace()).await
     }
 
-    /// Removes every work tree, and what is kept for the next one, but for that of an iteration under way.
+    /// Removes every work tree but that of an unfinished iteration, and what is kept for the next one.
     pub(super) fn sweep(&self) -> Result<()> {
         let kept = self.state.current.as_ref().map(|current| current.worktree.as_path());
         worktree::sweep(&self.place, kept)
     }
 }
 
-/// What the exit code of a command of ours means for the loop.
+/// What the exit code of our own command means for the loop.
 pub(super) fn ended(code: i32, command: &str, message: &str) -> Error {
     let text = format!("{command}: {message}");
     match code {
@@ -113,7 +113,7 @@ pub(super) fn base_of(session: &Session) -> Result<BaseTree> {
     session.repo.base_tree(base.ok_or_else(not_prepared)?)
 }
 
-/// The loop writes into the editable files and commits them: nothing of anybody else may lie there.
+/// The loop writes the editable files and commits them, so no other edit may be there.
 fn require_clean(session: &Session, base: &BaseTree) -> Result<()> {
     let editable = Editable::new(&session.config.editable)?;
     let changes = scan(&session.repo, base)?;

@@ -23,7 +23,7 @@ use crate::store::atomic;
 use crate::store::event::End;
 
 impl Loop<'_> {
-    /// Has the gate judge the candidate. Says why when it may not begin.
+    /// Has the gate judge the candidate, or says why it may not begin.
     pub(super) async fn gate(&mut self) -> Result<Option<Reason>> {
         let Some(mut current) = self.state.current.clone() else { return Ok(None) };
         if let Some(reason) = self.over(|summary| gate_cost(&self.config, summary))? {
@@ -46,8 +46,10 @@ impl Loop<'_> {
             verdict = judged(&self.open(Need::Summary)?, &current);
         }
         let Some(status) = verdict else {
-            return Err(Error::usage("the gate judged another agent than the candidate: somebody edits here, too")
-                .hint("leave the work tree to the loop while it is at work."));
+            return Err(Error::usage(
+                "the gate judged an agent other than the candidate: another process edits here, too",
+            )
+            .hint("leave the work tree to the loop while it is at work."));
         };
         self.went_well();
         if status == Status::Passed {
@@ -75,7 +77,7 @@ impl Loop<'_> {
             let (supervisor, environment, cancel) = (&self.supervisor, &self.environment, &self.now);
             let git = Git { supervisor, environment, directory: &self.paths.root, cancel };
             git.ensure_identity().await?;
-            // Taken literally: a name may hold what git reads as a pattern.
+            // Taken literally: a name may contain what git reads as a pattern.
             let paths: Vec<String> = paths.iter().map(|path| format!(":(literal){path}")).collect();
             let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
             git.run(&[&["add", "--all", "--force", "--"], &paths[..]].concat()).await?;
@@ -115,8 +117,8 @@ pub(super) fn files_of(session: &Session, commit: &str) -> Result<EditableFiles>
     read_editable_from_tree(&tree, &Editable::new(&session.config.editable)?)
 }
 
-/// Writes these editable files into the main work tree, over the base commit's or the candidate's and nothing else.
-/// Errors: usage when something else lies there.
+/// Writes these editable files into the main work tree, replacing only the base commit's or the candidate's. Errors:
+/// usage when something else is there.
 pub(super) fn put_files(session: &Session, current: &Current, wanted: &EditableFiles) -> Result<()> {
     let editable = Editable::new(&session.config.editable)?;
     let base = session.repo.base_tree(&current.base)?;
@@ -149,7 +151,7 @@ pub(super) fn put_files(session: &Session, current: &Current, wanted: &EditableF
     Ok(())
 }
 
-/// What the gate said of the candidate, once it has.
+/// What the gate said about the candidate, once it has.
 fn judged(session: &Session, current: &Current) -> Option<Status> {
     let receipt = session.state.summary.last_decided.as_ref()?;
     let is_new = current.receipt_before.is_none_or(|before| receipt.seq > before);

@@ -1,6 +1,6 @@
-//! `loop`: drives a coding agent, iteration after iteration. It holds no lock while a coding agent works or the gate runs: the
-//! gate, the benchmark and `record` are this very program, started as children, with their own locks, exit codes and ways to
-//! go on after a kill.
+//! `loop`: drives a coding agent, iteration after iteration. It holds no lock while a coding agent works or the gate runs: it
+//! starts the gate, the benchmark and `record` as children, which are this very program with their own locks, exit codes and
+//! ways to resume after a kill.
 
 mod check;
 mod children;
@@ -58,7 +58,7 @@ pub(super) async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32
         usd: args.budget_usd,
         tokens: args.budget_tokens,
         trials: args.budget_trials,
-        // Without a search there is nothing to be patient with.
+        // Patience makes sense only for a search.
         patience: if args.arm == Arm::Search { args.patience } else { u32::MAX },
         target: args.target,
     };
@@ -162,7 +162,7 @@ struct Loop<'a> {
     driver: Driver,
     budget: Budget,
     supervisor: Supervisor,
-    /// Fires when the step under way shall be the last.
+    /// Fires when the current step is to be the last.
     after_step: Cancel,
     /// Fires when everything shall stop.
     now: Cancel,
@@ -172,7 +172,7 @@ struct Loop<'a> {
 }
 
 impl Loop<'_> {
-    /// The experiment, held; until it is dropped, no other command is at work.
+    /// The held experiment; until it is dropped, no other command can work.
     fn open(&self, need: Need) -> Result<Session> {
         let session = Session::open(Experiment::find(&self.global, self.ui)?, need)?;
         session.require_views()?;
@@ -201,7 +201,7 @@ impl Loop<'_> {
         }
     }
 
-    /// Goes on with a loop that was killed, or begins one; removes what killed ones left.
+    /// Resumes a loop that was killed, or begins one; removes what killed ones left.
     fn begin_night(&mut self, summary: &Summary) -> Result<()> {
         self.sweep()?;
         if let Some(current) = self.state.current.as_ref().filter(|_| self.args.arm == Arm::Search) {
@@ -223,7 +223,7 @@ impl Loop<'_> {
         self.save()
     }
 
-    /// Iteration after iteration, until it is enough.
+    /// Runs iteration after iteration until an end is reached.
     async fn iterate(&mut self) -> Result<Reason> {
         loop {
             self.after_step.check()?;
@@ -273,7 +273,7 @@ impl Loop<'_> {
     /// What was spent since the loop was begun.
     fn spent(&self, summary: &Summary) -> Result<Spending> {
         let night = self.night()?;
-        // An unfinished iteration waits for the search; it is nothing that the other arm pays for.
+        // An unfinished iteration waits for the search; the other arm does not pay for it.
         let current = self.state.current.as_ref().filter(|_| self.args.arm == Arm::Search);
         let now = current.map(|current| current.usage).unwrap_or_default();
         let (all, before) = (taken(summary), night.before);
@@ -292,7 +292,7 @@ impl Loop<'_> {
         Ok(Some((budget - self.spent(&summary)?.usd).max(0.0)))
     }
 
-    /// Takes a failure of the infrastructure down: after three in a row it is enough.
+    /// Notes a failure of the infrastructure: three in a row end the loop.
     fn failed(&mut self, why: &str) -> Result<()> {
         let failures = self.night_mut().as_mut().map_or(FAILURES, |night| {
             night.failures += 1;
@@ -341,7 +341,7 @@ impl Loop<'_> {
         Ok(EXIT_OK)
     }
 
-    /// The loop was broken off: killed by hand it goes on as the same loop, otherwise the next one begins anew.
+    /// The loop was interrupted: if killed by hand it resumes as the same loop, otherwise the next one begins anew.
     fn broken_off(&mut self, error: Error) -> Error {
         self.ui.close_screen();
         if error.is_interruption() {

@@ -1,4 +1,4 @@
-//! What an iteration is likely to take, from what the ledger holds: said before the first cent.
+//! What an iteration is likely to take, estimated from the ledger and shown before the first cent is spent.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +16,13 @@ use crate::store::comparison::{again_numbers, promotion_numbers};
 use crate::store::summary::Summary;
 use crate::ui::{Ui, duration};
 
-/// Trials of one look of a gate at suite, hold-out and what waits for promotion.
+/// Trials that one gate runs once on suite, hold-out and promotion candidates.
 pub(super) fn look_trials(summary: &Summary) -> u64 {
     let (train, holdout) = gate_tasks(summary);
     (train.len() + holdout.len()) as u64 * u64::from(summary.scoring().trials)
 }
 
-/// The tasks that a gate may run: of train, where they are not those that give the score, and those.
+/// The tasks that a gate may run: train tasks, unless they give the score, and those that give it.
 pub(super) fn gate_tasks(summary: &Summary) -> (Vec<String>, Vec<String>) {
     let Some(prepared) = &summary.prepared else { return Default::default() };
     let suite = summary.suite();
@@ -47,7 +47,7 @@ struct Sizes {
     suite: u64,
     /// Tasks that may join it.
     waiting: u64,
-    /// Trials of each, where nothing asks for more.
+    /// Trials of each, unless something asks for more.
     trials: u32,
 }
 
@@ -71,7 +71,7 @@ impl Sizes {
         let Some(paired) = paired else { return (hold_out + suite + waiting) * trials };
         let of = |numbers: std::ops::Range<u32>| numbers.len() as u64;
         let again = of(promotion_numbers(paired, self.trials));
-        // A first look at the candidate, rounds of both agents on what is in doubt, and either of them afresh.
+        // A first look at the candidate, rounds of both agents on the tasks in doubt, and one of them afresh.
         let looks = trials + 2 * u64::from(paired.max_rounds.saturating_sub(1)) + 2 * u64::from(paired.confirm_trials);
         (train + hold_out) * looks + suite * (trials + of(again_numbers())) + waiting * (trials + again)
     }
@@ -88,7 +88,7 @@ pub(super) fn gate_cost(config: &Config, summary: &Summary) -> Spending {
     cost(summary, gate_trials(config, summary))
 }
 
-/// What so many trials take, by the mean of all trials so far.
+/// What this many trials take, by the mean of all trials so far.
 pub(super) fn cost(summary: &Summary, trials: u64) -> Spending {
     let spent = &summary.spent;
     let share = trials as f64 / spent.trials.max(1) as f64;
@@ -153,7 +153,7 @@ pub(super) fn ends(budget: &Budget, patience: Option<u32>) -> Vec<String> {
     .collect()
 }
 
-/// Seconds that so many trials take, by the mean of all trials so far.
+/// Seconds that this many trials take, by the mean of all trials so far.
 pub(super) fn seconds(config: &Config, summary: &Summary, trials: u64) -> f64 {
     let spent = &summary.spent;
     spent.seconds / (spent.trials.max(1) as f64) * trials as f64 / f64::from(config.max_concurrency)

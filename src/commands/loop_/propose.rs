@@ -22,13 +22,13 @@ use crate::store::atomic;
 
 /// Larger than any transcript, in bytes.
 const LARGEST: u64 = 128 << 20;
-/// How often in a row it is waited for a provider.
+/// How often in a row we wait for a provider.
 const WAITS: u32 = 24;
 
 const PROMPT: &str = "Read PROGRAM.md in this directory and do what it says: make one edit, write proposal.md, stop.";
 
 impl Loop<'_> {
-    /// Has the coding agent edit. Says why when no session may begin.
+    /// Has the coding agent edit, or says why no session may begin.
     pub(super) async fn propose(&mut self) -> Result<Option<Reason>> {
         let Some(mut current) = self.state.current.clone() else { return Ok(None) };
         self.take_back(&mut current).await?;
@@ -39,7 +39,7 @@ impl Loop<'_> {
             }
         }
         if !current.worktree.is_dir() {
-            // What the proposer before had tried is not the committed agent's. Nothing is run for this.
+            // The previous proposer's tries are not traces of the committed agent. Nothing is run for this.
             if current.number > 1 {
                 let said = self.own(&["benchmark"]).await?;
                 if said.code != EXIT_OK {
@@ -75,7 +75,7 @@ impl Loop<'_> {
                 directory.file_name().unwrap_or_default().display()
             ));
             let attended = self.watched(self.attended(&mut current, &prompt, &directory)).await;
-            // With what it has tried, also where the loop ends now.
+            // Counts what it has tried, even if the loop ends now.
             self.state.current = Some(current.clone());
             let mut session = attended?;
             session.seen.count_once(&mut current.counted);
@@ -101,7 +101,7 @@ impl Loop<'_> {
                     waits += 1;
                 }
                 None => {
-                    // What a failed session left is nothing to build on.
+                    // Leftovers of a failed session are no base for the next one.
                     worktree::retire(&current.worktree)?;
                     current.session = None;
                     self.put(current)?;
@@ -150,7 +150,7 @@ impl Loop<'_> {
         session::run(&self.driver, invocation, &place).await
     }
 
-    /// The words that put a session behind the fence.
+    /// The command prefix that puts a session behind the fence.
     async fn fence(&self, current: &Current, invocation: &Invocation) -> Result<Option<Vec<OsString>>> {
         let seen = self.environment.for_child(&self.config.loop_env, &invocation.variables());
         let names: Vec<OsString> = seen.into_iter().map(|(name, _)| name).collect();
@@ -168,7 +168,7 @@ impl Loop<'_> {
         Ok(words)
     }
 
-    /// Waits for a provider; Ctrl-C ends that at once, for nothing is under way.
+    /// Waits for a provider; Ctrl-C ends that at once, because nothing is running.
     async fn patience(&self, time: Duration) -> Result<()> {
         let left = self.budget.seconds_left(self.night()?, Utc::now());
         let time = left.map_or(time, |left| time.min(Duration::from_secs_f64(left.max(0.0))));
@@ -178,8 +178,8 @@ impl Loop<'_> {
         }
     }
 
-    /// A session was killed together with the loop. What it used is counted as far as its transcript tells, and what it had
-    /// finished is not asked for again.
+    /// A session was killed together with the loop. Its usage is counted if its transcript shows it, and it is not asked
+    /// again for what it had finished.
     fn pick_up(&self, current: &mut Current) -> Result<()> {
         if let Some(records) = current.records.take() {
             let text = files::read_text_if_there(&records.join("transcript.jsonl"), LARGEST).ok().flatten();
@@ -187,7 +187,7 @@ impl Loop<'_> {
             text.unwrap_or_default().lines().for_each(|line| self.driver.read(line.as_bytes(), &mut seen));
             seen.count_once(&mut current.counted);
             let mut usage = seen.usage(0.0);
-            // It did not come to say what it cost; a budget is no reason to stop for that.
+            // It could not report its cost any more; a budget is no reason to stop for that.
             usage.unpriced = 0;
             current.usage = current.usage.plus(usage);
             current.session = seen.session.or(current.session.take());
@@ -200,7 +200,7 @@ impl Loop<'_> {
     }
 }
 
-/// Whether a proposal was written to its end, as far as that can be seen.
+/// Whether a proposal looks completely written.
 fn whole(text: &str) -> bool {
     text.trim_start().strip_prefix("---").is_some_and(|rest| rest.contains("\n---"))
 }

@@ -20,7 +20,7 @@ const WORTH_HALVING: usize = 8;
 const LEFT_BEHIND: f64 = 0.1;
 
 impl Loop<'_> {
-    /// The proposer at work has come to its end: the next one, the race, the gate, or nothing to judge.
+    /// The current proposer has ended: decides on the next one, the race, the gate, or nothing to judge.
     pub(super) fn advance(&self, current: &mut Current) -> Result<()> {
         current.sent_back = None;
         current.session = None;
@@ -40,14 +40,15 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Measures the candidates on train, apart from what the gate counts, and lets the best one before the gate. Says why when it may not go on.
+    /// Measures the candidates on train, apart from what the gate counts, and sends the best one to the gate, or says why it may not go
+    /// on.
     pub(super) async fn race(&mut self) -> Result<Option<Reason>> {
         let Some(mut current) = self.state.current.clone() else { return Ok(None) };
         let train = self.open(Need::Summary)?.prepared()?.split.train.clone();
         let half = if train.len() < WORTH_HALVING { 0 } else { train.len().div_ceil(2) };
         let mut running: Vec<usize> = (0..current.rivals.len()).collect();
         let mut winner = 0;
-        // Every other task: neighbours in the alphabet are often of a kind.
+        // Every other task, because neighbours in the alphabet are often similar.
         let first: Vec<String> = train.iter().step_by(2).take(half).cloned().collect();
         for tasks in [first, train].iter().filter(|tasks| !tasks.is_empty()) {
             for number in &running {
@@ -77,7 +78,7 @@ impl Loop<'_> {
         self.save().map(|()| None)
     }
 
-    /// Runs what of these trials the ledger does not have yet. Whether that went well.
+    /// Runs those of these trials that the ledger lacks. Returns whether that went well.
     async fn measure(&mut self, current: &Current, number: usize, tasks: &[String]) -> Result<bool> {
         let rival = &current.rivals[number];
         {
@@ -121,7 +122,7 @@ fn leader(running: &[usize], rewards: &[Rewards]) -> usize {
     running.iter().copied().reduce(better).unwrap_or(0)
 }
 
-/// Those that are not plainly behind the one that leads, in the order of their proposals.
+/// Those that are not plainly behind the leader, in the order of their proposals.
 fn still_in(running: &[usize], leader: usize, rewards: &[Rewards]) -> Vec<usize> {
     let values =
         |number: usize, task: &String| rewards[number].0.get(task).copied().flatten().into_iter().collect::<Vec<_>>();
@@ -133,7 +134,7 @@ fn still_in(running: &[usize], leader: usize, rewards: &[Rewards]) -> Vec<usize>
     running.iter().copied().filter(|number| *number == leader || !behind(*number)).collect()
 }
 
-/// Lets this one before the gate, and writes down what it left behind.
+/// Sends this one to the gate, and writes down which ones it beat.
 fn choose(current: &mut Current, winner: usize) {
     let rival = current.rivals.remove(winner);
     let outdone = |rival: &Rival| Outdone {

@@ -1,8 +1,8 @@
-//! The other arm: the trials that a search takes, spent on running the agent that it began with again and again. What the best
-//! of these runs earned is what luck alone can make of the same trials; a search that is worth its money is above that.
+//! The other arm: spends the trials that a search takes on running the agent that it began with again and again. The best of
+//! these runs shows what luck alone can achieve with the same trials; a search that is worth its money does better.
 //!
-//! These trials stand under a protocol of their own. No gate, record or view finds them: the agent has not changed, so nothing
-//! got better.
+//! These trials have a protocol of their own. No gate, record or view finds them: the agent has not changed, so nothing got
+//! better.
 
 use serde_json::{Value, json};
 
@@ -43,8 +43,8 @@ pub(super) fn refuse_options(args: &LoopArgs) -> Result<()> {
     }
 }
 
-/// Refuses to begin what would never end: without an end of its own the arm takes what the search took.
-/// Errors: usage where neither is there.
+/// Refuses to begin what would never end: without an option that ends it, the arm takes as many trials as the search
+/// took. Errors: usage if there is neither.
 pub(super) fn require_end(budget: &Budget, summary: &Summary) -> Result<()> {
     let counts = budget.iterations.is_some() || budget.hours.is_some() || budget.trials.is_some();
     let spent = &summary.spent;
@@ -83,7 +83,7 @@ pub(super) fn plan(ui: &Ui, config: &Config, summary: &Summary, budget: &Budget)
 }
 
 impl Loop<'_> {
-    /// Run after run, until it is enough.
+    /// Runs again and again until an end is reached.
     pub(super) async fn resample(&mut self) -> Result<Reason> {
         loop {
             self.after_step.check()?;
@@ -104,7 +104,7 @@ impl Loop<'_> {
         }
     }
 
-    /// How many runs this loop has had, by the ledger: one that was killed before it could note its run down has had it.
+    /// How many runs this loop has had, by the ledger: a run counts even if the loop was killed before it could note it.
     fn count_done(&mut self) -> Result<()> {
         let done = runs(&self.summary()?).saturating_sub(self.state.runs_before);
         if let Some(night) = self.night_mut() {
@@ -129,7 +129,7 @@ impl Loop<'_> {
         Ok(is_matched.then_some(Reason::Matched(taken, search, next)))
     }
 
-    /// Measures the unchanged agent as a gate measures an edit. What a killed loop has run of it already is not run again.
+    /// Measures the unchanged agent as a gate measures an edit. Trials that a killed loop already ran are not run again.
     async fn run_again(&self) -> Result<Resampled> {
         let mut session = self.open(Need::Trials)?;
         measure::require_version(&session)?;
@@ -225,12 +225,12 @@ impl Loop<'_> {
     }
 }
 
-/// Runs that there were under the present protocol.
+/// The runs so far under the present protocol.
 pub(super) fn runs(summary: &Summary) -> u32 {
     Resampling::of(summary).map_or(0, |known| known.runs)
 }
 
-/// What a gate would run of an edit, under numbers of this run's own.
+/// What a gate would run for an edit, under this run's own numbers.
 fn steps(summary: &Summary, gate_split: Split, run: u32) -> Vec<Step> {
     let (train, holdout) = gate_tasks(summary);
     let numbers = claims::run_numbers(run, summary.scoring().trials);

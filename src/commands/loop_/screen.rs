@@ -1,4 +1,4 @@
-//! What a terminal shows while the loop is at work: one screen, brought up to date where it stands.
+//! What a terminal shows while the loop works: one screen, updated in place.
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,13 +15,13 @@ use crate::model::usage::in_dollars;
 use crate::report::resampling::Resampling;
 use crate::store::summary::Summary;
 
-/// How often it is brought up to date at most.
+/// How often it is updated at most.
 const PAUSE: Duration = Duration::from_secs(2);
-/// The share of the time that reading a long ledger for it may take: one of so many.
+/// Reading a long ledger for it may take one part in this many of the time.
 const SHARE: u32 = 50;
 
 impl Loop<'_> {
-    /// Brings the screen up to date. What cannot be read now is shown the next time.
+    /// Updates the screen. What cannot be read now is shown the next time.
     pub(super) fn show(&self) {
         if !self.ui.has_screen() {
             return;
@@ -43,7 +43,7 @@ impl Loop<'_> {
         }
     }
 
-    /// Waits for a step, and keeps the screen up to date meanwhile.
+    /// Waits for a step and updates the screen meanwhile.
     pub(super) async fn watched<T>(&self, step: impl Future<Output = T>) -> T {
         let mut step = pin!(step);
         if !self.ui.has_screen() {

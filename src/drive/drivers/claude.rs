@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::{Ask, Invocation, Seen, sum};
 
-/// Turns after which it stops by itself. Ours is the clock; this is for what the clock does not see.
+/// Turns after which it stops by itself. Our limit is the clock; this one is for what the clock misses.
 const TURNS: &str = "200";
 
 pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
     let mut invocation = Invocation::new(&["claude", "-p", ask.prompt, "--output-format", "stream-json", "--verbose"]);
-    // Its own permission to edit; what it can reach is the fence's business.
+    // Its own permission to edit; the fence decides what it can reach.
     invocation.add(&["--permission-mode", "acceptEdits", "--allowedTools", "Read,Edit,Write,Glob,Grep,Bash"]);
     invocation.add(&["--max-turns", TURNS]);
     if let Some(budget) = ask.budget_usd {
@@ -21,7 +21,7 @@ pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
     if let Some(session) = ask.resume {
         invocation.add(&["--resume", session]);
     }
-    // A permanent 429 outlasts its ten retries by minutes; the loop knows better how to wait.
+    // Its ten retries of a permanent 429 take minutes; the loop knows better how to wait.
     invocation.env =
         vec![("CLAUDE_CODE_MAX_RETRIES", "2".into()), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into())];
     invocation

@@ -1,4 +1,4 @@
-//! Codex. It has no limit of turns, no budget, and says nothing of dollars.
+//! Codex. It has no limit of turns and no budget, and reports no dollars.
 
 use serde_json::Value;
 
@@ -21,10 +21,10 @@ pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
 pub(super) fn read(event: &Value, seen: &mut Seen) {
     match event["type"].as_str() {
         Some("thread.started") => seen.session = event["thread_id"].as_str().map(str::to_string),
-        // What it calls a turn is the whole session; an item is what others call one. A warning is an item of type "error".
+        // Its "turn" is the whole session; its "item" is what others call a turn. A warning is an item of type "error".
         Some("item.completed") if event["item"]["type"] != "error" => seen.turns += 1,
         Some("turn.completed") => {
-            // Of the whole session, with what it used before it was resumed. Cached tokens are among those read.
+            // For the whole session, including its use before it was resumed. Cached tokens are among those read.
             seen.tokens_out = sum(&event["usage"], &["output_tokens"]);
             seen.tokens = sum(&event["usage"], &["input_tokens"]).saturating_add(seen.tokens_out);
             seen.adds_up = true;

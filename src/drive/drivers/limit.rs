@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// How long to wait where nothing is said; doubled each time in a row.
+/// How long to wait if the message does not say; doubled each time in a row.
 const FIRST: Duration = Duration::from_secs(60);
-/// Never longer than this at a time: what is said may be wrong.
+/// Never longer than this at a time: the message may be wrong.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
 /// What such errors say.
 const SIGNS: [&str; 8] = [
@@ -19,7 +19,7 @@ const SIGNS: [&str; 8] = [
 ];
 
 /// How long to wait after an error with this text; `None` when it is no such error. `now`: seconds since 1970. `waits`: how
-/// often it was waited in a row already.
+/// often we have waited in a row already.
 pub(crate) fn wait(error: &str, now: i64, waits: u32) -> Option<Duration> {
     let text = error.to_ascii_lowercase();
     if !SIGNS.iter().any(|sign| has_word(&text, sign)) {
@@ -29,7 +29,7 @@ pub(crate) fn wait(error: &str, now: i64, waits: u32) -> Option<Duration> {
     Some(said.unwrap_or_else(|| FIRST.saturating_mul(1 << waits.min(10))).min(LONGEST))
 }
 
-/// Whether `sign` stands there, not inside a longer number.
+/// Whether `sign` occurs, but not inside a longer number.
 fn has_word(text: &str, sign: &str) -> bool {
     let digit = |at: Option<char>| at.is_some_and(|c| c.is_ascii_digit());
     text.match_indices(sign).any(|(at, _)| {

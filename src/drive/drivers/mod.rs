@@ -1,7 +1,7 @@
-//! The coding agents that the loop can drive: what is typed to start a session, and what their event streams say.
+//! The coding agents that the loop can drive: the command lines that start a session, and the event streams that they print.
 //!
-//! All of it is pure. The command lines are those that were tried with the real programs: Claude Code 2.1.197 and Codex 0.171.0
-//! by tests/real_agents.rs, Gemini CLI 0.61.0 and OpenCode 1.18.33 by hand.
+//! All of it is pure. We tried the command lines with the real programs: Claude Code 2.1.197 and Codex 0.171.0 by
+//! tests/real_agents.rs, Gemini CLI 0.61.0 and OpenCode 1.18.33 by hand.
 
 mod claude;
 mod codex;
@@ -27,7 +27,7 @@ pub(crate) enum Driver {
     Codex,
     Gemini,
     OpenCode,
-    /// A program of the user's own: its name and how it is started.
+    /// A user's own program: its name and how to start it.
     Own(String, CodingAgent),
 }
 
@@ -38,11 +38,11 @@ pub(crate) struct Ask<'a> {
     pub prompt: &'a str,
     /// The model, as the coding agent names it.
     pub model: Option<&'a str>,
-    /// The session to go on with instead of a new one, as the coding agent named it.
+    /// The session to resume instead of starting a new one, by the coding agent's name for it.
     pub resume: Option<&'a str>,
     /// The most that it may spend, in US dollars.
     pub budget_usd: Option<f64>,
-    /// Whether it runs behind our fence: then it needs none of its own, which could not be built inside.
+    /// Whether it runs behind our fence: then it needs no sandbox of its own, which could not be built inside.
     pub fenced: bool,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Invocation {
     pub words: Vec<OsString>,
     /// What it reads on stdin.
     pub stdin: Vec<u8>,
-    /// Variables that it needs beside those it may see anyway.
+    /// Variables that it needs besides those it may see anyway.
     pub env: Vec<(&'static str, String)>,
 }
 
@@ -62,7 +62,7 @@ impl Invocation {
         Invocation { words: words.iter().map(OsString::from).collect(), stdin: Vec::new(), env: Vec::new() }
     }
 
-    /// Its own variables as a child takes them.
+    /// Its own variables, ready for a child process.
     pub(crate) fn variables(&self) -> Vec<(OsString, OsString)> {
         self.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
     }
@@ -73,7 +73,7 @@ impl Invocation {
 }
 
 impl Driver {
-    /// The one with this name; those of the configuration come after those built in.
+    /// The one with this name; built-in ones come before those of the configuration.
     pub(crate) fn find(name: &str, own: impl Fn(&str) -> Option<CodingAgent>) -> Option<Driver> {
         match name {
             "claude" => Some(Driver::Claude),
@@ -103,7 +103,7 @@ impl Driver {
         }
     }
 
-    /// What is typed to start a session.
+    /// The command line that starts a session.
     pub(crate) fn invocation(&self, ask: &Ask<'_>) -> Invocation {
         match self {
             Driver::Claude => claude::invocation(ask),
@@ -126,7 +126,7 @@ impl Driver {
         }
     }
 
-    /// Takes in one line of its event stream. Lines that are no JSON object say nothing.
+    /// Reads one line of its event stream. Lines that are no JSON object are ignored.
     pub(crate) fn read(&self, line: &[u8], seen: &mut Seen) {
         let Ok(event @ Value::Object(_)) = serde_json::from_slice::<Value>(line) else { return };
         match self {
@@ -134,13 +134,13 @@ impl Driver {
             Driver::Codex => codex::read(&event, seen),
             Driver::Gemini => gemini::read(&event, seen),
             Driver::OpenCode => opencode::read(&event, seen),
-            // What it used stands in the file that the configuration names.
+            // Its usage is in the file that the configuration names.
             Driver::Own(..) => {}
         }
     }
 }
 
-/// The sum of these members, as far as they are whole numbers.
+/// The sum of those of these members that are whole numbers.
 fn sum(value: &Value, names: &[&str]) -> u64 {
     names.iter().filter_map(|name| value[name].as_u64()).fold(0, u64::saturating_add)
 }

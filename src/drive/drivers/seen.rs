@@ -16,7 +16,7 @@ pub(crate) struct Seen {
     pub tokens: u64,
     /// Of these, those written, where they are told apart.
     pub tokens_out: u64,
-    /// US dollars; none where nothing was said of them.
+    /// US dollars; none if the stream did not report them.
     pub cost_usd: Option<f64>,
     /// The answer whose tokens were counted last: streams repeat it.
     pub counted: Option<String>,
@@ -28,7 +28,7 @@ pub(crate) struct Seen {
     pub adds_up: bool,
 }
 
-/// What was counted of a session whose stream adds all its runs up.
+/// What was already counted of a session whose stream adds up all its runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counted {
     /// What the coding agent calls the session.
@@ -50,7 +50,7 @@ impl Seen {
         }
     }
 
-    /// Takes off what was counted of the same session when it ran before. `counted`: of the session that ran last.
+    /// Subtracts what was counted when the same session ran before. `counted`: of the session that ran last.
     pub(crate) fn count_once(&mut self, counted: &mut Option<Counted>) {
         let Some(session) = self.session.clone().filter(|_| self.adds_up) else { return };
         let all = Counted { session, tokens: self.tokens, tokens_out: self.tokens_out };
@@ -67,7 +67,7 @@ impl Seen {
         }
     }
 
-    /// Where nothing was said of dollars: what the tokens cost, by prices in dollars for a million of them read and written.
+    /// If the stream reports no dollars: what the tokens cost, by prices in dollars for a million of them read and written.
     pub(crate) fn price(&mut self, input: f64, output: f64) {
         if self.cost_usd.is_none() && self.tokens > 0 {
             let read = self.tokens.saturating_sub(self.tokens_out);

@@ -10,8 +10,8 @@ use crate::model::paired::{self, Pairs, Rule};
 use crate::model::score::Rewards;
 use crate::model::suite::Known;
 
-/// The rules this build decides by. Evidence says by which ones it was decided, so that old verdicts are decided again as
-/// they were: 0 compared val_scores whatever they were means of, and never asked what a step left out.
+/// The version of the rules in this build. Evidence has the version it was decided by, so that old verdicts are decided
+/// again as they were: version 0 compared val_scores whatever they were means of, and ignored what a step left out.
 pub const RULES: u32 = 1;
 
 /// What the rule `paired` decides by.
@@ -42,21 +42,21 @@ pub struct Evidence {
     pub preflight: Option<String>,
     /// Rewards of the suite's tasks; empty when the suite is empty.
     pub suite: Rewards,
-    /// Of the suite's tasks that lack trials: their rewards with each lacking trial counted 0.0.
+    /// For suite tasks with missing trials: their rewards with each missing trial counted 0.0.
     #[serde(default, skip_serializing_if = "Rewards::is_empty")]
     pub suite_least: Rewards,
     /// Tasks of the suite that are run and not counted.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub quarantined: BTreeSet<String>,
-    /// By the rule `paired`: what is known of the suite's tasks. `None`: not asked, as of the first verdicts by this rule.
+    /// By the rule `paired`: what is known of the suite's tasks. `None`: not recorded, as in the first verdicts by this rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suite_known: Option<BTreeMap<String, Known>>,
     /// Rewards of the gate split; empty when an earlier step cost the edit its run.
     pub holdout: Rewards,
-    /// Of the gate split's tasks that lack trials: their rewards with each lacking trial counted 0.0.
+    /// For gate split tasks with missing trials: their rewards with each missing trial counted 0.0.
     #[serde(default, skip_serializing_if = "Rewards::is_empty")]
     pub holdout_least: Rewards,
-    /// Candidate and incumbent, where the rule is `paired` and the suite let it come to that.
+    /// Candidate and incumbent, if the rule is `paired` and the suite did not already fail the edit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared: Option<Compared>,
     /// The score to reach, when one exists under this protocol.
@@ -66,7 +66,7 @@ pub struct Evidence {
 }
 
 impl Compared {
-    /// How many tasks both agents have evidence for, and how many there are.
+    /// The number of tasks that both agents have evidence for, and of all tasks.
     pub fn evaluated(&self) -> (usize, usize) {
         let any = |arm: &paired::Arm| arm.first.iter().any(Option::is_some);
         let both = self.pairs.values().filter(|pair| any(&pair.candidate) && any(&pair.incumbent));
@@ -95,7 +95,7 @@ impl Evidence {
         }
     }
 
-    /// Whether one of the steps that cost nothing fails the edit: then nothing is run.
+    /// Whether one of the free steps fails the edit: then nothing is run.
     pub fn is_stopped(&self) -> bool {
         let leaks = self.policy.leak_scan == LeakScan::Fail && !self.leaks.is_empty();
         !self.guard.is_empty() || leaks || self.preflight.is_some()

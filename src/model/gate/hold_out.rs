@@ -22,7 +22,7 @@ pub(super) fn untold(told: &Step, is_accepted: bool) -> Step {
     step(NAME, told.status, detail.into())
 }
 
-/// The hold-out's step by the rule `paired`. Names no task, and of an edit that is not better no number of the hold-out's.
+/// The hold-out's step by the rule `paired`. It names no task, and shows no hold-out number of an edit that is not better.
 pub(super) fn by_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Step {
     let Some(compared) = &evidence.compared else {
         let status =
@@ -59,7 +59,7 @@ pub(super) fn by_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Ste
     }
 }
 
-/// What it earned on the hold-out before anything was run again, where that is to be told.
+/// What it earned on the hold-out before anything was run again, if that may be shown.
 fn first_trials(evidence: &Evidence, pairs: &Pairs) -> String {
     if evidence.policy.holdout_disclosure != Disclosure::Score {
         return String::new();
@@ -69,7 +69,7 @@ fn first_trials(evidence: &Evidence, pairs: &Pairs) -> String {
         .unwrap_or_default()
 }
 
-/// Why an edit was not accepted, without a number that the hold-out went into.
+/// Why an edit was not accepted, without any number derived from the hold-out.
 fn unaccepted(ruling: &paired::Ruling) -> String {
     let rounds = ruling.looks.last().map_or(0, |look| look.round);
     let after = format!("after {rounds} {}", if rounds == 1 { "round" } else { "rounds" });
@@ -102,7 +102,7 @@ pub(super) fn by_best(evidence: &Evidence, score: Score) -> Step {
     compare(&Comparison::new(&evidence.holdout, &least, &best.rewards), evidence, detail)
 }
 
-/// The hold-out's step where it is known which tasks the best score is made of.
+/// The hold-out's step if we know which tasks the best score is made of.
 fn compare(compared: &Comparison, evidence: &Evidence, mut detail: String) -> Step {
     let (common, known) = (compared.common, compared.known);
     if !compared.is_enough(evidence.policy.min_evidence) {

@@ -9,11 +9,11 @@ use crate::model::trial::Split;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LeakScan {
-    /// It is printed and kept; nothing hangs on it.
+    /// It is printed and kept, and has no effect on the verdict.
     Warn,
     /// It fails the edit before anything is run.
     Fail,
-    /// Nothing is scanned. Verdicts from before there was a scan say nothing else.
+    /// Nothing is scanned. Verdicts from before the scan existed have this.
     #[default]
     Off,
 }
@@ -62,7 +62,7 @@ pub struct Policy {
     pub threshold: f64,
     /// Share of a step's expected tasks that must be evaluated, 0–1.
     pub min_evidence: f64,
-    /// What an agent timeout counts for.
+    /// What an agent timeout counts as.
     pub timeout_policy: TimeoutPolicy,
     /// The split that gives val_score.
     pub gate_split: Split,
@@ -71,7 +71,7 @@ pub struct Policy {
     /// What a finding of the leak scan does.
     #[serde(default, skip_serializing_if = "LeakScan::is_off")]
     pub leak_scan: LeakScan,
-    /// What is told of the hold-out.
+    /// What the gate discloses about the hold-out.
     #[serde(default, skip_serializing_if = "Disclosure::is_score")]
     pub holdout_disclosure: Disclosure,
     /// The rule `paired` as configured; `None`: the rule is `best`.
@@ -79,7 +79,7 @@ pub struct Policy {
     pub paired: Option<PairedPolicy>,
 }
 
-/// What a configuration means that says nothing of the gate.
+/// The policy of a configuration that does not mention the gate.
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
@@ -102,7 +102,7 @@ impl Policy {
     }
 }
 
-/// What the configuration says of the rule `paired`.
+/// The configuration of the rule `paired`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedPolicy {
     /// Chance that an edit which changes nothing is accepted, over all rounds.
@@ -111,18 +111,18 @@ pub struct PairedPolicy {
     pub max_rounds: u32,
     /// How often each task is run afresh once an edit is accepted.
     pub confirm_trials: u32,
-    /// How often in a row a task must pass to join the suite; `None`: twice more than is configured, as the first verdicts
-    /// by this rule had it.
+    /// How often in a row a task must pass to join the suite; `None`: two more than configured, as in the first verdicts by
+    /// this rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote_after: Option<u32>,
-    /// The how-manieth candidate of the experiment this is, from 1, when `alpha` is spread over all of them.
+    /// The candidate's number in the experiment, from 1, when `alpha` is spread over all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<u32>,
 }
 
 impl PairedPolicy {
-    /// The chance of error of this one comparison. Spread over all candidates, the j-th may spend 6 alpha / (pi^2 j^2), which
-    /// adds up to alpha however many there will be.
+    /// The chance of error of this one comparison. When spread over all candidates, the j-th may spend 6 alpha / (pi^2 j^2),
+    /// which adds up to alpha however many follow.
     pub fn spent(&self) -> f64 {
         let share = |candidate: u32| {
             let j = f64::from(candidate.max(1));
@@ -132,7 +132,7 @@ impl PairedPolicy {
     }
 }
 
-/// What the coding agent hears of the hold-out.
+/// What the coding agent is told about the hold-out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Disclosure {

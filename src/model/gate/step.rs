@@ -61,7 +61,7 @@ pub(super) fn left_out(score: Score) -> String {
     }
 }
 
-/// Why a step decides nothing that looks as if it passed.
+/// Why a step that looks as if it passed decides nothing.
 pub(super) const MISSING: &str = "; whether it passes hangs on trials without evidence, so nothing is decided";
 
 /// At most `limit` task ids, then how many more.

@@ -57,7 +57,7 @@ pub(super) fn regression_suite(evidence: &Evidence) -> Step {
         status = Status::Failed;
         detail.push_str("; taken together they do worse than with the recorded agent, by more than chance explains");
     }
-    // Who makes the trials fail that show what broke must not pass by that.
+    // An edit must not pass by spoiling the trials that would show what it broke.
     let least = counted.overlaid(&only(&evidence.suite_least)).score();
     if evidence.rules > 0 && status == Status::Passed && !reaches(least.passed as f64 / score.expected as f64) {
         status = Status::Undecided;
@@ -70,7 +70,7 @@ fn known(evidence: &Evidence) -> impl Iterator<Item = (&String, &Known)> {
     evidence.suite_known.iter().flatten()
 }
 
-/// Whether a failure of this task tells of the edit. By the rule `best` every one does.
+/// Whether a failure of this task counts against the edit. By the rule `best` every failure does.
 fn is_reliable(evidence: &Evidence, task: &str) -> bool {
     evidence.suite_known.as_ref().and_then(|known| known.get(task)).is_none_or(|known| known.history.is_reliable())
 }

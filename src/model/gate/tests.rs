@@ -343,7 +343,7 @@ fn by_the_rule_paired_a_suite_is_broken_where_it_could_be_relied_on() {
     assert_eq!((flaky.status, flaky.detail.as_str()), (Status::Passed, detail));
     let none = step(&suite(&[(0.0, (0, 3), OFF, ALL)]));
     assert_eq!(none.status, Status::Skipped);
-    // Nothing is known of it: somebody put it there.
+    // Nothing is known of it: it was added by hand.
     assert_eq!(step(&suite(&[(0.0, (0, 0), OFF, &[])])).status, Status::Failed);
     // Each passes when tried again, but too many failed at first.
     let worn = step(&suite(&[(1.0, (10, 10), OFF, ALL); 6]));
@@ -363,7 +363,7 @@ fn what_is_in_quarantine_is_not_counted() {
     assert_eq!(aside(&[], &[Some(1.0), Some(0.0)]).status, Status::Failed);
     let none = aside(&["t00"], &[Some(0.0)]);
     assert_eq!((none.status, none.detail.as_str()), (Status::Skipped, "no task counts; 1 in quarantine"));
-    // Evidence that is lacking there is missed by nobody.
+    // Missing evidence does not matter there.
     assert_eq!(aside(&["t01"], &[Some(1.0), None]).status, Status::Passed);
 }
 
@@ -384,7 +384,7 @@ fn what_is_told_of_the_hold_out_is_as_configured() {
     assert_eq!(told(Disclosure::Ladder, &down), (None, 0, false));
     assert_eq!(told(Disclosure::Bit, &up), (None, 0, false));
     assert_eq!(told(Disclosure::Bit, &down), (None, 0, false));
-    // Lacking evidence may be told, a score may not.
+    // Missing evidence may be shown, a score may not.
     assert_eq!(told(Disclosure::Bit, &[None, None]), (None, 0, true));
     let spoilt = Evidence { holdout_least: rewards(&[Some(0.0)]), ..evidence() };
     let policy = Policy { holdout_disclosure: Disclosure::Ladder, ..evidence().policy };
@@ -392,7 +392,7 @@ fn what_is_told_of_the_hold_out_is_as_configured() {
     let undecided = decide(&Evidence { policy: policy.clone(), best, ..spoilt });
     assert_eq!(undecided.status, Status::Undecided);
     assert!(!undecided.told(&policy).steps[2].detail.contains("val_score"));
-    // Of a gate on train nothing is kept back.
+    // A gate on train hides nothing.
     let train = Policy { gate_split: Split::Train, ..policy };
     assert_eq!(decide(&Evidence { policy: train.clone(), ..evidence() }).told(&train).val_score, Some(0.5));
 }

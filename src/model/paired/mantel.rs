@@ -1,4 +1,4 @@
-//! Mantel's statistic: two agents compared task by task, and what chance alone would make of it.
+//! Mantel's statistic: compares two agents task by task with what chance alone would give.
 //!
 //! Each task is a stratum. Within it the trials of both agents are pooled; were the agents equally good, every way to deal
 //! the same rewards out to the same numbers of trials would be equally likely. So the candidate's sum of rewards has a
@@ -8,7 +8,7 @@
 //! A task informs when both agents have trials there and not all of them earned the same. The others drop out by
 //! themselves: they add neither difference nor variance.
 //!
-//! Rewards are whole millionths, so that sums are exact and a verdict does not hang on the order of additions.
+//! Rewards are whole millionths, so that sums are exact and a verdict does not depend on the order of additions.
 
 /// A reward of 1.0.
 pub(crate) const ONE: i64 = 1_000_000;
@@ -44,7 +44,7 @@ impl Stratum {
         Stratum { candidate: units(candidate), incumbent: units(incumbent) }
     }
 
-    /// With the agents in each other's place: the test asks whether the candidate is ahead.
+    /// The agents swapped: the test asks whether the candidate is ahead.
     #[must_use]
     pub(crate) fn turned(&self) -> Stratum {
         Stratum { candidate: self.incumbent.clone(), incumbent: self.candidate.clone() }
@@ -129,7 +129,7 @@ pub(crate) struct Mantel {
 }
 
 impl Mantel {
-    /// Compares over the strata that inform; the effect is over all that both agents have trials of.
+    /// Compares over the strata that inform; the effect covers all tasks that both agents have trials of.
     pub(crate) fn of<'a>(strata: impl IntoIterator<Item = &'a Stratum>) -> Mantel {
         let (mut found, mut weights) = (Mantel { informative: 0, delta: 0.0, variance: 0.0, effect: 0.0 }, 0.0);
         for stratum in strata.into_iter().filter(|s| !s.candidate.is_empty() && !s.incumbent.is_empty()) {
@@ -160,7 +160,7 @@ pub(crate) fn upper_tail(z: f64) -> f64 {
 pub(crate) struct Chance {
     /// One-sided p-value; 1 when no task informs.
     pub p: f64,
-    /// The same with half the chance of exactly what was seen: unbiased where `p` is careful.
+    /// The same with half the chance of exactly what was seen: unbiased, whereas `p` is conservative.
     pub mid: f64,
     /// True when every deal was counted, false for the normal approximation.
     pub exact: bool,

@@ -1,6 +1,6 @@
 //! The rule `paired`: candidate and incumbent compared task by task, in rounds, with a stated chance of error.
 //!
-//! The incumbent is the last recorded agent; what is known of it are the trials run afresh after it was chosen. The rounds:
+//! The incumbent is the last recorded agent; only its trials run afresh after it was chosen count. The rounds:
 //!
 //! - *Round 0* screens on the train trials that the loop has anyway. A candidate that is behind never looks at the hold-out.
 //! - *Round 1* adds the candidate's first trial of every hold-out task.
@@ -8,16 +8,16 @@
 //!   all earn the same.
 //!
 //! After each round the candidate is accepted when train and hold-out together put it ahead at the rule's level and the
-//! hold-out alone does not point the other way; it is given up when acceptance is out of reach. What is neither after the
-//! last round is undecided. Where no task shows any difference nothing is accepted.
+//! hold-out alone does not point the other way; it is given up when acceptance is out of reach. A candidate that is neither
+//! after the last round is undecided. If no task shows any difference, nothing is accepted.
 //!
 //! Every round of every task is a stratum of its own (see [`mantel`]): which tasks are run again depends on what they
 //! earned before, and pooled with it the new trials would look steadier than they are. For the same reason the
-//! incumbent's trials of the rounds say nothing to later candidates.
+//! incumbent's trials in the rounds do not count for later candidates.
 //!
-//! [`decide`] is a pure function. Called with evidence that is not complete it says what to measure next; called with the
-//! evidence of a verdict it walks through the same rounds to the same verdict. `examples/gate_simulation.rs` measures its
-//! error rates and what it gains, and the numbers chosen here are those that won there.
+//! [`decide`] is a pure function. Given incomplete evidence, it says what to measure next; given the evidence of a verdict,
+//! it goes through the same rounds to the same verdict. `examples/gate_simulation.rs` measures its error rates and its gain,
+//! and the numbers chosen here are those that won there.
 
 pub(crate) mod mantel;
 pub(crate) mod rule;
@@ -69,8 +69,8 @@ pub(crate) struct Round {
     pub number: u32,
     /// Their tasks, sorted.
     pub tasks: Vec<String>,
-    /// True when the incumbent runs them, too: one trial each, to [`Arm::rounds`]. Otherwise the candidate alone runs
-    /// them, as often as is configured, to [`Arm::first`].
+    /// True when the incumbent runs them, too: one trial each, to [`Arm::rounds`]. Otherwise only the candidate runs
+    /// them, as often as configured, to [`Arm::first`].
     pub both: bool,
 }
 
@@ -82,9 +82,9 @@ pub enum Verdict {
     Passed,
     /// Not better, or out of reach.
     Failed,
-    /// The rounds are used up, and it is neither.
+    /// The rounds are used up without either.
     Undecided,
-    /// Whether it is better hangs on trials without evidence: nothing is decided.
+    /// The answer depends on trials without evidence: nothing is decided.
     NoEvidence,
 }
 
@@ -113,20 +113,20 @@ pub(crate) struct Look {
     pub exact: bool,
 }
 
-/// The end of a comparison and how it came about.
+/// How a comparison ended, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ruling {
     pub verdict: Verdict,
     /// What was seen after each round.
     pub looks: Vec<Look>,
-    /// About how many more trials, both agents together, would have settled it were the difference what it looks like now.
+    /// About how many more trials, of both agents together, would settle it if the difference is what it looks like now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needed: Option<u64>,
     /// Why, in one line that names no task.
     pub detail: String,
 }
 
-/// What the rule says about evidence.
+/// What the rule says about the evidence.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
     /// Run these and ask again.
@@ -174,7 +174,7 @@ pub(crate) fn first_on_holdout(pairs: &Pairs) -> Option<f64> {
     (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
 }
 
-/// What the rule says. The hold-out is asked for once the screen is passed.
+/// What the rule says. It asks for the hold-out once the screen is passed.
 pub(crate) fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
     let mut looks: Vec<Look> = Vec::new();
     for round in 0..=rule.max_rounds {
@@ -193,13 +193,13 @@ pub(crate) fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
     Answer::Ruled(at_the_limit(rule, looks))
 }
 
-/// What must be run before a round can be looked at.
+/// What must be run before a round can be judged.
 fn wanted(pairs: &Pairs, round: u32) -> Option<Round> {
     let run = further(round);
     let lacks = |pair: &Pair| match round {
         0 => pair.split == Split::Train && pair.candidate.first.is_empty(),
         1 => pair.split == Split::Test && pair.candidate.first.is_empty(),
-        // A task once in doubt stays so: its trials are not all the same, whatever comes.
+        // A task once in doubt stays in doubt: its trials already differ.
         _ => (pair.candidate.rounds.len() < run || pair.incumbent.rounds.len() < run) && pair.is_in_doubt(round - 1),
     };
     let tasks: Vec<String> = pairs.iter().filter(|(_, pair)| lacks(pair)).map(|(task, _)| task.clone()).collect();
@@ -212,7 +212,7 @@ fn too_little(rule: &Rule, pairs: &Pairs, round: u32) -> Option<String> {
     let (split, word) = if round == 0 { (Split::Train, "train") } else { (Split::Test, "hold-out") };
     let known = || pairs.values().filter(|pair| pair.split == split && any(&pair.incumbent));
     let (known, common) = (known().count(), known().filter(|pair| any(&pair.candidate)).count());
-    // Without train there is no screen; without a hold-out there is nothing to believe.
+    // Without train there is no screen; without a hold-out nothing can be believed.
     if (known == 0 && round == 0) || (known > 0 && common as f64 >= rule.min_evidence * known as f64 - EPSILON) {
         return None;
     }
@@ -258,7 +258,7 @@ fn settle(rule: &Rule, pairs: &Pairs, look: &Look) -> Option<(Verdict, String)> 
     }
     let accepts = |look: &Look| look.p.is_some_and(|p| p <= rule.level) && look.holdout_z >= -rule.bound;
     if accepts(look) {
-        // Who makes the trials fail that would count against it must not pass by that.
+        // A candidate must not pass by spoiling the trials that would count against it.
         let surely = accepts(&self::look(rule, pairs, look.round, true));
         let seen = format!("{} ({} after {})", points(look.effect), chance(look.p.unwrap_or(1.0)), rounds(look.round));
         return Some(if surely {
@@ -289,8 +289,7 @@ fn at_the_limit(rule: &Rule, looks: Vec<Look>) -> Ruling {
     Ruling { verdict: Verdict::Undecided, looks, needed, detail }
 }
 
-/// A difference of mean rewards in words.
-/// A p-value in words: one that rounds to nothing is still no certainty.
+/// A difference of mean rewards in words. A p-value in words: even one that rounds to 0 is no certainty.
 fn chance(p: f64) -> String {
     if p < 0.0001 { "p < 0.0001".into() } else { format!("p {p:.4}") }
 }

@@ -11,7 +11,7 @@ use super::mantel::upper_tail;
 const CELL: f64 = 0.05;
 const FAR: f64 = 5.0;
 
-/// The rule as it was applied. All of it goes into the verdict, so that a later build decides old evidence as it was.
+/// The rule as it was applied. All of it goes into the verdict, so that a later build decides old evidence the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     /// The chance, over all rounds together, to accept an edit that changes nothing.
@@ -24,27 +24,27 @@ pub struct Rule {
     pub goal: f64,
     /// The hold-out alone must not be behind by more standard deviations than this.
     pub bound: f64,
-    /// Share of the tasks that the incumbent has evidence for which the candidate must have some for, too, 0–1.
+    /// Share of the tasks with evidence of the incumbent for which the candidate must have evidence, too, 0–1.
     pub min_evidence: f64,
 }
 
 impl Rule {
-    /// The rule for a chance of error in 0–0.5 and a number of rounds; both are moved into their range.
+    /// The rule for a chance of error in 0–0.5 and a number of rounds; both are clamped to their range.
     pub fn new(alpha: f64, max_rounds: u32, min_evidence: f64) -> Rule {
         let (alpha, max_rounds) = (alpha.clamp(1e-6, 0.5), max_rounds.clamp(1, 10));
         let level = level(alpha, max_rounds);
         Rule { alpha, max_rounds, level, goal: quantile(level), bound: 0.5, min_evidence }
     }
 
-    /// Standard deviations below which a round gives the edit up: 0 where train alone is looked at, then in even steps
-    /// towards the goal, so that an edit which is where chance left it has one more try to move.
+    /// Standard deviations below which a round gives the edit up: 0 for train alone, then rising in even steps towards
+    /// the goal, so that an edit no better than chance gets one more round to move.
     pub fn floor(&self, round: u32) -> f64 {
         self.goal * f64::from(round) / f64::from(2 * self.max_rounds + 1)
     }
 }
 
 /// The chance at which each of several looks at growing evidence may accept, for `alpha` over all of them (Pocock 1977):
-/// every look adds as much evidence as the first had. Where later ones add less, the error is smaller.
+/// every look adds as much evidence as the first had. If later ones add less, the error is smaller.
 ///
 /// A ledger asks for the same few at every verdict, and each takes the integral below two dozen times: they are kept.
 fn level(alpha: f64, looks: u32) -> f64 {
@@ -73,7 +73,7 @@ fn level_by_halving(alpha: f64, looks: u32) -> f64 {
 fn crossing(goal: f64, looks: u32) -> f64 {
     let spread = |look: u32| libm::sqrt(f64::from(look));
     let density = |x: f64| libm::exp(-0.5 * x * x) / libm::sqrt(2.0 * std::f64::consts::PI);
-    // Where the sum may be that has not crossed yet: middles of the cells below the boundary.
+    // Where a sum that has not crossed yet may be: middles of the cells below the boundary.
     let cells = |look: u32| {
         let count = ((goal + FAR) * spread(look) / CELL).ceil() as u32;
         (0..count).map(move |at| goal * spread(look) - (f64::from(at) + 0.5) * CELL)

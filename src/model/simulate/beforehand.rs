@@ -1,7 +1,7 @@
-//! What can be said of a gate before anything has been run, from the number of tasks and trials alone.
+//! What can be said about a gate before anything is run, from the number of tasks and trials alone.
 //!
-//! Nothing is known of the agent then. Each task is taken to be solved at a rate of its own that Jeffreys' prior draws: most
-//! are solved nearly always or hardly ever, as published rates are, and some are in between.
+//! Nothing is known of the agent yet. Each task is assumed to have its own solve rate, drawn from Jeffreys' prior: most are
+//! solved nearly always or hardly ever, as in published rates, and some are in between.
 
 /// Trials of all tasks together, up to which the distribution of the difference is computed. Beyond, ties are rare, and the
 /// normal approximation is as good.
@@ -14,7 +14,7 @@ const PRIOR: f64 = 0.5;
 pub(crate) fn passes_by_chance(tasks: usize, trials: u32) -> f64 {
     let one = difference(trials);
     let tie = if tasks * trials as usize <= EXACT {
-        // Of a sum of that many tasks, from the least possible difference on.
+        // The distribution for the sum of that many tasks, from the least possible difference up.
         let mut sums = vec![1.0];
         for _ in 0..tasks {
             let mut next = vec![0.0; sums.len() + one.len() - 1];

@@ -1,7 +1,7 @@
 //! Gates played with agents of known rates, deciding with the gate's own functions. `calibrate` plays with the rates that it
 //! measured, `examples/gate_simulation` with published ones.
 //!
-//! Not played: the suite under the rule `paired`, which fails an unchanged agent seldom, and trials without evidence.
+//! It leaves out the suite under the rule `paired`, which seldom fails an unchanged agent, and trials without evidence.
 
 mod beforehand;
 mod odds;

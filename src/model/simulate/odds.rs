@@ -10,17 +10,17 @@ use crate::model::paired::{Rule, Verdict};
 
 /// Edits in a row after which the recorded score is compared with the truth.
 const EDITS: usize = 20;
-/// One run of so many goes on to these: a mean needs fewer of them than a share.
+/// One run in this many goes on to all those edits: a mean needs fewer runs than a share.
 const GOES_ON: usize = 4;
-/// Runs times tasks, up to which a simulation takes a few seconds, and how many runs that may be.
+/// Runs times tasks up to which a simulation takes a few seconds, and the largest number of runs.
 const WORK: usize = 36_000;
 const RUNS: (usize, usize) = (20, 400);
-/// Edits that change nothing and are accepted at most this often do no great harm.
+/// A gate that accepts edits that change nothing at most this often does no great harm.
 const HARMLESS: f64 = 0.2;
 /// Differences between two rows that are more than the luck of the simulation.
 const CLEAR: f64 = 0.07;
 
-/// The gate's configuration, as far as the simulation plays it.
+/// The part of the gate's configuration that the simulation uses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Configured {
     pub rule: GateRule,
@@ -158,8 +158,8 @@ fn play(kind: Kind, agent: &Agent, run: usize) -> Played {
 }
 
 impl Forecast {
-    /// The row that would do better than the configured one, where one clearly does: of those that seldom accept an edit which
-    /// changes nothing, the one that misses least.
+    /// The row that would clearly do better than the configured one, if there is one: of those that seldom accept an edit
+    /// which changes nothing, the one that misses least.
     pub fn advice(&self) -> Option<&Odds> {
         let now = self.odds.first()?;
         let harmless = self.odds.iter().filter(|odds| odds.noop <= HARMLESS);

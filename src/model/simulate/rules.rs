@@ -1,4 +1,4 @@
-//! The rules under test. Both ask the functions that the gate asks; what is here only gathers evidence.
+//! The rules under test. Both call the gate's own functions; the code here only gathers evidence.
 
 use std::collections::BTreeMap;
 

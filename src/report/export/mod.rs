@@ -1,8 +1,8 @@
 //! The ledger as tables, for pandas, DuckDB and notebooks.
 //!
-//! A task of the hold-out stands there under an alias. The alias comes from the ledger, which the coding agent has no
-//! business in, so that nobody can make it from a name; and its rows say neither when they were made nor in which order, for
-//! trials run in the order of their tasks, and the neighbours of a missing name would tell it.
+//! Hold-out tasks appear under aliases. An alias comes from the ledger, which is out of bounds for the coding agent, so it
+//! cannot be computed from a name. Its rows show neither time nor order, because trials run in the order of their tasks, and
+//! the neighbours of a missing name would reveal it.
 
 mod column;
 mod parquet;
@@ -73,7 +73,7 @@ pub(crate) const ITERATIONS: [Column; 8] = [
     ("rules_changed", Kind::Flag),
 ];
 
-/// What goes into tables, kept while the ledger is read: what may be told is known at its end alone.
+/// Collects rows while the ledger is read: only its end shows what may be disclosed.
 #[derive(Default)]
 pub(crate) struct Gathered {
     salt: String,
@@ -140,8 +140,7 @@ impl Gathered {
         text
     }
 
-    /// The three tables. With `reveal` tasks of the hold-out stand under their names.
-    /// Errors: when a table cannot be written.
+    /// The three tables. With `reveal` hold-out tasks appear under their names. Errors: when a table cannot be written.
     pub(crate) fn tables(self, history: &History, form: Form, reveal: bool) -> Result<Vec<Table>> {
         let secret = Secrecy::of(history, reveal);
         let mut trials = Writer::new("trials", &TRIALS, form)?;
@@ -166,7 +165,7 @@ impl Gathered {
     }
 }
 
-/// What may not be told of.
+/// What may not be disclosed.
 struct Secrecy {
     train: BTreeSet<String>,
     test: BTreeSet<String>,
@@ -181,7 +180,7 @@ impl Secrecy {
         Secrecy { train, test, sealed, reveal }
     }
 
-    /// A baseline is run before the split is drawn: then the split says it. Of a task that left the split its trial does.
+    /// A baseline runs before the split is drawn, so the split decides. For a task that left the split, its trial decides.
     fn is_train(&self, trial: &Kept) -> bool {
         let known = self.train.contains(&*trial.task)
             || (!self.test.contains(&*trial.task) && trial.split == Some(Split::Train));
@@ -189,18 +188,18 @@ impl Secrecy {
     }
 
     fn hides(&self, trial: &Kept) -> bool {
-        // What is sealed was promised to be named by nothing.
+        // We promised that nothing names a sealed task.
         self.sealed.contains(&*trial.task) || (!self.reveal && !self.is_train(trial))
     }
 
-    /// Of a hidden trial whether its row is there at all. In the rounds of a comparison tasks are run that both agents differ
-    /// on: which those are tells of the other agent, too.
+    /// Whether a hidden trial has a row at all. The rounds of a comparison run tasks on which both agents differ, so those
+    /// tasks reveal something about the other agent, too.
     fn tells_of(&self, history: &History, trial: &Kept) -> bool {
         trial.purpose != Purpose::Round && history.is_told(&trial.agent)
     }
 }
 
-/// A name for a task that does not tell which it is.
+/// A name for a task that does not reveal which it is.
 fn alias(salt: &str, task: &str) -> String {
     format!("held-out-{}", &hash(format!("{salt}\n{task}").as_bytes())[..10])
 }
@@ -211,7 +210,7 @@ impl Kept {
         self.values(json!(self.seq), json!(time(self.at)), json!(*self.run), json!(self.split), &self.task, error)
     }
 
-    /// Of a task of the hold-out: a run's name has its time in it, too.
+    /// The values of a hold-out task leave out the run, because its name contains a time, too.
     fn hidden_row(&self, alias: &str) -> [Value; TRIALS.len()] {
         self.values(Value::Null, Value::Null, Value::Null, json!(Split::Test), alias, None)
     }

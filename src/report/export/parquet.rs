@@ -1,4 +1,4 @@
-//! A table as a Parquet file. It is not compressed: what repeats, which is most of it, stands once in a dictionary.
+//! A table as a Parquet file. It is not compressed: most values repeat, and a dictionary holds each of them once.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::column::{Column, Kind};
 
-/// Rows that are written at once: as many are kept in memory.
+/// How many rows are written at once, and kept in memory until then.
 const GROUP: usize = 1 << 14;
 
 /// A file in the making.
@@ -98,7 +98,7 @@ impl Cells {
         Cells { kind, values, present: Vec::new() }
     }
 
-    /// Takes a cell in. What is not of the column's kind becomes null.
+    /// Adds a cell. A value of the wrong kind becomes null.
     fn take(&mut self, value: Value) {
         let whole = |value: &Value| match self.kind {
             Kind::Time => value.as_str().and_then(milliseconds),
@@ -135,7 +135,7 @@ fn push<T>(values: &mut Vec<T>, value: Option<T>) -> bool {
     is_there
 }
 
-/// Milliseconds since 1970. A time that names no offset, as rows of an earlier workspace may have it, is UTC.
+/// Milliseconds since 1970. A time without an offset, as in rows of an earlier workspace, is UTC.
 fn milliseconds(text: &str) -> Option<i64> {
     let with_offset = DateTime::parse_from_rfc3339(text).map(|at| at.timestamp_millis());
     let without =

@@ -72,7 +72,7 @@ fn confirmed(history: &History, last: Option<&LastClaim>, of: &str) -> Option<St
     Some(format!("{of}: {}.", last?.words(history.summary().base.as_ref())))
 }
 
-/// What takes from it, or adds to it.
+/// What weakens or supports it.
 fn doubts(history: &History, prepared: &Prepared) -> Markup {
     let summary = history.summary();
     let is_paired = prepared.config["gate_rule"] == GateRule::Paired.as_str();
@@ -89,7 +89,7 @@ fn doubts(history: &History, prepared: &Prepared) -> Markup {
                 summary.gates
             ),
         }),
-        Some(times(summary.looks, "Somebody looked at single results of the hold-out once", "Somebody looked at single results of the hold-out").map_or_else(|| "Nobody looked at single results of the hold-out.".into(), |note| format!("{note}; each look is in the ledger."))),
+        Some(times(summary.looks, "Single results of the hold-out were looked at once", "Single results of the hold-out were looked at").map_or_else(|| "Single results of the hold-out were never looked at.".into(), |note| format!("{note}; each look is in the ledger."))),
         times(summary.rerolls, "The hold-out was run again on purpose once", "The hold-out was run again on purpose").map(|note| format!("{note}; all trials are averaged.")),
         times(summary.accepted, "A human accepted changed files or rules once", "A human accepted changed files or rules").map(|note| format!("{note}; scores on both sides are not comparable.")),
         (summary.adopted_rows > 0).then(|| format!("{} rows come from an earlier workspace and cannot be verified.", summary.adopted_rows)),

@@ -77,7 +77,7 @@ impl Edit {
     fn push(&mut self, mark: char, line: &str) {
         let line = one_long_line(line);
         let size = self.size + line.len() + LINE;
-        // Once a line is left out, so is what follows: a diff with holes tells of another edit.
+        // Once a line is left out, so is everything after it: a diff with holes shows another edit.
         if self.left_out > 0 || self.lines.len() >= LINES || size > self.room {
             self.left_out += 1;
         } else {

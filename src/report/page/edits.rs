@@ -9,7 +9,7 @@ use crate::report::text::{cut, harmless, one_line};
 
 /// Longest learnings of one edit, in bytes.
 const LEARNED: usize = 6000;
-/// Edits that are shown, the newest ones.
+/// How many edits are shown, newest first.
 const SHOWN: usize = 200;
 
 pub(super) fn section(inputs: &Inputs<'_>) -> Markup {

@@ -44,7 +44,7 @@ pub(super) fn section(inputs: &Inputs<'_>, columns: &[(usize, Rewards)], rows: &
     }
 }
 
-/// The first agent since which one of them has failed without a break.
+/// The first agent from which on one of them has always failed.
 fn since(inputs: &Inputs<'_>, columns: &[(usize, Rewards)], tasks: &[&Failing]) -> String {
     let start = |each: &&Failing| {
         each.history.chars().collect::<Vec<_>>().iter().rposition(|mark| *mark == '.').map_or(0, |at| at + 1)

@@ -29,7 +29,7 @@ pub(crate) struct Inputs<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct TaskTraces {
     pub task: String,
-    /// Whether it fails now: its traces are what is looked for.
+    /// Whether it fails now: readers want its traces first.
     pub fails: bool,
     /// The newest trial.
     pub latest: Option<Value>,

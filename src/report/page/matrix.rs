@@ -73,7 +73,7 @@ fn cell(rewards: &Rewards, task: &str) -> Cell {
 
 /// The history of a task as cells of one row: adjacent cells of one kind are one rectangle.
 fn cells(marks: &[Cell]) -> Markup {
-    // One path a colour: an element a cell would be a hundred thousand in a long history, and every click slow.
+    // One path per colour: one element per cell would make a hundred thousand in a long history, and every click slow.
     let mut paths: BTreeMap<&'static str, String> = BTreeMap::new();
     for (at, cell) in marks.iter().enumerate() {
         paths.entry(cell.class()).or_default().push_str(&format!("M{} 0h8", at * 9));

@@ -1,8 +1,7 @@
-//! The report: one HTML file that needs nothing else. It is built from what the ledger says, what lies in the work space and
-//! what git has; the commands gather that.
+//! The report: one self-contained HTML file. It is built from the ledger, the workspace and git; the commands gather that.
 //!
-//! Of the hold-out it has sums alone, and under the rule `paired` none of an edit that was not accepted. Texts of others are
-//! escaped by maud, or stand as JSON in an element that nothing runs; the page's policy lets only its own script run, told by
+//! It has only sums for the hold-out, and under the rule `paired` none for an edit that was not accepted. maud escapes
+//! foreign texts, or they are JSON in an element that nothing runs. The page's policy lets only its own script run, known by
 //! its digest, and lets nothing be fetched; a served page may ask its own server for a newer one.
 
 mod claim;
@@ -27,7 +26,7 @@ use crate::model::hash::base64;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-/// In a page that is served alone: the one thing here that asks for something.
+/// Only in a served page: nothing else here sends a request.
 const WATCH: &str = include_str!("watch.js");
 
 /// The whole page. With a number it is one of those that are served: it then asks its server, and nothing else, for newer ones.

@@ -1,4 +1,4 @@
-//! The plots. The crate plotters draws them, in the colours of the light page; the page's style goes by these and has the dark ones.
+//! The plots. The crate plotters draws them, in the colours of the light page; the page's style maps these to the dark ones.
 
 use std::ops::Range;
 
@@ -7,11 +7,11 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (900, 264);
-/// Where the plot of scores begins, with room for verdicts that told none.
+/// Where the plot of scores begins, with room for verdicts that showed none.
 const FLOOR: f64 = -0.12;
-/// Where verdicts stand that told no score: below the axis, so that nobody takes them for a score of nothing.
+/// Where verdicts without a shown score stand: below the axis, so that they do not look like a score of zero.
 const UNTOLD: f64 = -0.07;
-/// The most that an axis of dollars or trials goes to: what is larger fits no label, and no arithmetic of ticks.
+/// The largest value on an axis of dollars or trials: a larger one fits no label and breaks the arithmetic of ticks.
 const MOST: f64 = 1e9;
 
 const GOOD: RGBColor = RGBColor(0x1A, 0x7F, 0x4B);
@@ -97,7 +97,7 @@ fn plot(about: &str, axis: &Axis<'_>, series: impl FnOnce(&Chart<'_, '_>) -> Dra
         drawing.split_once('>').and_then(|(_, rest)| rest.rsplit_once("</svg>")).map_or("", |(inside, _)| inside);
     html! {
         svg class="plot" viewBox=(format!("0 0 {} {}", SIZE.0, SIZE.1)) role="img" aria-label=(about) {
-            // Its texts are numbers and names of axes: nobody else's.
+            // Its texts are only numbers and our own names of axes.
             (PreEscaped(inside))
             (above)
         }
@@ -134,7 +134,7 @@ fn draw(drawing: &mut String, axis: &Axis<'_>, series: impl FnOnce(&Chart<'_, '_
     Ok(above)
 }
 
-/// Tells a verdict wherever somebody points above or below it.
+/// Shows a verdict when the pointer is anywhere above or below it.
 fn told(chart: &Chart<'_, '_>, at: f64, point: &Point) -> Markup {
     let (left, top) = chart.backend_coord(&(at - 0.5, 1.0));
     let (right, bottom) = chart.backend_coord(&(at + 0.5, FLOOR));
@@ -165,7 +165,7 @@ pub(super) fn scores(points: &[Point], band: Option<f64>) -> Markup {
             points.iter().enumerate().filter(|(_, point)| matches!(point.kind, Kind::Baseline | Kind::Recorded));
         marked.filter_map(|(at, point)| Some((at as f64, point.score?)))
     };
-    // One a verdict, or fewer: plotters then takes whole numbers.
+    // One per verdict, or fewer: plotters then takes whole numbers.
     let labels = points.len().clamp(1, 25);
     let axis = Axis { name: "verdict", range: range.clone(), floor: FLOOR, labels, label: &|at| format!("{at:.0}") };
     plot("val_score over the verdicts", &axis, |chart| {

@@ -160,7 +160,7 @@ pub(super) fn cost(history: &History) -> Markup {
     let unit = if is_paid { "dollars" } else { "trials" };
     let worth = |spent: &Spent| if is_paid { spent.cost_usd } else { spent.trials as f64 };
     let mut line: Vec<(f64, f64)> = history.milestones.iter().map(|(spent, score)| (worth(spent), *score)).collect();
-    // What was spent since then recorded nothing.
+    // Nothing was recorded for what was spent since then.
     line.extend(line.last().map(|(_, score)| (worth(&all), *score)));
     let row = |name: &str, spent: &Spent| {
         html! { tr { td { (name) } td { (spent.trials) } td { (duration(spent.seconds)) } td { (tokens(spent)) } td { (dollars(spent)) } } }
@@ -195,7 +195,7 @@ fn tokens(spent: &Spent) -> String {
     if spent.tokens == 0 { "–".into() } else { spent.tokens.to_string() }
 }
 
-/// What was not reported is not nothing.
+/// Unreported cost is not zero cost.
 fn dollars(spent: &Spent) -> String {
     match (spent.cost_usd > 0.0, spent.unpriced) {
         (true, 0) => in_dollars(spent.cost_usd),

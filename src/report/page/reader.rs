@@ -53,7 +53,7 @@ pub(crate) fn document(left: &Left, whose: &str, room: usize) -> Value {
     });
     let turns = left.trace.as_ref().map_or(&[][..], |trace| &trace.turns);
     let (mut spent, mut shown) = (weight(&document), Vec::new());
-    // The end tells most: how it failed. So the room goes to the last turns, and the first one.
+    // The end says most: how it failed. So the room goes to the last turns, and the first one.
     let text = (room / 4).clamp(200, TEXT);
     for (at, turn) in turns.iter().enumerate().rev() {
         let value = spoken(at, turn, text);

@@ -45,7 +45,7 @@ pub(super) fn atif(fields: &Map<String, Value>) -> Option<Trace> {
     Some(trace)
 }
 
-/// What bird-interact keeps: the events where there are any, for they hold everything in order; else tool calls, then the
+/// What bird-interact keeps: the events if there are any, because they hold everything in order; else tool calls, then the
 /// dialogue with the user.
 pub(super) fn adk(fields: &Map<String, Value>) -> Option<Trace> {
     let list = |name: &str| fields.get(name).and_then(Value::as_array).filter(|list| !list.is_empty());

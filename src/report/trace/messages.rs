@@ -10,7 +10,7 @@ use crate::report::text::harmless;
 /// Where an object keeps its messages.
 const PLACES: [&str; 6] = ["messages", "conversation", "transcript", "history", "trajectory", "items"];
 
-/// The messages of an object; what stands beside them are facts.
+/// The messages of an object; its other fields are facts.
 pub(super) fn in_fields(fields: &Map<String, Value>) -> Option<Trace> {
     let (place, mut trace) =
         PLACES.iter().find_map(|place| Some((*place, in_list(fields.get(*place)?.as_array()?)?)))?;
@@ -23,12 +23,12 @@ pub(super) fn place_in(is_there: impl Fn(&str) -> bool) -> Option<&'static str> 
     PLACES.into_iter().find(|place| is_there(place))
 }
 
-/// Puts what stands beside the messages in its place.
+/// Sorts the other fields into facts and turns.
 pub(super) fn finish(trace: &mut Trace, fields: &Map<String, Value>, place: &str) {
     if let Some(timeline) = fields.get("timeline").and_then(Value::as_array) {
         times(trace, timeline);
     }
-    // What was left out of the model's window is of no use without the numbers of messages.
+    // What was left out of the model's window is useless without the numbers of messages.
     trace.beside(fields, &[place, "timeline", "left_out"]);
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// What they came to; `None` when none of them was a message.
+    /// The resulting turns; `None` when none of them was a message.
     pub(super) fn trace(self) -> Option<Trace> {
         self.is_one.then(|| Trace { form: "messages", facts: Vec::new(), turns: self.turns })
     }

@@ -1,5 +1,5 @@
 //! A trace as a conversation, whatever wrote it: the templates of this program's benchmarks, ATIF trajectories (Harbor),
-//! messages as OpenAI's and Anthropic's interfaces have them, events of google-adk. Any other JSON is shown as a tree.
+//! messages in the format of OpenAI's and Anthropic's APIs, events of google-adk. Any other JSON is shown as a tree.
 
 mod events;
 mod messages;
@@ -18,7 +18,7 @@ const LONGEST_FACT: usize = 200;
 pub(crate) struct Trace {
     /// What it was taken for: `messages`, `atif`, `adk`, `tree`, or `text` when it is no JSON.
     pub form: &'static str,
-    /// What it says beside the conversation, such as why it stopped.
+    /// What it says besides the conversation, such as why it stopped.
     pub facts: Vec<(String, String)>,
     /// The conversation, in order.
     pub turns: Vec<Turn>,
@@ -53,7 +53,7 @@ pub(crate) struct Call {
 }
 
 impl Trace {
-    /// Reads a trace file's bytes. Whatever they are, something can be shown.
+    /// Reads a trace file's bytes. It can show something for any bytes.
     pub(crate) fn read(bytes: &[u8]) -> Trace {
         if let Some(trace) = pieces::read(bytes) {
             return trace;
@@ -85,7 +85,7 @@ impl Trace {
         self.turns.iter().enumerate().rfind(|(_, turn)| turn.failed)
     }
 
-    /// Puts what stands beside the conversation in its place: short values are facts, long ones turns at the end.
+    /// Sorts what is not part of the conversation: short values are facts, long ones turns at the end.
     fn beside(&mut self, fields: &Map<String, Value>, known: &[&str]) {
         for (name, value) in fields.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
             let text = match value {
@@ -123,7 +123,7 @@ impl Call {
     }
 }
 
-/// Whether what a tool answered tells of a failure. Only its first words count: a program may well print "error" somewhere.
+/// Whether a tool's answer reports a failure. Only its first words count: any program may print "error" somewhere.
 fn tells_of_failure(text: &str) -> bool {
     let start = text.trim_start();
     let line = start.lines().next().unwrap_or("").to_ascii_lowercase();

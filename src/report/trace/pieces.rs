@@ -13,7 +13,7 @@ use super::messages::{Reader, finish, place_in};
 /// An object's members as they stand in the file.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
-/// The trace of bytes that are an object with messages in it, or a list of them, and of no form that comes before that.
+/// The trace of bytes that are an object with messages, or a list of them, unless an earlier form fits.
 pub(super) fn read(bytes: &[u8]) -> Option<Trace> {
     let start = bytes.iter().find(|byte| !byte.is_ascii_whitespace())?;
     if *start == b'[' {
@@ -58,7 +58,7 @@ impl<'de> serde::Deserialize<'de> for Members<'de> {
                 let mut members: Vec<(String, &'de RawValue)> = Vec::new();
                 let mut places: HashMap<String, usize> = HashMap::new();
                 while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
-                    // Of a name that is there twice the last one counts, as everywhere.
+                    // If a name occurs twice, the last one counts, as everywhere.
                     match places.get(&name) {
                         Some(place) => members[*place].1 = raw,
                         None => {

@@ -1,4 +1,4 @@
-//! JSON of a shape that nobody told us of, as an indented tree.
+//! JSON of an unknown shape, as an indented tree.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ pub(super) fn trace(value: &Value) -> Trace {
     Trace { form: "tree", facts: Vec::new(), turns: vec![Turn::said("json", &lines(value))] }
 }
 
-/// The tree, a value a line.
+/// The tree, one value per line.
 pub(super) fn lines(value: &Value) -> String {
     let mut out = String::new();
     write(value, 0, &mut out);

@@ -1,4 +1,4 @@
-//! How an experiment began: what all later numbers stand on.
+//! How an experiment began: the basis of all later numbers.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ pub struct Prepared {
     pub agent: String,
     /// Fingerprint of what one trial depends on beside the agent.
     pub trial_protocol: String,
-    /// Version of what `trial_protocol` is made of.
+    /// Version of the inputs of `trial_protocol`.
     #[serde(default = "first_protocol")]
     pub protocol_version: u32,
-    /// Protocol fingerprint: `trial_protocol` and what a score depends on beside it (split, timeout policy, trials).
+    /// Protocol fingerprint: `trial_protocol` and everything else that a score depends on (split, timeout policy, trials).
     pub protocol: String,
     /// Task ids of both splits.
     pub split: TaskSplit,
@@ -33,7 +33,7 @@ pub struct Prepared {
     pub data: BTreeMap<String, String>,
     /// The measured baseline.
     pub baseline: Baseline,
-    /// A version of the benchmark's upstream that this program was never tried with.
+    /// A version of the benchmark's upstream that we never tested with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untried: Option<String>,
     /// Rows of an adopted workspace of the Python original; they could not be verified.
@@ -73,7 +73,7 @@ pub struct Adopted {
     pub suite: Vec<String>,
     /// `last_results` of suite.json.
     pub suite_results: BTreeMap<String, Option<f64>>,
-    /// True when the split is the one of its split file, which was not drawn from the baseline measured here.
+    /// True when the split comes from its split file, and was not drawn from the baseline measured here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub split: bool,
 }

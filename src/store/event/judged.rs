@@ -30,7 +30,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// What of the decision the coding agent may hear.
+    /// The part of the decision that the coding agent may see.
     pub fn told(&self) -> Decision {
         self.decision.told(&self.evidence.policy)
     }
@@ -90,11 +90,11 @@ pub struct SuiteChanged {
 pub enum By {
     /// The gate, by the trials of accepted agents.
     Gate,
-    /// Somebody, with the command `suite`.
+    /// A human, with the command `suite`.
     Hand,
 }
 
-/// An agent as a commit has it.
+/// An agent as it is in a commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Committed {
     /// Its fingerprint.
@@ -148,7 +148,7 @@ pub struct Calibrated {
     pub measured: Repeated,
     /// How noisy that is.
     pub noise: Noise,
-    /// By which part the rates were drawn to their mean before the gate was simulated with them.
+    /// How far the rates were shrunk towards their mean before the gate was simulated with them, 0–1.
     pub shrunk: f64,
     /// What the simulation came to.
     pub forecast: Forecast,

@@ -1,4 +1,4 @@
-//! What the loop had proposed, and what luck alone would have made.
+//! What a coding agent proposed to the loop, and what luck alone would have achieved.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::model::usage::plus;
 use super::Committed;
 use crate::model::proposal::{Outcome as Predicted, Proposal, Surface};
 
-/// `resampled`: one more measurement of the unchanged agent. No gate, score or view knows of it.
+/// `resampled`: one more measurement of the unchanged agent. No gate, score or view uses it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resampled {
     /// Which run of this agent it is, from 1.
@@ -38,18 +38,18 @@ pub struct Proposed {
     /// Fingerprint of the proposed agent; none where there was no edit to judge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// `seq` of the gate's verdict; none where the edit did not come before the gate.
+    /// `seq` of the gate's verdict; none where the edit did not reach the gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<u64>,
     /// What became of it.
     pub end: End,
-    /// Why, where it did not come before the gate. By this tool, not by the coding agent.
+    /// Why it did not reach the gate, in this tool's words, not the coding agent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What it said of its edit.
+    /// What the coding agent said about its edit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposal: Option<Proposal>,
-    /// What became of its predictions, by train trials alone.
+    /// How its predictions turned out, by train trials alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Predicted>,
     /// What its sessions used.
@@ -62,7 +62,7 @@ pub struct Proposed {
     pub outdone: Vec<Outdone>,
 }
 
-/// A candidate that did not come before the gate because another one of its iteration did better on train.
+/// A candidate that did not reach the gate because another one of its iteration did better on train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outdone {
     /// Its fingerprint.
@@ -105,7 +105,7 @@ pub struct SessionUsage {
     pub sessions: u32,
     /// Wall seconds.
     pub seconds: f64,
-    /// Turns of its model, as far as they were counted.
+    /// Turns of its model, where they were counted.
     #[serde(default)]
     pub turns: u64,
     /// Tokens read and written by its model.

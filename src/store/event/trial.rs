@@ -1,4 +1,4 @@
-//! Trials, and the runs that they were made in.
+//! Trials, and the runs that they belong to.
 
 use std::borrow::Cow;
 
@@ -61,7 +61,7 @@ pub struct Trial<'a> {
     /// Why it did not pass; train only.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
-    /// True when it named no tokens although its benchmark always does: silence means that none was used.
+    /// True when it reported no tokens although its benchmark always does: this means that it used none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silent: bool,
     /// True when the disk refused its trace. The trial counts; `benchmark` runs it again for a trace.
@@ -91,13 +91,13 @@ pub struct RunFinished {
     pub fresh: bool,
     /// Trials found in the ledger and not paid for again.
     pub reused_trials: usize,
-    /// What broke it off, when something did.
+    /// What interrupted it, if anything did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// The layers of the fence that its agents could be put behind; none when there was no fence.
+    /// The layers of the fence around its agents; none when there was no fence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fence: Vec<String>,
-    /// True when no trial showed any model activity, or the benchmark said what it could not know: all trials of the run
+    /// True when no trial showed any model activity, or the benchmark reported what it could not know: all trials of the run
     /// are infrastructure errors.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub void: bool,

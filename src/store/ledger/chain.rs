@@ -21,7 +21,7 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Of a line as [`Writer`](super::Writer) puts it, without a look at what follows.
+    /// Reads the header of a line as [`Writer`](super::Writer) writes it, without looking at what follows.
     fn written(line: &'a [u8]) -> Option<Header<'a>> {
         let rest = line.strip_prefix(b"{\"v\":1,\"seq\":")?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -59,8 +59,8 @@ pub fn read(path: &Path, from: &Tip, mut visit: impl FnMut(Entry<'_>) -> Result<
     })
 }
 
-/// Checks the chain from the first line to the last and hands every line to `visit`, with its number. What the events say is
-/// not looked at: whoever needs it must have it from elsewhere, confirmed by the last line.
+/// Checks the chain from the first line to the last and hands every line to `visit`, with its number. It does not read the
+/// events: a caller that needs them must have them from elsewhere, confirmed by the last line.
 ///
 /// # Errors
 /// As [`read`].
@@ -90,7 +90,7 @@ struct Chain<'p> {
 impl Chain<'_> {
     fn broken(&self, what: String) -> Error {
         Error::usage(format!("{}:{}: {what}", self.path.display(), self.seq + 1)).code(Code::LedgerBroken).hint(
-            "somebody changed the ledger. Restore it from a backup; to start a new history instead, move it and the \
+            "the ledger was changed. Restore it from a backup; to start a new history instead, move it and the \
              checkpoint.json beside it away and run `autoharness prepare`.",
         )
     }
@@ -105,7 +105,7 @@ impl Chain<'_> {
         Ok(())
     }
 
-    /// The header of a line that this version does not understand: because a newer one wrote it, or it is an error.
+    /// The header of a line that this version does not understand; an error unless a newer version wrote it.
     fn newer_header<'l>(&mut self, line: &'l [u8], why: Option<&serde_json::Error>) -> Result<Header<'l>> {
         let header: Header<'_> =
             serde_json::from_slice(line).map_err(|error| self.broken(format!("not a ledger line: {error}")))?;
@@ -166,7 +166,7 @@ fn lines(path: &Path, from: &Tip, mut visit: impl FnMut(&[u8], &mut Chain<'_>) -
                 chain.seq + 1
             ))
             .code(Code::LedgerBroken)
-            .hint("no event is so long: somebody changed the ledger. Restore it from a backup."));
+            .hint("no event is so long: the ledger was changed. Restore it from a backup."));
         }
         reader.consume(length);
     }

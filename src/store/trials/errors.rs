@@ -10,7 +10,7 @@ use crate::store::event::Trial;
 pub(super) struct Errors(HashMap<(usize, u32), BTreeMap<u32, String>>);
 
 impl Errors {
-    /// Keeps what is said of this trial, and forgets what was said of an earlier one in its place.
+    /// Keeps the error of this trial, and forgets that of an earlier one in its place.
     pub(super) fn note(&mut self, place: usize, task: u32, trial: &Trial<'_>) {
         let graded = matches!(trial.outcome, Outcome::Passed | Outcome::Failed);
         match trial.error.as_deref().filter(|_| !graded && trial.split == Some(Split::Train)) {

@@ -230,7 +230,7 @@ fn outcomes_are_those_that_a_reward_stands_on() {
     assert_eq!(said(&trials).as_deref(), Some("1 agent_error: KeyError"));
     trials.insert(&with(Split::Train, Outcome::AgentError, None));
     assert_eq!(said(&trials).as_deref(), Some("1 agent_error"));
-    // On the hold-out no reason is ever told, and what was run again is not counted twice.
+    // On the hold-out no reason is ever given, and a trial that was run again is not counted twice.
     let mut trials = Trials::default();
     trials.insert(&with(Split::Test, Outcome::VerifierError, Some("KeyError: 't'")));
     trials.insert(&with(Split::Test, Outcome::InfraError, Some("KeyError: 't'")));
