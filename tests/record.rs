@@ -217,3 +217,20 @@ fn a_receipt_from_before_an_accepted_change_is_void() {
     bed.run(&["record"]).expect(0);
     bed.run(&["verify"]).expect(0);
 }
+
+#[test]
+fn a_record_that_was_killed_behind_the_ledger_is_finished_by_the_next() {
+    let bed = passed();
+    bed.run(&["benchmark"]).expect(0);
+    bed.run(&["record"]).expect(0);
+    let (best, latest) = (bed.root.join("workspace/traces/best"), bed.list("workspace/traces/latest/easy-1"));
+    // As the kill leaves it: some traces are in place, one is being put there, the others are the last agent's.
+    std::fs::write(best.join("easy-1/.autoharness-tmp-result.json"), "torn").unwrap();
+    std::fs::write(best.join("hard-1/result.json"), "{}").unwrap();
+    bed.run(&["record"]).expect(0).says("already recorded");
+    assert_eq!(bed.list("workspace/traces/best/easy-1"), latest);
+    assert_eq!(
+        bed.read("workspace/traces/best/hard-1/result.json"),
+        bed.read("workspace/traces/latest/hard-1/result.json")
+    );
+}

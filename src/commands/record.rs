@@ -26,6 +26,8 @@ pub(super) fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
     agree(args, &receipt)?;
     let head = session.repo.require_head()?;
     if session.state.summary.last_recorded_receipt == Some(receipt.seq) {
+        // A kill may have come between the ledger and the traces.
+        keep_traces(&session)?;
         return already(&session, &head);
     }
     current(&session, &receipt)?;
@@ -63,10 +65,7 @@ pub(super) fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
         protocol: receipt.verdict.protocol.clone(),
     }))?;
     session.finish()?;
-    let train = &session.prepared()?.split.train;
-    if let Err(error) = traces::recorded(&session.paths.workspace(), train, &agent) {
-        ui.warn(format!("workspace/traces/best is not up to date: {error}"));
-    }
+    keep_traces(&session)?;
     ui.line(format!(
         "recorded: iteration={} val_score={:.4} commit={} evals_passed={} evals_total={}",
         row.iteration, row.val_score, row.commit, row.evals_passed, row.evals_total
@@ -114,6 +113,17 @@ fn unchanged(session: &Session) -> Result<i32> {
     session.ui.line(format!("already recorded: iteration={iteration} holds this very agent"));
     session.ui.json(&json!({"type": "unchanged", "iteration": iteration}));
     Ok(EXIT_OK)
+}
+
+/// Puts the traces of the recorded agent into `traces/best`.
+fn keep_traces(session: &Session) -> Result<()> {
+    let train = &session.prepared()?.split.train;
+    if let Some(agent) = session.state.summary.recorded_agent.as_deref()
+        && let Err(error) = traces::recorded(&session.paths.workspace(), train, agent)
+    {
+        session.ui.warn(format!("workspace/traces/best is not up to date: {error}"));
+    }
+    Ok(())
 }
 
 /// Numbers given on the command line must be those measured.
