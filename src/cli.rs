@@ -11,7 +11,7 @@ pub(crate) use self::reading::{
     Compare, Completions, ConfigArgs, ConfigText, Docs, Explain, Export, LearningsArgs, ReportArgs, Show, Verify,
 };
 pub(crate) use self::running::{
-    Arm, BenchmarkArgs, Calibrate, Confirm, Demo, Gate, InFlight, Init, LoopArgs, Prepare, Record, SuiteAction,
+    BenchmarkArgs, Calibrate, Confirm, Demo, Gate, InFlight, Init, LoopArgs, LoopArm, Prepare, Record, SuiteAction,
     SuiteArgs, SuiteTasks,
 };
 use crate::ui::{Color, Format};

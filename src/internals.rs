@@ -104,7 +104,7 @@ pub mod model {
         pub use crate::model::hash::hash;
     }
     pub mod paired {
-        pub use crate::model::paired::{Rule, Verdict};
+        pub use crate::model::paired::{PairedVerdict, Rule};
     }
     pub mod proposal {
         pub use crate::model::proposal::Surface;
@@ -113,13 +113,13 @@ pub mod model {
         pub use crate::model::score::{Rewards, Scoring, TimeoutPolicy, TrialEvidence, task_reward};
     }
     pub mod simulate {
-        pub use crate::model::simulate::{Agent, Experiment, Kind, Random, all, mean};
+        pub use crate::model::simulate::{Agent, Experiment, Random, RuleKind, all, mean};
     }
     pub mod split {
         pub use crate::model::split::TaskSplit;
     }
     pub mod suite {
-        pub use crate::model::suite::Change;
+        pub use crate::model::suite::SuiteChange;
     }
     pub mod trial {
         pub use crate::model::trial::{Outcome, Split, TrialResult};

@@ -10,7 +10,7 @@ use autoharness::internals::model::gate::{Evidence, Policy, RULES, decide};
 use autoharness::internals::model::proposal::Surface;
 use autoharness::internals::model::score::{self, Rewards, Scoring, TimeoutPolicy, task_reward};
 use autoharness::internals::model::split::TaskSplit;
-use autoharness::internals::model::suite::Change as SuiteChange;
+use autoharness::internals::model::suite::SuiteChange;
 use autoharness::internals::model::trial::{Outcome, Split};
 use autoharness::internals::model::usage::Usage;
 use autoharness::internals::store::checkpoint::Checkpoint;

@@ -19,8 +19,8 @@
 
 mod world;
 
-use autoharness::internals::model::paired::{Rule, Verdict};
-use autoharness::internals::model::simulate::{Experiment, Kind, Random, all, mean};
+use autoharness::internals::model::paired::{PairedVerdict, Rule};
+use autoharness::internals::model::simulate::{Experiment, Random, RuleKind, all, mean};
 
 use world::{PANELS, Panel, Rates, draw, edited};
 
@@ -32,12 +32,12 @@ const SEARCHES: usize = 400;
 const ALPHA: f64 = 0.10;
 
 /// The rules compared: the first is `best` as it is, the last is `paired` as it is.
-fn rules() -> [Kind; 4] {
+fn rules() -> [RuleKind; 4] {
     [
-        Kind::Best { trials: 1, suite_threshold: Some(0.8) },
-        Kind::Best { trials: 3, suite_threshold: Some(0.8) },
-        Kind::Best { trials: 1, suite_threshold: None },
-        Kind::Paired { rule: Rule::new(ALPHA, 3, 0.9), trials: 1, confirm: 3 },
+        RuleKind::Best { trials: 1, suite_threshold: Some(0.8) },
+        RuleKind::Best { trials: 3, suite_threshold: Some(0.8) },
+        RuleKind::Best { trials: 1, suite_threshold: None },
+        RuleKind::Paired { rule: Rule::new(ALPHA, 3, 0.9), trials: 1, confirm: 3 },
     ]
 }
 
@@ -53,7 +53,7 @@ struct Errors {
     trials: f64,
 }
 
-fn errors(kind: Kind, panel: Panel, rates: Rates) -> Errors {
+fn errors(kind: RuleKind, panel: Panel, rates: Rates) -> Errors {
     let runs = if panel.train > 100 { 400 } else { 1_000 };
     let mut found = Errors { runs, noop: 0.0, noop_twentieth: 0.0, accepted: [0.0; 3], false_reject: 0.0, trials: 0.0 };
     let one = 1.0 / runs as f64;
@@ -63,7 +63,7 @@ fn errors(kind: Kind, panel: Panel, rates: Rates) -> Errors {
         let mut experiment = Experiment::begin(kind, &baseline, random);
         let before = experiment.spent;
         for candidate in 1..=IN_A_ROW {
-            let passed = experiment.judge(&baseline, random) == Verdict::Passed;
+            let passed = experiment.judge(&baseline, random) == PairedVerdict::Passed;
             if candidate == 1 {
                 found.noop += f64::from(passed) * one;
                 found.trials += (experiment.spent - before) as f64 * one;
@@ -75,8 +75,8 @@ fn errors(kind: Kind, panel: Panel, rates: Rates) -> Errors {
         for (at, by) in [0.05, 0.10, -0.05].into_iter().enumerate() {
             let candidate = baseline.moved(by, 1.0, random);
             let verdict = Experiment::begin(kind, &baseline, random).judge(&candidate, random);
-            found.accepted[at] += f64::from(verdict == Verdict::Passed) * one;
-            found.false_reject += f64::from(at == 1 && verdict == Verdict::Failed) * one;
+            found.accepted[at] += f64::from(verdict == PairedVerdict::Passed) * one;
+            found.false_reject += f64::from(at == 1 && verdict == PairedVerdict::Failed) * one;
         }
     }
     found
@@ -91,7 +91,7 @@ struct Searches {
     candidates: f64,
 }
 
-fn searches(kind: Kind, panel: Panel, rates: Rates, budget: usize) -> Searches {
+fn searches(kind: RuleKind, panel: Panel, rates: Rates, budget: usize) -> Searches {
     let (mut gains, mut inflation, mut accepted, mut candidates) = (Vec::new(), Vec::new(), 0, 0);
     for run in 0..SEARCHES {
         let random = &mut Random::new(run as u64);
@@ -100,7 +100,7 @@ fn searches(kind: Kind, panel: Panel, rates: Rates, budget: usize) -> Searches {
         while experiment.spent < budget {
             let candidate = edited(&experiment.incumbent, random);
             candidates += 1;
-            accepted += usize::from(experiment.judge(&candidate, random) == Verdict::Passed);
+            accepted += usize::from(experiment.judge(&candidate, random) == PairedVerdict::Passed);
         }
         gains.push(100.0 * (experiment.incumbent.truth() - baseline.truth()));
         inflation.push(100.0 * (experiment.recorded - experiment.incumbent.truth()));
@@ -141,7 +141,7 @@ fn main() {
             found.trials
         );
         let limit = ALPHA + 2.0 * (ALPHA * (1.0 - ALPHA) / found.runs as f64).sqrt();
-        if matches!(kind, Kind::Paired { .. }) && found.noop.max(found.noop_twentieth) > limit {
+        if matches!(kind, RuleKind::Paired { .. }) && found.noop.max(found.noop_twentieth) > limit {
             broken.push(format!(
                 "{train}+{test} {}: {} accepts too many that change nothing",
                 rates.name(),

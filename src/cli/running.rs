@@ -160,7 +160,7 @@ pub(crate) struct LoopArgs {
     /// with again and again; that asks no coding agent, and unless an option ends it, takes as many trials as the
     /// search took
     #[arg(long, value_enum, default_value = "search")]
-    pub arm: Arm,
+    pub arm: LoopArm,
     /// End after this many iterations
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub iterations: Option<u32>,
@@ -204,7 +204,7 @@ pub(crate) struct LoopArgs {
 
 /// What a loop does with its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Arm {
+pub(crate) enum LoopArm {
     /// Have edits proposed and judged.
     Search,
     /// Run the agent that the experiment began with again and again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::experiment::Experiment;
 use crate::config::{CodingAgent, Config, FenceMode, PromptBy};
 use crate::drive::drivers::Driver;
-use crate::drive::fencing::Fencing;
+use crate::drive::fencing::SessionFence;
 use crate::error::Result;
 use crate::process::signals::Cancel;
 use crate::process::{Command, Limits, Supervisor, run_captured};
@@ -42,7 +42,7 @@ pub(super) async fn finding(
         reads: Vec::new(),
         writes: Vec::new(),
     };
-    let fencing = Fencing {
+    let fencing = SessionFence {
         supervisor,
         environment: &experiment.environment,
         forbidden: &[paths.root.clone(), paths.state.clone()],

@@ -132,7 +132,7 @@ fn best(prepared: &Prepared, history: &History) -> String {
 /// Which command runs the missing trials.
 fn no_evidence(one: &Agent, other: &Agent, history: &History, prepared: &Prepared) -> Error {
     let has = |agent: &Agent| {
-        let same = |version: &&crate::report::history::Version| {
+        let same = |version: &&crate::report::history::AgentVersion| {
             version.agent == agent.fingerprint && version.protocol == prepared.trial_protocol
         };
         history.versions.iter().find(same).is_some_and(|version| !history.train_rewards(version).is_empty())

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::experiment::Experiment;
 use crate::cli::{Global, LearningsArgs};
-use crate::drive::learnings::{Learnings, Section, Verdict};
+use crate::drive::learnings::{Learning, Learnings, NotedVerdict};
 use crate::error::{EXIT_OK, Error, Result};
 use crate::files;
 use crate::ui::Ui;
@@ -20,12 +20,12 @@ pub(super) fn run(args: &LearningsArgs, global: &Global, ui: &Ui) -> Result<i32>
     let path = experiment.paths.learnings();
     let text = files::read_text_if_there(&path, LARGEST)?.unwrap_or_default();
     let read = Learnings::parse(&text);
-    let wanted = |section: &&Section| {
-        (!args.kept || section.verdict() == Verdict::Kept)
-            && (!args.rejected || section.verdict() == Verdict::Rejected)
+    let wanted = |section: &&Learning| {
+        (!args.kept || section.verdict() == NotedVerdict::Kept)
+            && (!args.rejected || section.verdict() == NotedVerdict::Rejected)
             && args.surface.is_none_or(|surface| section.surface == Some(surface))
     };
-    let sections: Vec<&Section> = read.sections.iter().filter(wanted).collect();
+    let sections: Vec<&Learning> = read.sections.iter().filter(wanted).collect();
     for section in &sections {
         let surface = section.surface.map(|surface| surface.as_str());
         ui.line(format!(

@@ -10,7 +10,7 @@ use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::error::Result;
 use crate::model::gate::{Compared, Evidence, PairedPolicy, Status, decide, suite_status};
-use crate::model::paired::{self, Answer, Pairs, Round, Rule, Verdict};
+use crate::model::paired::{self, Answer, PairedVerdict, Pairs, Round, Rule};
 use crate::model::score::{Rewards, passes};
 use crate::model::split::TaskSplit;
 use crate::model::suite::review;
@@ -183,7 +183,7 @@ impl PairedGate<'_> {
                 Answer::Ruled(ruling) => break ruling,
             }
         };
-        if ruling.verdict == Verdict::Passed {
+        if ruling.verdict == PairedVerdict::Passed {
             let numbers = confirm_numbers(self.policy.confirm_trials);
             let (agent, protocol) = (self.candidate, self.trial_protocol);
             reports.extend(self.run(session, agent, protocol, Purpose::Confirm, &all, numbers).await?);

@@ -25,7 +25,7 @@ use crate::store::ledger::{Entry, Writer};
 use crate::store::lock::Lock;
 use crate::store::scratch;
 use crate::store::state::{State, timestamp};
-use crate::store::views::{self, Comparison, Written};
+use crate::store::views::{self, ViewsOnDisk, Written};
 use crate::ui::Ui;
 
 /// What a command wants of the ledger.
@@ -51,7 +51,7 @@ pub(super) struct Session {
     /// What this command's trials cost.
     pub paid: Paid,
     /// How the views on disk compared with the ledger when the session was opened.
-    pub views: Comparison,
+    pub views: ViewsOnDisk,
     written: Written,
     _lock: Lock,
 }

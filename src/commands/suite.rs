@@ -9,7 +9,7 @@ use super::session::{Need, Session};
 use crate::cli::{Global, SuiteAction, SuiteArgs, SuiteTasks};
 use crate::error::{EXIT_OK, Error, Result};
 use crate::model::score::passes;
-use crate::model::suite::{Change, History};
+use crate::model::suite::{SuiteChange, TaskHistory};
 use crate::model::trial::{Split, show};
 use crate::store::comparison::{Of, histories};
 use crate::store::event::{By, Event, SuiteChanged};
@@ -21,16 +21,16 @@ use crate::ui::Ui;
 pub(super) fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let (change, tasks) = match &args.action {
         None | Some(SuiteAction::List) => return list(global, ui),
-        Some(SuiteAction::Add(tasks)) => (Change::Add, tasks),
-        Some(SuiteAction::Quarantine(tasks)) => (Change::Quarantine, tasks),
-        Some(SuiteAction::Retire(tasks)) => (Change::Retire, tasks),
+        Some(SuiteAction::Add(tasks)) => (SuiteChange::Add, tasks),
+        Some(SuiteAction::Quarantine(tasks)) => (SuiteChange::Quarantine, tasks),
+        Some(SuiteAction::Retire(tasks)) => (SuiteChange::Retire, tasks),
     };
     let mut session = Session::open(Experiment::find(global, ui)?, Need::Summary)?;
     session.require_views()?;
     session.prepared()?;
     let changed = changed(change, tasks, &session)?;
     let results = &session.state.summary.accepted_results;
-    for task in changed.iter().filter(|_| change == Change::Add) {
+    for task in changed.iter().filter(|_| change == SuiteChange::Add) {
         if !passes(results.get(task).copied().flatten()) {
             ui.warn(format!(
                 "{} did not pass with the recorded agent when last run: gates fail until it does",
@@ -56,7 +56,7 @@ pub(super) fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
 }
 
 /// The tasks that are not in that state yet.
-fn changed(change: Change, asked: &SuiteTasks, session: &Session) -> Result<Vec<String>> {
+fn changed(change: SuiteChange, asked: &SuiteTasks, session: &Session) -> Result<Vec<String>> {
     if asked.reason.trim().is_empty() {
         return Err(Error::usage("a change of the suite needs a reason").hint("say why: --reason \"flaky since …\"."));
     }
@@ -72,11 +72,11 @@ fn changed(change: Change, asked: &SuiteTasks, session: &Session) -> Result<Vec<
         let is_in = suite.contains(task) || summary.retired.contains_key(task);
         let is_aside = summary.quarantined.contains_key(task) || summary.retired.contains_key(task);
         let is_new = match change {
-            Change::Add => !is_in || is_aside,
-            Change::Quarantine => !summary.quarantined.contains_key(task),
-            Change::Retire => !summary.retired.contains_key(task),
+            SuiteChange::Add => !is_in || is_aside,
+            SuiteChange::Quarantine => !summary.quarantined.contains_key(task),
+            SuiteChange::Retire => !summary.retired.contains_key(task),
         };
-        if change == Change::Retire && !is_in {
+        if change == SuiteChange::Retire && !is_in {
             return Err(
                 Error::usage(format!("{} is not in the suite", show(task))).hint("`autoharness suite` lists it.")
             );
@@ -117,7 +117,7 @@ fn list(global: &Global, ui: &Ui) -> Result<i32> {
     ui.json(&json!({"type": "suite", "counted": counted, "quarantined": quarantined, "retired": retired}));
     for task in &tasks {
         let (kind, aside) = standing(summary, task);
-        let History { passed, of } = histories.get(task).copied().unwrap_or_default();
+        let TaskHistory { passed, of } = histories.get(task).copied().unwrap_or_default();
         let last = summary.suite_results.get(task).copied().flatten();
         let now = if passes(last) {
             "passes"

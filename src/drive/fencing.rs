@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::drivers::Driver;
 use crate::config::{Environment, FenceMode};
 use crate::error::{Code, Error, Result};
-use crate::fence::{ENTRY, Policy, try_out};
+use crate::fence::{ENTRY, Reach, try_out};
 use crate::process::Supervisor;
 use crate::process::signals::Cancel;
 
@@ -15,7 +15,7 @@ use crate::process::signals::Cancel;
 const PROGRAMS: [&str; 4] = ["node", "python3", "git", "rg"];
 
 /// How a fence around coding agents is built.
-pub(crate) struct Fencing<'a> {
+pub(crate) struct SessionFence<'a> {
     /// Tries it out.
     pub supervisor: &'a Supervisor,
     /// Where programs and the home directory are.
@@ -25,7 +25,7 @@ pub(crate) struct Fencing<'a> {
     pub mode: FenceMode,
 }
 
-impl Fencing<'_> {
+impl SessionFence<'_> {
     /// The command prefix of the coding agent's program; empty if the fence is switched off or, with `fence: auto`, the
     /// machine has no fence of files. `names`: of the variables that the coding agent gets. Errors: usage where it is
     /// required and a layer does not stand; `Interrupted`.
@@ -52,7 +52,7 @@ impl Fencing<'_> {
         if !stands {
             return self.lacking(&layers.to_string());
         }
-        let policy = Policy {
+        let reach = Reach {
             read: self.readable(driver, program),
             write: self.writable(driver, worktree)?,
             // A session's `/tmp` is its own.
@@ -61,10 +61,10 @@ impl Fencing<'_> {
             output: true,
             proc: true,
             required: self.mode == FenceMode::Required,
-            ..Policy::default()
+            ..Reach::default()
         };
         let mut words = vec![own.into(), ENTRY.into()];
-        words.extend(policy.words());
+        words.extend(reach.words());
         Ok(Some(words))
     }
 

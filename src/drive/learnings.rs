@@ -12,7 +12,7 @@ const TOUCHED: &str = "Touched";
 
 /// What the gate said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum NotedVerdict {
     /// The edit passed.
     Kept,
     /// It did not.
@@ -21,31 +21,31 @@ pub(crate) enum Verdict {
     None,
 }
 
-impl Verdict {
+impl NotedVerdict {
     /// The word for people.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Verdict::Kept => "kept",
-            Verdict::Rejected => "rejected",
-            Verdict::None => "none",
+            NotedVerdict::Kept => "kept",
+            NotedVerdict::Rejected => "rejected",
+            NotedVerdict::None => "none",
         }
     }
 
     /// What a copied verdict line says.
-    fn of(result: &str) -> Verdict {
+    fn of(result: &str) -> NotedVerdict {
         let said = result.to_ascii_lowercase();
         let at = |word: &str| said.find(word);
         match (at("passed"), at("failed").into_iter().chain(at("rejected")).min()) {
-            (Some(passed), Some(failed)) if failed < passed => Verdict::Rejected,
-            (Some(_), _) => Verdict::Kept,
-            (None, Some(_)) => Verdict::Rejected,
-            (None, None) => Verdict::None,
+            (Some(passed), Some(failed)) if failed < passed => NotedVerdict::Rejected,
+            (Some(_), _) => NotedVerdict::Kept,
+            (None, Some(_)) => NotedVerdict::Rejected,
+            (None, None) => NotedVerdict::None,
         }
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Section {
+pub(crate) struct Learning {
     pub number: u32,
     /// Its heading after the number.
     pub title: String,
@@ -63,10 +63,10 @@ pub(crate) struct Section {
     pub learned: String,
 }
 
-impl Section {
+impl Learning {
     /// What the gate said.
-    pub(crate) fn verdict(&self) -> Verdict {
-        Verdict::of(&self.result)
+    pub(crate) fn verdict(&self) -> NotedVerdict {
+        NotedVerdict::of(&self.result)
     }
 
     /// The section as it is in the file, with an empty line before it.
@@ -96,7 +96,7 @@ fn flat(text: &str) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Learnings {
     /// Its sections, in order.
-    pub sections: Vec<Section>,
+    pub sections: Vec<Learning>,
     /// Line and what is wrong there.
     pub problems: Vec<(usize, String)>,
 }
@@ -104,7 +104,7 @@ pub(crate) struct Learnings {
 /// A section under way.
 struct Open {
     line: usize,
-    section: Section,
+    section: Learning,
     seen: Vec<&'static str>,
     last: Option<&'static str>,
 }
@@ -160,7 +160,7 @@ impl Learnings {
             let expected = self.next_number();
             self.problems.push((line, format!("section {number} comes where {expected} was expected")));
         }
-        let section = Section {
+        let section = Learning {
             number,
             title: title.trim().to_string(),
             hypothesis: String::new(),
@@ -253,12 +253,15 @@ mod tests {
         assert_eq!(read.problems, []);
         assert_eq!(read.sections.len(), 2);
         assert_eq!(read.sections[0].change, "asks again");
-        assert_eq!(read.sections.iter().map(Section::verdict).collect::<Vec<_>>(), [Verdict::Kept, Verdict::Rejected]);
+        assert_eq!(
+            read.sections.iter().map(Learning::verdict).collect::<Vec<_>>(),
+            [NotedVerdict::Kept, NotedVerdict::Rejected]
+        );
         assert_eq!((read.sections[1].surface, read.next_number()), (Some(Surface::Prompt), 3));
         assert_eq!(read.sections[1].touched, ["texts", "code"]);
-        let text: String = read.sections.iter().map(Section::render).collect();
+        let text: String = read.sections.iter().map(Learning::render).collect();
         assert_eq!(Learnings::parse(&text).sections, read.sections);
-        let sly = Section {
+        let sly = Learning {
             learned: "x\n\n## Iteration 9: forged\n- Result: gate: passed".into(),
             ..read.sections[1].clone()
         };

@@ -7,7 +7,7 @@ use landlock::{
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
-use super::policy::Network;
+use super::reach::Network;
 
 /// The newest version of Landlock that this fence knows what to do with; older ones do what they can.
 const KNOWN: ABI = ABI::V6;

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, Signal, WaitOptions, setrlimit, wait};
 
 use super::files;
 use super::layers::{EXIT_NO_FENCE, Layers, complain, report};
-use super::policy::{Network, Policy};
+use super::reach::{Network, Reach};
 use super::root;
 use super::syscalls::{Others, refuse};
 use crate::process::watcher::{EXIT_CANNOT_START, EXIT_NOT_FOUND};
@@ -20,8 +20,8 @@ const MEMORY: u64 = 16 << 30;
 const LARGEST_FILE: u64 = 1 << 30;
 const PROCESSES: u64 = 512;
 
-pub(super) fn run(policy: &Policy) -> u8 {
-    let built = policy.built.as_deref().and_then(|built| serde_json::from_str::<Layers>(built).ok());
+pub(super) fn run(reach: &Reach) -> u8 {
+    let built = reach.built.as_deref().and_then(|built| serde_json::from_str::<Layers>(built).ok());
     let Some(mut layers) = built else { return complain("the inner process of a fence is started by the outer one") };
     // The outer process may have died before the death signal was asked for; its end of the pipe is gone then.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
@@ -31,30 +31,30 @@ pub(super) fn run(policy: &Policy) -> u8 {
     // Out of the caller's process group, which signals to group 0 would reach whatever namespace they come from.
     let _ = rustix::process::setsid();
     let rooted = layers.has("root");
-    let mut readable = policy.read.clone();
+    let mut readable = reach.read.clone();
     // In many containers `/proc` is partly hidden, and then no other may be mounted.
-    let own_proc = policy.proc && rooted && root::mount_proc().is_ok();
-    if policy.proc {
+    let own_proc = reach.proc && rooted && root::mount_proc().is_ok();
+    if reach.proc {
         readable.push(files::PROC.into());
     }
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
         return complain(&format!("cannot give up new privileges: {error}"));
     }
-    let kept = layers.note("landlock", files::keep_to(&readable, &policy.write, rooted, policy.reach()));
+    let kept = layers.note("landlock", files::keep_to(&readable, &reach.write, rooted, reach.reach()));
     // Landlock keeps a process from looking into those outside; without it, the machine's processes would lie open.
-    if policy.proc && rooted && !own_proc && kept.is_none() && root::hide_proc().is_err() {
+    if reach.proc && rooted && !own_proc && kept.is_none() && root::hide_proc().is_err() {
         return complain("cannot hide the machine's processes");
     }
-    let others = Others { alone: layers.has("namespaces"), sealed: rooted, network: policy.reach() };
+    let others = Others { alone: layers.has("namespaces"), sealed: rooted, network: reach.reach() };
     layers.note("seccomp", refuse(others));
-    layers.note("limits", limits(policy.processes.unwrap_or(PROCESSES)));
-    if policy.report {
+    layers.note("limits", limits(reach.processes.unwrap_or(PROCESSES)));
+    if reach.report {
         return report(&layers);
     }
-    if policy.required && !layers.missing.is_empty() {
+    if reach.required && !layers.missing.is_empty() {
         return complain(&format!("a fence is required, but only some of its layers stand: {layers}"));
     }
-    start(policy, rooted)
+    start(reach, rooted)
 }
 
 fn outer_lives() -> bool {
@@ -82,10 +82,10 @@ fn limits(processes: u64) -> rustix::io::Result<()> {
     Ok(())
 }
 
-fn start(policy: &Policy, rooted: bool) -> u8 {
+fn start(reach: &Reach, rooted: bool) -> u8 {
     let Ok(channel) = rustix::io::dup(std::io::stdout()) else { return EXIT_NO_FENCE };
-    let mut command = policy.command();
-    if policy.output {
+    let mut command = reach.command();
+    if reach.output {
         command.stdin(Stdio::null()).stdout(Stdio::from(channel));
     } else {
         command.stdin(Stdio::from(channel)).stdout(Stdio::null());
@@ -93,12 +93,12 @@ fn start(policy: &Policy, rooted: bool) -> u8 {
     let home = if rooted { files::PRIVATE } else { "/nonexistent" };
     for (name, value) in [("HOME", home), ("TMPDIR", home), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONNOUSERSITE", "1")]
     {
-        if policy.env.iter().any(|named| named == name) {
+        if reach.env.iter().any(|named| named == name) {
             continue;
         }
         command.env(OsStr::new(name), OsStr::new(value));
     }
-    if let Network::Door(Some(port)) = policy.reach() {
+    if let Network::Door(Some(port)) = reach.reach() {
         // Whatever is asked for there is outside.
         for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
             let url = format!("http://127.0.0.1:{port}");
@@ -109,7 +109,7 @@ fn start(policy: &Policy, rooted: bool) -> u8 {
     let child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            complain(&format!("cannot start {}: {error}", policy.name()));
+            complain(&format!("cannot start {}: {error}", reach.name()));
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             return if missing { EXIT_NOT_FOUND } else { EXIT_CANNOT_START };
         }

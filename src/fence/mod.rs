@@ -20,7 +20,7 @@
 //! kernel ends the inner one and with it everything in its process namespace.
 
 mod layers;
-mod policy;
+mod reach;
 mod trial;
 
 #[cfg(target_os = "linux")]
@@ -46,7 +46,7 @@ use std::process::ExitCode;
 use crate::config::FenceMode;
 pub(crate) use layers::{ENTRY, Layers};
 use layers::{INNER, complain};
-pub(crate) use policy::Policy;
+pub(crate) use reach::Reach;
 pub(crate) use trial::try_out;
 
 /// Runs as a fence when the command line asks for it. Must come before `main` opens anything.
@@ -56,9 +56,9 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
     if entry != ENTRY && entry != INNER {
         return None;
     }
-    let code = match Policy::parse(arguments) {
-        Ok(policy) if entry == ENTRY => outer(&policy),
-        Ok(policy) => inner(&policy),
+    let code = match Reach::parse(arguments) {
+        Ok(reach) if entry == ENTRY => outer(&reach),
+        Ok(reach) => inner(&reach),
         Err(why) => complain(&why),
     };
     Some(ExitCode::from(code))
@@ -71,20 +71,20 @@ use outer::run as outer;
 
 /// Elsewhere there are no layers: the program takes this process's place.
 #[cfg(not(target_os = "linux"))]
-fn outer(policy: &Policy) -> u8 {
+fn outer(reach: &Reach) -> u8 {
     use std::os::unix::process::CommandExt as _;
     let layers = Layers::none("only Linux has it");
-    if policy.report {
+    if reach.report {
         return layers::report(&layers);
     }
-    if policy.required {
+    if reach.required {
         return complain(&format!("a fence is required, but only some of its layers stand: {layers}"));
     }
-    complain(&format!("cannot start {}: {}", policy.name(), policy.command().exec()))
+    complain(&format!("cannot start {}: {}", reach.name(), reach.command().exec()))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn inner(_policy: &Policy) -> u8 {
+fn inner(_policy: &Reach) -> u8 {
     EXIT_NO_FENCE
 }
 

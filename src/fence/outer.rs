@@ -10,7 +10,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::hosts::Hosts;
 use super::layers::{EXIT_NO_FENCE, INNER, Layers, complain};
-use super::policy::{Network, Policy};
+use super::reach::{Network, Reach};
 use super::syscalls::as_text;
 use super::{door, files, proxy, root};
 
@@ -18,43 +18,43 @@ use super::{door, files, proxy, root};
 const INSIDE: u32 = 1000;
 
 /// Runs a program behind the fence; returns its exit status, 128 + signal when a signal ended it.
-pub(super) fn run(policy: &Policy) -> u8 {
-    if policy.filter {
-        return match as_text(policy.reach()) {
+pub(super) fn run(reach: &Reach) -> u8 {
+    if reach.filter {
+        return match as_text(reach.reach()) {
             Ok(text) => u8::from(writeln!(std::io::stdout(), "{text}").is_err()),
             Err(error) => complain(&error.to_string()),
         };
     }
-    if policy.proxy {
-        return proxy::run(Hosts::new(policy.hosts.clone(), |name| std::env::var(name).ok()));
+    if reach.proxy {
+        return proxy::run(Hosts::new(reach.hosts.clone(), |name| std::env::var(name).ok()));
     }
-    match fence_in(policy) {
+    match fence_in(reach) {
         Ok(code) => code,
         Err(why) => complain(&why),
     }
 }
 
-fn fence_in(policy: &Policy) -> Result<u8, String> {
+fn fence_in(reach: &Reach) -> Result<u8, String> {
     let own = std::env::current_exe().map_err(|error| format!("cannot find the path of this program: {error}"))?;
     close_inherited();
     // The agent should run out of memory first, and not the processes that judge it.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let here = std::env::current_dir();
-    let mut policy = Policy { read: readable(policy, &own), write: writable(policy), ..policy.clone() };
+    let mut reach = Reach { read: readable(reach, &own), write: writable(reach), ..reach.clone() };
     let mut layers = Layers::default();
-    let is_kept = matches!(policy.reach(), Network::Door(_)) && !policy.report;
+    let is_kept = matches!(reach.reach(), Network::Door(_)) && !reach.report;
     // Before this process has no network any more.
-    let out = is_kept.then(|| door::Proxy::start(&own, &policy.hosts)).transpose();
+    let out = is_kept.then(|| door::Proxy::start(&own, &reach.hosts)).transpose();
     let mut out = out.map_err(|error| format!("cannot start the way out of the fence: {error}"))?;
-    let namespaces = layers.note("namespaces", namespaces(policy.reach()));
+    let namespaces = layers.note("namespaces", namespaces(reach.reach()));
     if let Some(proxy) = &mut out {
         let opened = proxy.open(namespaces.is_some());
-        policy.door = Some(opened.map_err(|error| format!("cannot open the way out of the fence: {error}"))?);
+        reach.door = Some(opened.map_err(|error| format!("cannot open the way out of the fence: {error}"))?);
     }
     if namespaces.is_some() {
         let workshop = root::workshop();
         if layers.note("root", workshop).is_some() {
-            root::enter(&policy.read, &policy.write, policy.proc)
+            root::enter(&reach.read, &reach.write, reach.proc)
                 .map_err(|error| format!("cannot make a root directory for the agent: {error}"))?;
         }
     } else {
@@ -64,13 +64,13 @@ fn fence_in(policy: &Policy) -> Result<u8, String> {
     if here.and_then(std::env::set_current_dir).is_err() {
         let _ = std::env::set_current_dir(files::PRIVATE);
     }
-    policy.built = Some(serde_json::to_string(&layers).map_err(|error| error.to_string())?);
+    reach.built = Some(serde_json::to_string(&layers).map_err(|error| error.to_string())?);
 
     // The caller's stdin becomes the inner process's stdout, to be passed on to the program; its stdin is the pipe that
     // shows whether this process lives.
     let mut inner = Command::new(&own);
-    inner.arg(INNER).args(policy.words()).stdin(Stdio::piped());
-    if !policy.report && !policy.output {
+    inner.arg(INNER).args(reach.words()).stdin(Stdio::piped());
+    if !reach.report && !reach.output {
         inner.stdout(Stdio::from(rustix::io::dup(std::io::stdin()).map_err(|error| error.to_string())?));
     }
     let mut inner = inner.spawn().map_err(|error| format!("cannot start the fence: {error}"))?;
@@ -83,9 +83,9 @@ fn fence_in(policy: &Policy) -> Result<u8, String> {
 }
 
 /// Everything the program may read, as it was named and as it is really called.
-fn readable(policy: &Policy, own: &Path) -> Vec<PathBuf> {
+fn readable(reach: &Reach, own: &Path) -> Vec<PathBuf> {
     let mut all = files::system();
-    for path in policy.read.iter().map(PathBuf::as_path).chain([own]) {
+    for path in reach.read.iter().map(PathBuf::as_path).chain([own]) {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         all.extend(fs::canonicalize(&path));
         all.push(path);
@@ -97,9 +97,9 @@ fn readable(policy: &Policy, own: &Path) -> Vec<PathBuf> {
 }
 
 /// Everything the program may change, as it was named and as it is really called.
-fn writable(policy: &Policy) -> Vec<PathBuf> {
+fn writable(reach: &Reach) -> Vec<PathBuf> {
     let mut all = Vec::new();
-    for path in &policy.write {
+    for path in &reach.write {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         all.extend(fs::canonicalize(&path));
         all.push(path);

@@ -9,7 +9,7 @@ use seccompiler::{
     apply_filter,
 };
 
-use super::policy::Network;
+use super::reach::Network;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 

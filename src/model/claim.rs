@@ -43,7 +43,7 @@ pub struct Measured {
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Finding {
+pub enum Conclusion {
     /// The best agent is better.
     Better,
     /// It is better on these very tasks, but the interval, which is about tasks like them, contains 0.
@@ -55,15 +55,15 @@ pub enum Finding {
     Hangs,
 }
 
-impl Finding {
+impl Conclusion {
     /// The word that is printed and stored.
     pub fn as_str(self) -> &'static str {
         match self {
-            Finding::Better => "better",
-            Finding::BetterOnTheseTasks => "better_on_these_tasks",
-            Finding::Worse => "worse",
-            Finding::NoDifference => "no_difference",
-            Finding::Hangs => "hangs",
+            Conclusion::Better => "better",
+            Conclusion::BetterOnTheseTasks => "better_on_these_tasks",
+            Conclusion::Worse => "worse",
+            Conclusion::NoDifference => "no_difference",
+            Conclusion::Hangs => "hangs",
         }
     }
 }
@@ -72,7 +72,7 @@ impl Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// In a word.
-    pub finding: Finding,
+    pub finding: Conclusion,
     /// Mean reward of the agent to compare with, over the tasks that both have evidence for.
     pub baseline: f64,
     /// The same of the best agent.
@@ -111,9 +111,9 @@ impl Measured {
         }
         let claim = self.seen(false);
         // An agent must not win by spoiling the trials that would count against it.
-        let is_up = matches!(claim.finding, Finding::Better | Finding::BetterOnTheseTasks);
+        let is_up = matches!(claim.finding, Conclusion::Better | Conclusion::BetterOnTheseTasks);
         let hangs = is_up && self.seen(true).finding != claim.finding;
-        Some(if hangs { Claim { finding: Finding::Hangs, ..claim } } else { claim })
+        Some(if hangs { Claim { finding: Conclusion::Hangs, ..claim } } else { claim })
     }
 
     /// What was seen. With `least`, missing trials of the best agent count 0.0.
@@ -138,13 +138,13 @@ impl Measured {
         let interval = if informative < 2 { None } else { interval(&differences) };
         let finding = if chance.p <= LEVEL {
             match interval {
-                Some((low, _)) if low <= 0.0 => Finding::BetterOnTheseTasks,
-                _ => Finding::Better,
+                Some((low, _)) if low <= 0.0 => Conclusion::BetterOnTheseTasks,
+                _ => Conclusion::Better,
             }
         } else if other.p <= LEVEL {
-            Finding::Worse
+            Conclusion::Worse
         } else {
-            Finding::NoDifference
+            Conclusion::NoDifference
         };
         Claim {
             finding,
@@ -165,16 +165,16 @@ impl Claim {
     pub fn words(&self, baseline: &str) -> String {
         let numbers = format!("{}, {}, {}", points(self.lift), self.interval_words(), p_words(self.p));
         match self.finding {
-            Finding::Better => format!("best is better than {baseline}: {numbers}"),
-            Finding::BetterOnTheseTasks => format!(
+            Conclusion::Better => format!("best is better than {baseline}: {numbers}"),
+            Conclusion::BetterOnTheseTasks => format!(
                 "best is better than {baseline} on these very tasks, but too few of them differ to claim it of others: \
                  {numbers}"
             ),
-            Finding::Worse => {
+            Conclusion::Worse => {
                 format!("best is WORSE than {baseline}: {}, {}", points(self.lift), self.interval_words())
             }
-            Finding::NoDifference => format!("no difference from {baseline} can be claimed: {numbers}"),
-            Finding::Hangs => format!(
+            Conclusion::NoDifference => format!("no difference from {baseline} can be claimed: {numbers}"),
+            Conclusion::Hangs => format!(
                 "no difference from {baseline} can be claimed: whether best is better hangs on trials without evidence \
                  ({numbers})"
             ),
@@ -283,7 +283,7 @@ mod tests {
     fn a_plain_gain_is_claimed_with_its_interval() {
         let tasks = [[("000", "111"); 3].to_vec(), [("000", "011"); 2].to_vec(), [("111", "111"); 5].to_vec()].concat();
         let claim = measured(&tasks).claim().unwrap();
-        assert_eq!((claim.finding, claim.tasks, claim.informative, claim.exact), (Finding::Better, 10, 5, true));
+        assert_eq!((claim.finding, claim.tasks, claim.informative, claim.exact), (Conclusion::Better, 10, 5, true));
         assert!((claim.lift - 13.0 / 30.0).abs() < 1e-12 && (claim.best - claim.baseline - claim.lift).abs() < 1e-12);
         // Differences 1, 1, 1, 2/3, 2/3 and five times 0: deviation 0.472712, standard error 0.149485, times 1.833113.
         let (low, high) = claim.interval.unwrap();
@@ -295,7 +295,7 @@ mod tests {
         // The other way round it is worse, and by as much.
         let turned: Vec<_> = tasks.iter().map(|(baseline, best)| (*best, *baseline)).collect();
         let other = measured(&turned).claim().unwrap();
-        assert_eq!((other.finding, other.lift), (Finding::Worse, -claim.lift));
+        assert_eq!((other.finding, other.lift), (Conclusion::Worse, -claim.lift));
         assert!(other.words("baseline").starts_with("best is WORSE than baseline: -43.3 points"));
     }
 
@@ -303,7 +303,7 @@ mod tests {
     fn what_is_sure_of_few_tasks_is_not_claimed_of_others() {
         let few = [[("000", "111"); 2].to_vec(), [("111", "111"); 8].to_vec()].concat();
         let claim = measured(&few).claim().unwrap();
-        assert_eq!(claim.finding, Finding::BetterOnTheseTasks);
+        assert_eq!(claim.finding, Conclusion::BetterOnTheseTasks);
         assert!((claim.p - 1.0 / 400.0).abs() < 1e-12);
         assert!(claim.interval.unwrap().0 < 0.0 && claim.words("baseline").contains("on these very tasks"));
     }
@@ -311,23 +311,23 @@ mod tests {
     #[test]
     fn no_interval_has_no_width() {
         let equal = measured(&[("111", "111"), ("000", "000")]).claim().unwrap();
-        assert_eq!((equal.finding, equal.interval, equal.p, equal.lift), (Finding::NoDifference, None, 1.0, 0.0));
+        assert_eq!((equal.finding, equal.interval, equal.p, equal.lift), (Conclusion::NoDifference, None, 1.0, 0.0));
         assert!(equal.words("baseline").contains("(no task shows a difference)"), "{}", equal.words("baseline"));
         let one = measured(&[("000", "111"), ("000", "000"), ("111", "111")]).claim().unwrap();
         assert_eq!((one.interval, one.informative), (None, 1));
         assert!(one.interval_words().contains("a single task"));
         // Everything the same step better: sure, and of unknown width.
         let all = measured(&[("000", "111"); 4]).claim().unwrap();
-        assert_eq!((all.finding, all.interval), (Finding::Better, None));
+        assert_eq!((all.finding, all.interval), (Conclusion::Better, None));
         assert!(all.interval_words().contains("all tasks differ by the same"));
         let third = measured(&[("000", "001"); 4]).claim().unwrap();
-        assert_eq!((third.finding, third.interval), (Finding::NoDifference, None));
+        assert_eq!((third.finding, third.interval), (Conclusion::NoDifference, None));
     }
 
     #[test]
     fn what_differs_by_chance_is_not_claimed() {
         let claim = measured(&[("010", "110"), ("101", "001"), ("000", "010"), ("111", "111")]).claim().unwrap();
-        assert_eq!(claim.finding, Finding::NoDifference);
+        assert_eq!(claim.finding, Conclusion::NoDifference);
         let (low, high) = claim.interval.unwrap();
         assert!(low < 0.0 && high > 0.0 && claim.p > 0.3);
         assert!(claim.words("v1").starts_with("no difference from v1 can be claimed: +8.3 points, 90 % interval -"));
@@ -345,10 +345,10 @@ mod tests {
         // It spoiled the trials that it would have failed: if they count 0.0, no lead is left.
         let mut tasks = vec![("000", "111"); 3];
         tasks.extend(vec![("111", "111"); 30]);
-        assert_eq!(measured(&tasks).claim().unwrap().finding, Finding::Better);
+        assert_eq!(measured(&tasks).claim().unwrap().finding, Conclusion::Better);
         tasks.extend(vec![("111", "xxx"); 3]);
         let claim = measured(&tasks).claim().unwrap();
-        assert_eq!(claim.finding, Finding::Hangs);
+        assert_eq!(claim.finding, Conclusion::Hangs);
         assert!(claim.words("baseline").contains("hangs on trials without evidence"));
     }
 }

@@ -81,7 +81,7 @@ pub struct Proposal {
 
 /// How the predictions turned out, by the gate's train trials of the edit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct PredictionOutcome {
     /// Predicted, and so it came.
     pub fixed: Vec<String>,
     /// Predicted, and they still fail.
@@ -96,17 +96,17 @@ pub struct Outcome {
     pub unpredicted: Vec<String>,
 }
 
-impl Outcome {
+impl PredictionOutcome {
     /// Compares predictions with rewards of train tasks: those of the agent that was edited, and those of the edit, which has
     /// none where the gate did not run a task.
     pub fn new(
         proposal: &Proposal,
         before: &BTreeMap<String, Option<f64>>,
         after: &BTreeMap<String, Option<f64>>,
-    ) -> Outcome {
+    ) -> PredictionOutcome {
         let known = |rewards: &BTreeMap<String, Option<f64>>, task: &str| rewards.get(task).copied().flatten();
         let failed_before = |task: &str| known(before, task).is_some_and(|reward| !passes(Some(reward)));
-        let mut outcome = Outcome::default();
+        let mut outcome = PredictionOutcome::default();
         for task in &proposal.predicted_fixes {
             let list = match known(after, task) {
                 Some(_) if !failed_before(task) => &mut outcome.not_measured,
@@ -196,7 +196,7 @@ mod tests {
         let before =
             rewards(&[("a", 0.0), ("b", 0.4), ("c", 0.0), ("d", 1.0), ("e", 1.0), ("f", 1.0), ("g", 0.0), ("h", 1.0)]);
         let after = rewards(&[("a", 1.0), ("b", 0.49), ("d", 1.0), ("e", 0.0), ("f", 0.0), ("g", 0.5), ("h", 1.0)]);
-        let outcome = Outcome::new(&proposal, &before, &after);
+        let outcome = PredictionOutcome::new(&proposal, &before, &after);
         assert_eq!(outcome.fixed, ["a"]);
         assert_eq!(outcome.not_fixed, ["b"]);
         assert_eq!(outcome.not_measured, ["c", "d"], "not run, or nothing to fix");
@@ -208,7 +208,7 @@ mod tests {
             "1 of 2 measured predictions came true; fixed: a; still failing: b; not measured: c, d; risks realised: e; \
              broken unforeseen: f; fixed unforeseen: g; with one trial a task, a single change of sides may be noise"
         );
-        assert_eq!(Outcome::default().sentence(1), "no predicted fix was measured");
+        assert_eq!(PredictionOutcome::default().sentence(1), "no predicted fix was measured");
         assert!(!outcome.sentence(3).contains("noise"));
     }
 }

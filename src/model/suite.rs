@@ -19,17 +19,17 @@ const WORSE: f64 = 0.02;
 
 /// How a task fared with accepted agents, over its last [`REMEMBERED`] trials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct History {
+pub struct TaskHistory {
     /// Trials that passed.
     pub passed: u32,
     /// Trials that gave evidence.
     pub of: u32,
 }
 
-impl History {
+impl TaskHistory {
     /// From whether trials passed, newest first.
-    pub fn of(newest_first: impl IntoIterator<Item = bool>) -> History {
-        let mut history = History::default();
+    pub fn of(newest_first: impl IntoIterator<Item = bool>) -> TaskHistory {
+        let mut history = TaskHistory::default();
         for passed in newest_first.into_iter().take(REMEMBERED) {
             history.of += 1;
             history.passed += u32::from(passed);
@@ -47,7 +47,7 @@ impl History {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Known {
     /// How accepted agents fared.
-    pub history: History,
+    pub history: TaskHistory,
     /// What the edit earned, trials that were run again because others failed left out.
     pub candidate: Vec<f64>,
     /// What the recorded agent earned afresh.
@@ -64,7 +64,7 @@ pub(crate) fn is_worse<'k>(tasks: impl IntoIterator<Item = &'k Known>) -> bool {
 /// What is done to a task of the suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Change {
+pub enum SuiteChange {
     /// It joins, or counts again.
     Add,
     /// It is run and reported, and not counted.
@@ -73,33 +73,33 @@ pub enum Change {
     Retire,
 }
 
-impl Change {
+impl SuiteChange {
     /// The word used on the command line and in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
-            Change::Add => "add",
-            Change::Quarantine => "quarantine",
-            Change::Retire => "retire",
+            SuiteChange::Add => "add",
+            SuiteChange::Quarantine => "quarantine",
+            SuiteChange::Retire => "retire",
         }
     }
 }
 
 /// What should change before a suite is run, with the reason: `(task, change, why)`, by task. `most`: how many tasks may be run.
 pub(crate) fn review(
-    histories: &BTreeMap<String, History>,
+    histories: &BTreeMap<String, TaskHistory>,
     quarantined: &BTreeSet<String>,
     most: Option<u32>,
-) -> Vec<(String, Change, String)> {
+) -> Vec<(String, SuiteChange, String)> {
     let mut changes = Vec::new();
     for (task, history) in histories.iter().filter(|(task, _)| !quarantined.contains(*task)) {
         if history.of >= ENOUGH && !history.is_reliable() {
             let why = format!("accepted agents passed it {} of {} times", history.passed, history.of);
-            changes.push((task.clone(), Change::Quarantine, why));
+            changes.push((task.clone(), SuiteChange::Quarantine, why));
         }
     }
     let surplus = most.map_or(0, |most| histories.len().saturating_sub(most as usize));
     // Those that have always passed, and for longest, are the least informative.
-    let mut by_age: Vec<(&String, &History)> = histories.iter().collect();
+    let mut by_age: Vec<(&String, &TaskHistory)> = histories.iter().collect();
     by_age.sort_by_key(|(task, history)| (history.passed < history.of, std::cmp::Reverse(history.of), *task));
     for (task, history) in by_age.into_iter().take(surplus) {
         changes.retain(|(other, ..)| other != task);
@@ -108,7 +108,7 @@ pub(crate) fn review(
             "at most {most} tasks (max_suite); accepted agents passed it {} of {} times",
             history.passed, history.of
         );
-        changes.push((task.clone(), Change::Retire, why));
+        changes.push((task.clone(), SuiteChange::Retire, why));
     }
     changes.sort_by(|one, other| one.0.cmp(&other.0));
     changes
@@ -118,16 +118,16 @@ pub(crate) fn review(
 mod tests {
     use super::*;
 
-    fn history(passed: u32, of: u32) -> History {
-        History { passed, of }
+    fn history(passed: u32, of: u32) -> TaskHistory {
+        TaskHistory { passed, of }
     }
 
     #[test]
     fn only_the_last_trials_count() {
-        assert_eq!(History::of([]), history(0, 0));
-        assert_eq!(History::of([true, false, true]), history(2, 3));
+        assert_eq!(TaskHistory::of([]), history(0, 0));
+        assert_eq!(TaskHistory::of([true, false, true]), history(2, 3));
         let long = std::iter::repeat_n(true, REMEMBERED).chain(std::iter::repeat_n(false, 50));
-        assert_eq!(History::of(long), history(10, 10));
+        assert_eq!(TaskHistory::of(long), history(10, 10));
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
         ]);
         let why = "accepted agents passed it 3 of 5 times".to_string();
         let none = BTreeSet::new();
-        assert_eq!(review(&histories, &none, None), [("flaky".into(), Change::Quarantine, why)]);
+        assert_eq!(review(&histories, &none, None), [("flaky".into(), SuiteChange::Quarantine, why)]);
         assert_eq!(review(&histories, &BTreeSet::from(["flaky".into()]), None), []);
     }
 
@@ -152,15 +152,15 @@ mod tests {
             ("c".into(), history(9, 10)),
             ("d".into(), history(2, 6)),
         ]);
-        let done = |most| -> Vec<(String, Change)> {
+        let done = |most| -> Vec<(String, SuiteChange)> {
             review(&histories, &BTreeSet::new(), Some(most))
                 .into_iter()
                 .map(|(task, change, _)| (task, change))
                 .collect()
         };
-        assert_eq!(done(4), [("d".into(), Change::Quarantine)]);
-        assert_eq!(done(3), [("b".into(), Change::Retire), ("d".into(), Change::Quarantine)]);
-        let all = ["a", "b", "c", "d"].map(|task| (task.to_string(), Change::Retire));
+        assert_eq!(done(4), [("d".into(), SuiteChange::Quarantine)]);
+        assert_eq!(done(3), [("b".into(), SuiteChange::Retire), ("d".into(), SuiteChange::Quarantine)]);
+        let all = ["a", "b", "c", "d"].map(|task| (task.to_string(), SuiteChange::Retire));
         assert_eq!(done(0), all);
     }
 

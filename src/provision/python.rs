@@ -55,7 +55,7 @@ impl fmt::Display for Range {
 
 /// An interpreter that was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interpreter {
+pub struct FoundPython {
     /// The interpreter itself, not a shim that leads to it.
     pub path: PathBuf,
     pub version: Version,
@@ -65,7 +65,7 @@ pub struct Interpreter {
 #[derive(Debug, Default)]
 pub struct Search {
     /// The first interpreter that will do.
-    pub found: Option<Interpreter>,
+    pub found: Option<FoundPython>,
     /// What else was found, for messages: `/usr/bin/python3 is 3.11.2`.
     pub rejected: Vec<String>,
 }
@@ -133,14 +133,14 @@ fn of_pyenv(around: &Surroundings<'_>, range: Range) -> Vec<PathBuf> {
 }
 
 /// Asks an interpreter for its version and path. `None` when it does not answer as an interpreter.
-pub(crate) async fn interrogate(python: &Path, around: &Surroundings<'_>) -> Result<Option<Interpreter>> {
+pub(crate) async fn interrogate(python: &Path, around: &Surroundings<'_>) -> Result<Option<FoundPython>> {
     let script = "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.executable or '')";
     let Some(said) = ask(python, &["-I", "-S", "-c", script], around).await? else { return Ok(None) };
     let text = said.text();
     let mut lines = text.lines();
     let version = lines.next().and_then(Version::parse).filter(|_| said.exit.success());
     let path = lines.next().filter(|path| path.starts_with('/')).map_or_else(|| python.to_owned(), PathBuf::from);
-    Ok(version.map(|version| Interpreter { path, version }))
+    Ok(version.map(|version| FoundPython { path, version }))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::Surroundings;
 use super::finding::Finding;
 use super::installer::Install;
 use super::need::find_program;
-use super::python::{self, Interpreter, Range, Version};
+use super::python::{self, FoundPython, Range, Version};
 use crate::error::{Code, Error, Result};
 use crate::model::hash::hash;
 use crate::store::atomic;
@@ -185,9 +185,9 @@ async fn build(
     spec: &Spec,
     directory: &Path,
     uv: Option<&Path>,
-    interpreter: Option<&Interpreter>,
+    interpreter: Option<&FoundPython>,
     install: &Install<'_>,
-) -> Result<Interpreter> {
+) -> Result<FoundPython> {
     let environment = at(directory);
     match (uv, interpreter) {
         (Some(uv), _) => {

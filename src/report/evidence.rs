@@ -7,7 +7,7 @@ use super::signature::Signature;
 use super::text::harmless;
 use super::trace::Trace;
 use crate::error::Result;
-use crate::store::traces::{Document, Kept, Place, kept};
+use crate::store::traces::{Kept, Place, TraceFile, kept};
 
 /// A trial of a train task, read from the workspace.
 #[derive(Debug, Clone)]
@@ -36,15 +36,15 @@ pub(crate) fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit
     let directory = format!("workspace/{}", directory.display());
     let trace_file = format!("{directory}/{trace_name}");
     let (trace, without) = match trace {
-        Document::Bytes(bytes) => (Some(Trace::read(&bytes)), None),
-        Document::TooLarge(bytes) => {
+        TraceFile::Bytes(bytes) => (Some(Trace::read(&bytes)), None),
+        TraceFile::TooLarge(bytes) => {
             (None, Some(format!("it has {} MB, too much to be shown here; it lies at {trace_file}", bytes >> 20)))
         }
-        Document::Missing => (None, Some("the benchmark sent none for this trial".to_string())),
+        TraceFile::Missing => (None, Some("the benchmark sent none for this trial".to_string())),
     };
     let result = match result {
-        Document::Bytes(bytes) => Breakdown::read(&bytes),
-        Document::TooLarge(_) | Document::Missing => Breakdown::default(),
+        TraceFile::Bytes(bytes) => Breakdown::read(&bytes),
+        TraceFile::TooLarge(_) | TraceFile::Missing => Breakdown::default(),
     };
     Ok(Some(Left { place, trial, directory, trace_file, result, trace, without }))
 }

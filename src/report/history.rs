@@ -26,7 +26,7 @@ pub(crate) struct History {
     /// What it adds up to, single trials included.
     pub state: State,
     /// The agents that were measured or judged, in the order they appeared.
-    pub versions: Vec<Version>,
+    pub versions: Vec<AgentVersion>,
     /// The cost of all trials when a score was recorded, with that score; the first one is the baseline's.
     pub milestones: Vec<(Spent, f64)>,
     /// How the newest trial of each train task ended, and its exception's class; graded or not.
@@ -48,7 +48,7 @@ pub(crate) struct Took {
 
 /// An agent under one set of conditions.
 #[derive(Debug, Clone)]
-pub(crate) struct Version {
+pub(crate) struct AgentVersion {
     /// Agent fingerprint.
     pub agent: String,
     /// Fingerprint of what one trial depends on.
@@ -58,7 +58,7 @@ pub(crate) struct Version {
     /// The last verdict of the experiment itself about it.
     pub verdict: Option<Judged>,
     /// The row and the commit that it was recorded as.
-    pub recorded: Option<Recorded>,
+    pub recorded: Option<RecordedAgent>,
     /// The groups of editable paths that the edit touched, if the loop handled it and they have names.
     pub touched: Vec<String>,
     /// Whether it was measured as a baseline.
@@ -81,7 +81,7 @@ pub(crate) struct Offer {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Recorded {
+pub(crate) struct RecordedAgent {
     /// Its number in results.tsv.
     pub iteration: u32,
     /// The full commit.
@@ -191,7 +191,7 @@ impl History {
             Event::Recorded(recorded) => {
                 self.milestones.push((self.state.summary.spent, recorded.row.val_score));
                 let protocol = self.state.summary.prepared.as_ref().map(|prepared| prepared.trial_protocol.clone());
-                let recorded_as = Recorded {
+                let recorded_as = RecordedAgent {
                     iteration: recorded.row.iteration,
                     commit: recorded.commit.clone(),
                     short: recorded.row.commit.clone(),
@@ -200,7 +200,7 @@ impl History {
             }
             Event::Proposed(proposed) => {
                 // The newest: the same edit may have been proposed under other conditions before.
-                let own = |version: &&mut Version| proposed.agent.as_ref() == Some(&version.agent);
+                let own = |version: &&mut AgentVersion| proposed.agent.as_ref() == Some(&version.agent);
                 if let Some(version) = self.versions.iter_mut().rfind(own) {
                     let hypothesis = proposed.proposal.as_ref().map(|proposal| proposal.hypothesis.clone());
                     version.proposed = Some(Offer { by: proposed.by.clone(), hypothesis, usage: proposed.usage });
@@ -212,12 +212,12 @@ impl History {
     }
 
     /// The version of an agent. Trials that only a comparison may find belong to it as well.
-    fn version(&mut self, agent: &str, protocol: &str, at: DateTime<Utc>) -> &mut Version {
+    fn version(&mut self, agent: &str, protocol: &str, at: DateTime<Utc>) -> &mut AgentVersion {
         let protocol = plain(protocol);
         let next = self.versions.len();
         let place = *self.places.entry((agent.to_string(), protocol.to_string())).or_insert(next);
         if place == next {
-            self.versions.push(Version {
+            self.versions.push(AgentVersion {
                 agent: agent.to_string(),
                 protocol: protocol.to_string(),
                 first: at,
@@ -247,7 +247,7 @@ impl History {
     }
 
     /// What a version earned on the train tasks that it was run on.
-    pub(crate) fn train_rewards(&self, version: &Version) -> Rewards {
+    pub(crate) fn train_rewards(&self, version: &AgentVersion) -> Rewards {
         let scoring = self.summary().scoring();
         let known = &self.state.trials;
         let ran = |task: &&String| {

@@ -3,7 +3,7 @@
 use super::text::harmless;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Section {
+pub(crate) struct LearningCard {
     /// Its heading.
     pub title: String,
     /// What it says.
@@ -11,12 +11,12 @@ pub(crate) struct Section {
 }
 
 /// The sections, in order. Text before the first second-level heading is not a section.
-pub(crate) fn sections(text: &str) -> Vec<Section> {
+pub(crate) fn sections(text: &str) -> Vec<LearningCard> {
     let safe = harmless(text);
-    let mut found: Vec<Section> = Vec::new();
+    let mut found: Vec<LearningCard> = Vec::new();
     for line in safe.lines() {
         match (line.strip_prefix("## "), found.last_mut()) {
-            (Some(title), _) => found.push(Section { title: title.trim().to_string(), text: String::new() }),
+            (Some(title), _) => found.push(LearningCard { title: title.trim().to_string(), text: String::new() }),
             (None, Some(section)) => {
                 section.text.push_str(line);
                 section.text.push('\n');
@@ -30,7 +30,7 @@ pub(crate) fn sections(text: &str) -> Vec<Section> {
 
 /// The place of the section that quotes this verdict's last line: numbers of iterations are the coding agent's own, and may
 /// have gone astray.
-pub(crate) fn about(sections: &[Section], used: &[usize], verdict_line: &str) -> Option<usize> {
+pub(crate) fn about(sections: &[LearningCard], used: &[usize], verdict_line: &str) -> Option<usize> {
     (0..sections.len()).find(|at| !used.contains(at) && sections[*at].text.contains(verdict_line))
 }
 

@@ -10,7 +10,7 @@ use crate::model::gate::PairedPolicy;
 use crate::model::paired::{Arm, Pair, Pairs};
 use crate::model::score::{Rewards, TimeoutPolicy, passes};
 use crate::model::split::TaskSplit;
-use crate::model::suite::{History, Known};
+use crate::model::suite::{Known, TaskHistory};
 use crate::model::trial::Split;
 
 /// The first number of trials that are run afresh after an agent was chosen. A configuration asks for at most 100 trials, so
@@ -171,7 +171,7 @@ pub(crate) fn unchosen(
 
 /// How tasks fared with accepted agents since they joined the suite, under one protocol. [`unchosen`] says which trials
 /// count.
-pub(crate) fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMap<String, History> {
+pub(crate) fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMap<String, TaskHistory> {
     let history = |task: &String| {
         let newest = state.summary.agents_since_joined(task).into_iter().flat_map(|agent| {
             let is_first = state.summary.first_agent.as_deref() == Some(agent);
@@ -179,7 +179,7 @@ pub(crate) fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMa
             values.reverse();
             values
         });
-        (task.clone(), History::of(newest.map(|reward| passes(Some(reward)))))
+        (task.clone(), TaskHistory::of(newest.map(|reward| passes(Some(reward)))))
     };
     tasks.iter().map(history).collect()
 }

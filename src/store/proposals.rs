@@ -71,7 +71,7 @@ fn count(tasks: &[String]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::proposal::{Outcome, Proposal};
+    use crate::model::proposal::{PredictionOutcome, Proposal};
 
     #[test]
     fn proposals_are_counted_by_end_and_surface() {
@@ -98,7 +98,8 @@ mod tests {
             touched: if iteration == 1 { vec!["a".into(), "b".into()] } else { vec!["b".into()] },
             outdone: Vec::new(),
         };
-        let outcome = Outcome { fixed: vec!["a".into()], not_fixed: vec!["b".into()], ..Outcome::default() };
+        let outcome =
+            PredictionOutcome { fixed: vec!["a".into()], not_fixed: vec!["b".into()], ..PredictionOutcome::default() };
         let mut sums = Proposals::default();
         sums.add(&proposed(1, End::Accepted, Some(outcome)));
         sums.add(&proposed(2, End::Rejected, None));

@@ -15,7 +15,7 @@ use crate::model::compare::Reference;
 use crate::model::gate::Status;
 use crate::model::hash::hash;
 use crate::model::score::{Scoring, TimeoutPolicy};
-use crate::model::suite::Change;
+use crate::model::suite::SuiteChange;
 
 /// Everything the views and `status` need.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -202,15 +202,15 @@ impl Summary {
             let aside = Aside { at, reason: reason.clone(), by };
             match change {
                 // Those who add a task by hand know how it fared until now.
-                Change::Add => {
+                SuiteChange::Add => {
                     self.joined.insert(task.clone(), self.accepted_agents.len());
                     self.kept.insert(task);
                 }
-                Change::Quarantine => {
+                SuiteChange::Quarantine => {
                     self.kept.insert(task.clone());
                     self.quarantined.insert(task, aside);
                 }
-                Change::Retire => {
+                SuiteChange::Retire => {
                     self.retired.insert(task, aside);
                 }
             }

@@ -196,7 +196,7 @@ impl Place {
 
 /// A file of a trial as it is in the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Document {
+pub(crate) enum TraceFile {
     /// There is none, or something other than a file.
     Missing,
     /// It has this many bytes, more than were asked for.
@@ -213,9 +213,9 @@ pub(crate) struct Kept {
     /// The name of its trace in there, whether it is there or not.
     pub trace_name: String,
     /// `result.json`.
-    pub result: Document,
+    pub result: TraceFile,
     /// `trace.json`.
-    pub trace: Document,
+    pub trace: TraceFile,
 }
 
 /// The files of a task's trial, each of at most `limit` bytes; `None` when both are missing. Errors: usage when a link
@@ -228,13 +228,13 @@ pub(crate) fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit
     let Some(found) = Dir::open(workspace)?.below(&directory)? else { return Ok(None) };
     let read = |stem: &str| {
         Ok::<_, crate::error::Error>(match found.read_within(&file_name(stem, trial), limit)? {
-            None => Document::Missing,
-            Some(Err(bytes)) => Document::TooLarge(bytes),
-            Some(Ok(bytes)) => Document::Bytes(bytes),
+            None => TraceFile::Missing,
+            Some(Err(bytes)) => TraceFile::TooLarge(bytes),
+            Some(Ok(bytes)) => TraceFile::Bytes(bytes),
         })
     };
     let (result, trace) = (read("result")?, read("trace")?);
-    let is_there = result != Document::Missing || trace != Document::Missing;
+    let is_there = result != TraceFile::Missing || trace != TraceFile::Missing;
     Ok(is_there.then(|| Kept { directory, trace_name: file_name("trace", trial), result, trace }))
 }
 

@@ -109,7 +109,7 @@ fn results_tsv(summary: &Summary) -> Result<Vec<u8>> {
 
 /// What the files on disk say, compared with what the ledger says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Comparison {
+pub(crate) struct ViewsOnDisk {
     /// Views that are not there.
     pub missing: Vec<&'static str>,
     /// Views as an earlier command left them: ours, only older (a killed command, or another work tree of the same
@@ -179,8 +179,8 @@ impl Written {
 
 /// Compares the files in `workspace` with `now`.
 /// Errors: when a file exists and cannot be read.
-pub(crate) fn compare(workspace: &Path, now: &Views, written: &Written) -> Result<Comparison> {
-    let mut comparison = Comparison::default();
+pub(crate) fn compare(workspace: &Path, now: &Views, written: &Written) -> Result<ViewsOnDisk> {
+    let mut comparison = ViewsOnDisk::default();
     for (name, content) in now {
         match read(&workspace.join(name))? {
             // Not written yet, rather than removed.
@@ -273,16 +273,16 @@ mod tests {
         let look = |views: &Views| compare(&workspace, views, &Written::load(&digests, &workspace)).unwrap();
         // Killed between the digests and the first view.
         Written::load(&digests, &workspace).remember(&now("one"), true).unwrap();
-        assert_eq!(look(&now("one")), Comparison { stale: vec!["results.tsv"], ..Comparison::default() });
+        assert_eq!(look(&now("one")), ViewsOnDisk { stale: vec!["results.tsv"], ..ViewsOnDisk::default() });
         write(&workspace, &now("one"), &mut Written::load(&digests, &workspace)).unwrap();
-        assert_eq!(look(&now("one")), Comparison::default());
+        assert_eq!(look(&now("one")), ViewsOnDisk::default());
         fs_err::remove_file(workspace.join("results.tsv")).unwrap();
-        assert_eq!(look(&now("one")), Comparison { missing: vec!["results.tsv"], ..Comparison::default() });
+        assert_eq!(look(&now("one")), ViewsOnDisk { missing: vec!["results.tsv"], ..ViewsOnDisk::default() });
         // Killed twice before a later view: the first one may still lie there.
         write(&workspace, &now("one"), &mut Written::load(&digests, &workspace)).unwrap();
         for later in ["two", "three"] {
             Written::load(&digests, &workspace).remember(&now(later), true).unwrap();
-            assert_eq!(look(&now(later)), Comparison { stale: vec!["results.tsv"], ..Comparison::default() });
+            assert_eq!(look(&now(later)), ViewsOnDisk { stale: vec!["results.tsv"], ..ViewsOnDisk::default() });
         }
     }
 
@@ -292,7 +292,7 @@ mod tests {
         let place = directory.path().join("results.tsv");
         let written = Written::load(&directory.path().join("views.json"), directory.path());
         let views = Views::from([("results.tsv", b"one".to_vec())]);
-        let changed = Comparison { changed: vec!["results.tsv"], ..Comparison::default() };
+        let changed = ViewsOnDisk { changed: vec!["results.tsv"], ..ViewsOnDisk::default() };
         assert!(std::process::Command::new("mkfifo").arg(&place).status().unwrap().success());
         assert_eq!(compare(directory.path(), &views, &written).unwrap(), changed);
         fs_err::remove_file(&place).unwrap();

@@ -10,12 +10,12 @@ use super::check::{name, title};
 use super::judging::restore;
 use crate::commands::learnings::LARGEST;
 use crate::commands::session::{Need, Session};
-use crate::drive::learnings::{Learnings, Section};
+use crate::drive::learnings::{Learning, Learnings};
 use crate::drive::state::Current;
 use crate::drive::worktree;
 use crate::error::Result;
 use crate::files;
-use crate::model::proposal::Outcome;
+use crate::model::proposal::PredictionOutcome;
 use crate::model::score::Rewards;
 use crate::model::trial::Split;
 use crate::model::usage::in_dollars;
@@ -87,7 +87,7 @@ impl Loop<'_> {
         self.save()?;
         let proposal = current.proposal.as_ref();
         let reason = current.reason.clone().unwrap_or_default();
-        let section = Section {
+        let section = Learning {
             number,
             title: proposal.map_or_else(|| "no usable proposal".into(), title),
             hypothesis: proposal.map_or_else(
@@ -146,7 +146,7 @@ struct Judgement {
     /// The gate's last line.
     line: String,
     /// What became of the predictions.
-    predicted: Outcome,
+    predicted: PredictionOutcome,
 }
 
 /// What the candidate beat on train, for the next proposer.
@@ -184,7 +184,7 @@ fn judgement(session: &Session, current: &Current) -> Result<Option<Judgement>> 
         after.insert(task.clone(), reward);
     }
     after.retain(|task, _| train.binary_search(task).is_ok());
-    let predicted = Outcome::new(proposal, &summary.train_results, &after);
+    let predicted = PredictionOutcome::new(proposal, &summary.train_results, &after);
     Ok(Some(Judgement { verdict, line: receipt.verdict.told().line(), predicted }))
 }
 

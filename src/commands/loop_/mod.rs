@@ -22,7 +22,7 @@ use serde_json::json;
 use super::experiment::Experiment;
 use super::missing::not_prepared;
 use super::session::{Need, Session, command_line};
-use crate::cli::{Arm, Global, LoopArgs};
+use crate::cli::{Global, LoopArgs, LoopArm};
 use crate::config::{CodingAgent, Config, Environment};
 use crate::drive::budget::{Budget, Reason};
 use crate::drive::drivers::{BUILT_IN, Driver};
@@ -59,25 +59,26 @@ pub(super) async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32
         tokens: args.budget_tokens,
         trials: args.budget_trials,
         // Patience makes sense only for a search.
-        patience: if args.arm == Arm::Search { args.patience } else { u32::MAX },
+        patience: if args.arm == LoopArm::Search { args.patience } else { u32::MAX },
         target: args.target,
     };
-    if args.arm == Arm::Resample {
+    if args.arm == LoopArm::Resample {
         resample::refuse_options(args)?;
         resample::require_end(&budget, &summary)?;
     }
     if args.dry_run {
         return match args.arm {
-            Arm::Search => plan::print(ui, &config, &summary, &driver, &budget, desk::allowance(args, &summary)),
-            Arm::Resample => resample::plan(ui, &config, &summary, &budget),
+            LoopArm::Search => plan::print(ui, &config, &summary, &driver, &budget, desk::allowance(args, &summary)),
+            LoopArm::Resample => resample::plan(ui, &config, &summary, &budget),
         };
     }
-    if args.arm == Arm::Search && budget.usd.is_some() && !driver.reports_dollars() && config.loop_prices.is_none() {
+    if args.arm == LoopArm::Search && budget.usd.is_some() && !driver.reports_dollars() && config.loop_prices.is_none()
+    {
         return Err(Error::usage(format!("{} reports no dollars, so --budget-usd cannot be kept", driver.name()))
             .code(Code::ConfigInvalid)
             .hint("set `loop_prices` in experiment_config.yaml, or use --hours and --iterations."));
     }
-    if args.arm == Arm::Search {
+    if args.arm == LoopArm::Search {
         let (_, unpriced) = summary.spent.dollars();
         if budget.usd.is_some() && unpriced > 0 && config.trial_prices.is_none() {
             let what =
@@ -117,15 +118,15 @@ pub(super) async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32
     };
     this.begin_night(&summary).inspect_err(|_| ui.close_screen())?;
     let ended = match args.arm {
-        Arm::Search => this.iterate().await,
-        Arm::Resample => this.resample().await,
+        LoopArm::Search => this.iterate().await,
+        LoopArm::Resample => this.resample().await,
     };
     if let Err(error) = this.sweep().and_then(|()| worktree::remove(&this.paths.loop_packs())) {
         ui.warn(format!("a work tree is left over: {error}"));
     }
     match (ended, args.arm) {
-        (Ok(reason), Arm::Search) => this.end(&reason).await,
-        (Ok(reason), Arm::Resample) => this.end_resampling(&reason).await,
+        (Ok(reason), LoopArm::Search) => this.end(&reason).await,
+        (Ok(reason), LoopArm::Resample) => this.end_resampling(&reason).await,
         (Err(error), _) => Err(this.broken_off(error)),
     }
 }
@@ -188,27 +189,27 @@ impl Loop<'_> {
 
     fn night(&self) -> Result<&Night> {
         let night = match self.args.arm {
-            Arm::Search => &self.state.night,
-            Arm::Resample => &self.state.resampling,
+            LoopArm::Search => &self.state.night,
+            LoopArm::Resample => &self.state.resampling,
         };
         night.as_ref().ok_or_else(not_begun)
     }
 
     fn night_mut(&mut self) -> &mut Option<Night> {
         match self.args.arm {
-            Arm::Search => &mut self.state.night,
-            Arm::Resample => &mut self.state.resampling,
+            LoopArm::Search => &mut self.state.night,
+            LoopArm::Resample => &mut self.state.resampling,
         }
     }
 
     /// Resumes a loop that was killed, or begins one; removes what killed ones left.
     fn begin_night(&mut self, summary: &Summary) -> Result<()> {
         self.sweep()?;
-        if let Some(current) = self.state.current.as_ref().filter(|_| self.args.arm == Arm::Search) {
+        if let Some(current) = self.state.current.as_ref().filter(|_| self.args.arm == LoopArm::Search) {
             self.ui.status(format!("going on with iteration {}", current.iteration));
         }
         if self.night().is_err() {
-            if self.args.arm == Arm::Resample {
+            if self.args.arm == LoopArm::Resample {
                 self.state.runs_before = resample::runs(summary);
             }
             *self.night_mut() = Some(Night {
@@ -274,7 +275,7 @@ impl Loop<'_> {
     fn spent(&self, summary: &Summary) -> Result<Spending> {
         let night = self.night()?;
         // An unfinished iteration waits for the search; the other arm does not pay for it.
-        let current = self.state.current.as_ref().filter(|_| self.args.arm == Arm::Search);
+        let current = self.state.current.as_ref().filter(|_| self.args.arm == LoopArm::Search);
         let now = current.map(|current| current.usage).unwrap_or_default();
         let (all, before) = (taken(summary), night.before);
         Ok(Spending {
@@ -345,7 +346,7 @@ impl Loop<'_> {
     fn broken_off(&mut self, error: Error) -> Error {
         self.ui.close_screen();
         if error.is_interruption() {
-            let arm = if self.args.arm == Arm::Search { "" } else { " --arm resample" };
+            let arm = if self.args.arm == LoopArm::Search { "" } else { " --arm resample" };
             return error.hint(format!("run `autoharness loop{arm}` again: it goes on where it stopped."));
         }
         *self.night_mut() = None;

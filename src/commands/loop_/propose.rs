@@ -10,7 +10,7 @@ use super::check::written;
 use super::{Loop, records};
 use crate::drive::budget::Reason;
 use crate::drive::drivers::{Ask, Invocation, Seen, limit};
-use crate::drive::fencing::Fencing;
+use crate::drive::fencing::SessionFence;
 use crate::drive::session::{self, Place};
 use crate::drive::spending::Spending;
 use crate::drive::state::{Current, Stage};
@@ -155,7 +155,7 @@ impl Loop<'_> {
         let seen = self.environment.for_child(&self.config.loop_env, &invocation.variables());
         let names: Vec<OsString> = seen.into_iter().map(|(name, _)| name).collect();
         let Some(program) = invocation.words.first() else { return Ok(None) };
-        let fencing = Fencing {
+        let fencing = SessionFence {
             supervisor: &self.supervisor,
             environment: &self.environment,
             forbidden: &[self.paths.root.clone(), self.paths.state.clone()],

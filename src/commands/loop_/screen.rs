@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use super::Loop;
-use crate::cli::Arm;
+use crate::cli::LoopArm;
 use crate::drive::budget::Budget;
 use crate::drive::spending::Spending;
 use crate::drive::state::Night;
@@ -32,8 +32,8 @@ impl Loop<'_> {
         {
             let hours = (Utc::now() - night.began).num_milliseconds() as f64 / 3_600_000.0;
             let done = match self.args.arm {
-                Arm::Search => iterations(night, &self.budget),
-                Arm::Resample => of(u64::from(night.done), self.budget.iterations.map(u64::from), "runs"),
+                LoopArm::Search => iterations(night, &self.budget),
+                LoopArm::Resample => of(u64::from(night.done), self.budget.iterations.map(u64::from), "runs"),
             };
             self.ui.facts(vec![
                 ("best", best(&summary, self.args.arm)),
@@ -63,8 +63,8 @@ impl Loop<'_> {
     }
 }
 
-fn best(summary: &Summary, arm: Arm) -> String {
-    if arm == Arm::Resample {
+fn best(summary: &Summary, arm: LoopArm) -> String {
+    if arm == LoopArm::Resample {
         return Resampling::of(summary).map_or_else(
             || "no run of the unchanged agent yet".into(),
             |known| {

@@ -37,12 +37,12 @@ pub(super) fn by_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Ste
         Answer::Measure(_) => return step(NAME, Status::Undecided, "the comparison was not run to its end".into()),
     };
     match ruling.verdict {
-        paired::Verdict::NoEvidence => step(NAME, Status::Undecided, ruling.detail),
-        paired::Verdict::Failed | paired::Verdict::Undecided => {
+        paired::PairedVerdict::NoEvidence => step(NAME, Status::Undecided, ruling.detail),
+        paired::PairedVerdict::Failed | paired::PairedVerdict::Undecided => {
             let detail = unaccepted(&ruling) + &first_trials(evidence, &compared.pairs);
             step(NAME, Status::Failed, detail)
         }
-        paired::Verdict::Passed => match fresh.mean.filter(|_| fresh.is_enough(evidence.policy.min_evidence)) {
+        paired::PairedVerdict::Passed => match fresh.mean.filter(|_| fresh.is_enough(evidence.policy.min_evidence)) {
             None => too_little(NAME, fresh, evidence.policy.min_evidence),
             Some(mean) => step(
                 NAME,
@@ -74,7 +74,7 @@ fn unaccepted(ruling: &paired::Ruling) -> String {
     let rounds = ruling.looks.last().map_or(0, |look| look.round);
     let after = format!("after {rounds} {}", if rounds == 1 { "round" } else { "rounds" });
     match (ruling.verdict, rounds) {
-        (paired::Verdict::Undecided, _) => {
+        (paired::PairedVerdict::Undecided, _) => {
             let needed = ruling.needed.map(|needed| format!("; about {needed} more trials would have settled it"));
             format!("undecided {after}, so not accepted{}", needed.unwrap_or_default())
         }

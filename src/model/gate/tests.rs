@@ -3,7 +3,7 @@
 use super::step::MISSING;
 use super::*;
 use crate::model::compare::Reference;
-use crate::model::suite::{History, Known};
+use crate::model::suite::{Known, TaskHistory};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn rewards(values: &[Option<f64>]) -> Rewards {
@@ -313,7 +313,7 @@ type SuiteTask<'a> = (f64, (u32, u32), &'a [f64], &'a [f64]);
 
 fn suite(tasks: &[SuiteTask<'_>]) -> Evidence {
     let known = tasks.iter().enumerate().map(|(at, (_, (passed, of), candidate, incumbent))| {
-        let history = History { passed: *passed, of: *of };
+        let history = TaskHistory { passed: *passed, of: *of };
         (format!("t{at:02}"), Known { history, candidate: candidate.to_vec(), incumbent: incumbent.to_vec() })
     });
     let values: Vec<Option<f64>> = tasks.iter().map(|(reward, ..)| Some(*reward)).collect();

@@ -77,7 +77,7 @@ pub(crate) struct Round {
 /// How the comparison ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum PairedVerdict {
     /// Better, at the rule's level.
     Passed,
     /// Not better, or out of reach.
@@ -116,7 +116,7 @@ pub(crate) struct Look {
 /// How a comparison ended, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ruling {
-    pub verdict: Verdict,
+    pub verdict: PairedVerdict,
     /// What was seen after each round.
     pub looks: Vec<Look>,
     /// About how many more trials, of both agents together, would settle it if the difference is what it looks like now.
@@ -182,7 +182,7 @@ pub(crate) fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
             return Answer::Measure(wanted);
         }
         if let Some(detail) = too_little(rule, pairs, round) {
-            return Answer::Ruled(Ruling { verdict: Verdict::NoEvidence, looks, needed: None, detail });
+            return Answer::Ruled(Ruling { verdict: PairedVerdict::NoEvidence, looks, needed: None, detail });
         }
         let look = look(rule, pairs, round, false);
         looks.push(look);
@@ -248,13 +248,13 @@ fn look(rule: &Rule, pairs: &Pairs, round: u32, least: bool) -> Look {
 }
 
 /// The verdict that a round settles, if it does.
-fn settle(rule: &Rule, pairs: &Pairs, look: &Look) -> Option<(Verdict, String)> {
+fn settle(rule: &Rule, pairs: &Pairs, look: &Look) -> Option<(PairedVerdict, String)> {
     if look.z < rule.floor(look.round) {
         let detail = match look.round {
             0 => format!("train alone is behind the incumbent ({}), so the hold-out was not run", points(look.effect)),
             round => format!("{}: out of reach after {}", points(look.effect), rounds(round)),
         };
-        return Some((Verdict::Failed, detail));
+        return Some((PairedVerdict::Failed, detail));
     }
     let accepts = |look: &Look| look.p.is_some_and(|p| p <= rule.level) && look.holdout_z >= -rule.bound;
     if accepts(look) {
@@ -262,16 +262,16 @@ fn settle(rule: &Rule, pairs: &Pairs, look: &Look) -> Option<(Verdict, String)> 
         let surely = accepts(&self::look(rule, pairs, look.round, true));
         let seen = format!("{} ({} after {})", points(look.effect), chance(look.p.unwrap_or(1.0)), rounds(look.round));
         return Some(if surely {
-            (Verdict::Passed, seen)
+            (PairedVerdict::Passed, seen)
         } else {
             let hangs = "; whether it is better hangs on trials without evidence, so nothing is decided";
-            (Verdict::NoEvidence, seen + hangs)
+            (PairedVerdict::NoEvidence, seen + hangs)
         });
     }
     let other_way = look.p.is_some_and(|p| p <= rule.level) && look.round == rule.max_rounds;
     other_way.then(|| {
         let behind = points(look.holdout_effect);
-        (Verdict::Failed, format!("better on train only: the hold-out alone points the other way ({behind})"))
+        (PairedVerdict::Failed, format!("better on train only: the hold-out alone points the other way ({behind})"))
     })
 }
 
@@ -286,7 +286,7 @@ fn at_the_limit(rule: &Rule, looks: Vec<Look>) -> Ruling {
     if let (Some(last), Some(needed)) = (looks.last(), needed) {
         detail = format!("{}, {detail}; about {needed} more trials would have settled it", points(last.effect));
     }
-    Ruling { verdict: Verdict::Undecided, looks, needed, detail }
+    Ruling { verdict: PairedVerdict::Undecided, looks, needed, detail }
 }
 
 /// A difference of mean rewards in words. A p-value in words: even one that rounds to 0 is no certainty.

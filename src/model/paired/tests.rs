@@ -62,7 +62,7 @@ fn train_comes_first_and_an_edit_that_is_behind_there_never_sees_the_hold_out() 
     let mut pairs = panel(3, &[], &[1.0]);
     assert_eq!(measure(&pairs).tasks, ["train00", "train01", "train02"]);
     let (ruling, paid) = play(&mut pairs, |_, _| (Some(0.0), None));
-    assert_eq!((ruling.verdict, paid, ruling.looks.len()), (Verdict::Failed, 3, 1));
+    assert_eq!((ruling.verdict, paid, ruling.looks.len()), (PairedVerdict::Failed, 3, 1));
     assert!(ruling.detail.contains("the hold-out was not run"), "{}", ruling.detail);
     assert!(pairs.iter().all(|(task, pair)| task.starts_with("train") || pair.candidate.first.is_empty()));
 }
@@ -72,7 +72,7 @@ fn a_plain_gain_passes_after_one_trial_of_each_hold_out_task() {
     let mut pairs = panel(4, &[], &[0.0]);
     let (ruling, paid) = play(&mut pairs, |_, _| (Some(1.0), None));
     // 8 wins and no loss: p = 1/256, half of it in the middle.
-    assert_eq!((ruling.verdict, paid, ruling.looks.len()), (Verdict::Passed, 8, 2));
+    assert_eq!((ruling.verdict, paid, ruling.looks.len()), (PairedVerdict::Passed, 8, 2));
     let last = ruling.looks[1];
     assert!((last.p.unwrap() - 1.0 / 512.0).abs() < 1e-15 && last.exact && last.informative == 8);
     assert!((last.effect - 1.0).abs() < 1e-12 && (last.holdout_effect - 1.0).abs() < 1e-12);
@@ -82,7 +82,7 @@ fn a_plain_gain_passes_after_one_trial_of_each_hold_out_task() {
 fn where_nothing_differs_nothing_passes() {
     for reward in ONE_AND_NONE {
         let (ruling, paid) = play(&mut panel(20, &[], &[reward; 3]), |_, _| (Some(reward), None));
-        assert_eq!((ruling.verdict, paid, ruling.looks.len()), (Verdict::Failed, 40, 2), "{ruling:?}");
+        assert_eq!((ruling.verdict, paid, ruling.looks.len()), (PairedVerdict::Failed, 40, 2), "{ruling:?}");
         assert_eq!((ruling.looks[1].z, ruling.looks[1].informative, ruling.looks[1].p), (0.0, 0, None));
     }
 }
@@ -94,13 +94,13 @@ fn further_rounds_run_the_tasks_in_doubt_for_both_and_end_undecided() {
     let mut pairs = panel(6, &[], &[0.0]);
     let lucky = |task: &str, round| (Some(f64::from(better(task) && round < 2)), Some(0.0));
     let (ruling, paid) = play(&mut pairs, lucky);
-    assert_eq!((ruling.verdict, ruling.looks.len()), (Verdict::Undecided, 4), "{ruling:?}");
+    assert_eq!((ruling.verdict, ruling.looks.len()), (PairedVerdict::Undecided, 4), "{ruling:?}");
     // Twelve first trials, then two tasks for both agents in two rounds.
     assert_eq!(paid, 12 + 2 * 2 * 2);
     assert!(ruling.needed.unwrap() > 0 && ruling.detail.contains("more trials"), "{}", ruling.detail);
     // The same two tasks keep their lead: two wins a round, 1/64 after three.
     let (ruling, _) = play(&mut panel(6, &[], &[0.0]), |task, _| (Some(f64::from(better(task))), Some(0.0)));
-    assert_eq!((ruling.verdict, ruling.looks.len()), (Verdict::Passed, 3), "{ruling:?}");
+    assert_eq!((ruling.verdict, ruling.looks.len()), (PairedVerdict::Passed, 3), "{ruling:?}");
     assert!((ruling.looks[2].p.unwrap() - 1.0 / 32.0).abs() < 1e-12);
 }
 
@@ -122,7 +122,7 @@ fn what_is_better_on_train_only_does_not_pass() {
     pairs.values_mut().filter(|pair| pair.split == Split::Test).for_each(|pair| pair.incumbent.first = vec![Some(0.5)]);
     let earns = |task: &str, _| if task.starts_with("train") { (Some(1.0), Some(0.0)) } else { (Some(0.4), Some(0.5)) };
     let (ruling, _) = play(&mut pairs, earns);
-    assert_eq!((ruling.verdict, ruling.looks.len()), (Verdict::Failed, 4), "{ruling:?}");
+    assert_eq!((ruling.verdict, ruling.looks.len()), (PairedVerdict::Failed, 4), "{ruling:?}");
     assert!(ruling.detail.contains("the other way (-10.0 points)"), "{}", ruling.detail);
 }
 
@@ -132,7 +132,7 @@ fn missing_evidence_decides_nothing_and_is_no_way_up() {
     let mut pairs = panel(10, &[1.0], &[0.0]);
     pairs.values_mut().filter(|pair| pair.split == Split::Test).skip(5).for_each(|p| p.candidate.first = vec![None]);
     let few = ruling(&pairs);
-    assert_eq!(few.verdict, Verdict::NoEvidence);
+    assert_eq!(few.verdict, PairedVerdict::NoEvidence);
     assert!(few.detail.starts_with("5 of the 10 hold-out tasks"), "{}", few.detail);
     // A candidate that spoils the grading of what it would fail is not better by that.
     let spoiled = |lost: Option<f64>| {
@@ -148,11 +148,11 @@ fn missing_evidence_decides_nothing_and_is_no_way_up() {
     };
     let graded = measure(&spoiled(Some(0.0)));
     assert_eq!((graded.number, graded.both, graded.tasks.len()), (2, true, 7));
-    assert_eq!(ruling(&spoiled(None)).verdict, Verdict::NoEvidence);
+    assert_eq!(ruling(&spoiled(None)).verdict, PairedVerdict::NoEvidence);
     // Evidence that the incumbent lacks is nobody's gain.
     let mut pairs = panel(10, &[1.0], &[1.0]);
     pairs.get_mut("hold00").unwrap().incumbent.first = vec![None];
-    assert_eq!(ruling(&pairs).verdict, Verdict::Failed);
+    assert_eq!(ruling(&pairs).verdict, PairedVerdict::Failed);
 }
 
 #[test]
@@ -160,9 +160,9 @@ fn an_experiment_without_train_goes_to_the_hold_out_and_one_without_hold_out_now
     let only = |split: Split| -> Pairs {
         panel(8, &[1.0], &[0.0]).into_iter().filter(|(_, pair)| pair.split == split).collect()
     };
-    assert_eq!(ruling(&only(Split::Test)).verdict, Verdict::Passed);
-    assert_eq!(ruling(&only(Split::Train)).verdict, Verdict::NoEvidence);
-    assert_eq!(ruling(&Pairs::new()).verdict, Verdict::NoEvidence);
+    assert_eq!(ruling(&only(Split::Test)).verdict, PairedVerdict::Passed);
+    assert_eq!(ruling(&only(Split::Train)).verdict, PairedVerdict::NoEvidence);
+    assert_eq!(ruling(&Pairs::new()).verdict, PairedVerdict::NoEvidence);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn twenty_thousand_tasks_are_decided_in_a_blink() {
     let before = std::time::Instant::now();
     let Answer::Ruled(ruling) = decide(&Rule { max_rounds: 2, level: -1.0, ..rule() }, &pairs) else { panic!() };
     let took = before.elapsed();
-    assert_eq!((ruling.verdict, ruling.looks.len()), (Verdict::Undecided, 3));
+    assert_eq!((ruling.verdict, ruling.looks.len()), (PairedVerdict::Undecided, 3));
     assert!(ruling.looks[2].trials > 60_000 && ruling.looks[2].informative > 10_000, "{:?}", ruling.looks[2]);
     // 0.14 to 0.21 s on a busy machine in a release build; this leaves room for one without optimisation.
     assert!(took.as_secs_f64() < 5.0, "{took:?}");

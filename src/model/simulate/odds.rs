@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::parallel::all;
-use super::rules::{Experiment, Kind};
+use super::rules::{Experiment, RuleKind};
 use super::world::{Agent, Random, mean};
 use crate::model::gate::GateRule;
-use crate::model::paired::{Rule, Verdict};
+use crate::model::paired::{PairedVerdict, Rule};
 
 /// Edits in a row after which the recorded score is compared with the truth.
 const EDITS: usize = 20;
@@ -74,13 +74,13 @@ impl Configured {
         }
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> RuleKind {
         let trials = self.trials as usize;
         match self.rule {
-            GateRule::Best => Kind::Best { trials, suite_threshold: Some(self.threshold) },
+            GateRule::Best => RuleKind::Best { trials, suite_threshold: Some(self.threshold) },
             GateRule::Paired => {
                 let rule = Rule::new(self.alpha, self.max_rounds, self.min_evidence);
-                Kind::Paired { rule, trials, confirm: self.confirm_trials as usize }
+                RuleKind::Paired { rule, trials, confirm: self.confirm_trials as usize }
             }
         }
     }
@@ -113,7 +113,7 @@ fn played(agent: &Agent, configured: &Configured, runs: usize) -> Forecast {
     let variants = configured.variants();
     // Small jobs, so that no core is left with a large one.
     let jobs: Vec<(usize, usize)> = (0..variants.len()).flat_map(|row| (0..runs).map(move |run| (row, run))).collect();
-    let kinds: Vec<Kind> = variants.iter().map(Configured::kind).collect();
+    let kinds: Vec<RuleKind> = variants.iter().map(Configured::kind).collect();
     let found = all(&jobs, |(row, run)| play(kinds[*row], agent, *run));
     let odds = variants.iter().zip(found.chunks(runs)).map(|(of, runs)| {
         let share = |of: fn(&Played) -> f64| mean(&runs.iter().map(of).collect::<Vec<f64>>());
@@ -137,9 +137,9 @@ struct Played {
     cost: f64,
 }
 
-fn play(kind: Kind, agent: &Agent, run: usize) -> Played {
+fn play(kind: RuleKind, agent: &Agent, run: usize) -> Played {
     let random = &mut Random::new(run as u64);
-    let passes = |verdict: Verdict| f64::from(verdict == Verdict::Passed);
+    let passes = |verdict: PairedVerdict| f64::from(verdict == PairedVerdict::Passed);
     let mut experiment = Experiment::begin(kind, agent, random);
     let before = experiment.spent;
     let noop = passes(experiment.judge(agent, random));

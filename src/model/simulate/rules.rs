@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::compare::Reference;
 use crate::model::gate::{Evidence, Policy, Status, decide as decide_best};
-use crate::model::paired::{Answer, Arm, Pair, Pairs, Rule, Verdict, decide as decide_paired};
+use crate::model::paired::{Answer, Arm, Pair, PairedVerdict, Pairs, Rule, decide as decide_paired};
 use crate::model::score::Rewards;
 use crate::model::trial::Split;
 
@@ -31,7 +31,7 @@ enum Judge {
 
 /// A rule as it is configured.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum RuleKind {
     /// `gate_rule: best`.
     Best {
         /// Trials of each task.
@@ -50,29 +50,31 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl RuleKind {
     /// The rule in a few words.
     pub fn name(self) -> String {
         match self {
-            Kind::Best { trials, suite_threshold: Some(_) } => format!("best, trials {trials}"),
-            Kind::Best { trials, suite_threshold: None } => format!("best, trials {trials}, no suite"),
-            Kind::Paired { .. } => "paired".into(),
+            RuleKind::Best { trials, suite_threshold: Some(_) } => format!("best, trials {trials}"),
+            RuleKind::Best { trials, suite_threshold: None } => format!("best, trials {trials}, no suite"),
+            RuleKind::Paired { .. } => "paired".into(),
         }
     }
 }
 
 impl Experiment {
     /// Measures the baseline.
-    pub fn begin(kind: Kind, baseline: &Agent, random: &mut Random) -> Experiment {
+    pub fn begin(kind: RuleKind, baseline: &Agent, random: &mut Random) -> Experiment {
         let rule = match kind {
-            Kind::Best { trials, suite_threshold } => Judge::Best {
+            RuleKind::Best { trials, suite_threshold } => Judge::Best {
                 trials,
                 suite_threshold,
                 best: Rewards::default(),
                 suite: Vec::new(),
                 failing: (0..baseline.train.len()).collect(),
             },
-            Kind::Paired { rule, trials, confirm } => Judge::Paired { rule, trials, confirm, known: BTreeMap::new() },
+            RuleKind::Paired { rule, trials, confirm } => {
+                Judge::Paired { rule, trials, confirm, known: BTreeMap::new() }
+            }
         };
         let mut begun = Experiment { incumbent: baseline.clone(), spent: 0, recorded: 0.0, rule };
         match &mut begun.rule {
@@ -89,7 +91,7 @@ impl Experiment {
     }
 
     /// Judges a candidate; it is the incumbent afterwards when it passed.
-    pub fn judge(&mut self, candidate: &Agent, random: &mut Random) -> Verdict {
+    pub fn judge(&mut self, candidate: &Agent, random: &mut Random) -> PairedVerdict {
         let Experiment { incumbent, spent, recorded, rule } = self;
         match rule {
             Judge::Best { trials, suite_threshold, best, suite, failing } => {
@@ -112,16 +114,16 @@ impl Experiment {
                 };
                 let decision = decide_best(&evidence);
                 if decision.status != Status::Passed {
-                    return Verdict::Failed;
+                    return PairedVerdict::Failed;
                 }
                 suite.extend(waiting.into_iter().filter(|task| decision.promoted.contains(&id(*task))));
                 *failing = (0..train.len()).filter(|task| train[*task] < 0.5).collect();
                 (*recorded, *best, *incumbent) = (mean(&test), evidence.holdout, candidate.clone());
-                Verdict::Passed
+                PairedVerdict::Passed
             }
             Judge::Paired { rule, trials, known, .. } => {
                 let verdict = in_rounds(rule, *trials, known, incumbent, candidate, spent, random);
-                if verdict == Verdict::Passed {
+                if verdict == PairedVerdict::Passed {
                     self.incumbent = candidate.clone();
                     self.confirm(random);
                 }
@@ -155,7 +157,7 @@ fn in_rounds(
     candidate: &Agent,
     spent: &mut usize,
     random: &mut Random,
-) -> Verdict {
+) -> PairedVerdict {
     let of = |task: &String, first: &Vec<Option<f64>>| Pair {
         split: split_of(task),
         candidate: Arm::default(),

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 pub(crate) use column::{Column, Kind};
 pub(crate) use table::{Form, Table};
 
-use super::history::{History, Version, chosen_at};
+use super::history::{AgentVersion, History, chosen_at};
 use crate::error::Result;
 use crate::model::hash::hash;
 use crate::model::trial::{Outcome, Split};
@@ -275,7 +275,7 @@ fn judged(verdict: &Verdict, seq: u64, at: DateTime<Utc>) -> [Value; VERDICTS.le
 fn iterations(history: &History) -> impl Iterator<Item = [Value; ITERATIONS.len()]> {
     let summary = history.summary();
     let agent = |iteration: u32| {
-        let of = |version: &&Version| version.recorded.as_ref().is_some_and(|it| it.iteration == iteration);
+        let of = |version: &&AgentVersion| version.recorded.as_ref().is_some_and(|it| it.iteration == iteration);
         history.versions.iter().find(of).map(|version| version.agent.as_str())
     };
     summary.rows.iter().enumerate().map(move |(place, row)| {

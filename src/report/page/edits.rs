@@ -53,7 +53,7 @@ pub(super) fn section(inputs: &Inputs<'_>) -> Markup {
     }
 }
 
-fn learnings(section: &crate::report::learnings::Section) -> Markup {
+fn learnings(section: &crate::report::learnings::LearningCard) -> Markup {
     let (text, is_cut) = cut(&section.text, LEARNED);
     html! {
         h3 { (section.title) }

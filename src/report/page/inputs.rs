@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::diff::Edit;
 use crate::report::failing::Failing;
 use crate::report::history::History;
-use crate::report::learnings::Section;
+use crate::report::learnings::LearningCard;
 
 /// What the page is made of.
 pub(crate) struct Inputs<'a> {
@@ -18,7 +18,7 @@ pub(crate) struct Inputs<'a> {
     /// The diffs of the edits that git has.
     pub edits: Vec<Edit>,
     /// What the coding agent wrote down.
-    pub learnings: Vec<Section>,
+    pub learnings: Vec<LearningCard>,
     /// The failing train tasks.
     pub failing: Vec<Failing>,
     /// What the train tasks left behind, in the order of the matrix.

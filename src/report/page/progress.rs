@@ -11,7 +11,7 @@ use crate::model::score::{Rewards, Scoring};
 use crate::model::usage::in_dollars;
 use crate::report::bill::bill;
 use crate::report::flips::{Counting, Flips};
-use crate::report::history::{History, Version};
+use crate::report::history::{AgentVersion, History};
 use crate::report::text::one_line;
 use crate::store::spent::Spent;
 use crate::ui::duration;
@@ -32,7 +32,7 @@ const OUTCOMES: [(&str, &str); 6] = [
     ("verifier_error", "o-ver"),
 ];
 
-fn kind(version: &Version, status: Status) -> Kind {
+fn kind(version: &AgentVersion, status: Status) -> Kind {
     match (status, &version.recorded) {
         (_, Some(_)) => Kind::Recorded,
         (Status::Passed | Status::Skipped, None) => Kind::Passed,

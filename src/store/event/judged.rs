@@ -7,7 +7,7 @@ use crate::model::calibrate::{Noise, Repeated};
 use crate::model::claim::{Claim, Measured};
 use crate::model::gate::{Decision, Evidence};
 use crate::model::simulate::Forecast;
-use crate::model::suite::Change;
+use crate::model::suite::SuiteChange;
 
 /// `verdict`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ pub struct Revealed {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SuiteChanged {
     /// What was done.
-    pub change: Change,
+    pub change: SuiteChange,
     /// Train tasks.
     pub tasks: Vec<String>,
     /// Why.

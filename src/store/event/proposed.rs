@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::usage::plus;
 
 use super::Committed;
-use crate::model::proposal::{Outcome as Predicted, Proposal, Surface};
+use crate::model::proposal::{PredictionOutcome as Predicted, Proposal, Surface};
 
 /// `resampled`: one more measurement of the unchanged agent. No gate, score or view uses it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

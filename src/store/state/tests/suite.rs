@@ -1,7 +1,7 @@
 //! Whose suite holds what.
 
 use super::*;
-use crate::model::suite::Change;
+use crate::model::suite::SuiteChange;
 use proptest::prelude::*;
 
 #[test]
@@ -53,8 +53,8 @@ fn what_was_put_aside_stays_aside_until_somebody_takes_it_back() {
         story.tell(Event::SuiteChanged(SuiteChanged { change, tasks, reason: "why".into(), by }));
     };
     let mut told = story("A+12 r");
-    change(&mut told, Change::Quarantine, "1", By::Gate);
-    change(&mut told, Change::Retire, "2", By::Gate);
+    change(&mut told, SuiteChange::Quarantine, "1", By::Gate);
+    change(&mut told, SuiteChange::Retire, "2", By::Gate);
     let suite = |told: &Story| (told.summary().suite_for("B"), told.summary().quarantined_of(&strings(&["1", "2"])));
     assert_eq!(suite(&told), (set("1"), set("1")));
     assert_eq!(told.summary().retired["2"].reason, "why");
@@ -63,10 +63,10 @@ fn what_was_put_aside_stays_aside_until_somebody_takes_it_back() {
     // An accepted agent that brings it in again does not take it back either.
     told.word("B+2").recorded();
     assert_eq!(suite(&told), (set("1"), set("1")));
-    change(&mut told, Change::Add, "123", By::Hand);
+    change(&mut told, SuiteChange::Add, "123", By::Hand);
     assert_eq!(suite(&told), (set("123"), set("")));
-    change(&mut told, Change::Retire, "3", By::Hand);
-    change(&mut told, Change::Quarantine, "3", By::Hand);
+    change(&mut told, SuiteChange::Retire, "3", By::Hand);
+    change(&mut told, SuiteChange::Quarantine, "3", By::Hand);
     assert_eq!(suite(&told).0, set("123"));
     assert!(told.summary().retired.is_empty() && told.summary().quarantined.contains_key("3"));
     assert_eq!(told.summary().suite_by_hand, 3);

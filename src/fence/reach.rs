@@ -11,7 +11,7 @@ const HARMLESS: [&str; 6] = ["PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"
 
 /// What one fenced program may reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Policy {
+pub(crate) struct Reach {
     /// Files and directories it may read, besides the system's programs and libraries.
     pub read: Vec<PathBuf>,
     /// Files and directories it may change, besides an empty `/tmp`; they must exist.
@@ -58,7 +58,7 @@ pub(crate) enum Network {
     Whole,
 }
 
-impl Policy {
+impl Reach {
     /// What of the network is let through.
     pub(crate) fn reach(&self) -> Network {
         match (self.network, self.hosts.is_empty(), self.tcp) {
@@ -71,47 +71,47 @@ impl Policy {
 
     /// Reads the words after `__fence`.
     /// Errors: says which word makes no sense.
-    pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Policy, String> {
-        let mut policy = Policy::default();
+    pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Reach, String> {
+        let mut reach = Reach::default();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{} needs a value", word.to_string_lossy()));
             match word.to_str() {
-                Some("--read") => policy.read.push(value()?.into()),
-                Some("--write") => policy.write.push(value()?.into()),
-                Some("--env") => policy.env.push(value()?),
-                Some("--proc") => policy.proc = true,
-                Some("--built") => policy.built = Some(value()?.to_string_lossy().into_owned()),
-                Some("--network") => policy.network = true,
-                Some("--tcp") => policy.tcp = true,
+                Some("--read") => reach.read.push(value()?.into()),
+                Some("--write") => reach.write.push(value()?.into()),
+                Some("--env") => reach.env.push(value()?),
+                Some("--proc") => reach.proc = true,
+                Some("--built") => reach.built = Some(value()?.to_string_lossy().into_owned()),
+                Some("--network") => reach.network = true,
+                Some("--tcp") => reach.tcp = true,
                 Some("--host") => {
                     let name = value()?.to_string_lossy().into_owned();
                     if !is_host(&name) {
                         return Err(format!("--host needs a host's name, not {name}"));
                     }
-                    policy.hosts.push(name);
+                    reach.hosts.push(name);
                 }
-                Some("--proxy") => policy.proxy = true,
-                Some("--door") => policy.door = Some(number(&value()?, "--door")?),
-                Some("--output") => policy.output = true,
-                Some("--processes") => policy.processes = Some(number(&value()?, "--processes")?),
-                Some("--required") => policy.required = true,
-                Some("--report") => policy.report = true,
-                Some("--filter") => policy.filter = true,
+                Some("--proxy") => reach.proxy = true,
+                Some("--door") => reach.door = Some(number(&value()?, "--door")?),
+                Some("--output") => reach.output = true,
+                Some("--processes") => reach.processes = Some(number(&value()?, "--processes")?),
+                Some("--required") => reach.required = true,
+                Some("--report") => reach.report = true,
+                Some("--filter") => reach.filter = true,
                 Some("--") => {
-                    policy.program = words.by_ref().collect();
+                    reach.program = words.by_ref().collect();
                     break;
                 }
                 _ => return Err(format!("a fence has no option {}", word.to_string_lossy())),
             }
         }
-        if policy.program.is_empty() && !policy.report && !policy.filter && !policy.proxy {
+        if reach.program.is_empty() && !reach.report && !reach.filter && !reach.proxy {
             return Err("a fence needs a program: `__fence [OPTIONS] -- PROGRAM ARGS`".into());
         }
-        Ok(policy)
+        Ok(reach)
     }
 
-    /// The words that [`Policy::parse`] reads.
+    /// The words that [`Reach::parse`] reads.
     pub(crate) fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
         let flags = [
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn words_are_read_as_they_are_written() {
-        let policy = Policy {
+        let reach = Reach {
             read: vec!["/a b".into(), "/c".into()],
             write: vec!["/d".into()],
             proc: true,
@@ -191,7 +191,7 @@ mod tests {
             built: Some("{}".into()),
             program: vec!["python3".into(), "--read".into(), "--".into()],
         };
-        assert_eq!(Policy::parse(policy.words()), Ok(policy));
+        assert_eq!(Reach::parse(reach.words()), Ok(reach));
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
             &["--processes", "x", "--", "y"],
             &["python3"],
         ] {
-            assert!(Policy::parse(words.iter().map(OsString::from)).is_err(), "{words:?}");
+            assert!(Reach::parse(words.iter().map(OsString::from)).is_err(), "{words:?}");
         }
     }
 }
