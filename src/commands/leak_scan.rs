@@ -4,7 +4,7 @@ use super::agent::{self, StagedAgent};
 use super::session::Session;
 use crate::error::Result;
 use crate::guard::BaseTree;
-use crate::guard::leaks::{TaskText, added, scan};
+use crate::guard::leaks::{TaskText, added, needs_texts, scan};
 use crate::store::traces;
 
 /// Larger traces are not searched: a task's text is at the beginning, and hardly that long.
@@ -28,7 +28,7 @@ pub(super) fn findings(session: &Session, base: &BaseTree, agent: &StagedAgent) 
     }
     let workspace = session.paths.workspace();
     let train = session.state.summary.prepared.iter().flat_map(|prepared| &prepared.split.train);
-    let mut left = MOST;
+    let mut left = if needs_texts(&lines) { MOST } else { 0 };
     let tasks: Vec<TaskText> = train
         .map(|id| {
             let mut task = TaskText { id: id.clone(), ..TaskText::default() };

@@ -120,7 +120,7 @@ pub(crate) fn added(before: &EditableFiles, now: &EditableFiles) -> Result<Vec<A
 /// What the added lines contain and should not, one line each, in their order. `before` is the text of the editable files as
 /// they were: what it holds already is not the edit's. `models` are the models that the experiment is configured with.
 pub(crate) fn scan(added: &[AddedLine], before: &str, tasks: &[TaskText], models: &[&str]) -> Vec<String> {
-    let known = Known::new(before, tasks);
+    let known = Known::new(before, tasks, &Sought::new(added));
     let copied = known.runs(added);
     let mut findings = Vec::new();
     for (index, line) in added.iter().enumerate() {
@@ -140,6 +140,39 @@ pub(crate) fn scan(added: &[AddedLine], before: &str, tasks: &[TaskText], models
     findings
 }
 
+/// Whether the added lines hold anything that tasks' texts are needed for. Ids are known without them.
+pub(crate) fn needs_texts(added: &[AddedLine]) -> bool {
+    let sought = Sought::new(added);
+    !sought.runs.is_empty() || !sought.quoted.is_empty()
+}
+
+/// What the added lines hold: of ten thousand tasks, only what is among it has to be remembered.
+struct Sought {
+    runs: HashSet<Vec<String>>,
+    quoted: HashSet<String>,
+}
+
+impl Sought {
+    fn new(added: &[AddedLine]) -> Sought {
+        let runs = blocks(added).flat_map(|(_, block)| {
+            let text: Vec<String> = block.iter().flat_map(|line| words(&line.text)).collect();
+            text.windows(RUN).map(<[String]>::to_vec).collect::<Vec<_>>()
+        });
+        let quoted = added.iter().flat_map(|line| literals(&line.text)).map(|literal| plain(&literal));
+        Sought { runs: runs.collect(), quoted: quoted.collect() }
+    }
+}
+
+/// Consecutive lines, which are one text, each with the index of its first.
+fn blocks(added: &[AddedLine]) -> impl Iterator<Item = (usize, &[AddedLine])> {
+    let follows = |one: &AddedLine, next: &AddedLine| one.file == next.file && one.number + 1 == next.number;
+    added.chunk_by(follows).scan(0, |start, block| {
+        let first = *start;
+        *start += block.len();
+        Some((first, block))
+    })
+}
+
 /// What is known of the train tasks, ready to be looked for.
 struct Known<'t> {
     before: String,
@@ -152,19 +185,22 @@ struct Known<'t> {
 }
 
 impl<'t> Known<'t> {
-    fn new(before: &str, tasks: &'t [TaskText]) -> Known<'t> {
+    fn new(before: &str, tasks: &'t [TaskText], sought: &Sought) -> Known<'t> {
         let before = plain(before);
         let earlier: BTreeSet<Vec<String>> = words(&before).windows(RUN).map(<[String]>::to_vec).collect();
         let mut owners = HashMap::<Vec<String>, BTreeSet<&str>>::new();
         let mut answers = HashMap::<String, BTreeSet<&str>>::new();
         for task in tasks {
-            for text in task.asked.iter().chain(&task.expected) {
-                for run in words(text).windows(RUN).filter(|run| !earlier.contains(*run)) {
+            let texts = task.asked.iter().chain(&task.expected).filter(|_| !sought.runs.is_empty());
+            let known = |run: &&[String]| sought.runs.contains(*run) && !earlier.contains(*run);
+            for text in texts {
+                for run in words(text).windows(RUN).filter(known) {
                     owners.entry(run.to_vec()).or_default().insert(&task.id);
                 }
             }
             for text in task.expected.iter().map(|text| plain(text)) {
-                if text.chars().count() >= SHORTEST_ANSWER && !before.contains(&text) {
+                let long = text.chars().count() >= SHORTEST_ANSWER;
+                if long && sought.quoted.contains(&text) && !before.contains(&text) {
                     answers.entry(text).or_default().insert(&task.id);
                 }
             }
@@ -216,11 +252,10 @@ impl<'t> Known<'t> {
         })
     }
 
-    /// Added lines, by index, in which a run of a task's words begins. Consecutive lines are one text.
+    /// Added lines, by index, in which a run of a task's words begins.
     fn runs(&self, added: &[AddedLine]) -> BTreeMap<usize, &'t str> {
-        let follows = |one: &AddedLine, next: &AddedLine| one.file == next.file && one.number + 1 == next.number;
-        let (mut found, mut start) = (BTreeMap::new(), 0);
-        for block in added.chunk_by(follows) {
+        let mut found = BTreeMap::new();
+        for (start, block) in blocks(added) {
             let (mut text, mut places) = (Vec::new(), Vec::new());
             for (index, line) in (start..).zip(block) {
                 text.extend(words(&line.text));
@@ -231,7 +266,6 @@ impl<'t> Known<'t> {
                     found.entry(place).or_insert(*task);
                 }
             }
-            start += block.len();
         }
         found
     }

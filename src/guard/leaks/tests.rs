@@ -137,3 +137,11 @@ proptest! {
         prop_assert!(scan(&[], &text, &known, &[]).is_empty());
     }
 }
+
+#[test]
+fn the_texts_of_tasks_are_read_only_for_lines_that_could_hold_some() {
+    let line = |text: &str| AddedLine { file: "agent/agent.py".into(), number: 1, text: text.into() };
+    assert!(!needs_texts(&[line("SKILL = 7"), line("    return tasks + 1")]));
+    assert!(needs_texts(&[line("answer = 'forty two'")]));
+    assert!(needs_texts(&[line("# one two three four five six seven eight nine")]));
+}
