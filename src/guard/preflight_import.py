@@ -5,15 +5,10 @@ sys.path[:] = [entry for entry in sys.path if entry]  # Nothing of the copy may 
 
 import importlib
 import importlib.util
+import json
 import os
 
-try:
-    from _json import encode_basestring_ascii as quoted  # `json` itself takes as long to import as all else here.
-except ImportError:
-    from json.encoder import encode_basestring_ascii as quoted
-text = os.fsencode(sys.argv[1]) if len(sys.argv) > 1 else sys.stdin.buffer.read()
-# Autoharness writes JSON without escaped surrogates, which Python reads as its own but for three words.
-asked = eval(text.decode(), {"__builtins__": {}, "true": True, "false": False, "null": None})
+asked = json.loads(os.fsencode(sys.argv[1])) if len(sys.argv) > 1 else json.load(sys.stdin)
 out = os.fdopen(os.dup(1), "w")
 null = os.open(os.devnull, os.O_RDWR)
 for descriptor in (0, 1):
@@ -21,15 +16,8 @@ for descriptor in (0, 1):
 path = asked["path"]
 
 
-def json(value):
-    """A text, a number, True or None as JSON."""
-    if isinstance(value, str):
-        return quoted(value)
-    return "null" if value is None else str(value).lower()
-
-
 def answer(**fields):
-    out.write("{%s}" % ", ".join('"%s": %s' % (name, json(value)) for name, value in fields.items()))
+    out.write(json.dumps(fields))
     out.flush()
     os._exit(0)  # Not through what the agent may have registered for the end.
 

@@ -48,20 +48,11 @@ pub(super) struct Package {
 
 /// Imports nothing: importing tau2 takes seconds.
 const PROBE: &str = "\
-import hashlib, importlib.util as util, json, os, sys
+import hashlib, importlib.metadata as metadata, importlib.util as util, json, os
 def find(name):
     try: return util.find_spec(name)
     except Exception: return None
-def noted(entry):
-    # Whether metadata of a tau2 may lie there: in a directory by that name, in an egg, or in an archive.
-    if not os.path.isdir(entry) or entry.lower().endswith('.egg'): return os.path.exists(entry)
-    try: names = os.listdir(entry)
-    except OSError: return True
-    return any(name.lower().startswith('tau2') and name.lower().endswith('-info') for name in names)
 def version():
-    # Importing this takes longer than all the rest.
-    if not any(noted(entry or '.') for entry in sys.path): return None
-    import importlib.metadata as metadata
     try: return metadata.version('tau2')
     except metadata.PackageNotFoundError: return None
 spec = find('tau2')
