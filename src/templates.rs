@@ -182,13 +182,13 @@ pub fn config_template() -> String {
 fn template_naming(named: &[&'static dyn Benchmark]) -> String {
     let names = crate::config::names(&benchmarks::sections());
     let mut common = format!("{SCHEMA_LINE}\n{}", COMMON.replace("{{benchmarks}}", &names));
+    let own: Vec<_> = named.iter().map(|benchmark| (benchmark.name(), own_defaults(*benchmark))).collect();
     for key in crate::config::COMMON {
-        let own = named.iter().flat_map(|benchmark| {
-            own_defaults(*benchmark).into_iter().map(move |(name, value)| (name, benchmark.name(), value))
+        let others = own.iter().filter_map(|(benchmark, defaults)| {
+            let (_, value) = defaults.iter().find(|(name, _)| *name == key.name)?;
+            Some(format!("{benchmark} {value}"))
         });
-        let own =
-            own.filter(|(name, ..)| *name == key.name).map(|(_, benchmark, value)| format!("{benchmark} {value}"));
-        let list = own.collect::<Vec<_>>().join(", ");
+        let list = others.collect::<Vec<_>>().join(", ");
         let told = if list.is_empty() { list } else { format!("; {list}") };
         common = common.replace(&format!("{{{{{}}}}}", key.name), &told);
     }

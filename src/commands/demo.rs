@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::block_on;
-use crate::cli::{Cli, Demo, Gate, Global, Init, Prepare, Record, ReportArgs, Subcommand};
+use crate::cli::{Cli, Demo, Gate, Global, InFlight, Init, Prepare, Record, ReportArgs, Subcommand};
 use crate::config::Environment;
 use crate::error::{Context, EXIT_OK, EXIT_REJECTED, Error, Result};
 use crate::model::trial::Split;
@@ -124,7 +124,7 @@ impl Stage<'_> {
             task_ids: Vec::new(),
             split: Split::Train,
             domain: None,
-            in_flight: crate::cli::InFlight::default(),
+            in_flight: InFlight::default(),
             fresh: false,
             apart: false,
             reveal_held_out: false,
@@ -134,8 +134,7 @@ impl Stage<'_> {
 
     /// Gate, then commit and record, or revert. True when the edit was accepted.
     pub(super) fn judge(&self, title: &str) -> Result<bool> {
-        let gate =
-            Gate { base: None, in_flight: crate::cli::InFlight::default(), fresh: false, junit: None, summary: None };
+        let gate = Gate { base: None, in_flight: InFlight::default(), fresh: false, junit: None, summary: None };
         if self.play(Subcommand::Gate(gate))? == EXIT_REJECTED {
             self.ui.line("\n$ git checkout -- agent/agent.py");
             self.git(&["checkout", "--", "agent/agent.py"])?;

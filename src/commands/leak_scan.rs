@@ -4,7 +4,7 @@ use super::agent::{self, StagedAgent};
 use super::session::Session;
 use crate::error::Result;
 use crate::guard::BaseTree;
-use crate::guard::leaks::{TaskText, added, needs_texts, scan};
+use crate::guard::leaks::{Sought, TaskText, added, scan};
 use crate::store::traces;
 
 /// Larger traces are not searched: a task's text is at the beginning, and hardly that long.
@@ -28,7 +28,8 @@ pub(super) fn findings(session: &Session, base: &BaseTree, agent: &StagedAgent) 
     }
     let workspace = session.paths.workspace();
     let train = session.state.summary.prepared.iter().flat_map(|prepared| &prepared.split.train);
-    let mut left = if needs_texts(&lines) { MOST } else { 0 };
+    let sought = Sought::new(&lines);
+    let mut left = if sought.needs_texts() { MOST } else { 0 };
     let tasks: Vec<TaskText> = train
         .map(|id| {
             let mut task = TaskText { id: id.clone(), ..TaskText::default() };
@@ -45,5 +46,5 @@ pub(super) fn findings(session: &Session, base: &BaseTree, agent: &StagedAgent) 
     let text: Vec<_> = before.values().map(|file| String::from_utf8_lossy(&file.bytes)).collect();
     let models: Vec<&str> =
         [&config.agent_model, &config.user_model].into_iter().flatten().map(String::as_str).collect();
-    Ok(scan(&lines, &text.join("\n"), &tasks, &models))
+    Ok(scan(&lines, &sought, &text.join("\n"), &tasks, &models))
 }

@@ -119,8 +119,14 @@ pub(crate) fn added(before: &EditableFiles, now: &EditableFiles) -> Result<Vec<A
 
 /// What the added lines contain and should not, one line each, in their order. `before` is the text of the editable files as
 /// they were: what it holds already is not the edit's. `models` are the models that the experiment is configured with.
-pub(crate) fn scan(added: &[AddedLine], before: &str, tasks: &[TaskText], models: &[&str]) -> Vec<String> {
-    let known = Known::new(before, tasks, &Sought::new(added));
+pub(crate) fn scan(
+    added: &[AddedLine],
+    sought: &Sought,
+    before: &str,
+    tasks: &[TaskText],
+    models: &[&str],
+) -> Vec<String> {
+    let known = Known::new(before, tasks, sought);
     let copied = known.runs(added);
     let mut findings = Vec::new();
     for (index, line) in added.iter().enumerate() {
@@ -140,26 +146,25 @@ pub(crate) fn scan(added: &[AddedLine], before: &str, tasks: &[TaskText], models
     findings
 }
 
-/// Whether the added lines hold anything that tasks' texts are needed for. Ids are known without them.
-pub(crate) fn needs_texts(added: &[AddedLine]) -> bool {
-    let sought = Sought::new(added);
-    !sought.runs.is_empty() || !sought.quoted.is_empty()
-}
-
 /// What the added lines hold: of ten thousand tasks, only what is among it has to be remembered.
-struct Sought {
+pub(crate) struct Sought {
     runs: HashSet<Vec<String>>,
     quoted: HashSet<String>,
 }
 
 impl Sought {
-    fn new(added: &[AddedLine]) -> Sought {
+    pub(crate) fn new(added: &[AddedLine]) -> Sought {
         let runs = blocks(added).flat_map(|(_, block)| {
             let text: Vec<String> = block.iter().flat_map(|line| words(&line.text)).collect();
             text.windows(RUN).map(<[String]>::to_vec).collect::<Vec<_>>()
         });
         let quoted = added.iter().flat_map(|line| literals(&line.text)).map(|literal| plain(&literal));
         Sought { runs: runs.collect(), quoted: quoted.collect() }
+    }
+
+    /// Whether there is anything that tasks' texts are needed for. Ids are known without them.
+    pub(crate) fn needs_texts(&self) -> bool {
+        !self.runs.is_empty() || !self.quoted.is_empty()
     }
 }
 

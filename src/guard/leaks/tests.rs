@@ -3,6 +3,10 @@ use serde_json::json;
 
 use super::*;
 
+fn scan(added: &[AddedLine], before: &str, tasks: &[TaskText], models: &[&str]) -> Vec<String> {
+    super::scan(added, &Sought::new(added), before, tasks, models)
+}
+
 fn task(id: &str, asked: &[&str], expected: &[&str]) -> TaskText {
     let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect();
     TaskText { id: id.into(), asked: owned(asked), expected: owned(expected) }
@@ -141,7 +145,8 @@ proptest! {
 #[test]
 fn the_texts_of_tasks_are_read_only_for_lines_that_could_hold_some() {
     let line = |text: &str| AddedLine { file: "agent/agent.py".into(), number: 1, text: text.into() };
-    assert!(!needs_texts(&[line("SKILL = 7"), line("    return tasks + 1")]));
-    assert!(needs_texts(&[line("answer = 'forty two'")]));
-    assert!(needs_texts(&[line("# one two three four five six seven eight nine")]));
+    let wants = |lines: &[AddedLine]| Sought::new(lines).needs_texts();
+    assert!(!wants(&[line("SKILL = 7"), line("    return tasks + 1")]));
+    assert!(wants(&[line("answer = 'forty two'")]));
+    assert!(wants(&[line("# one two three four five six seven eight nine")]));
 }
