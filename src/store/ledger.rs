@@ -6,6 +6,7 @@
 //! [`super::checkpoint::Checkpoint`]).
 
 mod chain;
+mod written;
 
 use std::borrow::Cow;
 use std::fs::TryLockError;
@@ -14,7 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -59,28 +60,10 @@ pub struct Entry<'a> {
 /// form is left to chrono.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
     let text = <Cow<'de, str>>::deserialize(deserializer)?;
-    match written_time(text.as_bytes()) {
+    match written::time(text.as_bytes()) {
         Some(at) => Ok(at),
         None => DateTime::<Utc>::deserialize(serde::de::value::StrDeserializer::new(&text)),
     }
-}
-
-/// `2026-01-31T12:00:00.000Z`.
-fn written_time(text: &[u8]) -> Option<DateTime<Utc>> {
-    let number = |from: usize, to: usize| {
-        let digits = text[from..to].iter();
-        digits
-            .map(|digit| digit.is_ascii_digit().then(|| u32::from(digit - b'0')))
-            .try_fold(0, |sum, digit| Some(sum * 10 + digit?))
-    };
-    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
-    if text.len() != 24 || separators.iter().any(|(place, byte)| text[*place] != *byte) {
-        return None;
-    }
-    let day = NaiveDate::from_ymd_opt(number(0, 4)?.cast_signed(), number(5, 7)?, number(8, 10)?)?;
-    // A leap second is chrono's to read.
-    let time = day.and_hms_milli_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, number(20, 23)?)?;
-    Some(time.and_utc())
 }
 
 /// Where the chain ends.
@@ -117,6 +100,8 @@ pub struct ReadReport {
 pub struct Writer {
     path: PathBuf,
     file: fs_err::File,
+    /// Device and number of the file, which no other one gets while it is open.
+    identity: (u64, u64),
     tip: Tip,
     unsynced_since: Option<Instant>,
     /// A half-written line may be at the end, because the disk refused to remove it.
@@ -157,8 +142,10 @@ impl Writer {
             // Otherwise a power cut could destroy the whole file, however often its content is synced.
             fs_err::File::open(directory)?.sync_all()?;
         }
-        let mut writer =
-            Writer { path: path.to_path_buf(), file, tip: report.tip.clone(), unsynced_since: None, torn: false };
+        let metadata = file.metadata()?;
+        let identity = (metadata.dev(), metadata.ino());
+        let (path, tip) = (path.to_path_buf(), report.tip.clone());
+        let writer = Writer { path, file, identity, tip, unsynced_since: None, torn: false };
         writer.require_in_place(report.tip.length + report.torn)?;
         if report.torn > 0 {
             writer.file.set_len(report.tip.length)?;
@@ -169,19 +156,14 @@ impl Writer {
 
     /// Makes sure that the file we write is still the one at its path, and ends where we left it: a line of another process
     /// there, or a line of ours elsewhere, would break the chain.
-    fn require_in_place(&mut self, length: u64) -> Result<()> {
-        let ours = self.file.metadata()?;
-        let there = match fs_err::metadata(&self.path) {
-            Ok(there) => Some(there),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+    fn require_in_place(&self, length: u64) -> Result<()> {
+        let what = match fs_err::metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) != self.identity => "was replaced by another file",
+            Ok(there) if there.len() < length => "was cut short",
+            Ok(there) if there.len() > length => "was written by another program",
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "was removed",
             Err(error) => return Err(error.into()),
-        };
-        let what = match there {
-            None => "was removed",
-            Some(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => "was replaced by another file",
-            Some(_) if ours.len() < length => "was cut short",
-            Some(_) if ours.len() > length => "was written by another program",
-            Some(_) => return Ok(()),
         };
         Err(Error::usage(format!("{} {what} while this command was running", self.path.display())).code(Code::LedgerMoved).hint(
             "nothing was written to it. Put the right file back (a backup), then run the same command again; two commands \
@@ -290,7 +272,7 @@ mod tests {
         // Not as we write them, but times.
         for text in ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.123456Z", "2026-01-31T13:00:00.000+01:00"] {
             assert_eq!(read(text).unwrap(), text.parse::<DateTime<Utc>>().unwrap());
-            assert_eq!(written_time(text.as_bytes()), None);
+            assert_eq!(written::time(text.as_bytes()), None);
         }
         for text in [
             "",

@@ -1,7 +1,9 @@
 //! The trials of the ledger by agent and protocol, so that none is paid for twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
+
+use foldhash::HashMap;
 
 use crate::model::outcomes::Outcomes;
 use crate::model::score::{Rewards, Scoring, TimeoutPolicy, TrialEvidence, least_reward, task_reward};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Entry, GENESIS, LONGEST_LINE, ReadReport, Tip, VERSION};
+use super::{Entry, GENESIS, LONGEST_LINE, ReadReport, Tip, VERSION, written};
 use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::model::hash::{hash, hash_digits};
@@ -18,20 +18,6 @@ struct Header<'a> {
     seq: u64,
     #[serde(borrow)]
     prev: Cow<'a, str>,
-}
-
-impl<'a> Header<'a> {
-    /// Reads the header of a line as [`Writer`](super::Writer) writes it, without looking at what follows.
-    fn written(line: &'a [u8]) -> Option<Header<'a>> {
-        let rest = line.strip_prefix(b"{\"v\":1,\"seq\":")?;
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (seq, rest) = rest.split_at(digits);
-        let prev = rest.strip_prefix(b",\"prev\":\"")?;
-        let (prev, rest) = prev.split_at_checked(GENESIS.len())?;
-        rest.starts_with(b"\",\"at\":\"").then_some(())?;
-        let text = |bytes| std::str::from_utf8(bytes).ok();
-        Some(Header { v: 1, seq: text(seq)?.parse().ok()?, prev: text(prev)?.into() })
-    }
 }
 
 fn is_known(version: u32) -> bool {
@@ -46,7 +32,7 @@ fn is_known(version: u32) -> bool {
 pub fn read(path: &Path, from: &Tip, mut visit: impl FnMut(Entry<'_>) -> Result<()>) -> Result<ReadReport> {
     lines(path, from, |line, chain| {
         let text = std::str::from_utf8(line).map_err(|_| chain.broken("the line is not UTF-8".into()))?;
-        let entry = match serde_json::from_str::<Entry<'_>>(text) {
+        let entry = match written::trial(text).map_or_else(|| serde_json::from_str(text), Ok) {
             Ok(entry) if is_known(entry.v) => entry,
             result => {
                 let newer = chain.newer_header(line, result.as_ref().err())?;
@@ -66,15 +52,17 @@ pub fn read(path: &Path, from: &Tip, mut visit: impl FnMut(Entry<'_>) -> Result<
 /// As [`read`].
 pub fn read_links(path: &Path, mut visit: impl FnMut(u64, &[u8])) -> Result<ReadReport> {
     lines(path, &Tip::genesis(), |line, chain| {
-        let header = match Header::written(line) {
-            Some(header) => header,
-            None => match serde_json::from_slice::<Header<'_>>(line) {
-                Ok(header) if is_known(header.v) => header,
-                result => chain.newer_header(line, result.err().as_ref())?,
-            },
-        };
-        chain.check(header.seq, &header.prev)?;
-        visit(header.seq, line);
+        match written::header(line) {
+            Some(header) => chain.check(header.seq, header.prev)?,
+            None => {
+                let header = match serde_json::from_slice::<Header<'_>>(line) {
+                    Ok(header) if is_known(header.v) => header,
+                    result => chain.newer_header(line, result.err().as_ref())?,
+                };
+                chain.check(header.seq, &header.prev)?;
+            }
+        }
+        visit(chain.seq, line);
         Ok(())
     })
 }

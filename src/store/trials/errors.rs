@@ -1,6 +1,8 @@
 //! Why trials of train were not graded, in the words of their benchmarks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::HashMap;
 
 use crate::model::trial::{Outcome, Split};
 use crate::store::event::Trial;

@@ -1,0 +1,194 @@
+//! Lines in the very form in which [`Writer`](super::Writer) writes them, read without a parser for all of JSON: most lines
+//! of a long ledger are trials. What has any other form is `None` here and left to that parser, which gives the same answer.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::de::value::{Error, StrDeserializer};
+
+use super::{Entry, GENESIS};
+use crate::model::usage::Usage;
+use crate::store::event::{Event, Trial};
+
+/// What comes before a line's time.
+pub(super) struct Header<'a> {
+    pub seq: u64,
+    pub prev: &'a str,
+}
+
+/// The header of a line of version 1, without a look at the rest.
+pub(super) fn header(line: &[u8]) -> Option<Header<'_>> {
+    let end = line.len().min(r#"{"v":1,"seq":18446744073709551615,"prev":"","at":""#.len() + GENESIS.len());
+    let text = std::str::from_utf8(&line[..end]).or_else(|error| std::str::from_utf8(&line[..error.valid_up_to()]));
+    let mut rest = Rest(text.ok()?);
+    let header = rest.header()?;
+    rest.0.starts_with('"').then_some(header)
+}
+
+/// A line with a trial.
+pub(super) fn trial(line: &str) -> Option<Entry<'_>> {
+    let mut rest = Rest(line);
+    let Header { seq, prev } = rest.header()?;
+    let at = time(rest.text()?.as_bytes())?;
+    let trial = Trial {
+        run: rest.named(r#","event":{"trial":{"run":"#)?.text()?.into(),
+        purpose: rest.named(r#","purpose":"#)?.word()?,
+        agent: rest.named(r#","agent":"#)?.text()?.into(),
+        protocol: rest.named(r#","protocol":"#)?.text()?.into(),
+        split: match rest.named(r#","split":"#)?.named("null") {
+            Some(_) => None,
+            None => Some(rest.word()?),
+        },
+        task: rest.named(r#","task":"#)?.text()?.into(),
+        trial: rest.named(r#","trial":"#)?.number()?,
+        outcome: rest.named(r#","outcome":"#)?.word()?,
+        reward: match rest.named(r#","reward":"#)?.named("null") {
+            Some(_) => None,
+            None => Some(rest.number()?),
+        },
+        usage: Usage {
+            seconds: rest.number_if_there(r#","seconds":"#)?,
+            tokens_in: rest.number_if_there(r#","tokens_in":"#)?,
+            tokens_out: rest.number_if_there(r#","tokens_out":"#)?,
+            cost_usd: rest.number_if_there(r#","cost_usd":"#)?,
+        },
+        error: match rest.named(r#","error":"#) {
+            Some(rest) => Some(rest.text()?.into()),
+            None => None,
+        },
+        silent: rest.named(r#","silent":true"#).is_some(),
+        trace_lost: rest.named(r#","trace_lost":true"#).is_some(),
+    };
+    (rest.0 == "}}}").then_some(Entry { v: 1, seq, prev: Cow::Borrowed(prev), at, event: Event::Trial(trial) })
+}
+
+/// `2026-01-31T12:00:00.000Z`.
+pub(super) fn time(text: &[u8]) -> Option<DateTime<Utc>> {
+    let number = |from: usize, to: usize| {
+        let digits = text[from..to].iter();
+        digits
+            .map(|digit| digit.is_ascii_digit().then(|| u32::from(digit - b'0')))
+            .try_fold(0, |sum, digit| Some(sum * 10 + digit?))
+    };
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
+    if text.len() != 24 || separators.iter().any(|(place, byte)| text[*place] != *byte) {
+        return None;
+    }
+    let day = NaiveDate::from_ymd_opt(number(0, 4)?.cast_signed(), number(5, 7)?, number(8, 10)?)?;
+    // A leap second is chrono's to read.
+    let time = day.and_hms_milli_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, number(20, 23)?)?;
+    Some(time.and_utc())
+}
+
+/// What has not been read of a line.
+struct Rest<'a>(&'a str);
+
+impl<'a> Rest<'a> {
+    /// Steps over this text, when it comes next.
+    fn named(&mut self, text: &str) -> Option<&mut Self> {
+        self.0 = self.0.strip_prefix(text)?;
+        Some(self)
+    }
+
+    /// The line up to its time.
+    fn header(&mut self) -> Option<Header<'a>> {
+        let seq = self.named(r#"{"v":1,"seq":"#)?.number()?;
+        let prev = self.named(r#","prev":"#)?.text().filter(|prev| prev.len() == GENESIS.len())?;
+        self.named(r#","at":"#)?;
+        Some(Header { seq, prev })
+    }
+
+    /// A string that stands for itself.
+    fn text(&mut self) -> Option<&'a str> {
+        let rest = self.0.strip_prefix('"')?;
+        let (text, rest) = rest.split_at(memchr::memchr2(b'"', b'\\', rest.as_bytes())?);
+        self.0 = rest.strip_prefix('"')?;
+        text.bytes().all(|byte| byte >= b' ').then_some(text)
+    }
+
+    /// One of a few words.
+    fn word<T: Deserialize<'a>>(&mut self) -> Option<T> {
+        T::deserialize(StrDeserializer::<Error>::new(self.text()?)).ok()
+    }
+
+    fn number<T: DeserializeOwned>(&mut self) -> Option<T> {
+        let end = self.0.bytes().position(|byte| matches!(byte, b',' | b'}'))?;
+        let (number, rest) = self.0.split_at(end);
+        self.0 = rest;
+        serde_json::from_str(number).ok()
+    }
+
+    /// The number of a field that may be missing; `None` when what stands there is none.
+    fn number_if_there<T: DeserializeOwned>(&mut self, name: &str) -> Option<Option<T>> {
+        match self.named(name) {
+            Some(rest) => Some(Some(rest.number()?)),
+            None => Some(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rendered(entry: &Entry<'_>) -> String {
+        serde_json::to_string(entry).unwrap()
+    }
+
+    /// What is read here, the parser for all of JSON reads in the same way.
+    fn require_same(line: &str) -> bool {
+        if let Some(header) = header(line.as_bytes()) {
+            let parsed: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            assert!(parsed.is_null() || (parsed["seq"] == header.seq && parsed["prev"] == header.prev));
+        }
+        let read = trial(line);
+        if let Some(entry) = &read {
+            assert_eq!(rendered(&serde_json::from_str(line).unwrap()), rendered(entry), "{line}");
+        }
+        read.is_some()
+    }
+
+    prop_compose! {
+        fn line()(seq in any::<u64>(), task in "[ -~é\n]{0,8}", split in option::of(any::<bool>()), number in any::<u32>(),
+                  reward in option::of(any::<f64>()), seconds in option::of(0.0..1e9), tokens in option::of(any::<u64>()),
+                  cost in option::of(0.0..9.0), error in option::of("[ -~é]{0,8}"), silent in any::<bool>()) -> String {
+            let split = split.map(|train| if train { "train" } else { "test" });
+            let mut trial = serde_json::json!({
+                "run": "r-1", "purpose": "hold_out", "agent": "a", "protocol": "p versus q", "split": split,
+                "task": task, "trial": number, "outcome": "agent_timeout", "reward": reward,
+            });
+            let told: [(&str, Option<serde_json::Value>); 5] = [
+                ("seconds", seconds.map(Into::into)), ("tokens_in", tokens.map(Into::into)),
+                ("cost_usd", cost.map(Into::into)), ("error", error.map(Into::into)), ("silent", silent.then(|| true.into())),
+            ];
+            let told = told.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+            trial.as_object_mut().unwrap().extend(told);
+            let (prev, at) = ("ab".repeat(32), "2026-01-31T12:00:00.000Z");
+            format!(r#"{{"v":1,"seq":{seq},"prev":"{prev}","at":"{at}","event":{{"trial":{trial}}}}}"#)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_trial_is_read_as_the_parser_reads_it(line in line()) {
+            // An escape is the parser's to read.
+            prop_assert_eq!(require_same(&line), !line.contains('\\'));
+        }
+
+        #[test]
+        fn no_damaged_line_is_read_otherwise(
+            line in line(), at in any::<prop::sample::Index>(), with in "[ -~é\n]{0,3}", gone in 0..4usize,
+        ) {
+            let mut characters: Vec<char> = line.chars().collect();
+            let at = at.index(characters.len());
+            let end = (at + gone).min(characters.len());
+            characters.splice(at..end, with.chars());
+            require_same(&characters.into_iter().collect::<String>());
+        }
+    }
+}
