@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 
-use crate::support::Bed;
+use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::support::Bed;
+use crate::support::running::{Gate, Running};
 
 /// Ten hold-out tasks, five of which the first agent passes.
 fn ten() -> Value {
@@ -252,6 +255,66 @@ fn token_counts_are_kept_however_they_are_written_and_others_are_mentioned_once(
 }
 
 // ---- timeouts
+
+#[test]
+fn trials_that_ran_while_the_data_changed_count_for_nothing() {
+    let bed = Bed::table(json!({}), "data: [answers.txt]");
+    bed.write(".gitignore", &format!("{}/answers.txt\n", bed.read(".gitignore")));
+    bed.git(&["commit", "-qam", "data"]);
+    bed.write("answers.txt", "as provided");
+    let spoil = |split: &str| bed.mood(json!({"spoils": {split: bed.root.join("answers.txt")}}));
+    let restore = || {
+        bed.mood(Value::Null);
+        bed.write("answers.txt", "as provided");
+        bed.ran();
+    };
+    let changed = "provisioned data was changed while the benchmark ran (answers.txt)";
+    spoil("test");
+    bed.run(&["prepare"]).expect(3).warns(changed);
+    restore();
+    bed.run(&["prepare"]).expect(0);
+    assert_eq!(bed.ran().len(), 10, "the baseline stands on trials of before");
+    bed.agent(&["easy", "hard"]);
+    spoil("train");
+    bed.run(&["benchmark"]).expect(3).warns(changed);
+    restore();
+    spoil("test");
+    bed.run(&["gate"]).expect(1).says("data answers.txt was changed while the gate ran");
+    restore();
+    bed.run(&["gate"]).expect(0).says("val_score=1.0000");
+    assert_eq!(bed.ran().len(), 8, "of the hold-out or of what train fails, the verdict stands on trials of before");
+    spoil("test");
+    bed.run(&["calibrate", "--trials", "2"]).expect(3).warns(changed);
+    restore();
+    bed.run(&["calibrate", "--trials", "2"]).expect(0);
+    assert_eq!(bed.ran().len(), 20, "the noise is that of trials of before");
+}
+
+#[test]
+fn an_interrupt_does_not_save_trials_on_changed_data() {
+    let (_directory, gate) = Gate::new();
+    let bed = Bed::table(json!({"gate": gate.path()}), "data: [bench.py, answers.txt]");
+    bed.write("answers.txt", "as provided");
+    bed.git(&["add", "-A"]);
+    bed.git(&["commit", "-qm", "data"]);
+    gate.let_through(None);
+    bed.run(&["prepare"]).expect(0);
+    bed.agent(&["easy", "hard"]);
+    bed.ran();
+    gate.let_through(Some(2));
+    let command = Running::start(bed.command(&["benchmark"]));
+    gate.held("train");
+    bed.write("answers.txt", "changed");
+    command.signal(Signal::INT);
+    let done = command.end();
+    assert_eq!(done.code, 130, "{}", done.stderr);
+    done.warns("provisioned data was changed while the benchmark ran (answers.txt)");
+    assert_eq!(bed.ran().len(), 2);
+    bed.git(&["checkout", "-q", "--", "answers.txt"]);
+    gate.let_through(None);
+    bed.run(&["benchmark"]).expect(0);
+    assert_eq!(bed.ran().len(), 6, "all of train was run");
+}
 
 #[test]
 fn a_graded_timeout_is_the_same_everywhere() {

@@ -53,12 +53,14 @@ pub(super) async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Resul
     if let Some(failure) = agent::preflight(&session, &agent, runner.as_ref(), Some(&base), &cancel).await? {
         return Err(agent::refused(&failure));
     }
-    let protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &measure::data_digests(&session)?)?;
+    let data = measure::data_digests(&session)?;
+    let protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &data)?;
     let trial_protocol = if args.apart { apart(&protocol) } else { protocol.clone() };
     let measurement = Measurement {
         runner: runner.as_ref(),
         agent: &agent,
         trial_protocol: &trial_protocol,
+        data: &data,
         concurrency: args.in_flight.or(session.config.max_concurrency),
         fresh: args.fresh,
         cancel: &cancel,

@@ -1,5 +1,7 @@
 //! `calibrate` runs the recorded agent again and again, unchanged, and says how noisy its score is and what that means for the gate.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::agent::{self, StagedAgent};
@@ -41,8 +43,13 @@ pub(super) async fn run(args: &Calibrate, global: &Global, ui: &Ui) -> Result<i3
             return Err(measure::other_protocol());
         }
         require_import(&session, "recorded", &agent, runner.as_ref(), &cancel).await?;
-        let sweeps =
-            Sweeps { args, runner: runner.as_ref(), cancel: &cancel, protocol: claims::again(&trial_protocol) };
+        let sweeps = Sweeps {
+            args,
+            runner: runner.as_ref(),
+            cancel: &cancel,
+            protocol: claims::again(&trial_protocol),
+            data: &data,
+        };
         sweeps.run(&mut session, &agent, &prepared.split).await
     }
     .await;
@@ -97,6 +104,7 @@ struct Sweeps<'a> {
     runner: &'a dyn BenchmarkRunner,
     cancel: &'a Cancel,
     protocol: String,
+    data: &'a BTreeMap<String, String>,
 }
 
 impl Sweeps<'_> {
@@ -115,6 +123,7 @@ impl Sweeps<'_> {
                 runner: self.runner,
                 agent,
                 trial_protocol: &self.protocol,
+                data: self.data,
                 concurrency: self.args.in_flight.or(session.config.max_concurrency),
                 fresh: self.args.fresh,
                 cancel: self.cancel,

@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::dispatch::Dispatcher;
 use super::log;
+use super::measure;
 use super::plan::{Plan, share};
 use super::session::Session;
 use super::step::{Measurement, Step, StepReport};
@@ -57,19 +58,22 @@ pub(super) async fn evaluate(
     let names = run_names(base, steps);
     let ended = Dispatcher::new(session, measurement, &what, steps, &names, plans, &shares).run().await;
     let synced = session.writer.sync();
-    let mut reports = ended.map_err(|error| {
-        // `--fresh` reuses nothing, not even what the run before it left.
-        let kept = if measurement.fresh {
-            "finished trials are in the ledger. The same command runs all of them again; without --fresh it would run only \
-             those without evidence."
-        } else {
-            "finished trials are in the ledger: the same command again runs only the others."
-        };
-        match measurement.cancel.signal() {
-            Some(signal) => Error::interrupted(signal).hint(kept),
-            None => error.hint(kept),
+    let changed = if total > 0 { measure::data_change(session, measurement.data) } else { None };
+    if let Some(changed) = &changed {
+        session.ui.warn(changed);
+    }
+    let mut reports = match ended {
+        Ok(reports) => reports,
+        Err(error) => {
+            if changed.is_some() {
+                let report = StepReport { untrusted: true, failure: changed, ..StepReport::default() };
+                for (step, name) in steps.iter().zip(names) {
+                    session.append(Event::RunFinished(finished(measurement, step, name, &report, false)))?;
+                }
+            }
+            return Err(interrupted(measurement, error));
         }
-    })?;
+    };
     synced?;
     let baseline = steps.iter().filter(|step| step.purpose.is_baseline()).flat_map(|step| step.tasks.clone());
     let tokenless = session.state.trials.is_tokenless(
@@ -80,28 +84,56 @@ pub(super) async fn evaluate(
     );
     for ((step, name), report) in steps.iter().zip(names).zip(&mut reports) {
         report.void |= tokenless;
+        if changed.is_some() && report.run > 0 {
+            (report.untrusted, report.failure) = (true, changed.clone());
+        }
         let StepReport { run, reused, ended, failure, void, untrusted } = report;
         let (failed, ended) = (failure.is_some(), ended.counts());
         let seconds = log::seconds(began);
         info!(step = step.purpose.as_str(), run, reused, ?ended, failed, void, untrusted, seconds, "step ended");
-        let finished = RunFinished {
-            run: name,
-            purpose: step.purpose,
-            agent: measurement.agent.fingerprint.clone(),
-            protocol: measurement.trial_protocol.to_string(),
-            split: step.split,
-            tasks: step.tasks.clone(),
-            fresh: measurement.fresh,
-            run_trials: report.run,
-            reused_trials: report.reused,
-            failure: report.failure.clone(),
-            fence: measurement.runner.fence().map(|layers| layers.held.clone()).unwrap_or_default(),
-            void: report.void || report.untrusted,
-            tokenless,
-        };
-        session.append(Event::RunFinished(finished))?;
+        session.append(Event::RunFinished(finished(measurement, step, name, report, tokenless)))?;
     }
     Ok(reports)
+}
+
+/// The end of a step's run.
+fn finished(
+    measurement: &Measurement<'_>,
+    step: &Step,
+    run: String,
+    report: &StepReport,
+    tokenless: bool,
+) -> RunFinished {
+    RunFinished {
+        run,
+        purpose: step.purpose,
+        agent: measurement.agent.fingerprint.clone(),
+        protocol: measurement.trial_protocol.to_string(),
+        split: step.split,
+        tasks: step.tasks.clone(),
+        fresh: measurement.fresh,
+        run_trials: report.run,
+        reused_trials: report.reused,
+        failure: report.failure.clone(),
+        fence: measurement.runner.fence().map(|layers| layers.held.clone()).unwrap_or_default(),
+        void: report.void || report.untrusted,
+        tokenless,
+    }
+}
+
+/// The error of a run that broke off, with what the same command would do.
+fn interrupted(measurement: &Measurement<'_>, error: Error) -> Error {
+    // `--fresh` reuses nothing, not even what the run before it left.
+    let kept = if measurement.fresh {
+        "finished trials are in the ledger. The same command runs all of them again; without --fresh it would run only \
+         those without evidence."
+    } else {
+        "finished trials are in the ledger: the same command again runs only the others."
+    };
+    match measurement.cancel.signal() {
+        Some(signal) => Error::interrupted(signal).hint(kept),
+        None => error.hint(kept),
+    }
 }
 
 /// Before anything is paid for, writes what an earlier command could not write into the workspace, and makes sure that no

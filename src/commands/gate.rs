@@ -102,6 +102,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
                 fresh: args.fresh,
                 policy,
                 trial_protocol: &terms.trial_protocol,
+                data: &terms.data,
                 split: &terms.split,
                 candidate: &agent,
                 incumbent: &agent::from_tree(&session, &base)?,
@@ -191,13 +192,14 @@ impl Run<'_> {
         &'m self,
         session: &Session,
         agent: &'m StagedAgent,
-        protocol: &'m str,
+        (protocol, data): (&'m str, &'m BTreeMap<String, String>),
         fresh: bool,
     ) -> Measurement<'m> {
         Measurement {
             runner: self.runner,
             agent,
             trial_protocol: protocol,
+            data,
             concurrency: self.args.in_flight.or(session.config.max_concurrency),
             fresh,
             cancel: self.cancel,
@@ -233,7 +235,7 @@ impl Run<'_> {
             (None, _) => {
                 session.ui.status("no split yet: measuring the base commit's agent on every task");
                 let step = Step::whole(&session.config, Purpose::Base, None, ids.clone());
-                let measurement = self.measurement(session, &base_agent, &trial_protocol, false);
+                let measurement = self.measurement(session, &base_agent, (&trial_protocol, &data), false);
                 let reports = evaluate(session, &measurement, &[step]).await?;
                 let (rewards, _) = earned(session, &base_agent, &trial_protocol, &ids);
                 let _ = fs_err::remove_dir_all(session.paths.private_traces());
@@ -261,7 +263,7 @@ impl Run<'_> {
         let base_agent = agent::from_tree(session, self.base)?;
         let tasks = terms.split.tasks(session.config.gate_split).to_vec();
         let step = Step::whole(&session.config, Purpose::Base, Some(session.config.gate_split), tasks.clone());
-        let measurement = self.measurement(session, &base_agent, &terms.trial_protocol, false);
+        let measurement = self.measurement(session, &base_agent, (&terms.trial_protocol, &terms.data), false);
         let reports = evaluate(session, &measurement, &[step]).await?;
         outcomes::tell(session, "base", &base_agent.fingerprint, &terms.trial_protocol, &tasks);
         let (rewards, least) = earned(session, &base_agent, &terms.trial_protocol, &tasks);
@@ -296,7 +298,7 @@ impl Run<'_> {
             let measurement = self.measurement(
                 session,
                 agent,
-                &terms.trial_protocol,
+                (&terms.trial_protocol, &terms.data),
                 self.args.fresh && (together || reports.is_empty()),
             );
             reports.extend(evaluate(session, &measurement, part).await?);
@@ -315,7 +317,8 @@ impl Run<'_> {
                 .collect();
             if !candidates.is_empty() {
                 let step = Step::whole(&session.config, Purpose::Promotion, Some(Split::Train), candidates.clone());
-                let measurement = self.measurement(session, agent, &terms.trial_protocol, self.args.fresh);
+                let measurement =
+                    self.measurement(session, agent, (&terms.trial_protocol, &terms.data), self.args.fresh);
                 reports.extend(evaluate(session, &measurement, &[step]).await?);
                 (evidence.promotion, _) = earned(session, agent, protocol, &candidates);
             }

@@ -1,6 +1,6 @@
 //! What is measured under which conditions: the configured runner and the protocol fingerprints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -68,6 +68,20 @@ pub(super) fn data_digests(session: &Session) -> Result<BTreeMap<String, String>
         digests.insert(name, digest_path(&path)?);
     }
     Ok(digests)
+}
+
+/// What changed of the provisioned data since these digests were taken: a run takes hours.
+pub(super) fn data_change(session: &Session, before: &BTreeMap<String, String>) -> Option<String> {
+    let what = match data_digests(session) {
+        Ok(now) => {
+            let differs = |path: &&String| now.get(*path) != before.get(*path);
+            let changed: BTreeSet<&String> = now.keys().chain(before.keys()).filter(differs).collect();
+            changed.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+        }
+        Err(error) => error.to_string(),
+    };
+    (!what.is_empty())
+        .then(|| format!("provisioned data was changed while the benchmark ran ({what}); none of its trials count"))
 }
 
 /// Version of the fingerprint's inputs. An experiment prepared under another one is measured anew, because inputs that were

@@ -1,6 +1,7 @@
 //! The gate's measurements by the rule `paired`: the suite, then round by round what the comparison asks for, then afresh
 //! what was chosen. The comparison itself is `model::paired`; this module runs the trials that it asks for.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::agent::StagedAgent;
@@ -35,6 +36,8 @@ pub(super) struct PairedGate<'a> {
     pub policy: PairedPolicy,
     /// Fingerprint of what one trial depends on.
     pub trial_protocol: &'a str,
+    /// Digests of the provisioned data before the run.
+    pub data: &'a BTreeMap<String, String>,
     /// Both splits.
     pub split: &'a TaskSplit,
     /// The agent that is judged.
@@ -146,6 +149,7 @@ impl PairedGate<'_> {
             runner: self.runner,
             agent,
             trial_protocol: protocol,
+            data: self.data,
             concurrency: self.concurrency,
             fresh,
             cancel: self.cancel,

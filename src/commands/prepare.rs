@@ -205,6 +205,7 @@ async fn establish(
         runner: runner.as_ref(),
         agent,
         trial_protocol: &trial_protocol,
+        data: &data,
         concurrency: session.config.max_concurrency,
         fresh,
         cancel,

@@ -1,5 +1,6 @@
 //! A step of a command: which tasks it measures, under which conditions, and how that went.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::agent::StagedAgent;
@@ -55,6 +56,8 @@ pub(super) struct Measurement<'a> {
     pub agent: &'a StagedAgent,
     /// Fingerprint of what one trial depends on beside the agent.
     pub trial_protocol: &'a str,
+    /// Digests of the provisioned data that it stands on.
+    pub data: &'a BTreeMap<String, String>,
     /// Most trials in flight, over all steps.
     pub concurrency: u32,
     /// Run again what the ledger has.
