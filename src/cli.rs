@@ -3,6 +3,7 @@
 mod reading;
 mod running;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory as _, Parser};
@@ -14,7 +15,8 @@ pub(crate) use self::running::{
     BenchmarkArgs, Calibrate, Confirm, Demo, Gate, InFlight, Init, LoopArgs, LoopArm, Prepare, Record, SuiteAction,
     SuiteArgs, SuiteTasks,
 };
-use crate::ui::{Color, Format};
+use crate::error::{EXIT_OK, EXIT_USAGE, Error};
+use crate::ui::{Color, Format, Ui};
 
 /// The command line as data: what completions and the tests of the documents read.
 pub fn definition() -> clap::Command {
@@ -31,6 +33,37 @@ pub(crate) struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Subcommand,
+}
+
+impl Cli {
+    /// Reads the command line.
+    /// Errors: what clap has printed, for help and the version as well. A program that asked for JSON gets a usage error as
+    /// JSON, too.
+    pub(crate) fn read() -> Result<Cli, i32> {
+        Cli::try_parse().map_err(|refused| {
+            let _ = refused.print();
+            if !refused.use_stderr() {
+                return EXIT_OK;
+            }
+            let words: Vec<OsString> = std::env::args_os().collect();
+            let is_asked = words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
+            if is_asked || words.iter().any(|word| word == "--format=json") {
+                Ui::new(Format::Json, true, false, Color::Never).error_object(&usage_error(&refused));
+            }
+            EXIT_USAGE
+        })
+    }
+}
+
+/// A mistake in the command line as an error like any other.
+fn usage_error(refused: &clap::Error) -> Error {
+    let text = refused.render().to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).collect();
+    let (tips, rest): (Vec<&str>, Vec<&str>) =
+        lines.into_iter().filter(|line| !line.is_empty()).partition(|line| line.starts_with("tip: "));
+    let message = rest.join(" ");
+    let error = Error::usage(message.trim_start_matches("error: "));
+    tips.into_iter().fold(error, |error, tip| error.hint(tip.trim_start_matches("tip: ")))
 }
 
 const EXIT_CODES: &str = "\

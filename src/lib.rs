@@ -23,21 +23,15 @@ mod ui;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 /// The program: parse, run, exit code.
 pub fn main() -> ExitCode {
     if let Some(code) = process::watcher::run_if_asked().or_else(fence::run_if_asked) {
         return code;
     }
     process::orphans::adopt();
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::Cli::read() {
         Ok(cli) => cli,
-        Err(usage) => {
-            // Help and version go to stdout and are no failure; clap knows.
-            let _ = usage.print();
-            return exit(if usage.use_stderr() { error::EXIT_USAGE } else { error::EXIT_OK });
-        }
+        Err(code) => return exit(code),
     };
     let global = &cli.global;
     let ui = ui::Ui::new(global.format, global.quiet, global.verbose, global.color);

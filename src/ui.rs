@@ -124,9 +124,15 @@ impl Ui {
         }
         let code = error.named().name();
         self.detail(format!("code: {code}; `autoharness explain {code}` says more."));
+        self.error_object(error);
+    }
+
+    /// An error as a JSON object on stdout; nothing in human format.
+    pub(crate) fn error_object(&self, error: &Error) {
+        let chain = error.chain();
         self.json(&serde_json::json!({
             "type": "error",
-            "code": code,
+            "code": error.named().name(),
             "exit_code": error.exit_code(),
             "message": chain.first(),
             "causes": chain.get(1..),

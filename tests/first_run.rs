@@ -93,6 +93,12 @@ fn an_error_has_a_code_that_can_be_explained() {
     bed.run(&["gate", "-v"]).expect(2).warns("code: not_prepared; `autoharness explain not_prepared` says more.");
     assert!(!bed.run(&["gate"]).expect(2).stderr.contains("not_prepared"), "details are for -v");
     bed.run(&["explain", "not_prepared"]).expect(0).says("Run `autoharness prepare`.");
+    for line in [&["benchmark", "--split", "tst", "--format", "json"][..], &["--format=json", "gates"]] {
+        let done = bed.run(line).expect(2).warns("error: ");
+        let error = &done.json()[0];
+        assert_eq!((&error["code"], &error["exit_code"]), (&json!("usage"), &json!(2)), "{error}");
+        assert!(error["hints"][0].as_str().is_some_and(|hint| hint.starts_with("a similar")), "{error}");
+    }
     let unknown = bed.run(&["explain", "not_preparred", "--format", "json"]).expect(2);
     unknown.warns("no error has the code").warns("hint: did you mean `not_prepared`?");
     bed.write("agent/agent.py", "import nothing_like_it(");

@@ -56,6 +56,8 @@ fn a_gate_is_told_from_beginning_to_end_without_the_hold_out() {
         bed.run(&["benchmark", "--fresh"]);
         bed.run(&["benchmark", "--task-ids", "hard-3", "easy-1"]).expect(2);
         bed.run(&["benchmark", "--split", "test"]);
+        bed.run(&["suite", "quarantine", "hard-3", "--reason", "hard-4 is flaky"]).expect(2);
+        bed.run(&["suite", "add", "hard-3", "--reason=hard-4 is flaky"]).expect(2);
     });
     tells(
         &more,
@@ -64,6 +66,9 @@ fn a_gate_is_told_from_beginning_to_end_without_the_hold_out() {
             &["running again what gave no evidence step=\"benchmark\" trials=1"],
             &["command began", "arguments=\"benchmark --task-ids\""],
             &["ERROR command failed exit_code=2", "code=\"unknown_task\" place=src/commands/benchmark.rs:"],
+            &["command began", "arguments=\"benchmark --split test\""],
+            &["command began", "arguments=\"suite quarantine --reason\""],
+            &["command began", "arguments=\"suite add --reason\""],
         ],
     );
     let text = bed.read(LOG);

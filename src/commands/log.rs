@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
+use clap::Arg;
+use clap::builder::ValueParser;
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt};
 
-use crate::cli::Global;
+use crate::cli::{Global, definition};
 use crate::config::{Config, Environment};
 use crate::error::Result;
 use crate::paths::Paths;
@@ -68,21 +70,38 @@ pub(super) fn seconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
 }
 
-/// The command line without the names of tasks, which may belong to the hold-out.
+/// The command line without anything that somebody wrote: words may name tasks of the hold-out, or quote them. Commands,
+/// options, and values that are numbers or one of a few words stay.
 fn arguments(words: impl Iterator<Item = String>) -> String {
-    let mut kept: Vec<String> = Vec::new();
-    let mut tasks = false;
-    for word in words {
+    let program = definition();
+    let (mut command, mut kept, mut value_follows) = (&program, Vec::new(), false);
+    for word in words.take_while(|word| word != "--") {
         if word.starts_with('-') {
             let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-            // clap accepts no abbreviation of it.
-            tasks = name == "--task-ids" && value.is_none();
-            kept.push(if name == "--task-ids" { name.to_string() } else { word });
-        } else if !tasks {
+            let mut known = command.get_arguments().chain(program.get_arguments());
+            let Some(argument) = known.find(|argument| is_named(argument, name)) else { continue };
+            let is_text = is_text(argument);
+            value_follows = argument.get_action().takes_values() && !is_text && value.is_none();
+            kept.push(if is_text { name.to_string() } else { word });
+        } else if let Some(inner) = command.find_subcommand(&word) {
+            command = inner;
+            kept.push(word);
+        } else if std::mem::take(&mut value_follows) {
             kept.push(word);
         }
     }
     kept.join(" ")
+}
+
+fn is_named(argument: &Arg, word: &str) -> bool {
+    argument.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long))
+        || argument.get_short().is_some_and(|short| word.strip_prefix('-') == Some(short.to_string().as_str()))
+}
+
+/// Whether its value may be any text.
+fn is_text(argument: &Arg) -> bool {
+    let texts = [ValueParser::string(), ValueParser::os_string(), ValueParser::path_buf()];
+    texts.iter().any(|text| text.type_id() == argument.get_value_parser().type_id())
 }
 
 #[cfg(test)]
@@ -90,7 +109,15 @@ mod tests {
     #[test]
     fn arguments_are_kept_and_tasks_are_not() {
         let arguments = |line: &str| super::arguments(line.split(' ').map(str::to_string));
-        assert_eq!(arguments("benchmark --task-ids a b --split test -v"), "benchmark --task-ids --split test -v");
-        assert_eq!(arguments("benchmark --task-ids=a -C dir --fresh"), "benchmark --task-ids -C dir --fresh");
+        for (line, kept) in [
+            ("benchmark --task-ids a b --split test -v", "benchmark --task-ids --split test -v"),
+            ("benchmark --task-ids=a -C dir --fresh", "benchmark --task-ids -C --fresh"),
+            ("--format json show 12 --trial 2", "--format json show --trial 2"),
+            ("suite add -q a --reason b", "suite add -q --reason"),
+            ("gate --base=main --concurrency=3 -q", "gate --base --concurrency=3 -q"),
+            ("suite retire --by-hand -C/a -- --task-ids", "suite retire"),
+        ] {
+            assert_eq!(arguments(line), kept);
+        }
     }
 }
