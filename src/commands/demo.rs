@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::block_on;
+use super::runtime::block_on;
 use crate::cli::{Cli, Demo, Gate, Global, InFlight, Init, Prepare, Record, ReportArgs, Subcommand};
 use crate::config::Environment;
 use crate::error::{Context, EXIT_OK, EXIT_REJECTED, Error, Result};
@@ -34,8 +34,11 @@ struct Edit {
     why: String,
 }
 
-pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
-    let stage = Stage { directory: directory(args, global)?, global: global.clone(), ui };
+/// Runs a command as if it had been typed.
+pub(super) type Carry = fn(Cli, &Ui) -> Result<i32>;
+
+pub(super) fn run(args: &Demo, global: &Global, ui: &Ui, carry_out: Carry) -> Result<i32> {
+    let stage = Stage { directory: directory(args, global)?, global: global.clone(), ui, carry_out };
     ui.line(format!("A demonstration in {}", stage.directory.display()));
     ui.line("The edits below are scripted: they stand in for a coding agent. Everything else is real, every number is measured.");
     stage.play(Subcommand::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
@@ -84,6 +87,7 @@ pub(super) struct Stage<'a> {
     /// The options that were given.
     pub global: Global,
     pub ui: &'a Ui,
+    pub carry_out: Carry,
 }
 
 impl Stage<'_> {
@@ -104,7 +108,7 @@ impl Stage<'_> {
         };
         self.ui.line(format!("\n$ autoharness {typed}"));
         let global = Global { directory: Some(self.directory.clone()), config: None, ..self.global.clone() };
-        match super::run(Cli { global, command }, self.ui)? {
+        match (self.carry_out)(Cli { global, command }, self.ui)? {
             code @ (EXIT_OK | EXIT_REJECTED) => Ok(code),
             code => Err(Error::infrastructure(format!("`autoharness {typed}` ended with exit code {code}"))),
         }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::demo::{Stage, directory};
+use super::demo::{Carry, Stage, directory};
 use crate::cli::{Demo, Global, Init, Prepare, Subcommand};
 use crate::config::CONFIG_FILE;
 use crate::error::{EXIT_OK, Result};
@@ -18,7 +18,7 @@ const SEED: u32 = 4;
 /// Comments, which no benchmark reads.
 const EDITS: [&str; 3] = ["Think carefully.", "Work step by step.", "Check the answer before it is given."];
 
-pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
+pub(super) fn run(args: &Demo, global: &Global, ui: &Ui, carry_out: Carry) -> Result<i32> {
     let directory = directory(args, global)?;
     ui.line(format!("Noise, in {}", directory.display()));
     ui.line(format!(
@@ -31,7 +31,7 @@ pub(super) fn run(args: &Demo, global: &Global, ui: &Ui) -> Result<i32> {
         ui.line(format!("\n=== gate_rule: {name}"));
         let place = directory.join(name);
         fs_err::create_dir_all(&place)?;
-        let stage = Stage { directory: place, global: global.clone(), ui };
+        let stage = Stage { directory: place, global: global.clone(), ui, carry_out };
         stage.play(Subcommand::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
         configure(&stage, name)?;
         stage.play(Subcommand::Prepare(Prepare { accept: false, reset_agent: false, fresh: false }))?;

@@ -44,6 +44,7 @@ mod report_edits;
 mod report_file;
 mod report_page;
 mod report_watch;
+mod runtime;
 mod sealing;
 mod session;
 mod show;
@@ -55,11 +56,11 @@ mod suite;
 mod verdict;
 mod verify;
 
-use std::pin::Pin;
 use std::time::Instant;
 
+use self::runtime::block_on;
 use crate::cli::{Cli, Subcommand};
-use crate::error::{Context as _, Result};
+use crate::error::Result;
 use crate::ui::Ui;
 
 /// Runs a command and returns the exit code.
@@ -91,8 +92,8 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         Subcommand::Learnings(args) => learnings::run(&args, global, ui),
         Subcommand::Doctor => block_on(Box::pin(doctor::run(global, ui))),
         Subcommand::Verify(args) => verify::run(&args, global, ui),
-        Subcommand::Demo(args) if args.noise => demo_noise::run(&args, global, ui),
-        Subcommand::Demo(args) => demo::run(&args, global, ui),
+        Subcommand::Demo(args) if args.noise => demo_noise::run(&args, global, ui, run),
+        Subcommand::Demo(args) => demo::run(&args, global, ui, run),
         Subcommand::Show(args) => show::run(&args, global, ui),
         Subcommand::Compare(args) => compare::run(&args, global, ui),
         Subcommand::Report(args) if args.watch => block_on(Box::pin(report_watch::run(&args, global, ui))),
@@ -105,17 +106,4 @@ fn carry_out(cli: Cli, ui: &Ui) -> Result<i32> {
         // main.rs passes this to the watcher before the command line is parsed.
         Subcommand::Watch { .. } => Ok(crate::error::EXIT_USAGE),
     }
-}
-
-/// Everything asynchronous runs on this one thread: children are spawned from it, and no state is shared. Boxed, or the runtime
-/// would be compiled once for each command.
-fn block_on(future: Pin<Box<dyn Future<Output = Result<i32>> + '_>>) -> Result<i32> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .infra(|| "cannot start the runtime".into())?;
-    let result = runtime.block_on(future);
-    // A blocked helper thread must not keep the command from ending.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    result
 }

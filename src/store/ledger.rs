@@ -6,9 +6,9 @@
 //! [`super::checkpoint::Checkpoint`]).
 
 mod chain;
+mod line;
 mod written;
 
-use std::borrow::Cow;
 use std::fs::TryLockError;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,84 +16,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 pub(crate) use chain::sum_at;
 pub use chain::{read, read_links, tip_holds};
+pub use line::{Entry, GENESIS, ReadReport, Tip, VERSION};
 
 use super::event::Event;
 use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::model::hash::hash;
 
-/// The newest format version that this build understands. A line has the version of its event ([`Event::version`]), so that
-/// an older build goes on with a ledger that has nothing new in it.
-pub const VERSION: u32 = 2;
-/// `prev` of the first line.
-pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// Longer than any line, in bytes: a file with a longer one is no ledger.
-const LONGEST_LINE: u64 = 1 << 30;
 /// Longest time between a trial and its arrival on the disk itself. A killed process loses nothing either way; this
 /// bounds what a power cut can destroy.
 const SYNC_EVERY: Duration = Duration::from_millis(500);
-
-/// One line, parsed.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Entry<'a> {
-    /// Format version.
-    pub v: u32,
-    /// Line number, from 0.
-    pub seq: u64,
-    /// SHA-256 (hex) of the previous line.
-    #[serde(borrow)]
-    pub prev: Cow<'a, str>,
-    /// When it was written.
-    #[serde(deserialize_with = "time")]
-    pub at: DateTime<Utc>,
-    /// What happened.
-    #[serde(borrow)]
-    pub event: Event<'a>,
-}
-
-/// A time as [`Writer`] writes it, read without chrono's parser, which takes longer than the rest of the line. Any other
-/// form is left to chrono.
-fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
-    let text = <Cow<'de, str>>::deserialize(deserializer)?;
-    match written::time(text.as_bytes()) {
-        Some(at) => Ok(at),
-        None => DateTime::<Utc>::deserialize(serde::de::value::StrDeserializer::new(&text)),
-    }
-}
-
-/// Where the chain ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tip {
-    /// `seq` of the next line.
-    pub next_seq: u64,
-    /// SHA-256 (hex) of the last line.
-    pub last_hash: String,
-    /// Bytes of whole lines.
-    pub length: u64,
-}
-
-impl Tip {
-    /// The tip of an empty ledger.
-    pub fn genesis() -> Tip {
-        Tip { next_seq: 0, last_hash: GENESIS.to_string(), length: 0 }
-    }
-}
-
-/// What reading found besides the events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadReport {
-    /// Where the chain ends.
-    pub tip: Tip,
-    /// Bytes of a torn last line that was dropped, 0 when none was.
-    pub torn: u64,
-    /// True when a newer build wrote lines: read, but do not write.
-    pub newer: bool,
-}
 
 /// Appends to the ledger. Only the holder of the lock may have one.
 #[derive(Debug)]
@@ -246,42 +183,5 @@ impl Writer {
     /// Where the chain ends now.
     pub fn tip(&self) -> &Tip {
         &self.tip
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_chrono_reads_them() {
-        #[derive(Debug, Deserialize)]
-        struct Line {
-            #[serde(deserialize_with = "time")]
-            at: DateTime<Utc>,
-        }
-        let read = |text: &str| serde_json::from_value::<Line>(serde_json::json!({ "at": text })).map(|line| line.at);
-        for text in [
-            "2026-01-31T12:00:00.000Z",
-            "2024-02-29T23:59:59.999Z",
-            "2016-12-31T23:59:60.250Z",
-            "0001-01-01T00:00:00.001Z",
-        ] {
-            assert_eq!(read(text).unwrap(), text.parse::<DateTime<Utc>>().unwrap());
-        }
-        // Not as we write them, but times.
-        for text in ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.123456Z", "2026-01-31T13:00:00.000+01:00"] {
-            assert_eq!(read(text).unwrap(), text.parse::<DateTime<Utc>>().unwrap());
-            assert_eq!(written::time(text.as_bytes()), None);
-        }
-        for text in [
-            "",
-            "2026-02-30T12:00:00.000Z",
-            "2026-01-31T24:00:00.000Z",
-            "2026-01-31T12:61:00.000Z",
-            "x026-01-31T12:00:00.000Z",
-        ] {
-            assert!(read(text).is_err(), "{text}");
-        }
     }
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::contract::{Benchmark, Depth, Ground, Interpreter, Say, Scaffold};
 use super::fencing::{self, Fencing};
-use super::helper::{Helper, helper};
 use super::runner::{BenchmarkRunner, BoxFuture, NewRunner};
 use super::trial_protocol::ProtocolRunner;
 use crate::config::{Config, Document, Environment, Key, Section, Settings};
@@ -21,27 +20,7 @@ use crate::provision::Finding;
 pub(crate) use config::DOMAINS;
 pub use config::TauBenchSettings;
 use install::Tau2Setup;
-
-/// Runs tau2's own loop around the agent.
-pub(crate) const HELPER: Helper = helper!("tau_bench":
-    "__init__.py",
-    "agent_side.py",
-    "bench.py",
-    "classify.py",
-    "fence.py",
-    "models.py",
-    "pool.py",
-    "processes.py",
-    "protocol.py",
-    "request.py",
-    "runner.py",
-    "stand_in.py",
-    "tasks.py",
-    "trace.py",
-    "vault.py",
-    "warm.py",
-    "wire.py",
-);
+pub(crate) use runner::HELPER;
 
 /// tau2-bench conversations with a simulated user.
 #[derive(Debug)]

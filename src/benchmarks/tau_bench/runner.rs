@@ -4,11 +4,32 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::HELPER;
 use super::config::TauBenchSettings;
 use crate::benchmarks::agent_python::{AgentPython, Fence, Import, Way};
+use crate::benchmarks::helper::{Helper, helper};
 use crate::benchmarks::trial_protocol::ProtocolRunner;
 use crate::config::{FenceMode, is_secret_name};
+
+/// Runs tau2's own loop around the agent.
+pub(crate) const HELPER: Helper = helper!("tau_bench":
+    "__init__.py",
+    "agent_side.py",
+    "bench.py",
+    "classify.py",
+    "fence.py",
+    "models.py",
+    "pool.py",
+    "processes.py",
+    "protocol.py",
+    "request.py",
+    "runner.py",
+    "stand_in.py",
+    "tasks.py",
+    "trace.py",
+    "vault.py",
+    "warm.py",
+    "wire.py",
+);
 
 /// The class that the agent file must define.
 pub(super) const AGENT_CLASS: &str = "HarnessAgent";

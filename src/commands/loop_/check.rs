@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::Loop;
+use super::context::Loop;
 use super::iteration::{base_of, is_infrastructure};
 use crate::commands::session::{Need, Session};
 use crate::commands::{agent, leak_scan, measure};

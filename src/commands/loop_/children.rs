@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Loop;
+use super::context::Loop;
 use crate::error::{Error, Result};
 use crate::process::signals::Cancel;
 use crate::process::{Ask, Captured, Command, Limits, run_captured};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::Loop;
 use super::check::{edit_of, name};
+use super::context::Loop;
 use super::iteration::{base_of, is_infrastructure};
 use super::judging::{put_files, restore};
 use super::plan::cost;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Loop;
 use super::check::{name, title};
+use super::context::Loop;
 use super::judging::restore;
 use crate::commands::learnings::LARGEST;
 use crate::commands::session::{Need, Session};

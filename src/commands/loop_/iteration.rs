@@ -1,6 +1,6 @@
 //! The beginning of an iteration: everything clean, evidence current, a work tree for the coding agent.
 
-use super::Loop;
+use super::context::Loop;
 use crate::commands::missing::not_prepared;
 use crate::commands::session::{Need, Session};
 use crate::drive::budget::Reason;

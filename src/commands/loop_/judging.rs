@@ -6,8 +6,8 @@ use std::path::Path;
 
 use tracing::info;
 
-use super::Loop;
 use super::check::title;
+use super::context::Loop;
 use super::iteration::{base_of, ended};
 use super::plan::gate_cost;
 use crate::commands::agent;

@@ -7,7 +7,7 @@ use chrono::Utc;
 use tracing::info;
 
 use super::check::written;
-use super::{Loop, records};
+use super::context::{Loop, records};
 use crate::drive::budget::Reason;
 use crate::drive::drivers::{Ask, Invocation, Seen, limit};
 use crate::drive::fencing::SessionFence;

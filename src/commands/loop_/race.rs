@@ -1,6 +1,6 @@
 //! Several proposals of one iteration: they race on train, so that all of them together cost one look at the hold-out.
 
-use super::Loop;
+use super::context::Loop;
 use super::iteration::ended;
 use super::judging::{files_of, put_files, restore};
 use super::plan::cost;

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::Loop;
+use super::context::Loop;
 use super::iteration::{base_of, is_infrastructure};
 use super::plan::{cost, ends, gate_tasks, look_trials, seconds};
 use crate::cli::LoopArgs;

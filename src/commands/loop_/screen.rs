@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use super::Loop;
+use super::context::Loop;
 use crate::cli::LoopArm;
 use crate::drive::budget::Budget;
 use crate::drive::spending::Spending;

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Ask, Invocation, Seen, sum};
+use super::invocation::{Ask, Invocation, sum};
+use super::seen::Seen;
 
 /// Turns after which it stops by itself. Our limit is the clock; this one is for what the clock misses.
 const TURNS: &str = "200";

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Ask, Invocation, Seen, message, sum};
+use super::invocation::{Ask, Invocation, message, sum};
+use super::seen::Seen;
 
 pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
     let mut invocation = Invocation::new(&["codex", "exec", "--json"]);

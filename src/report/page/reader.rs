@@ -123,7 +123,8 @@ pub(super) fn data(inputs: &Inputs<'_>, columns: &[(usize, Rewards)], rows: &[St
 mod tests {
     use super::*;
     use crate::report::breakdown::Breakdown;
-    use crate::report::trace::{Call, Trace};
+    use crate::report::trace::Trace;
+    use crate::report::trace::conversation::Call;
     use crate::store::traces::Place;
 
     #[test]

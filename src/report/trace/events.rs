@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::conversation::{Call, Trace, Turn, tells_of_failure, text_at};
 use super::messages::{plain, usage};
-use super::{Call, Trace, Turn, tells_of_failure, text_at};
 use crate::report::text::harmless;
 
 /// An ATIF trajectory, of any version.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::{Call, Trace, Turn, tells_of_failure, text_at, tree};
+use super::conversation::{Call, Trace, Turn, tells_of_failure, text_at};
+use super::tree;
 use crate::report::text::harmless;
 
 /// Where an object keeps its messages.

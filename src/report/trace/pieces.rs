@@ -7,7 +7,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Map;
 use serde_json::value::RawValue;
 
-use super::Trace;
+use super::conversation::Trace;
 use super::messages::{Reader, finish, place_in};
 
 /// An object's members as they stand in the file.

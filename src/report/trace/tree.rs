@@ -2,13 +2,6 @@
 
 use serde_json::Value;
 
-use super::{Trace, Turn};
-
-/// The whole of it as one turn.
-pub(super) fn trace(value: &Value) -> Trace {
-    Trace { form: "tree", facts: Vec::new(), turns: vec![Turn::said("json", &lines(value))] }
-}
-
 /// The tree, one value per line.
 pub(super) fn lines(value: &Value) -> String {
     let mut out = String::new();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::Purpose;
+use super::purpose::Purpose;
 use crate::model::trial::{Outcome, Split};
 use crate::model::usage::Usage;
 

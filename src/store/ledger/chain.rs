@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Entry, GENESIS, LONGEST_LINE, ReadReport, Tip, VERSION, written};
+use super::line::{Entry, GENESIS, LONGEST_LINE, ReadReport, Tip, VERSION};
+use super::written;
 use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::model::hash::{hash, hash_digits};

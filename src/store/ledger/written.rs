@@ -3,12 +3,11 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error, StrDeserializer};
 
-use super::{Entry, GENESIS};
+use super::line::{Entry, GENESIS, written_time};
 use crate::model::usage::Usage;
 use crate::store::event::{Event, Trial};
 
@@ -31,7 +30,7 @@ pub(super) fn header(line: &[u8]) -> Option<Header<'_>> {
 pub(super) fn trial(line: &str) -> Option<Entry<'_>> {
     let mut rest = Rest(line);
     let Header { seq, prev } = rest.header()?;
-    let at = time(rest.text()?.as_bytes())?;
+    let at = written_time(rest.text()?.as_bytes())?;
     let trial = Trial {
         run: rest.named(r#","event":{"trial":{"run":"#)?.text()?.into(),
         purpose: rest.named(r#","purpose":"#)?.word()?,
@@ -62,24 +61,6 @@ pub(super) fn trial(line: &str) -> Option<Entry<'_>> {
         trace_lost: rest.named(r#","trace_lost":true"#).is_some(),
     };
     (rest.0 == "}}}").then_some(Entry { v: 1, seq, prev: Cow::Borrowed(prev), at, event: Event::Trial(trial) })
-}
-
-/// `2026-01-31T12:00:00.000Z`.
-pub(super) fn time(text: &[u8]) -> Option<DateTime<Utc>> {
-    let number = |from: usize, to: usize| {
-        let digits = text[from..to].iter();
-        digits
-            .map(|digit| digit.is_ascii_digit().then(|| u32::from(digit - b'0')))
-            .try_fold(0, |sum, digit| Some(sum * 10 + digit?))
-    };
-    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
-    if text.len() != 24 || separators.iter().any(|(place, byte)| text[*place] != *byte) {
-        return None;
-    }
-    let day = NaiveDate::from_ymd_opt(number(0, 4)?.cast_signed(), number(5, 7)?, number(8, 10)?)?;
-    // A leap second is chrono's to read.
-    let time = day.and_hms_milli_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, number(20, 23)?)?;
-    Some(time.and_utc())
 }
 
 /// What has not been read of a line.
