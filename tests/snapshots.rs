@@ -46,7 +46,14 @@ fn help() {
     let commands = top.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let names: Vec<&str> = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
     let names = names.iter().filter(|name| !name.is_empty() && **name != "help");
-    let pages = names.map(|name| bed.run(&[name, "--help"]).expect(0).stdout);
+    let page = |name: &&str| {
+        let page = bed.run(&[name, "--help"]).expect(0).stdout;
+        // The same below every command: the first page has them.
+        let (own, common) = page.split_once("\nGlobal options:\n").unwrap();
+        assert!(top.contains(common.trim_end()), "{name} has other global options:\n{common}");
+        format!("{own}\nGlobal options: as above\n")
+    };
+    let pages = names.map(page);
     let rule = format!("\n{}\n\n", "-".repeat(100));
     compare("help", &bed, &[top.clone()].into_iter().chain(pages).collect::<Vec<_>>().join(&rule));
 }
