@@ -94,7 +94,7 @@ fn a_domain_without_a_split_gets_one_and_gold_is_shown_on_demand() {
 #[test]
 fn another_domain_is_run_for_reading_only() {
     let bed = prepared("mock");
-    let before = (bed.views(), bed.events("trial").len(), bed.list("workspace/traces/latest"));
+    let before = (bed.views(), bed.ledger_lines(), bed.list("workspace/traces/latest"));
     let done = bed.run(&["benchmark", "--domain", "telecom", "--split", "test"]).expect(0);
     let done = done.says("benchmark: telecom test score=0.7000 passed=14 evaluated=20 expected=20\n");
     assert_eq!(done.stdout.lines().count(), 1, "of a hold-out only the sum is told");
@@ -106,7 +106,7 @@ fn another_domain_is_run_for_reading_only() {
         .says("passed=0 evaluated=1 expected=1");
     bed.run(&["benchmark", "--domain", "telecom", "--task-ids", "easy"]).expect(2).warns("has no train task `easy`");
     bed.run(&["benchmark", "--domain", "hotel"]).expect(2).warns("tau-bench has no domain `hotel`");
-    assert_eq!((bed.views(), bed.events("trial").len(), bed.list("workspace/traces/latest")), before);
+    assert_eq!((bed.views(), bed.ledger_lines(), bed.list("workspace/traces/latest")), before);
     bed.run(&["benchmark", "--domain", "mock"]).expect(0).warns("nothing to run");
 }
 

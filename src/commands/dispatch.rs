@@ -204,6 +204,7 @@ impl<'a> Dispatcher<'a> {
     fn start(&mut self, number: usize, batch: Batch) -> Result<RunRequest> {
         let run = &mut self.runs[number];
         let id = format!("{}-{}-{}", run.name, run.attempt, run.starts);
+        let is_kept = !self.session.is_for_reading;
         run.starts += 1;
         let order = Order {
             id,
@@ -211,9 +212,9 @@ impl<'a> Dispatcher<'a> {
             split: run.step.split,
             concurrency: run.concurrency,
             // Before the split is drawn, nobody knows what is hold-out, so traces are kept privately.
-            keep_traces: run.step.split != Some(Split::Test) && run.step.purpose.leaves_traces(),
+            keep_traces: is_kept && run.step.split != Some(Split::Test) && run.step.purpose.leaves_traces(),
             // The log may quote hold-out tasks; then it is in the scratch directory and removed with it, even after a kill.
-            keep_log: run.step.split == Some(Split::Train),
+            keep_log: is_kept && run.step.split == Some(Split::Train),
         };
         let (start, request) = Start::stage(self.session, self.measurement.agent, order)?;
         info!(run = request.run, trials = start.total, concurrency = run.concurrency, "benchmark starts");
@@ -335,7 +336,7 @@ fn keep_trace(session: &Session, step: &Step, agent: &str, result: &TrialResult)
     let paths = &session.paths;
     match step.split {
         Some(Split::Test) => Ok(()),
-        _ if !step.purpose.leaves_traces() => Ok(()),
+        _ if session.is_for_reading || !step.purpose.leaves_traces() => Ok(()),
         None => {
             let directory = paths.private_traces().join(directory_name(&result.task));
             traces::write(&directory, agent, result).map_err(|error| (error, true))

@@ -5,17 +5,18 @@
 use serde_json::json;
 
 use super::agent;
+use super::evaluate::evaluate;
 use super::measure;
 use super::session::Session;
-use super::start::{self, Batch, Ended, Order, Start};
-use crate::benchmarks::runner::RunEvent;
+use super::step::{Measurement, Step};
 use crate::cli::BenchmarkArgs;
 use crate::config::Config;
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::BaseTree;
-use crate::model::score::{Rewards, passes, task_reward};
-use crate::model::trial::{Split, TrialResult, show};
+use crate::model::score::passes;
+use crate::model::trial::{Split, show};
 use crate::process::signals::Cancel;
+use crate::store::event::Purpose;
 
 /// Runs the agent on another domain and prints what it scores there.
 /// Errors: usage for wrong tasks; infrastructure when too few trials gave evidence.
@@ -38,7 +39,6 @@ pub(super) async fn run(
     if let Some(failure) = agent::preflight(session, &agent, runner.as_ref(), Some(base), cancel).await? {
         return Err(agent::refused(&failure));
     }
-    let (config, ui) = (&session.config, &session.ui);
     fs_err::create_dir_all(session.paths.logs())?;
     let known = runner.tasks(&agent.staging, &session.paths.logs().join("list.log"), cancel).await?;
     // In a domain without its own split everything is train: nothing is held out.
@@ -59,46 +59,26 @@ pub(super) async fn run(
     if tasks.is_empty() {
         return Err(Error::usage(format!("{domain} has no {} task", args.split)));
     }
-    ui.status(format!(
-        "{domain}: running {} trials; this is not the configured domain, so nothing of it is recorded",
-        tasks.len() * config.trials as usize
-    ));
-    let batch = Batch { first: 0, trials: config.trials, tasks: tasks.clone() };
-    let order = Order {
-        id: format!("domain-{}", std::process::id()),
-        batch,
-        split: Some(args.split),
-        concurrency: args.in_flight.or(config.max_concurrency),
-        keep_traces: false,
-        keep_log: false,
+    session.ui.status(format!("{domain} is not the configured domain: nothing of this run is recorded"));
+    session.read_only();
+    let data = measure::data_digests(session)?;
+    let measurement = Measurement {
+        runner: runner.as_ref(),
+        agent: &agent,
+        trial_protocol: domain,
+        data: &data,
+        concurrency: args.in_flight.or(session.config.max_concurrency),
+        fresh: false,
+        cancel,
     };
-    agent.refresh()?;
-    let (mut start, request) = Start::stage(session, &agent, order)?;
-    let mut progress = ui.progress(domain, start.total);
-    let mut trials: Vec<TrialResult> = Vec::new();
-    let ended = start::run(runner.as_ref(), &request, cancel, async |event| match event {
-        RunEvent::Started { .. } => {}
-        RunEvent::Log { warning, message } => start::tell(ui, &progress, warning, message),
-        RunEvent::Finished(result) => {
-            progress.advance();
-            trials.extend(start.owed(*result));
-        }
-    })
-    .await;
+    let step = Step::whole(&session.config, Purpose::Benchmark, Some(args.split), tasks.clone());
+    let reports = evaluate(session, &measurement, &[step]).await;
     runner.close().await;
-    drop(progress);
-    let Ended { report, unreported: _, altered } = start.end(ended, None)?;
-    for failure in report.failure.iter().chain(&altered) {
-        ui.warn(failure);
-    }
-    if report.untrusted || altered.is_some() {
+    if reports?.iter().any(|report| report.untrusted) {
         return Err(Error::infrastructure("none of this run's trials count").code(Code::NoEvidence));
     }
-    let reward = |task: &String| {
-        let evidence = trials.iter().filter(|trial| trial.task == *task).map(TrialResult::evidence);
-        task_reward(evidence, config.scoring())
-    };
-    let rewards = Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect());
+    let (config, ui) = (&session.config, &session.ui);
+    let rewards = session.state.trials.rewards(&agent.fingerprint, domain, &tasks, config.scoring());
     let score = rewards.score();
     if args.split == Split::Train {
         for (task, reward) in &rewards.0 {

@@ -71,7 +71,7 @@ pub(super) async fn evaluate(
                     session.append(Event::RunFinished(finished(measurement, step, name, &report, false)))?;
                 }
             }
-            return Err(interrupted(measurement, error));
+            return Err(interrupted(session, measurement, error));
         }
     };
     synced?;
@@ -122,9 +122,11 @@ fn finished(
 }
 
 /// The error of a run that broke off, with what the same command would do.
-fn interrupted(measurement: &Measurement<'_>, error: Error) -> Error {
+fn interrupted(session: &Session, measurement: &Measurement<'_>, error: Error) -> Error {
     // `--fresh` reuses nothing, not even what the run before it left.
-    let kept = if measurement.fresh {
+    let kept = if session.is_for_reading {
+        "nothing of this run is kept."
+    } else if measurement.fresh {
         "finished trials are in the ledger. The same command runs all of them again; without --fresh it would run only \
          those without evidence."
     } else {

@@ -50,6 +50,8 @@ pub(super) struct Session {
     pub writer: Writer,
     /// What this command's trials cost.
     pub paid: Paid,
+    /// Whether what it runs is for reading only: it leaves nothing in the ledger, the views or the traces.
+    pub is_for_reading: bool,
     /// How the views on disk compared with the ledger when the session was opened.
     pub views: ViewsOnDisk,
     written: Written,
@@ -129,6 +131,7 @@ impl Session {
             state,
             writer,
             paid,
+            is_for_reading: false,
             views: comparison,
             written,
             _lock: lock,
@@ -180,10 +183,20 @@ impl Session {
         Ok((!changes.is_empty()).then(|| changes.join(", ")))
     }
 
+    /// Forgets what the ledger adds up to: what comes is compared with nothing, and nothing of it is kept.
+    pub(super) fn read_only(&mut self) {
+        (self.state, self.is_for_reading) = (State::default(), true);
+    }
+
     /// Appends an event and takes it into the state.
     pub(super) fn append(&mut self, event: Event<'_>) -> Result<u64> {
         if let Event::Trial(trial) = &event {
             self.paid.add(&trial.usage);
+        }
+        if self.is_for_reading {
+            let seq = self.writer.tip().next_seq;
+            self.state.apply(Entry { v: event.version(), seq, prev: "".into(), at: Utc::now(), event });
+            return Ok(seq);
         }
         append(&mut self.writer, &mut self.state, event, Utc::now())
     }
