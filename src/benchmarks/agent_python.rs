@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// How long an import may take. Importing litellm takes seconds; on a machine with ten times its load, we have seen two
 /// minutes.
@@ -34,8 +34,8 @@ pub struct Import {
     pub last: Vec<PathBuf>,
     /// The ways in which it is imported; one that works will do.
     pub ways: Vec<Way>,
-    /// What our helper must do before the agent's code may run.
-    pub fence: Option<Fence>,
+    /// What is done in the same process before the agent's code may run.
+    pub before: Option<Before>,
     /// The command prefix of the fence that the agent is imported behind; if empty, it is imported as its program does it.
     pub behind: Vec<String>,
 }
@@ -49,15 +49,15 @@ pub enum Way {
     Module(String),
 }
 
-/// The fence that tau-bench puts around the agent's process.
+/// What a benchmark's own process does before it imports the agent, such as putting up a fence around itself.
 #[derive(Debug, Clone)]
-pub struct Fence {
-    /// The directory of the helper's package.
-    pub helper: PathBuf,
-    /// tau2's data directory.
-    pub data: PathBuf,
-    /// Whether it is put up; otherwise only the imports that its process does before that are done.
-    pub up: bool,
+pub struct Before {
+    /// The directory where the imports of `code` are found, besides Python's own.
+    pub modules: PathBuf,
+    /// Python that imports what it needs and defines `before(agent_file, **arguments)`. What it raises is not the agent's fault.
+    pub code: &'static str,
+    /// The further arguments, by their names.
+    pub arguments: Map<String, Value>,
 }
 
 impl AgentPython {
@@ -112,15 +112,17 @@ impl AgentPython {
             Way::File(name) => json!({"file": name}),
             Way::Module(name) => json!({"module": name}),
         });
-        let fence =
-            import.fence.as_ref().map(|fence| json!({"helper": fence.helper, "data": fence.data, "up": fence.up}));
+        let before = import
+            .before
+            .as_ref()
+            .map(|before| json!({"modules": before.modules, "code": before.code, "arguments": before.arguments}));
         json!({
             "path": agent_file,
             "first": places(&import.first),
             "last": places(&import.last),
             "ways": ways.collect::<Vec<_>>(),
             "symbol": symbol,
-            "fence": fence,
+            "before": before,
             "behind": Some(&import.behind).filter(|words| !words.is_empty()),
         })
     }

@@ -60,16 +60,14 @@ def load(way):
 sys.dont_write_bytecode = True
 common = sys.path[:] = [entry for entry in sys.path if entry != os.getcwd()]
 sys.argv = [path]
-if asked["fence"]:
+if asked["before"]:
     try:
-        sys.path.insert(0, os.path.dirname(asked["fence"]["helper"]))
-        from tau_bench import fence, tasks
-
+        own = {}
+        sys.path.insert(0, asked["before"]["modules"])
+        exec(asked["before"]["code"], own)
         del sys.path[0]
-        sys.path[:0] = asked["first"]  # Readable within the fence.
-        tasks.load_upstream(asked["fence"]["data"])
-        if asked["fence"]["up"]:
-            fence.put_up(fence.readable(os.path.dirname(path)), network=False)
+        sys.path[:0] = asked["first"]  # Readable within a fence that it puts up.
+        own["before"](path, **asked["before"]["arguments"])
     except BaseException as error:
         answer(before=describe(error)["message"])
 failure = None

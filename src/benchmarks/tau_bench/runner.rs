@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::config::TauBenchSettings;
-use crate::benchmarks::agent_python::{AgentPython, Fence, Import, Way};
+use crate::benchmarks::agent_python::{AgentPython, Before, Import, Way};
 use crate::benchmarks::helper::{Helper, helper};
 use crate::benchmarks::trial_protocol::ProtocolRunner;
 use crate::config::{FenceMode, is_secret_name};
@@ -46,7 +46,7 @@ pub(super) fn options(
     data: &Path,
     fence: FenceMode,
 ) -> Map<String, Value> {
-    let options = json!({
+    object(json!({
         "domain": settings.domain,
         "judge_model": settings.judge_model,
         "max_steps": settings.max_steps,
@@ -56,9 +56,12 @@ pub(super) fn options(
         "retrieval_config": settings.retrieval_config,
         "data_dir": data.to_string_lossy(),
         "fenced": fence != FenceMode::Off,
-    });
-    match options {
-        Value::Object(options) => options,
+    }))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
         _ => Map::new(),
     }
 }
@@ -75,7 +78,11 @@ pub(super) fn agent_python(python: &Path, helper: &Path, data: &Path, runner: &P
     let import = Import {
         first: vec![runner.agent_file.parent().unwrap_or(Path::new("")).to_path_buf()],
         ways: vec![Way::File("harness_agent".into())],
-        fence: Some(Fence { helper: helper.into(), data: data.into(), up: runner.options["fenced"] == json!(true) }),
+        before: Some(Before {
+            modules: helper.parent().unwrap_or(helper).into(),
+            code: include_str!("before_agent.py"),
+            arguments: object(json!({"data": data, "fenced": runner.options["fenced"]})),
+        }),
         behind: Vec::new(),
         ..Import::default()
     };
