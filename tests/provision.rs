@@ -22,7 +22,8 @@ use machine::Machine;
 
 fn spec(requirements: &str) -> Spec {
     let limit = Duration::from_secs(60);
-    Spec { name: "things", requirements: requirements.into(), python: Range { min: 12, below: 14 }, limit }
+    let python = Range { min: 12, below: 14 };
+    Spec { name: "things", requirements: requirements.into(), python, limit, megabytes: 70 }
 }
 
 fn wanted(env_provider: &str) -> Wanted<'_> {
@@ -103,6 +104,15 @@ async fn an_interrupted_installation_is_done_again() {
     machine.provision(&spec("a==1\n")).await.expect("an environment");
     assert!(!half.path().join("half-written").exists());
     assert_eq!(environments(&machine), 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_with_what_the_packages_need() {
+    let machine = Machine::new();
+    machine.python("python3.12", "3.12.4");
+    fs::write(machine.path("pip-fails"), "ERROR: [Errno 28] No space left on device\n").expect("a file");
+    let error = machine.provision(&spec("a==1\n")).await.expect_err("pip failed");
+    assert!(lines(&error).contains("free some disk space (things needs about 70 MB)."), "{}", lines(&error));
 }
 
 #[tokio::test]

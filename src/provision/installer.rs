@@ -65,6 +65,7 @@ const INSTALLER_VARIABLES: [&str; 24] = [
 /// One installation under way.
 pub(super) struct Install<'a> {
     name: &'static str,
+    megabytes: u32,
     redactor: Redactor,
     log_path: PathBuf,
     env: Vec<(OsString, OsString)>,
@@ -75,9 +76,11 @@ pub(super) struct Install<'a> {
 }
 
 impl<'a> Install<'a> {
-    /// Starts the installation and its clock. `name` is what the messages call it.
+    /// Starts the installation and its clock. `name` is what the messages call it, `megabytes` what it takes on
+    /// the disk.
     pub(super) fn new(
         name: &'static str,
+        megabytes: u32,
         log_path: PathBuf,
         limit: Duration,
         around: &'a Surroundings<'a>,
@@ -86,7 +89,7 @@ impl<'a> Install<'a> {
         let _ = fs::remove_file(&log_path);
         let env = installer_environment(around);
         let redactor = Redactor::new(around.environment.secret_values());
-        Install { name, redactor, log_path, env, started: Instant::now(), limit, around, say }
+        Install { name, megabytes, redactor, log_path, env, started: Instant::now(), limit, around, say }
     }
 
     /// Where the installer's output is.
@@ -146,19 +149,20 @@ impl<'a> Install<'a> {
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
         let mut error =
             Error::infrastructure(format!("cannot install {}: {how}:\n  {last}", self.name)).code(Code::InstallFailed);
-        if let Some(hint) = diagnose(&log) {
+        let needed = format!("free some disk space ({} needs about {} MB).", self.name, self.megabytes);
+        if let Some(hint) = diagnose(&log, &needed) {
             error = error.hint(hint);
         }
         error.hint(format!("the whole log: {}; the same command tries again.", self.log_path.display()))
     }
 }
 
-/// What an installer's complaint most probably means.
-fn diagnose(log: &str) -> Option<&'static str> {
+/// What an installer's complaint most probably means; `needed` if the disk is full.
+fn diagnose<'a>(log: &str, needed: &'a str) -> Option<&'a str> {
     let log = log.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| log.contains(word));
     if says(&["no space left"]) {
-        return Some("free some disk space (Harbor needs about 500 MB).");
+        return Some(needed);
     }
     if says(&["ensurepip is not available", "no module named ensurepip", "no module named venv"]) {
         return Some(

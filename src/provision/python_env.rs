@@ -33,6 +33,8 @@ pub struct Spec {
     pub python: Range,
     /// How long the installation may take; normally [`LIMIT`].
     pub limit: Duration,
+    /// About what it takes on the disk, in MB: said when the disk is full.
+    pub megabytes: u32,
 }
 
 /// A complete environment.
@@ -145,8 +147,8 @@ pub async fn provision(
     }
     fs::create_dir_all(&directory)?;
     fs::create_dir_all(state.join("logs"))?;
-    let install =
-        Install::new(spec.name, state.join(format!("logs/install-{}.log", spec.name)), spec.limit, around, say);
+    let log_path = state.join(format!("logs/install-{}.log", spec.name));
+    let install = Install::new(spec.name, spec.megabytes, log_path, spec.limit, around, say);
     let installer = if uv.is_some() { "uv" } else { "pip" };
     say(format!("installing {} for Python {version} with {installer}; this takes a few minutes", spec.name));
     let made = build(spec, &directory, uv.as_deref(), interpreter.as_ref(), &install).await?;
@@ -324,6 +326,7 @@ mod tests {
             requirements: text.into(),
             python: Range { min: 12, below: 14 },
             limit: LIMIT,
+            megabytes: 1,
         };
         assert_eq!(spec("# one\na==1\nb==2\n").digest(), spec("b==2\n\na==1 # why\n").digest());
         assert_ne!(spec("a==1\n").digest(), spec("a==2\n").digest());

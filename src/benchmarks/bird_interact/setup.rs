@@ -123,5 +123,11 @@ impl<'a> BirdSetup<'a> {
 }
 
 pub(super) fn spec() -> Spec {
-    Spec { name: "bird-interact", requirements: bench::REQUIREMENTS.into(), python: PYTHON, limit: python_env::LIMIT }
+    Spec {
+        name: "bird-interact",
+        requirements: bench::REQUIREMENTS.into(),
+        python: PYTHON,
+        limit: python_env::LIMIT,
+        megabytes: 450,
+    }
 }

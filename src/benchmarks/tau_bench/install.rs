@@ -125,7 +125,7 @@ impl<'a> Tau2Setup<'a> {
     fn spec(&self) -> Spec {
         // The path names the commit, so another commit is another environment.
         let requirements = format!("{REQUIREMENTS}\ntau2 @ {}\n", file_url(&self.checkout));
-        Spec { name: "tau2", requirements, python: PYTHON, limit: python_env::LIMIT }
+        Spec { name: "tau2", requirements, python: PYTHON, limit: python_env::LIMIT, megabytes: 400 }
     }
 }
 

@@ -62,7 +62,7 @@ impl<'a> Wanted<'a> {
         if let Some((extra, _)) = self.sdk() {
             requirements = requirements.replace("\nharbor==", &format!("\nharbor[{extra}]=="));
         }
-        Spec { name: "harbor", requirements, python: PYTHON, limit: python_env::LIMIT }
+        Spec { name: "harbor", requirements, python: PYTHON, limit: python_env::LIMIT, megabytes: 500 }
     }
 }
 
