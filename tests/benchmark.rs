@@ -164,9 +164,9 @@ fn concurrency_time_limit_and_trials_are_passed_on() {
 }
 
 #[test]
-fn another_domain_than_tau_benchs_is_refused() {
+fn another_domain_is_refused_where_the_benchmark_has_none() {
     let bed = Bed::prepared(json!({}), "");
-    bed.run(&["benchmark", "--domain", "airline"]).expect(2).warns("--domain airline belongs to tau-bench");
+    bed.run(&["benchmark", "--domain", "airline"]).expect(2).warns("--domain airline: command has no domains");
 }
 
 #[test]

@@ -160,6 +160,7 @@ pub trait Benchmark: Section {
     /// The configuration for another domain of the benchmark; `None` when it is the configured one.
     /// Errors: usage when the benchmark has no domains, or not this one.
     fn with_domain(&self, _config: &Config, domain: &str) -> Result<Option<Config>> {
-        Err(Error::usage(format!("--domain {domain} belongs to tau-bench; this experiment runs {}", self.name())))
+        Err(Error::usage(format!("--domain {domain}: {} has no domains", self.name()))
+            .hint("leave out --domain; it is for benchmarks that have several."))
     }
 }

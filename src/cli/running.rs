@@ -58,7 +58,7 @@ pub(crate) struct BenchmarkArgs {
     /// The split to run
     #[arg(long, value_name = "SPLIT", value_enum, default_value = "train")]
     pub split: Split,
-    /// tau-bench: another domain than the configured one; prints its score and records nothing
+    /// Another domain than the configured one, where the benchmark has several; prints its score and records nothing
     #[arg(long, value_name = "DOMAIN")]
     pub domain: Option<String>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `benchmark --domain`: the agent on another domain of tau-bench than the configured one, to see whether an edit carries
+//! `benchmark --domain`: the agent on another domain of the benchmark than the configured one, to see whether an edit carries
 //! over. Such a run is only for reading: it is no evidence for this experiment, so it leaves nothing in the ledger, the
 //! views or the traces.
 
