@@ -1,5 +1,5 @@
-//! `tbench_data/task_split.json` and `bird_data/task_split.json`: the split for scripts written for the Python original, in its
-//! place and format. Written from the ledger; read once, when a workspace of the original is taken over.
+//! `task_split.json` in the directory that a benchmark names for it: the split for scripts written for the Python original, in
+//! its place and format. Written from the ledger; read once, when a workspace of the original is taken over.
 //!
 //! It names the hold-out's tasks, as the original's does. The tasks of these benchmarks are public, and `train_results.json`
 //! says which of them are train, so a coding agent learns nothing new from it.
