@@ -23,7 +23,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEFAULT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/autoharness"
-SESSION = ROOT / "src/benchmarks/demo/helper/session"
+SESSION = ROOT / "src/benchmarks/demo/session"
 MOST_SHARE_S, MOST_TREE_S, MOST_TREE_RATIO = 0.3, 1.0, 2.0
 PROPOSAL = """---
 hypothesis: notations are read too narrowly

@@ -18,9 +18,9 @@ const KEYS: [&str; 2] = ["sk-ant-of-the-proposer-0123", "sk-of-the-benchmark-456
 /// What the model says that an answer took, in tokens.
 const ANSWER: u64 = 1050;
 const EDITS: [&str; 3] = [
-    include_str!("../src/benchmarks/demo/helper/session/01_dates_amounts.diff"),
-    include_str!("../src/benchmarks/demo/helper/session/02_rewrite_breaks_suite.diff"),
-    include_str!("../src/benchmarks/demo/helper/session/04_generalise.diff"),
+    include_str!("../src/benchmarks/demo/session/01_dates_amounts.diff"),
+    include_str!("../src/benchmarks/demo/session/02_rewrite_breaks_suite.diff"),
+    include_str!("../src/benchmarks/demo/session/04_generalise.diff"),
 ];
 
 /// A prepared demo with a coding agent.

@@ -4,7 +4,7 @@ pub(crate) mod agent_python;
 pub(crate) mod bird_interact;
 mod command;
 mod contract;
-mod demo;
+pub(crate) mod demo;
 mod fencing;
 mod helper;
 pub(crate) mod runner;

@@ -3,9 +3,8 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
 use super::runtime::block_on;
+use crate::benchmarks::demo::session::{self, ScriptedEdit};
 use crate::cli::{Cli, Demo, Gate, Global, InFlight, Init, Prepare, Record, ReportArgs, Subcommand};
 use crate::config::Environment;
 use crate::error::{Context, EXIT_OK, EXIT_REJECTED, Error, Result};
@@ -16,24 +15,6 @@ use crate::process::signals::Cancel;
 use crate::store::atomic;
 use crate::ui::Ui;
 
-const SESSION: &str = include_str!("../benchmarks/demo/helper/session/session.json");
-/// Patches of the agent, each made for what the accepted ones before it leave.
-const EDITS: [(&str, &str); 5] = [
-    ("01_dates_amounts.diff", include_str!("../benchmarks/demo/helper/session/01_dates_amounts.diff")),
-    ("02_rewrite_breaks_suite.diff", include_str!("../benchmarks/demo/helper/session/02_rewrite_breaks_suite.diff")),
-    ("03_memorised.diff", include_str!("../benchmarks/demo/helper/session/03_memorised.diff")),
-    ("04_generalise.diff", include_str!("../benchmarks/demo/helper/session/04_generalise.diff")),
-    ("05_last_families.diff", include_str!("../benchmarks/demo/helper/session/05_last_families.diff")),
-];
-
-/// One scripted edit.
-#[derive(Deserialize)]
-struct Edit {
-    file: String,
-    title: String,
-    why: String,
-}
-
 /// Runs a command as if it had been typed.
 pub(super) type Carry = fn(Cli, &Ui) -> Result<i32>;
 
@@ -43,7 +24,7 @@ pub(super) fn run(args: &Demo, global: &Global, ui: &Ui, carry_out: Carry) -> Re
     ui.line("The edits below are scripted: they stand in for a coding agent. Everything else is real, every number is measured.");
     stage.play(Subcommand::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
     stage.play(Subcommand::Prepare(Prepare { accept: false, reset_agent: false, fresh: false }))?;
-    let edits: Vec<Edit> = serde_json::from_str(SESSION).infra(|| "the embedded demo session is broken".into())?;
+    let edits = session::edits()?;
     let mut accepted = 0;
     for (number, edit) in edits.iter().enumerate() {
         accepted += usize::from(stage.edit(number + 1, edits.len(), edit)?);
@@ -115,11 +96,10 @@ impl Stage<'_> {
     }
 
     /// One turn of the loop: edit, benchmark, gate, then commit and record, or revert. True when it was accepted.
-    fn edit(&self, number: usize, count: usize, edit: &Edit) -> Result<bool> {
+    fn edit(&self, number: usize, count: usize, edit: &ScriptedEdit) -> Result<bool> {
         self.ui.line(format!("\n--- edit {number} of {count} (scripted): {}", edit.title));
         self.ui.line(format!("    {}", edit.why));
-        let patch = EDITS.iter().find(|(name, _)| *name == edit.file).map(|(_, patch)| patch);
-        let patch = patch.ok_or_else(|| Error::infrastructure(format!("the demo has no edit {}", edit.file)))?;
+        let patch = edit.patch()?;
         let outside = tempfile::tempdir().infra(|| "cannot make a temporary directory".into())?;
         let path = outside.path().join(&edit.file);
         atomic::replace(&path, patch.as_bytes())?;

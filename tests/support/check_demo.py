@@ -27,7 +27,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 DEMO = os.path.join(ROOT, "agent", "helpers", "demo")
 BENCH = os.path.join(DEMO, "bench.py")
 TEMPLATE = os.path.join(ROOT, "agent", "templates", "demo.py")
-SESSION = os.path.join(DEMO, "session")
+SESSION = os.path.join(ROOT, "src", "benchmarks", "demo", "session")
 SUITE_THRESHOLD = 0.8
 # Of every id, split, instruction and answer. A change here makes old and new scores incomparable: change SEED as well.
 TASKS_DIGEST = "b39991a317557efdda307701d66227d71a4dceda90147ed2bca3153df32e7329"

@@ -1,5 +1,7 @@
 //! The embedded demo: an ordinary program that speaks the trial protocol.
 
+pub(crate) mod session;
+
 use std::path::Path;
 
 use serde_json::json;
