@@ -66,26 +66,39 @@ impl Helper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::benchmarks::bird_interact::HELPER as BIRD_INTERACT;
+    use crate::benchmarks::ALL;
     use crate::benchmarks::tau_bench::HELPER as TAU_BENCH;
-    use crate::benchmarks::terminal_bench::fenced::HELPER as TERMINAL_BENCH;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs_err::read_dir(directory).expect("readable");
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// The files of `helper/` that a benchmark's sources embed: what `helper!` lists after the helper's name, and single ones.
+    fn embedded(source: &str) -> Vec<&str> {
+        let lists = source.split("helper!(").skip(1).filter_map(|rest| rest.split(')').next());
+        let single = source.split("include_str!(\"helper/").skip(1).filter_map(|rest| rest.split('"').next());
+        lists.flat_map(|list| list.split('"').skip(3).step_by(2)).chain(single).collect()
+    }
 
     #[test]
-    fn every_file_of_a_package_is_embedded() {
-        let alone = &["canary.py", "probe.py", "requirements.txt", "tasks.py"][..];
-        for (helper, beside) in
-            [(TAU_BENCH, &["README.md", "requirements.txt"][..]), (BIRD_INTERACT, &[]), (TERMINAL_BENCH, alone)]
-        {
-            let directory =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("src/benchmarks").join(helper.name).join("helper");
-            let entries = fs_err::read_dir(directory).expect("the helper is part of the sources");
-            let mut found: Vec<String> = entries
-                .map(|entry| entry.expect("a readable directory").file_name().to_string_lossy().into_owned())
-                .filter(|name| name != "__pycache__" && !beside.contains(&name.as_str()))
-                .collect();
-            found.sort();
-            let embedded: Vec<&str> = helper.files.iter().map(|(name, _)| *name).collect();
-            assert_eq!(found, embedded);
+    fn every_file_of_a_helper_is_embedded() {
+        for benchmark in ALL {
+            let slice = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/benchmarks").join(benchmark.file_stem());
+            if !slice.join("helper").exists() {
+                continue;
+            }
+            let sources = names(&slice).into_iter().filter(|name| name.ends_with(".rs"));
+            let texts = sources.map(|name| fs_err::read_to_string(slice.join(name)).expect("sources are text"));
+            let text = texts.collect::<String>();
+            let (embedded, found) = (embedded(&text), names(&slice.join("helper")));
+            let for_people = |name: &str| name == "__pycache__" || name.ends_with(".md");
+            let left: Vec<_> =
+                found.iter().filter(|name| !for_people(name) && !embedded.contains(&name.as_str())).collect();
+            assert!(left.is_empty(), "{} embeds {embedded:?} and leaves out {left:?}", slice.display());
         }
     }
 
@@ -98,12 +111,7 @@ mod tests {
         fs_err::create_dir(helper.join("json")).expect("writable");
         std::os::unix::fs::symlink("/", helper.join("root")).expect("writable");
         assert_eq!(TAU_BENCH.write(directory.path()).expect("writable"), helper);
-        let mut left: Vec<_> = fs_err::read_dir(&helper)
-            .expect("readable")
-            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
-            .collect();
-        left.sort();
-        assert_eq!(left, TAU_BENCH.files.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        assert_eq!(names(&helper), TAU_BENCH.files.iter().map(|(name, _)| *name).collect::<Vec<_>>());
         let bench = TAU_BENCH.files.iter().find(|(name, _)| *name == "bench.py").map(|(_, text)| *text);
         assert_eq!(fs_err::read_to_string(helper.join("bench.py")).ok().as_deref(), bench);
     }
