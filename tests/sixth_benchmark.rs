@@ -1,4 +1,4 @@
-//! A benchmark is one folder and its line in the registry: a sixth one, added to a copy of the sources, plays a loop.
+//! A benchmark is one folder and its line in the registry: a sixth one, added to a copy of the sources, is measured.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 use std::path::{Path, PathBuf};
@@ -43,21 +43,29 @@ fn replace(path: &Path, pairs: &[(&str, &str)]) {
     fs_err::write(path, text).unwrap();
 }
 
-/// The guide's steps 1 to 4, and nothing else.
+/// The guide's steps 1 to 4, and nothing else. The helper is the example that the guide starts from, as it is, with the agent that
+/// goes with it.
 fn add(sources: &Path) {
     let benchmarks = sources.join("src/benchmarks");
-    for entry in walkdir::WalkDir::new(benchmarks.join("demo")) {
-        let entry = entry.unwrap();
-        let to = benchmarks.join("toy").join(entry.path().strip_prefix(benchmarks.join("demo")).unwrap());
-        match entry.file_type().is_dir() {
-            true => fs_err::create_dir_all(to).unwrap(),
-            false => drop(fs_err::copy(entry.path(), to).unwrap()),
-        }
+    let (demo, example, toy) = (benchmarks.join("demo"), benchmarks.join("command"), benchmarks.join("toy"));
+    fs_err::create_dir_all(toy.join("helper")).unwrap();
+    for entry in fs_err::read_dir(&demo).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        fs_err::copy(&entry, toy.join(entry.file_name().unwrap())).unwrap();
     }
-    let toy = benchmarks.join("toy");
+    fs_err::copy(example.join("helper/bench.py"), toy.join("helper/bench.py")).unwrap();
+    let library = "../../command/helper/autoharness_bench.py";
+    std::os::unix::fs::symlink(library, toy.join("helper/autoharness_bench.py")).unwrap();
+    fs_err::copy(example.join("agent.py"), toy.join("agent.py")).unwrap();
     replace(
         &toy.join("mod.rs"),
-        &[("pub(crate) struct Demo;", "pub(crate) struct Toy;"), ("for Demo {", "for Toy {"), ("\"demo\"", "\"toy\"")],
+        &[
+            ("pub(crate) mod session;\n", ""),
+            ("pub(crate) struct Demo;", "pub(crate) struct Toy;"),
+            ("for Demo {", "for Toy {"),
+            ("\"bench.py\", \"request.py\"", "\"autoharness_bench.py\", \"bench.py\""),
+            ("\"HarnessAgent\"", "\"solve\""),
+            ("\"demo\"", "\"toy\""),
+        ],
     );
     replace(&toy.join("template.yaml"), &[("# ==== demo:", "# ==== toy:")]);
     replace(
@@ -92,7 +100,7 @@ fn a_folder_and_a_line_make_a_benchmark() {
     sixth(&["init", "experiment", "--benchmark", "toy"]);
     let at = experiment.to_str().unwrap();
     assert!(sixth(&["-C", at, "prepare"]).contains("baseline"));
-    assert!(sixth(&["-C", at, "benchmark"]).contains("train_score="));
+    assert!(sixth(&["-C", at, "benchmark"]).contains("train_score=0.2500"));
     assert!(sixth(&["-C", at, "verify"]).contains("verify: ok"));
     assert!(fs_err::read_to_string(experiment.join("PROGRAM.md")).unwrap().contains("The benchmark `toy` scores it"));
     assert!(sixth(&["config", "schema"]).contains("\"toy\""));
