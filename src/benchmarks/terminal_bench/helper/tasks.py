@@ -5,21 +5,18 @@
     <harbor's python> tasks.py --dataset NAME[@VERSION] | ORG/NAME[@REF]  Harbor's own registry or hub
 
 `--download-dir DIR` keeps downloaded tasks there instead of in Harbor's cache below HOME; they contain solutions
-and tests. `--no-download` reads no task.toml of tasks that are not local: no limits, and the name is a guess.
+and tests.
 
-Prints one JSON object: {"ok", "dataset", "version", "harbor", "tasks": [...], "errors": [{"task", "error"}]}, exit
-0, or 1 with "error" when the dataset as a whole cannot be read. Each task:
+Prints one JSON object: {"ok", "tasks": [...], "errors": [{"task", "error"}]}, exit 0, or 1 with "error" when the dataset
+as a whole cannot be read. Each task:
 
   id                    the name in the trial's result.json ("task_name"): what the ledger calls the task
-  name                  the same, as far as it is known without a download
   aliases               further names that mean this task and no other, such as `x` for `org/x`
   config                its entry for `tasks[]` of a job config: exact, pinned, never a pattern
-  path, git_url, git_commit_id, ref, local_path
   agent_timeout_sec     null: the task sets no limit (Harbor then has none)
   verifier_timeout_sec, build_timeout_sec
   steps                 number of steps; the limits of a task with several are the sums over its steps
   tests_write_json      whether the task's own files name reward.json; false: only reward.txt; null: neither
-  digest                SHA-256 over the task's files: changes when the task does
 
 A task that Harbor would drop in silence (unparsable task.toml, missing test) is an error here; so are two tasks
 with one name.
@@ -27,8 +24,6 @@ with one name.
 
 import argparse
 import asyncio
-import hashlib
-import importlib.metadata
 import json
 import os
 import sys
@@ -76,15 +71,6 @@ async def download(configs, directory):
     return [(item.path, item.resolved_git_commit_id) for item in result.results]
 
 
-def digest(path):
-    """SHA-256 over relative names and contents of all files."""
-    total = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        total.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode())
-    return total.hexdigest()
-
-
 def tests_write_json(path):
     """Whether the task's graders write reward.json: Harbor prefers that file, so an agent's own one must be told apart.
 
@@ -124,25 +110,19 @@ def describe(config, path, commit):
     """One task of the answer. Raises when its files are not a task that Harbor would run."""
     if commit and config.git_url:
         config = config.model_copy(update={"git_commit_id": commit})
+    path = Path(path).resolve()
+    settings = TaskToml.model_validate_toml((path / SETTINGS).read_text(encoding="utf-8"))
+    if not Task.is_valid_dir(path):
+        raise ValueError("Harbor does not accept it as a task: environment/, instruction.md or tests/ is missing")
     entry = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    task = {"id": None, "name": config.get_task_id().get_name(), "aliases": [], "config": entry,
-            "path": entry.get("path"), "git_url": config.git_url, "git_commit_id": config.git_commit_id,
-            "ref": config.ref, "local_path": None, "agent_timeout_sec": None, "verifier_timeout_sec": None,
-            "build_timeout_sec": None, "steps": None, "tests_write_json": None, "digest": None}
-    if path is not None:
-        path = Path(path).resolve()
-        settings = TaskToml.model_validate_toml((path / SETTINGS).read_text(encoding="utf-8"))
-        if not Task.is_valid_dir(path):
-            raise ValueError("Harbor does not accept it as a task: environment/, instruction.md or tests/ is missing")
-        if settings.task is not None:
-            task["aliases"].append(task["name"])
-            task["name"] = settings.task.name
-        task.update(limits(settings), local_path=str(path), digest=digest(path), tests_write_json=tests_write_json(path))
-        if not config.git_url and config.path is not None:
-            task["path"] = task["config"]["path"] = str(path)
-    task["id"] = task["name"]
-    task["aliases"].append(task["id"].rsplit("/", 1)[-1])
-    return task
+    if not config.git_url and config.path is not None:
+        entry["path"] = str(path)
+    name, aliases = config.get_task_id().get_name(), []
+    if settings.task is not None:
+        aliases.append(name)
+        name = settings.task.name
+    return {"id": name, "aliases": [*aliases, name.rsplit("/", 1)[-1]], "config": entry, **limits(settings),
+            "tests_write_json": tests_write_json(path)}
 
 
 def settle_names(tasks, errors):
@@ -160,20 +140,14 @@ async def collect(options):
     """The whole answer."""
     dataset = dataset_config(options)
     configs = await resolve(dataset)
-    places = [(None, None)] * len(configs)
-    if dataset.is_local() or not options.no_download:
-        places = await download(configs, dataset.download_dir)
-    elif dataset.is_registry():
-        places = [(config.path if not config.is_git_task() else None, None) for config in configs]
     tasks, errors = [], []
-    for config, (path, commit) in zip(configs, places):
+    for config, (path, commit) in zip(configs, await download(configs, dataset.download_dir)):
         try:
             tasks.append(describe(config, path, commit))
         except Exception as error:
             errors.append({"task": config.get_task_id().get_name(), "error": f"{type(error).__name__}: {error}"})
     settle_names(tasks, errors)
-    return {"ok": True, "dataset": dataset.name or str(dataset.path), "version": dataset.version or dataset.ref,
-            "harbor": importlib.metadata.version("harbor"), "tasks": tasks, "errors": errors}
+    return {"ok": True, "tasks": tasks, "errors": errors}
 
 
 def main():
@@ -183,7 +157,6 @@ def main():
     source.add_argument("--dataset", help="name[@version], or org/name[@ref]")
     parser.add_argument("--registry", type=Path, help="registry file in which --dataset is looked up")
     parser.add_argument("--download-dir", type=Path)
-    parser.add_argument("--no-download", action="store_true")
     options = parser.parse_args()
     # Harbor's clients log and print; the answer has stdout to itself.
     answer = os.fdopen(os.dup(1), "w")
