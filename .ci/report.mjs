@@ -131,7 +131,7 @@ try {
   watcher.kill("SIGINT");
   assert.deepEqual(await once(watcher, "exit"), [0, null]);
   await page.locator("#live", { hasText: "Not connected" }).waitFor();
-  // The browser says on its own that nobody answers any more.
+  // The browser reports by itself that the server is gone.
   const lost = (trouble) => /^Failed to load resource: net::ERR_(CONNECTION_|INCOMPLETE_)/.test(trouble);
   troubles.push(...troubles.splice(0).filter((trouble, at) => at < before || !lost(trouble)));
 } finally {

@@ -52,8 +52,8 @@ const NOT_READ: &str = "not_read: [README.md, LICENSE, .gitignore, .env.example,
 
 /// How a new experiment decides, and why.
 const GATE_RULE: &str = "\
-# Here: `paired`. Agents are noisy, and whoever tosses a coin all night records the luckiest toss. Set `best` where trials are
-# deterministic, or where scores must compare with those of the Python original.
+# Here: `paired`. Agents are noisy: toss a coin all night, and you record the luckiest toss. Set `best` if trials are
+# deterministic, or if scores must compare with those of the Python original.
 gate_rule: paired";
 
 /// The JSON Schema of the configuration, beside it: completion and checks in an editor.

@@ -194,7 +194,7 @@ fn several_proposals_race_on_train_for_one_look_at_the_hold_out() {
     assert!(gate.iter().any(|trial| trial["split"] == "train"), "{gate:?}");
     night.tidy();
 
-    // Whoever proposes what somebody else has proposed is asked for something else, once.
+    // A proposer that repeats another one's proposal is asked for something else, once.
     night.plan(json!([{"skills": ["odd"]}]));
     night.run(&["--candidates", "2", "--iterations", "1"]).expect(0).says("iteration 2: rejected");
     assert_eq!(night.sessions().len(), 3, "the second one was sent back, and had nothing else");

@@ -35,7 +35,7 @@ fn the_suite_is_listed_and_changed_with_a_reason() {
         (&hard["standing"], &hard["reason"], &hard["by"]),
         (&json!("quarantined"), &json!("flaky since May"), &json!("hand"))
     );
-    // An edit that breaks it is not held up by it any more; it is run all the same.
+    // It still runs, but an edit that breaks it is no longer held up.
     bed.ran();
     bed.agent(&["easy", "odd", "hard-not"]);
     let done = bed.run(&["gate"]).expect(1);

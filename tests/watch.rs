@@ -1,4 +1,4 @@
-//! `report --watch`: the page over HTTP, for whoever has its address and for nobody else.
+//! `report --watch`: the page over HTTP, only for people who have its address.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot set itself up should panic")]
 

@@ -12,7 +12,8 @@ use crate::model::trial::Split;
 /// Scaffold an experiment.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Where; must be empty, or not exist yet
+    /// Where: a new or empty directory, or one with only a README, a LICENSE, git's own files and the like. In an experiment,
+    /// writes the files that are missing
     #[arg(default_value = ".")]
     pub dir: PathBuf,
     /// What scores the agent
@@ -156,8 +157,8 @@ pub(crate) struct LoopArgs {
     /// The coding agent: claude, codex, gemini, opencode, or one of `coding_agents` in the configuration
     #[arg(long, value_name = "NAME", default_value = "claude")]
     pub with: String,
-    /// What the budget is spent on: the search for a better agent, or, for comparison, running the agent that it began
-    /// with again and again; that asks no coding agent, and unless an option ends it, takes as many trials as the
+    /// What to spend the budget on: the search for a better agent or, for comparison, running the search's first agent
+    /// again and again. That needs no coding agent; unless an option ends it earlier, it takes as many trials as the
     /// search took
     #[arg(long, value_enum, default_value = "search")]
     pub arm: LoopArm,

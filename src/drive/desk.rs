@@ -175,7 +175,7 @@ impl Asked {
 }
 
 fn closed() -> Error {
-    Error::usage("the loop does not answer in this work tree (any more)")
+    Error::usage("the loop does not answer in this work tree, or no longer does")
         .hint("make your edit, write proposal.md, and stop: the loop does the rest.")
 }
 

@@ -43,7 +43,7 @@ fn fence_in(reach: &Reach) -> Result<u8, String> {
     let mut reach = Reach { read: readable(reach, &own), write: writable(reach), ..reach.clone() };
     let mut layers = Layers::default();
     let is_kept = matches!(reach.reach(), Network::Door(_)) && !reach.report;
-    // Before this process has no network any more.
+    // While this process still has a network.
     let out = is_kept.then(|| door::Proxy::start(&own, &reach.hosts)).transpose();
     let mut out = out.map_err(|error| format!("cannot start the way out of the fence: {error}"))?;
     let namespaces = layers.note("namespaces", namespaces(reach.reach()));

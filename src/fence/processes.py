@@ -33,7 +33,7 @@ def _prctl(option, value):
 
 
 def adopt_orphans():
-    """Makes processes that an agent leaves behind ours to end; and nobody's to read."""
+    """Lets us end the processes that an agent leaves behind, and lets nobody read our memory."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     _prctl(PR_SET_DUMPABLE, 0)
 

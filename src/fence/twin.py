@@ -4,7 +4,7 @@ Linux's Landlock does it without privileges, and also keeps the process from loo
 System V IPC, sockets of other kinds, marks on files, autoharness's own seccomp filters refuse. It is for processes that are
 forked from one that has imported what takes seconds, so that they cannot be started anew behind autoharness's whole fence;
 where that one stands behind it, this keeps its children apart. What the kernel does not offer is left out; without Landlock
-there is no fence here, and whoever runs the agent says so.
+there is no fence here, and the program that runs the agent says so.
 """
 
 import contextlib

@@ -69,7 +69,7 @@ pub enum SuiteChange {
     Add,
     /// It is run and reported, and not counted.
     Quarantine,
-    /// It is not run any more.
+    /// It no longer runs.
     Retire,
 }
 

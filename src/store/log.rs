@@ -40,7 +40,7 @@ pub(crate) fn begin(path: &Path, redactor: Redactor) -> Result<()> {
     result
 }
 
-/// Writes nothing any more.
+/// Stops writing.
 pub(crate) fn end() {
     *lock() = None;
 }

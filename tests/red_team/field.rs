@@ -1,4 +1,4 @@
-//! Where hostile agents are tried: programs and agents in a directory of their own, for whoever runs the tests or for another user.
+//! Where hostile agents are tried: programs and agents in a directory of their own, as the user who runs the tests or as another.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -59,7 +59,7 @@ impl Field {
     }
 
     pub(super) fn command(&self, program: &str) -> Command {
-        // For whoever runs the tests the bare one: a shim of pyenv costs more than a trial.
+        // The user who runs the tests gets the bare one: a shim of pyenv costs more than a trial.
         let bare = program == "python3" && self.user.is_none();
         let mut command = if bare { Command::new(crate::support::python()) } else { Command::new(program) };
         command.current_dir(self.directory.path()).env("HUSH", "hush");

@@ -70,7 +70,7 @@ pub(super) fn judge(field: &Field, bench: &str, task: &str, hostile: &Hostile, t
         }
     }
     check(all_gone(token), "no process is left");
-    // Whoever runs the tests shows that the line shows something; the fence is the same for everybody.
+    // Only the user who runs the tests shows that the line shows something: the fence is the same for everybody.
     let shown = matches!(hostile.sign, Sign::Reaches | Sign::Leaves) && field.user.is_none();
     if complaint.is_none() && shown {
         let number = usize::from(hostile.sign == Sign::Leaves);
@@ -187,7 +187,7 @@ pub(super) fn run_at_once(
     }
     assert!(all_gone(token), "a process is left");
     if field.user.is_some() {
-        return; // Whoever runs the tests shows that the lines show something.
+        return; // The user who runs the tests shows that the lines show something.
     }
     let shown = |line: &&Hostile| matches!(line.sign, Sign::Reaches | Sign::Leaves) && shows(line);
     let lines: Vec<&Hostile> = lines.into_iter().filter(shown).collect();

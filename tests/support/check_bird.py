@@ -181,7 +181,7 @@ def check_failures(bed):
         "yard_2": [call("no_such_tool"), DONE],
         "yard_M_1": [{"status": 400}],
         "shop_M_1": [{"text": "Nothing to say."}],
-        # A {name} in the instruction that the state does not have, which the benchmark reports as nobody's error.
+        # A {name} in the instruction that the state does not have, which the benchmark blames on nobody.
         "case_name": [DONE],
         "case_model": [{"status": 500}],
         "case_user": [call("ask_user", question="Which?"), *ok],
@@ -255,7 +255,7 @@ def check_no_evidence(bed):
 
 
 def check_provider(bed):
-    """A provider that fails behind status 200, or is overloaded to the end, is nobody's fault here."""
+    """Nobody here is blamed for a provider that fails behind status 200, or is overloaded to the end."""
     script = {
         "case_cut": [{"text": "a long answer " * 100, "cut": True}],
         "case_page": [{"page": "<html>Bad gateway</html>"}],

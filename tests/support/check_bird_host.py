@@ -252,7 +252,7 @@ async def check_nursery(fork):
             wait_for(lambda: not os.path.exists(f"/proc/{stray}"), "what it started is gone")
             assert second.alive and os.path.exists(f"/proc/{seen(other, 'stray')}"), "the neighbour was hit"
 
-            # A nursery that dies takes its children with it, and that is nobody's fault.
+            # A nursery that dies takes its children with it, and no agent is blamed.
             hidden = seen(other, "stray")
             os.kill(nest.child.process.pid, 9)
             await asyncio.wait_for(second.wait(), LIMIT_S)

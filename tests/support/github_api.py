@@ -1,7 +1,7 @@
 """GitHub's comments of a pull request, on the loopback: github_api.py DIRECTORY
 
 Prints its port, keeps the comments in DIRECTORY/comments.json and every request in DIRECTORY/requests.
-A token other than `good` may only read. Ends with whoever started it (at the end of stdin)."""
+A token other than `good` may only read. Ends when its parent does (at the end of stdin)."""
 import json
 import os
 import sys

@@ -8,7 +8,7 @@ that ends. In a network namespace of its own, which it was started in or not, it
   write: [path, text]: a file, by the agent's own tool for that where it has one
   say: text; the session ends
   status: an HTTP status instead of an answer, with `say` as the message; `times`: so many requests get it
-  hold: wait for ever; `PLACE/held` says that it waits
+  hold: never answer; `PLACE/held` says that it waits
 `PLACE/next` has how many of them are answered, `PLACE/asked.jsonl` gets a line a request, and `PLACE/pid` the process of COMMAND.
 """
 

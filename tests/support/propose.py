@@ -1,6 +1,6 @@
 """A coding agent for tests: what each of its sessions does is written in a file.
 
-propose.py PLACE: `PLACE/plan.json` has an object a session, in order; the last one goes on for ever. What a session was told
+propose.py PLACE: `PLACE/plan.json` has an object a session, in order; the last one is used again and again. What a session was told
 and saw goes into `PLACE/sessions.jsonl`. An object:
   skills: what the agent file is to say; leave it out to edit nothing
   files: {path: text} to write beside

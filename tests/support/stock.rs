@@ -20,7 +20,7 @@ pub struct Contents(PathBuf, Vec<(PathBuf, u32, Kept)>);
 type Shelf = BTreeMap<String, Arc<OnceLock<Contents>>>;
 static SHELF: Mutex<Shelf> = Mutex::new(BTreeMap::new());
 
-/// What has this name. The first who asks makes it; whoever asks meanwhile waits.
+/// The contents of this name. The first caller makes them; callers that come meanwhile wait.
 pub fn kept(name: &str, make: impl FnOnce() -> Contents) -> Arc<OnceLock<Contents>> {
     let place = SHELF.lock().unwrap_or_else(PoisonError::into_inner).entry(name.into()).or_default().clone();
     place.get_or_init(make);

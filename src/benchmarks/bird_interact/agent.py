@@ -2,7 +2,7 @@
 
 What to change: the two instructions, the tools' descriptions (the model reads the docstrings), what the tools return, the
 callbacks, the model's settings. What not to count on: the budget below is only the agent's own book-keeping. The services
-keep their own, and so does whoever computes the reward.
+keep their own, and so does the program that computes the reward.
 """
 
 import json

@@ -29,7 +29,7 @@ pub(crate) const HELPER: Helper = helper!("terminal_bench":
 /// The class that Harbor is given.
 const CLASS: &str = "terminal_bench.fenced_agent:FencedAgent";
 
-/// Names the file that says which agent it stands for.
+/// The variable that names the stand-in's file.
 const JOB: &str = "AUTOHARNESS_AGENT_JOB";
 
 /// What every run tells the agent.
@@ -63,7 +63,8 @@ impl FencedSide {
         harmless.chain(keys).chain(passed.iter().cloned()).collect()
     }
 
-    /// Writes down which agent Harbor's is to stand for in one run, and returns the import path of that one.
+    /// Harbor loads an agent of ours, a stand-in for the real one. Writes a file that names the real one for one run, and
+    /// returns the import path of the stand-in.
     ///
     /// # Errors
     /// Infrastructure when it cannot be written.
@@ -90,7 +91,7 @@ impl FencedSide {
     }
 
     /// The variables of Harbor's environment for one run: where it imports from (our package and, if the user's own
-    /// environment class comes from the copy, that too), and which agent ours stands for.
+    /// environment class comes from the copy, that too), and where the stand-in's file is.
     pub fn environment(&self, request: &RunRequest, env_provider: &str) -> [(&'static str, OsString); 2] {
         let mut path = OsString::from(&self.packages);
         if env_provider.contains(':') {

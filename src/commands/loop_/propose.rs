@@ -187,7 +187,7 @@ impl Loop<'_> {
             text.unwrap_or_default().lines().for_each(|line| self.driver.read(line.as_bytes(), &mut seen));
             seen.count_once(&mut current.counted);
             let mut usage = seen.usage(0.0);
-            // It could not report its cost any more; a budget is no reason to stop for that.
+            // It was killed before it could report its cost; that is no reason for a budget to stop the loop.
             usage.unpriced = 0;
             current.usage = current.usage.plus(usage);
             current.session = seen.session.or(current.session.take());

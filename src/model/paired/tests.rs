@@ -149,7 +149,7 @@ fn missing_evidence_decides_nothing_and_is_no_way_up() {
     let graded = measure(&spoiled(Some(0.0)));
     assert_eq!((graded.number, graded.both, graded.tasks.len()), (2, true, 7));
     assert_eq!(ruling(&spoiled(None)).verdict, PairedVerdict::NoEvidence);
-    // Evidence that the incumbent lacks is nobody's gain.
+    // The candidate gains nothing where the incumbent lacks evidence.
     let mut pairs = panel(10, &[1.0], &[1.0]);
     pairs.get_mut("hold00").unwrap().incumbent.first = vec![None];
     assert_eq!(ruling(&pairs).verdict, PairedVerdict::Failed);

@@ -25,7 +25,7 @@ impl Random {
     }
 }
 
-/// An agent is what it solves how often.
+/// An agent, reduced to how often it solves each task.
 #[derive(Debug, Clone)]
 pub struct Agent {
     /// Rates on train.

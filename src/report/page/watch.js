@@ -28,7 +28,7 @@
         const answer = await fetch(location.pathname, { cache: "no-store" });
         if (!answer.ok) throw new Error(answer.status);
         replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
-        // A newer one than was told of is fine; an older one would be asked for for ever.
+        // Take one answer, even if it is newer than announced: after an older one, the loop would never end.
         if (wanted === newest) break;
       }
       live.textContent = "Live: it follows the experiment.";

@@ -1,7 +1,7 @@
 """Plays Harbor around one agent: two trials in this process, one after the other, as events on stdout. The request on stdin:
 {"job": what autoharness writes for its stand-in, or null: then the agent runs in this process, as Harbor has it,
  "agent": "module:Class", "staging": directory, "jobs": directory, "timeout_s": seconds}
-A trial's reward is what its directory `verifier` says, whoever wrote it, or 1.0 when somebody but Harbor closed the sandbox.
+A trial's reward is what its directory `verifier` says, no matter who wrote it, or 1.0 when somebody but Harbor closed the sandbox.
 """
 
 import asyncio

@@ -81,7 +81,7 @@ class Door:
             try:
                 return await asyncio.shield(carried)
             except asyncio.CancelledError:
-                if call.heard > call.start:  # Whoever has the whole answer leaves, perhaps before we see its end.
+                if call.heard > call.start:  # The agent leaves once it has the whole answer, perhaps before we see its end.
                     await asyncio.wait({carried}, timeout=END_S)
                 call.abandoned = not carried.done()
                 raise

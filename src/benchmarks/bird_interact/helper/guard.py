@@ -5,7 +5,7 @@
 SOCKET is an inherited file descriptor, KIND is "db" or "user", MODULE holds the application (`app`); the key of the seals
 is the line on stdin. The application is the benchmark's own, unchanged. The guard answers what carries no seal with a
 refusal and remembers which task it named: an agent's process that has found the port can load no task of its own making,
-end none, ask for nothing unpaid, and read nobody's state. It also tells which question a failed call of a model belongs to.
+end none, ask for nothing unpaid, and read no state of another. It also tells which question a failed call of a model belongs to.
 """
 
 import asyncio

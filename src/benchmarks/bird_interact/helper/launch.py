@@ -31,7 +31,7 @@ def warm(module):
     try:
         __import__(module)
     except Exception:
-        pass  # Whoever needs it will meet the error, and report it where it counts.
+        pass  # The code that needs the module will meet the error, and report it where it counts.
 
 
 def main():

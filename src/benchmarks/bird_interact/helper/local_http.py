@@ -13,7 +13,7 @@ LARGEST_BODY = 64 << 20
 # Of what an agent's process answers; honest answers are below 1 MB.
 LARGEST_ANSWER = 8 << 20
 
-# What strangers say in odd forms is nobody's to read.
+# Malformed requests from strangers belong in no log.
 QUIET = logging.getLogger("autoharness.local_http")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False

@@ -7,7 +7,7 @@ task and no agent's code, so nothing passes from one agent's process to the next
 line out says how the imports went, and every message in is a port (digits, `PORT_BYTES` long; 0 for any) with a connection.
 
 PLAN is JSON: what keeps the forked processes apart (fence.py), `null` for nothing: `places` that all may read, the words of
-the `filter`, whether all keep to `ports`, and where `private` directories lie. A fence around all of them is the business of whoever starts this.
+the `filter`, whether all keep to `ports`, and where `private` directories lie. The caller puts up any fence around all of them.
 
 On the connection the caller says in one line what the process is for (`cwd`, `environment`, `own` directories to be read, `ports`
 of this machine that are all it may reach, or `null`, `mode`, `agent_file`, `door`). The process answers with its states, waits for a line before it loads the agent, and is killed when the
@@ -206,7 +206,7 @@ class Nursery:
             else:
                 pid = self.spawn(connection, states_writing, go_reading, printing, port)
         except OSError as error:
-            # This machine has no process or descriptor left. That ends nobody else's agent.
+            # This machine has no process or descriptor left. The other agents live on.
             with contextlib.suppress(OSError):
                 connection.sendall(json.dumps({"state": "failed", "error": f"no process for it: {error}"}).encode() + b"\n")
             for descriptor in pipes:

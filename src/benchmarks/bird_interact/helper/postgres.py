@@ -113,7 +113,7 @@ class Server:
         return [name for name in copies if COPY.match(name).group(1) not in live]
 
     def drop(self, names):
-        """Drops copies, ending whoever is connected to them; returns what could not be dropped, with the reason."""
+        """Drops copies, ending all connections to them; returns what could not be dropped, with the reason."""
         failed = {}
         for name in names:
             end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {quoted(name)} AND {CLIENT}"

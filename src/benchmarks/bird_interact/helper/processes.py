@@ -24,8 +24,8 @@ def die_with_parent(parent, number=signal.SIGKILL):
 
 
 def be_closed():
-    """Memory and environment of this process are nobody's to read but root's: gold SQL and passwords are in them. Ends with the
-    next `exec`, so every program asks for itself."""
+    """Lets only root read the memory and environment of this process: they hold gold SQL and passwords. The next `exec` undoes
+    this, so every program calls it for itself."""
     _prctl(PR_SET_DUMPABLE, 0)
 
 

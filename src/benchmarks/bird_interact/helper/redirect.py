@@ -1,7 +1,7 @@
 """Sends what the agent's process asks of models to the door (door.py), with the address that was meant in a header.
 
-Runs in the agent's process, before its code is loaded. It is no fence: an agent may go round it. What it does not see is
-then nobody's failure but the agent's, so there is nothing to gain.
+Runs in the agent's process, before its code is loaded. It is no fence: an agent may go round it. Failures
+of calls that it does not see count as the agent's own, so an agent gains nothing by that.
 """
 
 ADDRESS_HEADER = "x-autoharness-address"

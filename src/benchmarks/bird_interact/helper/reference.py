@@ -59,7 +59,7 @@ def spoiled(role, template, task, alias, submission):
         role.copy(own + SNAPSHOT, own)
         alone = answer(role, own, (), gold)
         if behind is None or alone != behind:
-            role.query("SELECT 1")  # Or the server was lost, which is nobody's doing.
+            role.query("SELECT 1")  # Raises if the server was lost, which is not the agent's fault.
             return CHANGED
         if alone == meant:
             return None
@@ -102,7 +102,7 @@ def solve(role, database, first):
 
 class State:
     """What an answer may hang on: the rows of every relation that the database had `before` anybody's SQL, by the columns that
-    it had then (None where they cannot be read any more); which relations there are; what words of SQL mean."""
+    it had then (None where they can no longer be read); which relations there are; what words of SQL mean."""
 
     def __init__(self, role, database, before=None):
         read = {"database": database, "limit": LIMIT_S}

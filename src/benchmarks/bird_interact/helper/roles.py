@@ -1,7 +1,7 @@
 """The role that agents' SQL runs under: one for every host, without a right to anything but copies.
 
-It is made when a host starts, with a password that nobody else has heard of, and dropped with whatever it owns when the host
-ends; a killed host's at the next start of a run. It owns no template and belongs to no other role, so its SQL reaches neither
+It is made when a host starts, with a password that nobody else knows, and dropped with all that it owns when the host
+ends; that of a killed host is dropped at the next start of a run. It owns no template and belongs to no other role, so its SQL reaches neither
 a template nor another run. But an agent's SQL must be able to change what is in a copy. So copies are made from a *base*, a
 copy of the template in which everything belongs to that role, made once a run and database, and closed to connections. The
 benchmark asks for copies of the template; a `createdb` of ours, first on its PATH, takes the base instead.

@@ -41,7 +41,7 @@ PROBE_LIMIT_S = 120.0
 FIRST_CALL_S = 120.0
 # How long the database service may be busy with requests of a run that is over.
 SETTLE_S = 30.0
-UNDONE = ", for whoever comes after it; that was undone"
+UNDONE = ", for later sessions too; that was undone"
 PASSWORD_CHANGED = f"changed the password of the database role{UNDONE}"
 
 

@@ -1,6 +1,6 @@
 """Seals: how the processes of a run know each other on ports of this machine.
 
-Whoever asks sends a seal, which only a holder of the key can make and which is good once; the answer carries its
+A request carries a seal, which only a holder of the key can make and which is good once; the answer carries its
 counterpart. The key travels through stdin and never through an environment or an argument, which every process of the same
 user can read. What answers on a port without the counterpart is somebody else, whatever it says.
 """

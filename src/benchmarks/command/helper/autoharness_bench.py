@@ -8,8 +8,8 @@ as data. Nothing but Python 3.9 is needed. `autoharness docs benchmarks/command`
                 of the configuration's `options`.
     run_agent   run_agent(agent, question) returns an answer that JSON can carry. It runs behind the fence and is sent
                 there as source text, so it must import and define whatever it uses within itself.
-    grade       grade(task, answer) returns the reward, 0.0 to 1.0, or (reward, detail): any JSON that says why, for whoever
-                reads the trials of train. It runs here. Default: 1.0 when answer equals task["answer"].
+    grade       grade(task, answer) returns the reward, 0.0 to 1.0, or (reward, detail): any JSON that says why, for readers
+                of the trials of train. It runs here. Default: 1.0 when answer equals task["answer"].
     reply       where given, run_agent gets a third argument: ask(message) returns what reply(task, message) returns here.
                 So a model or a tool can serve the agent without giving it a key or the network.
     read, env   paths (relative to this program) and names of variables that the agent may have, too.
@@ -117,7 +117,7 @@ def serve(tasks, run_agent, grade=None, reply=None, read=(), env=(), network=Fal
                 result["detail"] = detail
         except TimeoutError as error:
             result.update(reward=0.0, outcome="agent_timeout", error=str(error))
-        except OSError as error:  # also from `reply`: a model that does not answer is nobody's failure
+        except OSError as error:  # also from `reply`: a model that does not answer is not the agent's failure
             result.update(outcome="infra_error", error=f"{type(error).__name__}: {error}"[:1000])
         except Exception as error:  # also from `grade` and `reply`, which cannot do with what the agent said
             failure = str(error) if isinstance(error, AgentFailed) else f"{type(error).__name__}: {error}"
@@ -136,7 +136,7 @@ def serve(tasks, run_agent, grade=None, reply=None, read=(), env=(), network=Fal
 
 
 def _text(value):
-    """What the agent said, as text of bounded length: whoever reads traces is spared the rest."""
+    """What the agent said, as text, cut to a length that a trace can carry."""
     try:
         return (value if isinstance(value, str) else json.dumps(value))[:100_000]
     except RecursionError:

@@ -5,7 +5,7 @@ Each task is a sentence such as "Write this date as YYYY-MM-DD (...): 3rd of Mar
 1.0 when the agent's answer, stripped of surrounding white space, equals the expected one, and 0.0 otherwise.
 
 The program speaks version 1 of the trial protocol: one JSON request on stdin, JSON lines on stdout, words for humans on
-stderr. It needs nothing but Python 3.9 or newer, and is meant to be read by whoever writes a benchmark of their own:
+stderr. It needs nothing but Python 3.9 or newer, and is meant to be read by people who write their own benchmark:
 
     tasks     one generator per family: the value is drawn first, then written down in one of five styles
     worker    the child process that runs the agent; it is sent instructions and never sees an expected answer

@@ -102,7 +102,7 @@ def carry_model_calls(litellm, llm_utils, line):
         raise _same_error(litellm, answer)
 
     async def acompletion(*arguments, **named):
-        import asyncio  # Whoever awaits has it already; for nobody else is it worth what importing it takes.
+        import asyncio  # Slow to import. An agent that awaits has imported it already; the others do not need it.
 
         return await asyncio.to_thread(completion, *arguments, **named)
 

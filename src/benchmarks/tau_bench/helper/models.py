@@ -246,7 +246,7 @@ class Models:
         return response
 
     def _persist(self, call):
-        """Repeats a call until it is answered, or it is known whose fault it is that it is not, or time is up."""
+        """Repeats a call until it is answered, it is clear who is to blame for its failure, or time is up."""
         refusals = self._refused if call.role == "agent" else self._provider.refused
         known = refusals.setdefault(call.arguments["model"], set())
         while True:

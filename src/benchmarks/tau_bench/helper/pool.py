@@ -99,7 +99,7 @@ class Pool:
         gc.freeze()  # Children then share these objects instead of copying them at their first collection.
         while self.queue or self.running:
             if os.getppid() != self.parent:
-                processes.end_all()  # Whoever asked is gone.
+                processes.end_all()  # The program that asked is gone.
                 return 1
             while self.queue and len(self.running) < self.request["concurrency"]:
                 self.start(*self.queue.pop())

@@ -76,7 +76,7 @@ def unless_refused(function):
 
 
 class Side:
-    """One agent, and whoever asks something of it."""
+    """One agent, and the requests to it."""
 
     def __init__(self, line, job, logs):
         self.line, self.job, self.logs = line, job, logs

@@ -60,7 +60,7 @@ class Line:
         self._lock, self._sending = asyncio.Lock(), set()
 
     async def send(self, head, data=b""):
-        """Sends a frame, and all of it, whoever is told to stop meanwhile."""
+        """Sends a whole frame, even if the caller is cancelled meanwhile."""
         task = asyncio.ensure_future(self._send(packed(head, data)))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)

@@ -62,7 +62,7 @@ class Nursery:
         self.children = {}  # By the pipe that they live by.
 
     def serve(self):
-        """Until whoever asks is gone."""
+        """Runs until the caller is gone."""
         while self.requests is not None:
             for key, _ in self.selector.select():
                 key.data()
@@ -146,7 +146,7 @@ def remove(directory):
 
 
 def main():
-    # It ends when whoever asks is gone, and not before: the agents' trials would be lost.
+    # It ends only when the caller is gone: ending earlier would lose the agents' trials.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     requests = socket.socket(fileno=os.dup(0))

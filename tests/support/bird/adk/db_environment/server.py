@@ -29,7 +29,7 @@ def tool(program, *arguments):
 
 
 def renew(name, template=None):
-    """Drops a copy, whoever is connected to it, and makes it anew if a template is given."""
+    """Drops a copy with all connections to it, and makes it anew if a template is given."""
     end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
     tool("psql", "-d", "postgres", "-c", end)
     tool("dropdb", "--if-exists", name)

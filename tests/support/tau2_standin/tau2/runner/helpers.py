@@ -46,7 +46,7 @@ def _telecom():
 
 
 def get_tasks(task_set_name, task_split_name=None, task_ids=None):
-    (DATA_DIR / "tau2/domains" / task_set_name / "tasks.json").read_text(encoding="utf-8")  # Whoever cannot read the data gets no tasks.
+    (DATA_DIR / "tau2/domains" / task_set_name / "tasks.json").read_text(encoding="utf-8")  # Fails where the data cannot be read.
     return {"mock": _mock, "telecom": _telecom}[task_set_name]()
 
 
