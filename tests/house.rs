@@ -1,4 +1,5 @@
-//! The arrows in CONTRIBUTING are those of the code, and no files of `src/` use each other in a circle.
+//! The arrows in CONTRIBUTING are those of the code, no files of `src/` use each other in a circle, and the guides of its
+//! folders name their files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read the sources should panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -179,4 +180,35 @@ fn no_files_use_each_other_in_a_circle() {
         .filter(|circle: &Vec<String>| !circle.is_empty())
         .collect();
     assert!(circles.is_empty(), "these files use each other in circles: {circles:#?}");
+}
+
+#[test]
+fn a_folders_guide_names_its_files() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let is_guide = |entry: &walkdir::DirEntry| entry.file_name() == "AGENTS.md";
+    let guides: Vec<_> = walkdir::WalkDir::new(&src).into_iter().map(Result::unwrap).filter(is_guide).collect();
+    assert!(guides.len() >= 4, "guides are missing");
+    let mut wrong = Vec::new();
+    for guide in guides {
+        let (folder, text) = (guide.path().parent().unwrap(), fs_err::read_to_string(guide.path()).unwrap());
+        // Names in backticks, of the first column of the table.
+        let cells = text.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let named: BTreeSet<&str> =
+            cells.flat_map(|cell| cell.split('`')).filter(|name| !name.is_empty() && *name != ", ").collect();
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let is_meant = entry.path().is_file() && !["AGENTS.md", "mod.rs"].contains(&name.as_str());
+            if is_meant && !named.contains(name.as_str()) {
+                wrong.push(format!("{} has no row for {name}", guide.path().display()));
+            }
+        }
+        // `<name>/…` stands for any benchmark.
+        for name in named.iter().filter(|name| !name.starts_with('<')) {
+            if !folder.join(name).exists() {
+                wrong.push(format!("{} has a row for {name}, which is not there", guide.path().display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
