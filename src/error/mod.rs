@@ -208,7 +208,7 @@ impl From<std::io::Error> for Error {
 
 const FREE_SPACE: &str = "free some disk space and run the same command again; finished trials are kept.";
 
-/// Codex mounts `.git`, in which the state directory lies, read-only.
+/// Codex mounts `.git`, in which the state directory lies, read-only: <https://github.com/openai/codex/issues/7071>.
 pub(crate) const MAKE_WRITABLE: &str = "make the state directory and `.git` writable for whoever runs autoharness; Codex needs `--add-dir .git` for that. \
      `autoharness loop` runs gate, commit and record outside of the coding agent's sandbox.";
 

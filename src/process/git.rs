@@ -47,7 +47,8 @@ impl Git<'_> {
     }
 
     /// Gives the repository an identity of its own where it has none: the user's, else this tool's. Coding agents commit from
-    /// shells that may hide `~/.gitconfig` (Gemini CLI sets `GIT_CONFIG_GLOBAL=/dev/null`), and git refuses to commit without.
+    /// shells that may hide `~/.gitconfig` (Gemini CLI sets `GIT_CONFIG_GLOBAL=/dev/null`,
+    /// <https://github.com/google-gemini/gemini-cli/issues/29152>), and git refuses to commit without one.
     /// Returns the identity when something was set.
     pub(crate) async fn ensure_identity(&self) -> Result<Option<String>> {
         let get = async |arguments: &[&str]| {

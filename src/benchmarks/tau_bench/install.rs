@@ -17,7 +17,8 @@ use crate::provision::{Finding, Surroundings};
 
 const REQUIREMENTS: &str = include_str!("helper/requirements.txt");
 
-/// tau2 says 3.12 or 3.13, but imports `audioop`, which 3.13 no longer has.
+/// tau2 says 3.12 or 3.13, but imports `audioop`, which 3.13 no longer has:
+/// <https://github.com/sierra-research/tau2-bench/blob/a2c024725189473d2d7cea3a5cfdbcc67478e41f/src/tau2/voice/utils/audio_preprocessing.py#L4>.
 pub const PYTHON: Range = Range { min: 12, below: 13 };
 
 /// Names a directory with a ready tau2: `venv/bin/python`, `data`, and the commit in `revision`. Our container image sets it.

@@ -149,7 +149,7 @@ async fn conversations(ground: &Ground<'_>) -> Result<ProtocolRunner> {
     let install = install::locate(&setup, &around).await?.ok_or_else(missing)?;
     let mut pass = setup.child_variables();
     pass.extend(config.pass_env.iter().cloned());
-    // litellm would otherwise ask the network for prices at every start.
+    // litellm would otherwise ask the network for prices at every start: https://github.com/BerriAI/litellm/issues/10293
     let own = [
         (install::DATA_VARIABLE.into(), install.data.clone().into()),
         ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),

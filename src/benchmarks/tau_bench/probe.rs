@@ -38,7 +38,7 @@ pub(super) struct Package {
     pub(super) version: Option<String>,
     /// Where the package is; `None` when there is none.
     place: Option<PathBuf>,
-    /// Whether it is the right one: PyPI's `tau2` has no registry of domains.
+    /// Whether it is the right one: PyPI's `tau2` (<https://pypi.org/project/tau2/>) has no registry of domains.
     registry: bool,
     litellm: bool,
     audioop: bool,
@@ -99,6 +99,7 @@ pub(super) fn fault(python: &Path, package: &Package) -> Option<(String, String)
         return Some((message, from_git("--force-reinstall ")));
     }
     if !package.litellm {
+        // tau2's own bound: somebody else published 1.82.7 and 1.82.8 (https://github.com/BerriAI/litellm/pull/24537).
         let fix = format!("{} -m pip install 'litellm<1.82.7'", python.display());
         return Some((format!("{} has no litellm, so it cannot call models", python.display()), fix));
     }
@@ -115,7 +116,8 @@ pub(super) async fn import(install: &Tau2Install, around: &Surroundings<'_>) -> 
     let own = [
         (DATA_VARIABLE.into(), install.data.clone().into()),
         ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),
-        // tau2 would load a .env from any directory above it.
+        // tau2 would load a .env from any directory above it:
+        // https://github.com/sierra-research/tau2-bench/blob/a2c024725189473d2d7cea3a5cfdbcc67478e41f/src/tau2/utils/utils.py#L13
         ("PYTHON_DOTENV_DISABLED".into(), "1".into()),
     ];
     let command = Command::new(&install.python, "/")

@@ -143,8 +143,9 @@ pub(super) fn is_held_out(request: &RunRequest) -> bool {
     !request.keep_traces || request.split == Some(Split::Test)
 }
 
-/// The agent's limit in each of these tasks, as JSON, for the agent: Harbor does not pass it on. Tasks are identified by a
-/// digest of the name of their sandbox, because other processes can see an environment. The limits of steps are left out.
+/// The agent's limit in each of these tasks, as JSON, for the agent: Harbor does not pass it on
+/// (<https://github.com/tetsuo-ai/agenc-core/pull/2517>). Tasks are identified by a digest of the name of their sandbox,
+/// because other processes can see an environment. The limits of steps are left out.
 fn time_limits<'a>(tasks: impl Iterator<Item = &'a Task>, configured: Option<f64>) -> String {
     let limits: Map<String, Value> = tasks
         .filter(|task| task.steps.is_none_or(|steps| steps == 1))

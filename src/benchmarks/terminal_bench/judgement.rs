@@ -43,7 +43,8 @@ pub enum Provider {
 }
 
 impl Facts {
-    /// A `reward.json` that is not the tests'. Harbor prefers it to `reward.txt`.
+    /// A `reward.json` that is not the tests'. Harbor prefers it to `reward.txt`, and before 0.26 even one that the agent left
+    /// there: <https://github.com/valbaudo/dawn/issues/14>.
     fn is_forged(&self) -> bool {
         self.reward_json
             && match self.tests_write_json {
@@ -189,7 +190,8 @@ fn graded(file: &TrialFile, verifier: &VerifierResult, facts: Facts) -> Judgemen
         if let (Some(took), Some(limit)) = (took, limit)
             && took < 0.8 * limit - 1.0
         {
-            // Harbor takes every TimeoutError for its own.
+            // Harbor takes every TimeoutError for its own: it catches asyncio's, which since Python 3.11 is the built-in one
+            // (https://github.com/python/cpython/issues/86579).
             let note = format!("run() raised a TimeoutError after {took:.1} s, long before its limit of {limit:.0} s");
             return score(scored, Some("run() raised a TimeoutError of its own"), Some(note));
         }

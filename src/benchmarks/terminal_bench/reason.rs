@@ -26,7 +26,7 @@ pub const RATE: &str = "the model's provider limits the rate (429)";
 pub const QUOTA: &str = "the quota or budget at the model's provider is used up";
 /// No connection.
 pub const NETWORK: &str = "the model's provider could not be reached";
-/// `No module named 'mcp'`.
+/// `No module named 'mcp'`: for litellm an extra, <https://github.com/BerriAI/litellm/pull/38399>.
 pub const MCP: &str = "litellm cannot call models with tools because the Python package `mcp` is missing";
 /// 5xx and everything else.
 pub const API: &str = "calls of the model failed on the provider's side";

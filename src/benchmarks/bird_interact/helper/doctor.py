@@ -32,7 +32,8 @@ from processes import be_closed  # noqa: E402
 from services import CODE  # noqa: E402
 from sockets import StartError  # noqa: E402
 
-# Distribution names, for the hint; google-adk and litellm declare neither mcp nor the ones the services need.
+# Distribution names, for the hint; google-adk and litellm declare neither mcp nor the ones the services need. In both, mcp is
+# an extra: https://github.com/google/adk-docs/pull/2067, https://github.com/BerriAI/litellm/pull/38399
 PACKAGES = {
     "google.adk": "google-adk",
     "litellm": "litellm",
