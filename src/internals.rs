@@ -1,6 +1,5 @@
 //! What this package's tests, benches and examples may use. Other code should not: the product is the program, and nothing here is
 //! stable.
-#![expect(missing_docs, reason = "each stands where its name says")]
 
 pub mod benchmarks {
     pub use crate::benchmarks::{ALL, find, load, sections};

@@ -73,11 +73,8 @@ pub struct RunRequest {
 /// What a runner reports while it works.
 #[derive(Debug)]
 pub enum RunEvent {
-    /// A trial began.
     Started {
-        /// Task id.
         task: String,
-        /// Trial number.
         trial: u32,
     },
     /// A trial ended. Sent once per (task, trial).

@@ -22,7 +22,6 @@ const KEPT_COPIES: usize = 4;
 /// An agent, ready to be imported by a benchmark.
 #[derive(Clone)]
 pub(super) struct StagedAgent {
-    /// Agent fingerprint.
     pub fingerprint: String,
     /// The staged copy of the experiment from which the others are made. Only listings and checks, which run alone and
     /// before any trial, may run here.

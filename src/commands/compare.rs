@@ -20,7 +20,6 @@ const SHOWN: usize = 25;
 
 /// An agent that was asked for.
 struct Agent {
-    /// What to call it.
     name: String,
     fingerprint: String,
     /// Whether its hold-out score may be shown: the rule `paired` shows no number of an edit that it did not accept.

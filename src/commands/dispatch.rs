@@ -33,7 +33,6 @@ struct Run<'a> {
     /// What this attempt has not started yet, and its number of starts so far.
     waiting: VecDeque<Batch>,
     starts: usize,
-    /// The start under way.
     current: Option<Start<'a>>,
     /// Why not all that it sent could be kept.
     unkept: Option<Error>,

@@ -21,7 +21,6 @@ pub(super) struct FileGuard<'a> {
     pub reports: &'a [PathBuf],
 }
 
-/// What the guard found.
 #[derive(Default)]
 pub(super) struct Found {
     /// One line each, for people and the ledger; not yet shortened.

@@ -38,7 +38,6 @@ pub(super) struct PairedGate<'a> {
     pub trial_protocol: &'a str,
     /// Digests of the provisioned data before the run.
     pub data: &'a BTreeMap<String, String>,
-    /// Both splits.
     pub split: &'a TaskSplit,
     /// The agent that is judged.
     pub candidate: &'a StagedAgent,

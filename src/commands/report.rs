@@ -30,7 +30,6 @@ impl Reports {
         Reports { junit: args.junit.clone(), summary, ui: ui.clone() }
     }
 
-    /// Where they go.
     pub(super) fn paths(&self) -> Vec<PathBuf> {
         self.junit.iter().chain(&self.summary).cloned().collect()
     }

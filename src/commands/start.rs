@@ -50,7 +50,6 @@ pub(super) struct Start<'a> {
     missing: BTreeSet<(String, u32)>,
 }
 
-/// How a start ended.
 pub(super) struct Ended {
     /// What the benchmark says about it.
     pub report: RunReport,

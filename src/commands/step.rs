@@ -17,7 +17,6 @@ use crate::store::trials::Of;
 /// A set of tasks to be measured.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
-    /// Why.
     pub purpose: Purpose,
     /// Their split; `None` while it is not drawn.
     pub split: Option<Split>,
@@ -33,7 +32,6 @@ impl Step {
     }
 }
 
-/// How a step went.
 #[derive(Debug, Default, Clone)]
 pub(super) struct StepReport {
     /// Trials run now.

@@ -22,7 +22,6 @@ use crate::store::state::{State, timestamp};
 use crate::store::views::{self, Written};
 use crate::ui::Ui;
 
-/// What verification found.
 #[derive(Default)]
 struct Findings {
     problems: Vec<String>,

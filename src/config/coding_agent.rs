@@ -28,7 +28,6 @@ pub(crate) struct CodingAgent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PromptBy {
-    /// On stdin.
     #[default]
     Stdin,
     /// As its last argument.

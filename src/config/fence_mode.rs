@@ -8,7 +8,6 @@ pub enum FenceMode {
     Auto,
     /// With every layer, or not at all.
     Required,
-    /// Not at all.
     Off,
 }
 

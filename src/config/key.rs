@@ -130,7 +130,6 @@ impl Config {
 
 /// The settings that only one benchmark has: any plain type of its own.
 pub trait Settings: Any + Debug {
-    /// A copy of them.
     fn copy(&self) -> Box<dyn Settings>;
 }
 
@@ -194,7 +193,6 @@ type Place<T> = fn(&mut Config) -> &mut T;
 
 /// One key of the configuration.
 pub struct Key {
-    /// Its name.
     pub name: &'static str,
     /// Whether its benchmark cannot do without it.
     pub required: bool,
@@ -222,23 +220,17 @@ enum Kind {
 pub enum Shape {
     /// One line of text.
     Text,
-    /// A list of texts.
     Texts,
     /// A number in these bounds.
     Number {
-        /// The least allowed.
         least: f64,
-        /// The greatest allowed.
         most: f64,
     },
     /// A whole number in these bounds.
     Integer {
-        /// The least allowed.
         least: u64,
-        /// The greatest allowed.
         most: u64,
     },
-    /// true or false.
     Flag,
     /// Names of variables and their values.
     Mapping,
@@ -257,7 +249,6 @@ impl Key {
         Key { name, required: false, example, doc, kind }
     }
 
-    /// True or false.
     pub const fn flag(name: Words, example: Words, doc: Words, place: Place<bool>) -> Key {
         Key::new(name, example, doc, Kind::Flag(place))
     }

@@ -7,7 +7,6 @@ use super::key::{Config, Surfaces};
 use super::parse::Document;
 use crate::error::{Code, Error, Result};
 
-/// Reads the value.
 pub(super) fn read(field: &Field<'_>) -> Result<Surfaces> {
     let (mapping, _) = field.mapping()?;
     let mut surfaces = Surfaces::new();

@@ -35,7 +35,6 @@ pub(crate) enum Request {
     Benchmark {
         /// On these tasks; none: on all.
         tasks: Vec<String>,
-        /// Answer in JSON.
         json: bool,
     },
     /// Print a trace, or the table of failing tasks.
@@ -46,24 +45,18 @@ pub(crate) enum Request {
         /// The first trace, not the newest.
         baseline: bool,
         trial: u32,
-        /// All of it.
         full: bool,
-        /// Answer in JSON.
         json: bool,
     },
 }
 
-/// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(crate) enum Answer {
     /// The command was run outside.
     Said { code: i32, stdout: String, stderr: String },
-    /// It was not.
     Refused {
-        /// Why.
         message: String,
-        /// What to do.
         hints: Vec<String>,
         /// Whether the coding agent can do something about it.
         is_usage: bool,
@@ -118,7 +111,6 @@ impl Desk {
         Ok(taken)
     }
 
-    /// Lays an answer down.
     pub(crate) fn answer(&self, id: &str, answer: &Answer) -> Result<()> {
         let bytes = serde_json::to_vec(answer).infra(|| "cannot render an answer".into())?;
         self.0.replace(&format!("{ANSWER}{id}{ENDING}"), &bytes)

@@ -16,7 +16,6 @@ const PROGRAMS: [&str; 4] = ["node", "python3", "git", "rg"];
 
 /// How a fence around coding agents is built.
 pub(crate) struct SessionFence<'a> {
-    /// Tries it out.
     pub supervisor: &'a Supervisor,
     /// Where programs and the home directory are.
     pub environment: &'a Environment,

@@ -10,12 +10,9 @@ const SURFACE: &str = "Surface";
 /// Another one: groups of files, separated by commas.
 const TOUCHED: &str = "Touched";
 
-/// What the gate said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotedVerdict {
-    /// The edit passed.
     Kept,
-    /// It did not.
     Rejected,
     /// Neither: nothing was decided, or the edit never reached the gate.
     None,
@@ -51,7 +48,6 @@ pub(crate) struct Learning {
     pub title: String,
     /// Which failures, and their presumed cause.
     pub hypothesis: String,
-    /// What was edited.
     pub change: String,
     /// What the edit worked on, where it says so.
     pub surface: Option<Surface>,
@@ -64,7 +60,6 @@ pub(crate) struct Learning {
 }
 
 impl Learning {
-    /// What the gate said.
     pub(crate) fn verdict(&self) -> NotedVerdict {
         NotedVerdict::of(&self.result)
     }

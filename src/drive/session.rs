@@ -34,7 +34,6 @@ pub(crate) struct Place<'a> {
     pub environment: &'a Environment,
     /// Names of the variables that it may see although they look like secrets.
     pub names: &'a [String],
-    /// Where it edits.
     pub worktree: &'a Path,
     /// Where transcript and usage go.
     pub records: &'a Path,

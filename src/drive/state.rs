@@ -25,7 +25,6 @@ pub(crate) struct LoopState {
     v: u32,
     /// The loop that began and has not reached its end yet.
     pub night: Option<Night>,
-    /// The iteration under way.
     pub current: Option<Current>,
     /// The same as `night`, of a loop that runs the unchanged agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,13 +37,11 @@ pub(crate) struct LoopState {
 /// What a loop has done since it began, however often it was killed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Night {
-    /// When it was begun.
     pub began: DateTime<Utc>,
     /// What trials and finished sessions had taken by then.
     pub before: Spending,
     /// Iterations that have ended.
     pub done: u32,
-    /// Of these, accepted ones.
     pub accepted: u32,
     /// Iterations since the last accepted one.
     pub without: u32,
@@ -100,7 +97,6 @@ pub(crate) struct Current {
     pub session: Option<String>,
     /// What was counted of it, where its next run will say that again.
     pub counted: Option<Counted>,
-    /// What was proposed.
     pub proposal: Option<Proposal>,
     /// The candidate's commit.
     pub candidate: Option<String>,
@@ -108,7 +104,6 @@ pub(crate) struct Current {
     pub agent: Option<String>,
     /// `seq` of the last verdict before the gate judged this one.
     pub receipt_before: Option<u64>,
-    /// What became of it.
     pub end: Option<End>,
     /// Why it did not reach the gate.
     pub reason: Option<String>,
@@ -127,7 +122,6 @@ pub(crate) struct Current {
 pub(crate) struct Rival {
     /// Its proposer.
     pub number: u32,
-    /// What it said.
     pub proposal: Proposal,
     /// Its commit.
     pub candidate: String,

@@ -152,7 +152,6 @@ impl Error {
         }
     }
 
-    /// Adds the underlying cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<anyhow::Error>) -> Self {
         self.source = Some(source.into());

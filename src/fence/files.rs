@@ -43,7 +43,6 @@ pub(super) const DEVICES: [(&str, bool); 5] =
 /// Where the fenced program may write: a file system of its own, where there is one.
 pub(super) const PRIVATE: &str = "/tmp";
 
-/// Where processes are seen.
 pub(super) const PROC: &str = "/proc";
 
 /// What every fenced program may read, if it exists.

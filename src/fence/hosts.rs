@@ -26,7 +26,6 @@ pub(super) struct Hosts {
 pub(super) struct Upstream {
     /// Its name or address.
     pub(super) host: String,
-    /// Its port.
     pub(super) port: u16,
     /// User and password, as its header has them.
     authorization: Option<String>,

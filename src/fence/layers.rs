@@ -23,7 +23,6 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Every layer there is.
     pub const ALL: [&'static str; 5] = ["namespaces", "root", "landlock", "seccomp", "limits"];
 
     /// A machine without any.
@@ -46,7 +45,6 @@ impl Layers {
         }
     }
 
-    /// Whether a layer stands.
     pub fn has(&self, name: &str) -> bool {
         self.held.iter().any(|held| held == name)
     }

@@ -49,7 +49,6 @@ pub(crate) struct Reach {
 /// What of the network a fence lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Network {
-    /// Nothing.
     None,
     /// A proxy on this port of the machine itself; the port is not known before there is one.
     Door(Option<u16>),

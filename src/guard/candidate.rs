@@ -11,7 +11,6 @@ use super::repo::Repo;
 use crate::error::{Context as _, Error, Result};
 use crate::guard::Editable;
 
-/// Where candidates are named.
 const CANDIDATES: &str = "refs/autoharness/candidates";
 
 impl Repo {

@@ -54,7 +54,6 @@ impl Difference {
 pub struct Change {
     /// Relative to the experiment, `/`-separated, any bytes.
     pub path: Vec<u8>,
-    /// How it differs.
     pub difference: Difference,
 }
 

@@ -86,7 +86,6 @@ pub(crate) struct AddedLine {
     pub file: String,
     /// Its number there, from 1.
     pub number: u32,
-    /// What it says.
     pub text: String,
 }
 

@@ -19,7 +19,6 @@ use crate::error::{Context as _, Error, Result};
 /// The mode bits that say what the owner may do, and those that must be unset: writing for others, setuid, setgid, sticky. A
 /// umask decides the rest.
 const BITS: u32 = 0o7702;
-/// Who commits there.
 const WHO: (&str, &str) = ("autoharness", "autoharness@localhost");
 
 impl BaseTree {

@@ -40,7 +40,6 @@ pub struct Measured {
     pub tasks: BTreeMap<String, Arms>,
 }
 
-/// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Conclusion {
@@ -71,7 +70,6 @@ impl Conclusion {
 /// What may be claimed. Aggregates only.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// In a word.
     pub finding: Conclusion,
     /// Mean reward of the agent to compare with, over the tasks that both have evidence for.
     pub baseline: f64,

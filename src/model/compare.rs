@@ -23,7 +23,6 @@ pub(crate) const EPSILON: f64 = 1e-9;
 /// The score to reach: the best recorded, or the base commit's agent measured now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
-    /// Its val_score.
     pub val_score: f64,
     /// Where it comes from: `baseline`, a short commit, or `base <short commit>`.
     pub source: String,

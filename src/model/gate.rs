@@ -20,10 +20,8 @@ pub(crate) use self::suite::suite_status;
 use super::score::{Rewards, passes};
 use super::trial::Split;
 
-/// What the gate says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Passed, failed or undecided.
     pub status: Status,
     /// The steps, in order.
     pub steps: Vec<Step>,

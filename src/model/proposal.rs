@@ -22,7 +22,6 @@ pub enum Surface {
     Limits,
     /// What the agent keeps from one step to the next.
     Memory,
-    /// Anything else.
     Other,
 }
 

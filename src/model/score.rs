@@ -38,7 +38,6 @@ pub struct Scoring {
 /// The evidence in one trial, as the ledger holds it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrialEvidence {
-    /// How the trial ended.
     pub outcome: Outcome,
     /// Its reward, when it was graded.
     pub reward: Option<f64>,
@@ -133,7 +132,6 @@ impl Rewards {
         rewards
     }
 
-    /// Scores the step.
     pub fn score(&self) -> Score {
         let rewards: Vec<f64> = self.0.values().copied().flatten().collect();
         Score {

@@ -33,7 +33,6 @@ impl std::fmt::Display for Split {
     }
 }
 
-/// How a trial ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -91,11 +90,9 @@ pub struct TrialResult {
     pub task: String,
     /// Trial number of this task, from 0.
     pub trial: u32,
-    /// How it ended.
     pub outcome: Outcome,
     /// 0.0–1.0; `None` exactly when `outcome.is_no_evidence()`, or for an agent timeout that was not graded.
     pub reward: Option<f64>,
-    /// What it used.
     pub usage: Usage,
     /// One line that says why it did not pass, when there is one.
     pub error: Option<String>,

@@ -35,7 +35,6 @@ impl Limits {
 pub struct Captured {
     /// The program's name, for messages.
     pub name: String,
-    /// How it ended.
     pub exit: Exit,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,

@@ -23,7 +23,6 @@ pub(crate) const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
 /// How long the watcher may exceed its time before it counts as hung.
 const WATCHER_SLACK: Duration = Duration::from_secs(12);
 
-/// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
     /// The exit status; 128 + signal when a signal ended the program.

@@ -13,12 +13,10 @@ pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 /// What a shell searches when `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// A program to start.
 #[derive(Debug, Clone)]
 pub struct Command {
     /// A name to be looked up in the child's `PATH`, or a path (relative to `cwd`).
     pub program: OsString,
-    /// Its arguments.
     pub args: Vec<OsString>,
     /// The directory it runs in.
     pub cwd: PathBuf,
@@ -26,7 +24,6 @@ pub struct Command {
     pub env: Vec<(OsString, OsString)>,
     /// What it reads on stdin.
     pub stdin: Vec<u8>,
-    /// Where its stderr goes.
     pub stderr: Stderr,
     /// How long it may take to end once it was asked to, before it is killed.
     pub grace: Duration,

@@ -11,13 +11,10 @@ use crate::process::signals::Cancel;
 /// git in one directory. Hooks and file system monitors do not run; `GIT_*` variables do not reach it; messages are English.
 #[derive(Clone, Copy)]
 pub(crate) struct Git<'a> {
-    /// Starts it.
     pub supervisor: &'a Supervisor,
     /// Its environment is taken from this.
     pub environment: &'a Environment,
-    /// Where it runs.
     pub directory: &'a Path,
-    /// Stops it.
     pub cancel: &'a Cancel,
 }
 

@@ -41,7 +41,6 @@ impl Log {
         Ok(Log { path: path.to_owned(), redactor, inner: Arc::new(Mutex::new(inner)) })
     }
 
-    /// Where the log is.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -92,7 +92,6 @@ impl HeadAndTail {
         HeadAndTail { head: Vec::new(), tail: VecDeque::new(), each, omitted: 0 }
     }
 
-    /// Adds output.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         let (head, rest) = bytes.split_at(bytes.len().min(self.each - self.head.len()));
         self.head.extend_from_slice(head);

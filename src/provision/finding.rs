@@ -11,7 +11,6 @@ use crate::process::signals::Cancel;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
     Ok,
     /// Works, but the reader should know.
     Warn,
@@ -24,16 +23,13 @@ pub enum Level {
 pub struct Finding {
     /// What was looked at.
     pub name: String,
-    /// How it is.
     pub level: Level,
-    /// In a few words.
     pub detail: String,
     /// The command, or the step, that fixes it.
     pub fix: Option<String>,
 }
 
 impl Finding {
-    /// As it should be.
     pub fn ok(name: &str, detail: impl Into<String>) -> Finding {
         Finding { name: name.into(), level: Level::Ok, detail: detail.into(), fix: None }
     }
@@ -43,7 +39,6 @@ impl Finding {
         Finding { name: name.into(), level: Level::Warn, detail: detail.into(), fix: Some(fix.into()) }
     }
 
-    /// Will not work.
     pub fn fail(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Finding {
         Finding { name: name.into(), level: Level::Fail, detail: detail.into(), fix: Some(fix.into()) }
     }

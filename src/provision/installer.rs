@@ -62,7 +62,6 @@ const INSTALLER_VARIABLES: [&str; 24] = [
     "PYENV_VERSION",
 ];
 
-/// One installation under way.
 pub(super) struct Install<'a> {
     name: &'static str,
     megabytes: u32,
@@ -97,7 +96,6 @@ impl<'a> Install<'a> {
         &self.log_path
     }
 
-    /// What it runs in.
     pub(super) fn around(&self) -> &'a Surroundings<'a> {
         self.around
     }

@@ -25,7 +25,6 @@ pub enum Need {
     Program(&'static str),
     /// This program with these arguments ends with exit status 0 (a daemon answers, a login is valid).
     Answers(&'static [&'static str]),
-    /// All of these.
     All(&'static [Need]),
     /// At least one of these.
     Any(&'static [Need]),
@@ -122,7 +121,6 @@ pub(crate) fn home(environment: &Environment) -> Option<PathBuf> {
 pub struct KeyRequirement {
     /// What needs it, for the finding's name: `e2b`, `model`.
     pub name: String,
-    /// What must be there.
     pub need: Need,
     /// False when some set-ups work without it: then a miss is only a warning.
     pub required: bool,

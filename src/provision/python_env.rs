@@ -40,7 +40,6 @@ pub struct Spec {
 /// A complete environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PythonEnv {
-    /// Its interpreter.
     pub python: PathBuf,
     /// The directory of its programs.
     pub bin: PathBuf,

@@ -26,7 +26,6 @@ pub(crate) struct Breakdown {
     /// How it ended, as the file says.
     pub outcome: String,
     pub reward: Option<f64>,
-    /// What it used.
     pub usage: Usage,
     /// Why it did not pass.
     pub error: Option<String>,
@@ -68,7 +67,6 @@ impl Breakdown {
         read
     }
 
-    /// Whether the trial passed.
     pub(crate) fn passed(&self) -> bool {
         self.outcome == "passed"
     }

@@ -12,16 +12,13 @@ use crate::store::traces::{Kept, Place, TraceFile, kept};
 /// A trial of a train task, read from the workspace.
 #[derive(Debug, Clone)]
 pub(crate) struct Left {
-    /// Where it is from.
     pub place: Place,
-    /// The trial's number.
     pub trial: u32,
     /// Its directory, relative to the experiment.
     pub directory: String,
     /// The trace's file, relative to the experiment.
     pub trace_file: String,
     pub result: Breakdown,
-    /// Its conversation.
     pub trace: Option<Trace>,
     /// Why there is no conversation, when there is none.
     pub without: Option<String>,

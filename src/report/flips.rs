@@ -18,7 +18,6 @@ const NEARLY_ALL: f64 = 0.9;
 /// Where the trials of both are, and how they count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counting<'a> {
-    /// Every trial.
     pub trials: &'a Trials,
     /// Fingerprint of what one trial depends on.
     pub protocol: &'a str,
@@ -101,7 +100,6 @@ impl Flips {
         flips
     }
 
-    /// Whether anything flipped.
     pub(crate) fn is_none(&self) -> bool {
         self.fixed.is_empty() && self.broken.is_empty()
     }

@@ -92,9 +92,7 @@ pub(crate) struct RecordedAgent {
 /// A verdict without its single hold-out tasks.
 #[derive(Debug, Clone)]
 pub(crate) struct Judged {
-    /// When it was given.
     pub at: DateTime<Utc>,
-    /// How it ended.
     pub status: Status,
     /// The score that it showed, if any.
     pub val_score: Option<f64>,

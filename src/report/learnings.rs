@@ -4,9 +4,7 @@ use super::text::harmless;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LearningCard {
-    /// Its heading.
     pub title: String,
-    /// What it says.
     pub text: String,
 }
 

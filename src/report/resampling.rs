@@ -17,7 +17,6 @@ pub(crate) struct Resampling {
     pub runs: u32,
     /// The highest val_score of them.
     pub best: f64,
-    /// The mean of them.
     pub mean: f64,
     /// Trials of these runs, interrupted ones included.
     pub trials: u64,

@@ -49,7 +49,6 @@ pub(crate) struct Source {
     pub news: Arc<watch::Sender<u64>>,
 }
 
-/// A server that listens.
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: TcpListener,

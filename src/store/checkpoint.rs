@@ -19,7 +19,6 @@ const LARGEST_CHECKPOINT: u64 = 1 << 30;
 /// The summary as of some tip of the ledger.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Where the ledger ended.
     pub tip: Tip,
     /// What it added up to there; nothing when the checkpoint is of another format.
     pub summary: Summary,

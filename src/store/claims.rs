@@ -122,7 +122,6 @@ pub struct Claims {
 /// The last `confirmed`, without its trials.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LastClaim {
-    /// When.
     pub at: DateTime<Utc>,
     /// The agent to compare with.
     pub baseline: Committed,
@@ -140,7 +139,6 @@ pub struct LastClaim {
 /// The last `calibrated`, without its trials.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LastNoise {
-    /// When.
     pub at: DateTime<Utc>,
     pub agent: Committed,
     pub noise: Noise,
@@ -158,7 +156,6 @@ impl LastClaim {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Runs {
     pub agent: Committed,
-    /// How many.
     pub count: u32,
     /// The highest val_score of them.
     pub best: f64,

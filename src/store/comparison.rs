@@ -60,7 +60,6 @@ pub(crate) struct Sides<'a> {
     pub trials: u32,
     /// Trials afresh of each task as configured.
     pub confirm_trials: u32,
-    /// Most rounds.
     pub max_rounds: u32,
 }
 

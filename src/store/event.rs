@@ -16,13 +16,11 @@ pub use proposed::{End, Outdone, Proposed, Resampled, SessionUsage};
 pub use purpose::Purpose;
 pub use trial::{RunFinished, Trial};
 
-/// One ledger event.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event<'a> {
     /// `prepare` finished: the basis of all later numbers.
     Prepared(Box<Prepared>),
-    /// A trial finished.
     #[serde(borrow)]
     Trial(Trial<'a>),
     /// A run ended, completely or not.

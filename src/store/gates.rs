@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Purpose, Trial};
 
-/// Counts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct GateTrials {
     /// Gates that ran anything.
@@ -20,7 +19,6 @@ pub struct GateTrials {
 }
 
 impl GateTrials {
-    /// Takes a trial in.
     pub fn ran(&mut self, trial: &Trial<'_>) {
         match trial.purpose {
             Purpose::Benchmark => *self.shared.entry(trial.agent.to_string()).or_default() += 1,

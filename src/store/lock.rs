@@ -17,7 +17,6 @@ const LONGEST: u64 = 64 << 10;
 /// Who holds the lock, for the message a second command prints.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Holder {
-    /// Process id.
     pub pid: u32,
     /// The command line.
     pub command: String,

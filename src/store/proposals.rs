@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::event::{End, Proposed, SessionUsage};
 use crate::model::proposal::Surface;
 
-/// The sums.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Proposals {
     /// Number of the last iteration.
@@ -34,7 +33,6 @@ pub struct Proposals {
 }
 
 impl Proposals {
-    /// Takes one in.
     pub(super) fn add(&mut self, proposed: &Proposed) {
         self.last = self.last.max(proposed.iteration);
         match proposed.end {
@@ -58,7 +56,6 @@ impl Proposals {
         }
     }
 
-    /// How many there were.
     pub fn count(&self) -> u32 {
         self.accepted + self.rejected + self.unusable
     }

@@ -8,7 +8,6 @@ use fs_err::File;
 
 use crate::error::{Context as _, Result};
 
-/// Begins the directories' names.
 const PREFIX: &str = "checks-";
 /// Held while a directory is made or leftovers are removed, so that a sweep never sees a directory without its lock.
 const DOOR: &str = "checks.lock";
@@ -32,7 +31,6 @@ impl Scratch {
         Ok(Scratch { directory, _held: held })
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }

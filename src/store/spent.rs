@@ -7,7 +7,6 @@ use crate::model::usage::{Usage, plus};
 /// What the trials cost so far.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Spent {
-    /// Trials run.
     pub trials: u64,
     /// Seconds of trials, added up.
     pub seconds: f64,
@@ -24,7 +23,6 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Both together.
     #[must_use]
     pub fn plus(self, more: Spent) -> Spent {
         Spent {

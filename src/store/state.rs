@@ -22,7 +22,6 @@ use crate::model::trial::Split;
 pub struct State {
     /// Everything but single trials.
     pub summary: Summary,
-    /// Single trials.
     pub trials: Trials,
 }
 
@@ -40,7 +39,6 @@ impl State {
         Ok((state, report))
     }
 
-    /// Takes one event in.
     pub fn apply(&mut self, entry: Entry<'_>) {
         let Entry { seq, at, event, .. } = entry;
         match event {

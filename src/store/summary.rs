@@ -120,9 +120,7 @@ pub struct Summary {
 pub struct Aside {
     /// Since when.
     pub at: DateTime<Utc>,
-    /// Why.
     pub reason: String,
-    /// Who did it.
     pub by: By,
 }
 
@@ -131,7 +129,6 @@ pub struct Aside {
 pub struct Receipt {
     /// `seq` of the verdict.
     pub seq: u64,
-    /// When it was given.
     pub at: DateTime<Utc>,
     pub verdict: Verdict,
     /// The judged agent's train rewards at that moment; merged into `accepted_results` when it is recorded.

@@ -171,7 +171,6 @@ pub(crate) fn documents(workspace: &Path, task: &str, limit: usize) -> Vec<Vec<u
 /// Which of a task's kept trials is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// The newest.
     Latest,
     /// The first ever seen.
     Baseline,
@@ -201,7 +200,6 @@ pub(crate) enum TraceFile {
     Missing,
     /// It has this many bytes, more than were asked for.
     TooLarge(u64),
-    /// Its content.
     Bytes(Vec<u8>),
 }
 

@@ -23,7 +23,6 @@ struct AgentTrials {
 
 #[derive(Debug, Clone, Copy)]
 struct Stored {
-    /// The trial's number.
     number: u32,
     evidence: TrialEvidence,
     run: u32,
@@ -114,7 +113,6 @@ struct Last {
 }
 
 impl Trials {
-    /// Adds a trial.
     pub fn insert(&mut self, trial: &Trial<'_>) {
         let (run, place) = self.place(&trial.run, &trial.agent, &trial.protocol);
         let task = self.task(&trial.task);

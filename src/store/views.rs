@@ -16,7 +16,6 @@ use crate::model::gate::Step;
 use crate::model::hash::hash;
 use crate::model::trial::Split;
 
-/// The header of results.tsv.
 pub const RESULTS_HEADER: [&str; 6] = ["iteration", "val_score", "commit", "evals_passed", "evals_total", "timestamp"];
 
 const NAMES: [&str; 4] = ["suite.json", "train_results.json", "results.tsv", "gate.json"];

@@ -19,7 +19,6 @@ const UNFINISHED: &str = ".autoharness-unfinished";
 const OURS: &str = ".git/autoharness-clone";
 /// How long a clone may take.
 const LIMITS: Limits = Limits { time: Duration::from_secs(30 * 60), output: 64 * 1024 };
-/// How git-lfs is installed.
 pub(super) const INSTALL_LFS: &str =
     "install git-lfs (Debian, Ubuntu: `apt-get install git-lfs`; macOS: `brew install git-lfs`)";
 
@@ -33,7 +32,6 @@ pub(super) fn is_ours(directory: &Path) -> bool {
     directory.join(OURS).is_file()
 }
 
-/// Whether git knows git-lfs.
 pub(super) async fn has_lfs(around: &Surroundings<'_>) -> Result<bool> {
     let Some(git) = find_program(around.environment, around.root, "git") else { return Ok(false) };
     Ok(ask(&git, &["lfs", "version"], around).await?.is_some_and(|said| said.exit.success()))

@@ -32,7 +32,6 @@ impl BirdMode {
     }
 }
 
-/// A set of tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BirdDataset {
     /// 300 tasks.
@@ -81,7 +80,6 @@ impl std::fmt::Debug for Secret {
 pub struct BirdInteractSettings {
     /// How agent and user talk.
     pub mode: BirdMode,
-    /// Which tasks.
     pub dataset: BirdDataset,
     /// How much the simulated user bears, in the benchmark's own unit.
     pub patience: u32,
@@ -96,7 +94,6 @@ pub struct BirdInteractSettings {
     pub pg_host: Option<String>,
     /// PostgreSQL's port; `None`: that of the dataset.
     pub pg_port: Option<u16>,
-    /// PostgreSQL's role.
     pub pg_user: String,
     /// The name of the variable that holds its password.
     pub pg_password_env: String,

@@ -35,14 +35,12 @@ pub(super) enum State {
     Unusable {
         /// In docker's own words.
         said: String,
-        /// The way out.
         fix: String,
     },
     /// It was never made.
     Absent,
     /// It is there and does not run; docker's word for its state.
     Stopped(String),
-    /// It runs.
     Running,
 }
 
@@ -101,7 +99,6 @@ impl Container {
         )
     }
 
-    /// Where it stands.
     pub(super) async fn state(&self, around: &Surroundings<'_>) -> Result<State> {
         let Some(docker) = find_program(around.environment, around.root, "docker") else {
             return Ok(State::Unusable {

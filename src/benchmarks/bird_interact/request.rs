@@ -82,7 +82,6 @@ pub(crate) struct Places {
     pub data: PathBuf,
 }
 
-/// The request's `options`.
 pub(super) fn options(settings: &BirdInteractSettings, places: &Places) -> Map<String, Value> {
     let ports = [("agent", settings.agent_port), ("user", settings.user_port), ("db", settings.db_port)];
     let ports: Map<String, Value> =

@@ -47,7 +47,6 @@ pub(super) struct BirdRunner {
     pub host: Mutex<Option<Host>>,
 }
 
-/// A running host.
 #[derive(Debug)]
 pub(super) struct Host {
     /// What a run must know to use it. It has a key, so it goes only into a run's stdin.

@@ -14,9 +14,7 @@ const DESCRIPTIONS: [&str; 3] = ["_schema.txt", "_column_meaning_base.json", "_k
 /// What provisioning needs to know about the tasks of a set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tasks {
-    /// How many there are.
     pub(super) count: usize,
-    /// The databases they need.
     pub(super) databases: BTreeSet<String>,
     /// The tasks whose ground truth is not there, in the order of the file. The public file leaves all of it out, and such
     /// a task scores 0.0 in silence.

@@ -17,7 +17,6 @@ use crate::error::Result;
 use crate::guard::BaseTree;
 use crate::provision::Finding;
 
-/// The demo's benchmark program.
 const HELPER: Helper = helper!("demo": "bench.py", "request.py");
 
 /// What only the demo has.

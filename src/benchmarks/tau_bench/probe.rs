@@ -24,7 +24,6 @@ pub(crate) struct Tau2Install {
     pub release: String,
     /// SHA-256 over its source files.
     pub code: String,
-    /// Its data directory.
     pub data: PathBuf,
 }
 

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 use crate::config::{Config, Document, Field, Key, Shape, hide_arguments, is_secret, is_variable_name};
 use crate::error::{Code, Error, Result};
 
-/// The dataset unless configured.
 pub(crate) const DEFAULT_DATASET: &str = "terminal-bench@2.0";
 
 /// Where the sandboxes run unless configured: needs no account, only Docker.

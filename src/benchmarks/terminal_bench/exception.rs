@@ -73,7 +73,6 @@ pub(super) fn known_claim(kind: &str) -> Option<&'static str> {
 /// Client libraries of models.
 const CLIENTS: [&str; 4] = ["litellm", "openai", "anthropic", "google/genai"];
 
-/// Client libraries of sandboxes.
 const SANDBOX_CLIENTS: [&str; 20] = [
     "beam",
     "beta9",

@@ -20,13 +20,10 @@ pub struct TrialFile {
     /// What the agent put into its context.
     #[serde(default)]
     pub agent_result: Option<AgentResult>,
-    /// What the grader said.
     #[serde(default)]
     pub verifier_result: Option<VerifierResult>,
-    /// What went wrong.
     #[serde(default)]
     pub exception_info: Option<ExceptionInfo>,
-    /// When the trial began.
     #[serde(default)]
     pub started_at: Option<String>,
     /// When it ended; the file is final then.
@@ -35,13 +32,10 @@ pub struct TrialFile {
     /// Building and starting the sandbox.
     #[serde(default)]
     pub environment_setup: Option<Phase>,
-    /// Installing the agent.
     #[serde(default)]
     pub agent_setup: Option<Phase>,
-    /// The agent at work.
     #[serde(default)]
     pub agent_execution: Option<Phase>,
-    /// Grading.
     #[serde(default)]
     pub verifier: Option<Phase>,
     /// One for each step, of tasks that have several.
@@ -61,10 +55,8 @@ pub struct StepFile {
     /// What went wrong in it.
     #[serde(default)]
     pub exception_info: Option<ExceptionInfo>,
-    /// The agent at work.
     #[serde(default)]
     pub agent_execution: Option<Phase>,
-    /// Grading.
     #[serde(default)]
     pub verifier: Option<Phase>,
 }
@@ -97,7 +89,6 @@ pub struct EnvironmentReference {
     pub import_path: Option<String>,
 }
 
-/// What the agent reported.
 #[derive(Debug, Default, Deserialize)]
 pub struct AgentResult {
     #[serde(default, deserialize_with = "if_it_makes_sense")]
@@ -137,7 +128,6 @@ fn if_it_makes_sense<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) ->
     Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
-/// What the grader said.
 #[derive(Debug, Deserialize)]
 pub struct VerifierResult {
     /// Named rewards; the one called `reward` is the task's.
@@ -154,10 +144,8 @@ pub struct ExceptionInfo {
     /// Its text; may quote the conversation.
     #[serde(default)]
     pub exception_message: String,
-    /// Where it came from.
     #[serde(default)]
     pub exception_traceback: String,
-    /// When Harbor noted it.
     #[serde(default)]
     pub occurred_at: Option<String>,
 }

@@ -20,14 +20,11 @@ use crate::provision::python::Version;
 /// From SIGTERM to SIGKILL: Harbor closes every sandbox in between, which takes up to a minute.
 const GRACE: Duration = Duration::from_secs(100);
 
-/// An installed Harbor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HarborInstall {
-    /// The program.
     pub harbor: PathBuf,
     /// The interpreter it runs in.
     pub python: PathBuf,
-    /// Its version.
     pub version: String,
 }
 
@@ -53,16 +50,12 @@ impl HarborInstall {
     }
 }
 
-/// Any Harbor dataset.
 #[derive(Debug)]
 pub struct HarborRunner {
-    /// Harbor.
     pub install: HarborInstall,
-    /// The tasks.
     pub dataset: Dataset,
     /// What every job has in common.
     pub job: JobSettings,
-    /// The agent's reasoning effort.
     pub reasoning_effort: Option<String>,
     /// Further arguments of `harbor run`.
     pub arguments: Vec<String>,
@@ -72,7 +65,6 @@ pub struct HarborRunner {
     pub environment: Vec<(OsString, OsString)>,
     /// Directory below the state directory for downloads and lists of tasks.
     pub state: PathBuf,
-    /// Starts Harbor.
     pub supervisor: Supervisor,
     /// Hides secrets in the output of Harbor and the agent.
     pub redactor: Redactor,

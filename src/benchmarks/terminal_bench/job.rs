@@ -25,13 +25,9 @@ const JOB: f64 = 900.0;
 pub struct JobSettings {
     /// A type word, or `module:Class`.
     pub env_provider: String,
-    /// Arguments of the environment.
     pub environment_kwargs: Map<String, Value>,
-    /// The agent's model.
     pub model: Option<String>,
-    /// Variables of the agent.
     pub agent_env: BTreeMap<String, String>,
-    /// Variables of the tests.
     pub verifier_env: BTreeMap<String, String>,
 }
 

@@ -36,7 +36,6 @@ pub enum Provider {
     /// Nothing: we did not ask, or no model is configured.
     #[default]
     Unknown,
-    /// It answers.
     Answers,
     /// It does not, for this reason.
     Fails(&'static str),
@@ -57,7 +56,6 @@ impl Facts {
 /// What a trial is evidence of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
-    /// How it ended.
     pub outcome: Outcome,
     /// 0.0 to 1.0; `None` exactly when the outcome is no evidence, or for a timeout that was not graded.
     pub reward: Option<f64>,

@@ -32,12 +32,7 @@ pub enum Dataset {
     /// A directory of tasks.
     Local(PathBuf),
     /// `name[@version]`, looked up in a registry file.
-    Registry {
-        /// Its name.
-        name: String,
-        /// The file.
-        registry: PathBuf,
-    },
+    Registry { name: String, registry: PathBuf },
     /// `name[@version]` or `org/name[@ref]`, looked up by Harbor.
     Remote(String),
 }
@@ -181,7 +176,6 @@ pub(crate) struct Lister<'a> {
     pub environment: Vec<(OsString, OsString)>,
     /// Directory of Harbor's own below the state directory: the program, downloads and lists are kept there.
     pub state: &'a Path,
-    /// Starts it.
     pub supervisor: &'a Supervisor,
 }
 

@@ -50,7 +50,6 @@ const fn local(name: &'static str, need: Need, fix: &'static str, also: &'static
     Sandbox { name, sdk: None, need, usual: Nothing, fix, also }
 }
 
-/// Every environment type.
 pub const SANDBOXES: &[Sandbox] = &[
     local("docker", DOCKER, "install Docker, start its daemon, and be in the group `docker`", DOCKER_VARIABLES),
     local(

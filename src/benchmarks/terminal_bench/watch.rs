@@ -22,7 +22,6 @@ const FULL_LOOK: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Finished {
     pub directory: PathBuf,
-    /// Its result.
     pub file: TrialFile,
 }
 

@@ -60,7 +60,6 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Takes one line in.
     pub(super) async fn line(&mut self, number: u64, line: &[u8]) -> Result<(), String> {
         let event = line::parse(line).map_err(|why| {
             let excerpt = if self.discreet { String::new() } else { excerpt(self.redactor, line) };

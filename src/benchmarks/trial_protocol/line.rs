@@ -29,14 +29,10 @@ pub enum ProtocolEvent {
     Context {
         /// A plain file name.
         name: String,
-        /// What it says.
         text: String,
     },
-    /// A trial began.
     Started {
-        /// Task id.
         task: String,
-        /// Trial number.
         trial: u32,
     },
     /// A trial ended.

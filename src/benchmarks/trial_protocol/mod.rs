@@ -40,11 +40,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The models a program is told to use.
 #[derive(Debug, Clone, Default)]
 pub struct AgentSettings {
-    /// The agent's model.
     pub model: Option<String>,
     /// The model that plays the user.
     pub user_model: Option<String>,
-    /// The agent's reasoning effort.
     pub reasoning_effort: Option<String>,
 }
 
@@ -100,7 +98,6 @@ pub struct ProtocolRunner {
     pub grace: Duration,
     /// Everything else it may take.
     pub limits: WaitLimits,
-    /// Starts the program.
     pub supervisor: Supervisor,
     /// Hides secrets in the program's output.
     pub redactor: Redactor,

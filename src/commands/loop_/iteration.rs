@@ -107,7 +107,6 @@ pub(super) fn ended(code: i32, command: &str, message: &str) -> Error {
     }
 }
 
-/// The base commit's files.
 pub(super) fn base_of(session: &Session) -> Result<BaseTree> {
     let base = session.state.summary.base.as_deref();
     session.repo.base_tree(base.ok_or_else(not_prepared)?)

@@ -83,7 +83,6 @@ fn gate_trials(config: &Config, summary: &Summary) -> u64 {
     summary.gate_trials.mean().unwrap_or_else(most)
 }
 
-/// What a gate takes.
 pub(super) fn gate_cost(config: &Config, summary: &Summary) -> Spending {
     cost(summary, gate_trials(config, summary))
 }

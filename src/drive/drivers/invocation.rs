@@ -7,7 +7,6 @@ use serde_json::Value;
 /// What a session is to do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask<'a> {
-    /// What it is told.
     pub prompt: &'a str,
     /// The model, as the coding agent names it.
     pub model: Option<&'a str>,

@@ -7,7 +7,6 @@ use crate::model::compare::{Comparison, EPSILON};
 use crate::model::paired::{self, Answer, Pairs, first_on_holdout};
 use crate::model::score::Score;
 
-/// The step's name.
 pub(super) const NAME: &str = "hold_out";
 
 /// The step without its numbers.

@@ -107,7 +107,6 @@ impl Policy {
 pub struct PairedPolicy {
     /// Chance that an edit which changes nothing is accepted, over all rounds.
     pub alpha: f64,
-    /// Most rounds.
     pub max_rounds: u32,
     /// How often each task is run afresh once an edit is accepted.
     pub confirm_trials: u32,

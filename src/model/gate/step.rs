@@ -36,7 +36,6 @@ impl Status {
 pub struct Step {
     /// `file_guard`, `leak_scan`, `preflight`, `regression_suite`, `hold_out` or `promotion`.
     pub name: String,
-    /// How it ended.
     pub status: Status,
     /// Why, in one line.
     pub detail: String,

@@ -51,7 +51,6 @@ impl Arm {
 /// What is known of both agents on one task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
-    /// Where the task belongs.
     pub split: Split,
     /// The agent that is judged.
     pub candidate: Arm,
@@ -74,7 +73,6 @@ pub(crate) struct Round {
     pub both: bool,
 }
 
-/// How the comparison ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairedVerdict {
@@ -131,7 +129,6 @@ pub(crate) struct Ruling {
 pub(crate) enum Answer {
     /// Run these and ask again.
     Measure(Round),
-    /// Done.
     Ruled(Ruling),
 }
 

@@ -41,7 +41,6 @@ pub struct Configured {
 /// What one configuration does.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Odds {
-    /// The configuration.
     pub of: Configured,
     /// Share of edits that change nothing which are accepted.
     pub noop: f64,
@@ -65,7 +64,6 @@ pub struct Forecast {
 }
 
 impl Configured {
-    /// In a few words.
     pub fn name(&self) -> String {
         let Configured { trials, max_rounds, .. } = self;
         match self.rule {

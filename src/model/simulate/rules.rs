@@ -41,7 +41,6 @@ pub enum RuleKind {
     },
     /// `gate_rule: paired`.
     Paired {
-        /// The rule.
         rule: Rule,
         /// First trials of the candidate on each task.
         trials: usize,

@@ -9,7 +9,6 @@ pub(crate) enum Kind {
     /// A whole number.
     Count,
     Number,
-    /// True or false.
     Flag,
     /// A time, as text that names its offset from UTC.
     Time,

@@ -18,7 +18,6 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// How such files end.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Form::Csv => "csv",
@@ -33,7 +32,6 @@ impl Form {
 pub(crate) struct Table {
     /// The file's name without its end.
     pub name: &'static str,
-    /// The bytes.
     pub content: Vec<u8>,
     /// How many rows it has.
     pub rows: usize,

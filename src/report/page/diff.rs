@@ -30,7 +30,6 @@ pub(crate) struct Edit {
     pub commit: String,
     /// The reference that the loop keeps it under, when it is none of the recorded ones.
     pub candidate: Option<String>,
-    /// The commit's subject.
     pub subject: String,
     /// Lines with their mark (`+`, `-`, a blank, `@` for a file's name or a gap); those beyond the limit are left out.
     pub lines: Vec<(char, String)>,

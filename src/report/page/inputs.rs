@@ -9,7 +9,6 @@ use crate::report::learnings::LearningCard;
 
 /// What the page is made of.
 pub(crate) struct Inputs<'a> {
-    /// The ledger.
     pub history: &'a History,
     /// The name of the experiment's directory.
     pub name: String,
@@ -19,7 +18,6 @@ pub(crate) struct Inputs<'a> {
     pub edits: Vec<Edit>,
     /// What the coding agent wrote down.
     pub learnings: Vec<LearningCard>,
-    /// The failing train tasks.
     pub failing: Vec<Failing>,
     /// What the train tasks left behind, in the order of the matrix.
     pub traces: Vec<TaskTraces>,
@@ -31,7 +29,6 @@ pub(crate) struct TaskTraces {
     pub task: String,
     /// Whether it fails now: readers want its traces first.
     pub fails: bool,
-    /// The newest trial.
     pub latest: Option<Value>,
     /// The first ever, where it is another one.
     pub baseline: Option<Value>,

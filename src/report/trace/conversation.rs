@@ -26,9 +26,7 @@ pub(crate) struct Turn {
     pub role: String,
     /// The tool that answers.
     pub tool: Option<String>,
-    /// What was said.
     pub text: String,
-    /// Which tools were called.
     pub calls: Vec<Call>,
     /// True when a tool failed, or something broke here.
     pub failed: bool,
@@ -38,10 +36,8 @@ pub(crate) struct Turn {
     pub seconds: Option<f64>,
 }
 
-/// A tool call.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Call {
-    /// The tool.
     pub name: String,
     /// Its arguments, as JSON on one line, or as they were written.
     pub arguments: String,

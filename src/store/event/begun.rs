@@ -31,7 +31,6 @@ pub struct Prepared {
     pub split_drawn: bool,
     /// SHA-256 of each provisioned file or directory, by configured path.
     pub data: BTreeMap<String, String>,
-    /// The measured baseline.
     pub baseline: Baseline,
     /// A version of the benchmark's upstream that we never tested with.
     #[serde(default, skip_serializing_if = "Option::is_none")]

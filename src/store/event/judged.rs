@@ -9,7 +9,6 @@ use crate::model::gate::{Decision, Evidence};
 use crate::model::simulate::Forecast;
 use crate::model::suite::SuiteChange;
 
-/// `verdict`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Verdict {
     /// Fingerprint of the agent that was judged.
@@ -25,7 +24,6 @@ pub struct Verdict {
     pub base_ref: Option<String>,
     /// Everything the decision depends on.
     pub evidence: Evidence,
-    /// The decision.
     pub decision: Decision,
 }
 
@@ -51,7 +49,6 @@ pub struct Recorded {
     pub protocol: String,
 }
 
-/// `accepted`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Accepted {
     /// Base commit before.
@@ -62,7 +59,6 @@ pub struct Accepted {
     pub changes: Vec<String>,
 }
 
-/// `revealed`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Revealed {
     /// The command line.
@@ -71,16 +67,12 @@ pub struct Revealed {
     pub tasks: usize,
 }
 
-/// `suite_changed`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SuiteChanged {
-    /// What was done.
     pub change: SuiteChange,
     /// Train tasks.
     pub tasks: Vec<String>,
-    /// Why.
     pub reason: String,
-    /// Who did it.
     pub by: By,
 }
 
@@ -110,7 +102,6 @@ impl Committed {
     }
 }
 
-/// `confirmed`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Confirmed {
     /// The agent to compare with.
@@ -131,11 +122,9 @@ pub struct Confirmed {
     pub look: u32,
     /// Everything the claim depends on.
     pub measured: Measured,
-    /// The claim.
     pub claim: Claim,
 }
 
-/// `calibrated`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Calibrated {
     /// The agent, which was the recorded one.
@@ -146,7 +135,6 @@ pub struct Calibrated {
     pub trials: u32,
     /// What it earned.
     pub measured: Repeated,
-    /// How noisy that is.
     pub noise: Noise,
     /// How far the rates were shrunk towards their mean before the gate was simulated with them, 0–1.
     pub shrunk: f64,

@@ -41,7 +41,6 @@ pub struct Proposed {
     /// `seq` of the gate's verdict; none where the edit did not reach the gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<u64>,
-    /// What became of it.
     pub end: End,
     /// Why it did not reach the gate, in this tool's words, not the coding agent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,9 +66,7 @@ pub struct Proposed {
 pub struct Outdone {
     /// Its fingerprint.
     pub agent: String,
-    /// What it supposed.
     pub hypothesis: String,
-    /// What it worked on.
     pub surface: Surface,
     /// Its mean reward on the train tasks that were run.
     pub train: Option<f64>,
@@ -81,7 +78,6 @@ pub struct Outdone {
 pub enum End {
     /// The gate passed it, and it is recorded.
     Accepted,
-    /// The gate did not.
     Rejected,
     /// There was nothing to judge: no edit, other files, no valid proposal, twice.
     Unusable,
@@ -120,7 +116,6 @@ pub struct SessionUsage {
 }
 
 impl SessionUsage {
-    /// Both together.
     #[must_use]
     pub fn plus(self, more: SessionUsage) -> SessionUsage {
         SessionUsage {

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 pub enum Purpose {
     /// The baseline, or the reference measured after an accepted change.
     Baseline,
-    /// `autoharness benchmark`.
     Benchmark,
     /// Step 1 of the gate.
     Suite,

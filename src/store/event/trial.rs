@@ -33,7 +33,6 @@ impl Trial<'static> {
 /// `trial`: one execution of one task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trial<'a> {
-    /// Run name.
     #[serde(borrow)]
     pub run: Cow<'a, str>,
     /// Why the run was made.
@@ -46,16 +45,13 @@ pub struct Trial<'a> {
     pub protocol: Cow<'a, str>,
     /// Split; none while it is not drawn yet.
     pub split: Option<Split>,
-    /// Task id.
     #[serde(borrow)]
     pub task: Cow<'a, str>,
     /// Trial number, from 0.
     pub trial: u32,
-    /// How it ended.
     pub outcome: Outcome,
     /// 0.0–1.0, or null.
     pub reward: Option<f64>,
-    /// What it used.
     #[serde(flatten)]
     pub usage: Usage,
     /// Why it did not pass; train only.
@@ -69,12 +65,9 @@ pub struct Trial<'a> {
     pub trace_lost: bool,
 }
 
-/// `run_finished`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunFinished {
-    /// Run name.
     pub run: String,
-    /// Why it was made.
     pub purpose: Purpose,
     /// Agent fingerprint.
     pub agent: String,
@@ -84,7 +77,6 @@ pub struct RunFinished {
     pub split: Option<Split>,
     /// The tasks it was about, those whose trials were already in the ledger included.
     pub tasks: Vec<String>,
-    /// Trials run.
     pub run_trials: usize,
     /// True when trials already in the ledger were run again on purpose.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

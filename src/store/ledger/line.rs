@@ -25,10 +25,8 @@ pub struct Entry<'a> {
     /// SHA-256 (hex) of the previous line.
     #[serde(borrow)]
     pub prev: Cow<'a, str>,
-    /// When it was written.
     #[serde(deserialize_with = "time")]
     pub at: DateTime<Utc>,
-    /// What happened.
     #[serde(borrow)]
     pub event: Event<'a>,
 }
@@ -82,7 +80,6 @@ impl Tip {
 /// What reading found besides the events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadReport {
-    /// Where the chain ends.
     pub tip: Tip,
     /// Bytes of a torn last line that was dropped, 0 when none was.
     pub torn: u64,

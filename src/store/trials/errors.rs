@@ -28,7 +28,6 @@ impl Errors {
         }
     }
 
-    /// What is kept.
     pub(super) fn of(&self, place: usize, task: u32, trial: u32) -> Option<&str> {
         self.0.get(&(place, task))?.get(&trial).map(String::as_str)
     }
