@@ -153,7 +153,7 @@ impl Target {
         let (method, place) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let path =
             place.strip_prefix("http://").and_then(|rest| rest.find(['/', '?']).map(|at| &rest[at..])).unwrap_or("/");
-        // Without it, what follows would look like a part of the host to some.
+        // Without the slash, some servers would read what follows as a part of the host.
         let path = if path.starts_with('/') { path.to_string() } else { format!("/{path}") };
         let place = match (self.is_tunnel, upstream) {
             (true, _) => self.to_string(),

@@ -99,7 +99,7 @@ fn start(reach: &Reach, rooted: bool) -> u8 {
         command.env(OsStr::new(name), OsStr::new(value));
     }
     if let Network::Door(Some(port)) = reach.reach() {
-        // Whatever is asked for there is outside.
+        // What is asked of these proxies lies outside the fence.
         for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
             let url = format!("http://127.0.0.1:{port}");
             command.env(name, &url).env(name.to_ascii_lowercase(), url);

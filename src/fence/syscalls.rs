@@ -223,14 +223,14 @@ fn rules(others: Others) -> Result<Rules, Error> {
     };
     rules.insert(libc::SYS_socket, sockets);
     if matches!(others.network, Network::Door(_) | Network::Tcp) {
-        // A connection that is opened by sending is none that Landlock looks at.
+        // Landlock does not look at a connection that is opened by sending.
         let opening = u64::from(libc::MSG_FASTOPEN.unsigned_abs());
         for (number, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
             rules.insert(number, vec![all(&[(flags, SeccompCmpOp::MaskedEq(opening), opening)])?]);
         }
     }
     if matches!(others.network, Network::Door(_)) {
-        // Nor is a socket that listens without having been bound.
+        // Nor does it look at a socket that listens without having been bound.
         rules.insert(libc::SYS_listen, Vec::new());
     }
     Ok(rules)

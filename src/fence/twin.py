@@ -140,7 +140,7 @@ def leave(network):
     user, group = os.getuid(), os.getgid()
     if library.unshare(ctypes.c_int(NEW | (NEW_NETWORK if network else 0))):
         return False
-    # Who changed its user cannot write about itself otherwise.
+    # A process that changed its user could not write its own maps otherwise.
     library.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     for file, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with contextlib.suppress(OSError), open(f"/proc/self/{file}", "w", encoding="ascii") as stream:

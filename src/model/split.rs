@@ -164,7 +164,7 @@ print(json.dumps([sorted(passed[:a] + failed[:b]), sorted(passed[a:] + failed[b:
         assert!(drawn.is_sorted() && drawn.iter().all(|task| tasks.contains(task)));
         assert_eq!(drawn, sealed(&tasks, 17, SPLIT_SEED));
         assert_ne!(drawn, sealed(&tasks, 17, SPLIT_SEED + 1));
-        // Of what was set aside, all is set aside again, whatever lies beside it.
+        // The tasks that were set aside are set aside again, whatever lies beside them.
         assert_eq!(sealed(&drawn, 17, SPLIT_SEED), drawn);
         for (share, of, count) in [(0.2, 10, 2), (0.2, 4, 0), (0.3, 10, 3), (0.29, 100, 29), (0.49, 3, 1), (0.0, 9, 0)]
         {

@@ -179,7 +179,7 @@ async fn read(server: &Server<'_>, database: &str) -> Result<String> {
     match server.ask("postgres", &script, Some(&application), READ).await? {
         Ok(said) => Ok(hash(&said.stdout)),
         Err(said) => {
-            // Whatever went wrong, the copy is of no more use.
+            // Whatever went wrong, the copy is useless now.
             let drop = format!("DROP DATABASE IF EXISTS {copy};\n");
             let _ = server.ask("postgres", &drop, None, LOOK).await?;
             Err(unusable(&server.place(), said))

@@ -376,7 +376,7 @@ fn a_run_that_gave_nothing_leaves_nothing() {
         told.run_finished("A", &["1"], |run| (run.void, run.tokenless) = (void, tokenless));
         assert_eq!(told.summary().train_results["1"], counts.then_some(0.0), "{void} {tokenless}");
     }
-    // Of a baseline without a token, earlier runs count no more either.
+    // If a baseline used no token, its earlier runs stop counting, too.
     let mut told = Story::default();
     told.trial("A", "1", Some(0.0)).run_finished("A", &["1"], |_| {});
     told.run_finished("A", &["1"], |run| run.void = true);

@@ -25,7 +25,7 @@ async def call(base):
     from google.adk.runners import InMemoryRunner
     from google.genai import types
 
-    # Nobody's real key or address may play a part in this.
+    # This must use no real key or address.
     model = LiteLlm(model="openai/probe", api_base=base, api_key="probe", num_retries=0)
     runner = InMemoryRunner(
         agent=Agent(name="probe", model=model, instruction="Probe.", tools=[probe]), app_name="probe"

@@ -124,7 +124,7 @@ class Host:
         if self.session.process is None:
             return
         with contextlib.suppress(PostgresError):
-            # Who was stopped while it was made has not heard of it.
+            # A host that was stopped while the role was made does not know it yet.
             role = await self.making if self.making is not None else None
             if role is not None:
                 await asyncio.to_thread(roles.drop, self.server, role.user)

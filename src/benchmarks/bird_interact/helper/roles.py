@@ -111,7 +111,7 @@ def drop_left(server):
                 drop(server, name)
                 dropped += 1
             except PostgresError:
-                pass  # Somebody else's, who will see to it.
+                pass  # It belongs to another user, who will drop it.
     return dropped
 
 

@@ -26,7 +26,7 @@ MODEL_LIBRARIES = {"litellm", "openai", "anthropic"}
 NETWORK_LIBRARIES = {"httpx", "httpcore", "aiohttp", "google.genai.errors", "google.api_core"}
 # The model's provider refuses the request itself: too long, or with parameters that it does not take. The agent wrote it.
 REFUSED_REQUEST = (400, 413, 422)
-# Nobody's next request will fare better.
+# The next request, of any agent, will fail as well.
 FATAL = (401, 403, 404)
 
 

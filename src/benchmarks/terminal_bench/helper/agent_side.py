@@ -213,7 +213,7 @@ class Side:
                 self.sent_context = noted
                 try:
                     await self.line.send({"context": noted})
-                except ValueError:  # Whatever makes it too long, what was used is a few numbers.
+                except ValueError:  # Too long: the numbers alone, which say what was used, are short.
                     plain = {name: value for name, value in noted.items() if isinstance(value, (int, float))}
                     await self.line.send({"context": plain})
         if files and self.job["save_trace"]:

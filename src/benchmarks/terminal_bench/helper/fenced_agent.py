@@ -195,7 +195,7 @@ class FencedAgent(BaseAgent):
             await self._line.send(question)
             while True:
                 head, data = await self._line.receive()
-                # Whatever it sends and however fast: other trials go on.
+                # Other trials get their turn, no matter how fast this one sends.
                 await asyncio.sleep(0)
                 if "done" in head:
                     return

@@ -19,7 +19,7 @@ fn a_checkpoint_of_another_format_is_made_again_but_still_shows_a_cut_ledger() {
     assert!(saved.is_current(&ledger).unwrap());
     saved.require_continued(&ledger).unwrap();
     assert_eq!(json!(saved.summary), json!(told.summary()));
-    // As builds before this one left it, down to fields that are no more.
+    // As older builds left it, with fields that no longer exist.
     let mut old: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
     old.as_object_mut().unwrap().remove("format");
     old["summary"] = json!({"suite": ["1"], "spent": "not even of the right kind"});

@@ -105,7 +105,7 @@ proptest! {
         for agent in ["A", "B", "C", "D"] {
             let suite = told.summary().suite_for(agent);
             for task in TRAIN {
-                // Somebody brought it in, and that somebody is the agent itself or was accepted before all was void.
+                // An agent brought it in: this one, or one that was accepted before all was void.
                 let brought = |(at, word): (usize, &String)| {
                     let rest = &happened[at + 1..];
                     let until = rest.iter().position(|word| word.starts_with('p')).map_or(rest.len(), |at| at + 1);

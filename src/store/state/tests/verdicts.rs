@@ -69,7 +69,7 @@ fn only_a_score_that_is_surely_higher_is_an_improvement() {
     let mut told = story("A-");
     told.verdict("B", |evidence| (evidence.holdout, evidence.best) = (rewards(&[("h1", Some(EPSILON))]), plain(0.0)));
     assert_eq!((told.summary().last_status, told.summary().gates_without_improvement), (Some(Status::Passed), 2));
-    // Nor is one whose lacking trials make it.
+    // Missing trials make no improvement, either.
     let mut told = story("A-");
     told.verdict("B", |evidence| {
         (evidence.holdout, evidence.best) = (holdout("PP00"), known("P000"));
