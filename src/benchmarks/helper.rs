@@ -80,7 +80,8 @@ mod tests {
     /// The files of `helper/` that a benchmark's sources embed: what `helper!` lists after the helper's name, and single ones.
     fn embedded(source: &str) -> Vec<&str> {
         let lists = source.split("helper!(").skip(1).filter_map(|rest| rest.split(')').next());
-        let single = source.split("include_str!(\"helper/").skip(1).filter_map(|rest| rest.split('"').next());
+        let single =
+            source.split(concat!("include_str", "!(\"helper/")).skip(1).filter_map(|rest| rest.split('"').next());
         lists.flat_map(|list| list.split('"').skip(3).step_by(2)).chain(single).collect()
     }
 
