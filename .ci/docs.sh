@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the book in docs/ with mdBook, and checks that docs/llms.txt is made of its pages. `cargo test --test all readme::` checks
+# Builds the book in docs/ with mdBook, and checks that its tables of keys are the program's and docs/llms.txt is made of its pages. `cargo test --test all readme::` checks
 # links, tables and examples.
 #
 # mdBook comes from crates.io, once per machine and version. AUTOHARNESS_CI_MDBOOK names one to use instead.
@@ -26,6 +26,7 @@ mdbook() {
     echo "$own/bin/mdbook"
 }
 
+python3 -B "$root/docs/configuration.py" --check
 python3 -B "$root/docs/llms.py" --check
 
 if ! program=$(mdbook); then

@@ -42,7 +42,7 @@ pub const COMMON: &[Key] = &[
     Key::own(
         "editable",
         "editable: [agent/agent.py]",
-        "the files that the coding agent may edit; the first is the agent file",
+        "files that the coding agent may edit; the first is the agent file; a directory means all below it",
         Shape::Texts,
         |config, field| {
             let paths = field.paths()?;
@@ -62,7 +62,7 @@ pub const COMMON: &[Key] = &[
     Key::own(
         "file_guard",
         "file_guard: true",
-        "whether an edit of any other file fails the gate",
+        "whether an edit of any other file fails the gate; what is not clearly false leaves it on",
         Shape::Flag,
         |config, field| {
             match field.clear_boolean() {
@@ -76,7 +76,7 @@ pub const COMMON: &[Key] = &[
     Key::word(
         "gate_split",
         "gate_split: test",
-        "the split that val_score is measured on",
+        "the split that val_score is measured on; with `train` nothing is held out",
         &["test", "train"],
         |config, word| config.gate_split = if word == "train" { Split::Train } else { Split::Test },
         |config| config.gate_split.as_str(),
@@ -84,7 +84,7 @@ pub const COMMON: &[Key] = &[
     Key::own(
         "sealed",
         "sealed: 0.2",
-        "share of the tasks that prepare sets aside for `confirm --sealed`; nothing else ever runs them",
+        "share of the tasks (of the hold-out, where the benchmark brings a split) that nothing but `confirm --sealed` ever runs",
         Shape::Number { least: 0.0, most: 0.49 },
         |config, field| {
             config.sealed = field.number("a number from 0 to 0.49", |share| (0.0..=0.49).contains(&share))?;
@@ -98,7 +98,7 @@ pub const COMMON: &[Key] = &[
     Key::fraction(
         "min_evidence",
         "min_evidence: 0.9",
-        "share of the expected tasks that must be evaluated before a step decides anything",
+        "share of a step's tasks that must give evidence before it decides anything",
         |config| &mut config.min_evidence,
     ),
     Key::count("trials", "trials: 1", "how often each task is run; the rewards are averaged", 1, 100, |config| {
@@ -115,7 +115,7 @@ pub const COMMON: &[Key] = &[
     Key::word(
         "timeout_policy",
         "timeout_policy: agent",
-        "an agent timeout counts as reward 0.0 (agent) or is left out (infra)",
+        "an agent that ran out of time counts as reward 0.0 (`agent`) or is left out (`infra`)",
         &["agent", "infra"],
         |config, word| {
             config.timeout_policy = if word == "infra" { TimeoutPolicy::Infra } else { TimeoutPolicy::Agent };
@@ -167,7 +167,7 @@ pub const COMMON: &[Key] = &[
     Key::own(
         "pass_env",
         "pass_env: [OPENAI_API_KEY]",
-        "names of environment variables that the benchmark may see; values belong in .env",
+        "names of variables that the benchmark may see although they look like secrets or come from `.env`",
         Shape::Texts,
         |config, field| {
             config.pass_env = variable_names(field)?;
@@ -178,7 +178,7 @@ pub const COMMON: &[Key] = &[
     Key::word(
         "fence",
         "fence: auto",
-        "whether agents run behind a fence: with what the machine has (auto), with every layer (required), not at all (off)",
+        "whether agents run behind a fence: with the layers that the machine has (`auto`), with every one (`required`), or not (`off`)",
         &["auto", "required", "off"],
         |config, word| config.fence = FenceMode::parse(word).unwrap_or_default(),
         |config| config.fence.as_str(),
@@ -186,7 +186,7 @@ pub const COMMON: &[Key] = &[
     Key::own(
         "model_hosts",
         "model_hosts: [api.openai.com]",
-        "hosts that agents with the network may reach: `host` (ports 443 and 80), `host:port`, `.domain` for all below one",
+        "hosts that agents behind the fence may reach where they have the network: `host` (ports 443 and 80), `host:port`, `.domain` for all below one; none named: the benchmark decides",
         Shape::Texts,
         |config, field| {
             config.model_hosts = field.texts_that(is_host, |number, name| {
@@ -199,19 +199,19 @@ pub const COMMON: &[Key] = &[
     Key::paths(
         "data",
         "data: [bench_data]",
-        "files and directories that must stay as they were when the experiment was prepared; git may ignore them",
+        "files and directories, git-ignored or not, that must stay as they were at `prepare`; links in them are followed",
         |config| &mut config.data,
     ),
     Key::patterns(
         "not_read",
         "not_read: [README.md, docs]",
-        "committed files that neither benchmark nor agent reads: they are left out of the copy that is run",
+        "committed files that the benchmark does not read, as patterns with `*`, `?`, `**`: left out of the copy that is run and of the protocol fingerprint",
         |config| &mut config.not_read,
     ),
     Key::word(
         "leak_scan",
         "leak_scan: warn",
-        "what an edit does that copies from train tasks, or sets a model, an effort or a seed: warn, fail, or off",
+        "what an edit does that copies from train tasks, or sets a model, an effort or a seed: `warn`, `fail`, or `off`",
         &["warn", "fail", "off"],
         |config, word| {
             config.leak_scan = match word {
@@ -225,7 +225,7 @@ pub const COMMON: &[Key] = &[
     Key::word(
         "gate_rule",
         "gate_rule: paired",
-        "how the gate decides: val_score reaches the best (best), or better task by task, in rounds (paired)",
+        "how the gate decides: val_score must reach the best recorded (`best`), or the edit is better task by task, in rounds (`paired`)",
         &["best", "paired"],
         |config, word| config.gate_rule = if word == "paired" { GateRule::Paired } else { GateRule::Best },
         |config| config.gate_rule.as_str(),
@@ -233,7 +233,7 @@ pub const COMMON: &[Key] = &[
     Key::own(
         "alpha",
         "alpha: 0.1",
-        "chance that the rule paired accepts an edit that changes nothing, over all its rounds",
+        "chance that `paired` accepts an edit that changes nothing, over all its rounds",
         Shape::Number { least: 0.001, most: 0.5 },
         |config, field| {
             config.alpha = field.number("a number from 0.001 to 0.5", |alpha| (0.001..=0.5).contains(&alpha))?;
@@ -241,11 +241,11 @@ pub const COMMON: &[Key] = &[
         },
         |config| json!(config.alpha),
     ),
-    Key::count("max_rounds", "max_rounds: 3", "most rounds of the rule paired", 1, 10, |config| &mut config.max_rounds),
+    Key::count("max_rounds", "max_rounds: 3", "most rounds of `paired`", 1, 10, |config| &mut config.max_rounds),
     Key::count(
         "confirm_trials",
         "confirm_trials: 3",
-        "how often each task is run afresh once the rule paired has accepted an edit",
+        "how often each task is run afresh once `paired` has accepted an edit",
         1,
         20,
         |config| &mut config.confirm_trials,
@@ -253,7 +253,7 @@ pub const COMMON: &[Key] = &[
     Key::count(
         "promote_after",
         "promote_after: 3",
-        "how often in a row a train task must pass to join the suite, by the rule paired",
+        "how often in a row a train task must pass to join the suite, by `paired`",
         1,
         20,
         |config| &mut config.promote_after,
@@ -261,7 +261,7 @@ pub const COMMON: &[Key] = &[
     Key::own(
         "max_suite",
         "max_suite: 40",
-        "most tasks of the suite that the rule paired runs; those that have passed for longest are retired",
+        "most tasks of the suite that `paired` runs; those that have passed for longest are retired",
         Shape::Number { least: 1.0, most: 100_000.0 },
         |config, field| {
             config.max_suite = Some(field.integer32(1..=100_000)?);
@@ -272,7 +272,7 @@ pub const COMMON: &[Key] = &[
     Key::word(
         "holdout_disclosure",
         "holdout_disclosure: ladder",
-        "what the gate tells of the hold-out: each score (score), that of an accepted edit (ladder), accepted or not (bit)",
+        "what the gate tells of the hold-out: each score (`score`), that of an accepted edit (`ladder`; the default with `paired`), accepted or not (`bit`)",
         &["score", "ladder", "bit"],
         |config, word| {
             config.holdout_disclosure = Some(match word {
@@ -286,13 +286,13 @@ pub const COMMON: &[Key] = &[
     Key::flag(
         "alpha_spending",
         "alpha_spending: true",
-        "whether alpha is spread over all edits of the experiment instead of being each one's",
+        "whether `alpha` is spread over all edits of the experiment: 6 alpha / (pi² j²) for the j-th",
         |config| &mut config.alpha_spending,
     ),
     Key::own(
         "surfaces",
         "surfaces: {prompt: [agent/prompts], tools: [agent/tools]}",
-        "names for groups of editable paths; the loop says which of them an edit touched",
+        "names for groups of editable paths, `{prompt: [PATH, ...], tools: [PATH, ...]}`; the loop says which of them an edit touched",
         Shape::Mapping,
         |config, field| {
             config.surfaces = surfaces::read(field)?;
@@ -303,13 +303,13 @@ pub const COMMON: &[Key] = &[
     Key::mapping(
         "coding_agents",
         "coding_agents: {mine: {command: [./propose], prompt: stdin}}",
-        "programs of your own that `autoharness loop --with NAME` drives",
+        "programs of your own that `autoharness loop --with NAME` drives: `command`, `prompt` (`stdin` or `argument`), `usage`",
         |config| &mut config.coding_agents,
     ),
     Key::own(
         "loop_env",
         "loop_env: [ANTHROPIC_API_KEY]",
-        "names of environment variables that the coding agent driven by the loop may see; values belong in .env",
+        "names of variables that the loop's coding agent may see although they look like secrets or come from `.env`",
         Shape::Texts,
         |config, field| {
             config.loop_env = variable_names(field)?;
@@ -328,7 +328,7 @@ pub const COMMON: &[Key] = &[
     Key::own(
         "loop_prices",
         "loop_prices: {input: 1.25, output: 10.0}",
-        "US dollars for a million tokens of the coding agent's model, where it reports no dollars itself",
+        "US dollars for a million tokens of the coding agent's model, `{input: X, output: Y}`, where it reports none itself",
         Shape::Mapping,
         |config, field| {
             config.loop_prices = Some(prices(field)?);
@@ -339,7 +339,7 @@ pub const COMMON: &[Key] = &[
     Key::own(
         "trial_prices",
         "trial_prices: {input: 1.25, output: 10.0}",
-        "US dollars for a million tokens of the benchmark's model, for trials that report tokens and no dollars",
+        "US dollars for a million tokens of the benchmark's model, `{input: X, output: Y}`, for trials that report tokens and no dollars",
         Shape::Mapping,
         |config, field| {
             config.trial_prices = Some(prices(field)?);

@@ -32,10 +32,8 @@ pub(crate) fn schema(sections: Sections<'_>) -> Value {
             let mut allowed: Map<String, Value> =
                 foreign.map(|(_, key)| (key.name.to_string(), Value::Bool(false))).collect();
             for key in COMMON.iter().chain(section.keys()) {
-                let default = &defaults[key.name];
-                if !key.required && !default.is_null() {
-                    allowed.insert(key.name.into(), json!({"default": default}));
-                }
+                let default = Some(&defaults[key.name]).filter(|default| !key.required && !default.is_null());
+                allowed.insert(key.name.into(), default.map_or(Value::Bool(true), |value| json!({"default": value})));
             }
             let required: Vec<&str> = section.keys().iter().filter(|key| key.required).map(|key| key.name).collect();
             json!({

@@ -165,7 +165,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::word(
         "mode",
         "mode: a-interact",
-        "who leads the dialogue: the agent (a-interact) or a fixed course (c-interact)",
+        "who leads the dialogue: the agent (`a-interact`) or a fixed sequence (`c-interact`)",
         &[BirdMode::Agentic.as_str(), BirdMode::Conversational.as_str()],
         |config, word| {
             let conversational = word == BirdMode::Conversational.as_str();
@@ -176,7 +176,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::word(
         "dataset",
         "dataset: lite",
-        "which tasks of BIRD-Interact: lite (300) or full (600)",
+        "which tasks of BIRD-Interact: `lite` (300) or `full` (600)",
         &[BirdDataset::Lite.as_str(), BirdDataset::Full.as_str()],
         |config, word| {
             let full = word == BirdDataset::Full.as_str();
@@ -187,7 +187,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::count(
         "patience",
         "patience: 3",
-        "how much the simulated user bears; part of every task's budget",
+        "how patient the simulated user is; part of every task's budget",
         0,
         1000,
         |config| &mut own(config).patience,
@@ -195,7 +195,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::text(
         "bird_repo",
         "bird_repo: ~/BIRD-Interact",
-        "a checkout of BIRD-Interact, instead of the one that `prepare` makes",
+        "a checkout of BIRD-Interact, instead of the one that `prepare` makes in `bird_interact_adk/`",
         |config| &mut own(config).repo,
     ),
     Key::text(
@@ -207,13 +207,13 @@ pub(super) const KEYS: &[Key] = &[
     Key::text(
         "bird_data_path",
         "bird_data_path: ~/bird-interact-lite/merged.jsonl",
-        "the tasks with their ground truth, instead of those inside the checkout",
+        "the tasks with their ground truth, instead of the public ones that `prepare` downloads; keep them outside the experiment",
         |config| &mut own(config).data_path,
     ),
     Key::own(
         "pg_host",
         "pg_host: 127.0.0.1",
-        "the host of a PostgreSQL of your own with the benchmark's databases; then no docker is needed",
+        "the host of a PostgreSQL of your own; without it and `pg_port`, `prepare` starts the benchmark's container",
         Shape::Text,
         |config, field| {
             own(config).pg_host = Some(field.text()?);
@@ -224,7 +224,7 @@ pub(super) const KEYS: &[Key] = &[
     port(
         "pg_port",
         "pg_port: 5432",
-        "the port of that PostgreSQL",
+        "the port of that PostgreSQL; with `full` 5433",
         |config, field| {
             own(config).pg_port = Some(number(field)?);
             Ok(())
@@ -234,7 +234,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "pg_user",
         "pg_user: root",
-        "the role that may create databases there; best no superuser",
+        "the role there; it must be able to create databases, and should be able to create roles, so that agents' SQL gets one of its own",
         Shape::Text,
         |config, field| {
             own(config).pg_user = field.text()?;
@@ -245,7 +245,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "pg_password_env",
         "pg_password_env: PG_PASSWORD",
-        "the name of the variable, best in .env, with that role's password",
+        "the name of the variable, best in `.env`, with that role's password; the benchmark's container needs none",
         Shape::Text,
         |config, field| {
             let name = field.text()?;
@@ -261,7 +261,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "pg_password",
         "pg_password_env: PG_PASSWORD",
-        "the password itself, as the original had it; put it into .env instead",
+        "the password itself, as old configurations have it; put it into `.env` instead",
         Shape::Text,
         |config, field| {
             let text = field.text().or_else(|_| field.integer(0..=u64::MAX).map(|number| number.to_string()));

@@ -70,7 +70,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::flag(
         "import_agent",
         "import_agent: true",
-        "whether the agent file is imported once before anything is run, where the program is a Python",
+        "whether the preflight imports the agent file, where `command` starts a Python",
         |config| &mut own(config).import_agent,
     ),
 ];

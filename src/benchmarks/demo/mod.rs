@@ -29,7 +29,7 @@ struct DemoSettings {
 const KEYS: &[Key] = &[Key::fraction(
     "noise",
     "noise: 0.3",
-    "chance that the answer of a trial is spoilt: the demo's agents are steady, those that call models are not",
+    "chance that a trial's answer is spoilt, to imitate the noise of agents that call models",
     |config| &mut config.own_mut::<DemoSettings>().noise,
 )];
 

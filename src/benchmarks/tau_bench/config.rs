@@ -96,7 +96,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::word(
         "domain",
         "domain: retail",
-        "what the conversations are about: retail, airline, telecom, telecom-workflow, banking_knowledge or mock",
+        "what the conversations are about: `retail`, `airline`, `telecom`, `telecom-workflow`, `banking_knowledge` or `mock`",
         &DOMAINS,
         |config, domain| own(config).domain = domain.into(),
         |config| &of(config).domain,
@@ -104,7 +104,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::text(
         "judge_model",
         "judge_model: gpt-5-mini",
-        "the model that judges what no database shows, asked only where its verdict is part of the reward",
+        "the model that judges what no database shows, asked only where its verdict is part of the reward; without it tau2's own, gpt-4.1-2025-04-14",
         |config| &mut own(config).judge_model,
     ),
     Key::count(
@@ -127,7 +127,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::text(
         "retrieval_config",
         "retrieval_config: bm25",
-        "how the agent of banking_knowledge searches documents, as tau2 names it",
+        "how the agent of banking_knowledge searches documents, as tau2 names it; without it `bm25`",
         |config| &mut own(config).retrieval_config,
     ),
     Key::own(
@@ -178,7 +178,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::text(
         "tau2_data_dir",
         "tau2_data_dir: ~/tau2-bench/data",
-        "the data directory of that installation; else TAU2_DATA_DIR, else that of the checkout it is installed from with -e",
+        "the data directory of that installation; else `TAU2_DATA_DIR`; else, of an editable installation (`pip install -e`), the `data` beside its source",
         |config| &mut own(config).tau2_data_dir,
     ),
 ];

@@ -128,7 +128,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "dataset",
         "dataset: terminal-bench@2.0",
-        "the Harbor dataset: name@version, or org/name[@ref]",
+        "the Harbor dataset, `name@version` or `org/name[@ref]`",
         Shape::Text,
         |config, field| {
             let dataset = field.text()?;
@@ -150,7 +150,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "dataset_path",
         "dataset_path: ~/datasets/my-tasks",
-        "a local directory of Harbor tasks, instead of `dataset`",
+        "a local directory of Harbor tasks, instead of `dataset`; keep it outside the experiment",
         Shape::Text,
         |config, field| {
             let path = field.text()?;
@@ -169,7 +169,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "env_provider",
         "env_provider: docker",
-        "where sandboxes run: a Harbor environment type such as docker, e2b, daytona or modal, or module:Class",
+        "where sandboxes run: a Harbor environment type such as docker, e2b, daytona or modal, or `module:Class`",
         Shape::Text,
         |config, field| {
             let provider = field.text()?;
@@ -194,7 +194,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "n_attempts",
         "n_attempts: 1",
-        "Harbor's name for `trials`",
+        "Harbor's name for `trials`; set one of the two",
         Shape::Integer { least: 1, most: 100 },
         |config, field| {
             config.trials = field.integer32(1..=100)?;
@@ -213,7 +213,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "harbor_args",
         "harbor_args: [--force-build]",
-        "further arguments of `harbor run`, of a list of allowed ones",
+        "further arguments of `harbor run`, of a list of allowed ones: none that decides what is measured or graded",
         Shape::Texts,
         |config, field| {
             let arguments = field.texts()?;
@@ -236,7 +236,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "verifier_env",
         "verifier_env: {OPENAI_API_KEY: '${OPENAI_API_KEY}'}",
-        "variables of the verifier; secrets as '${NAME}', with the value in .env",
+        "variables of the verifier; secrets as `${NAME}`, with the value in `.env`",
         Shape::Mapping,
         |config, field| {
             own(config).verifier_env = variables(config, field)?;
@@ -247,7 +247,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::own(
         "agent_env",
         "agent_env: {HF_TOKEN: '${HF_TOKEN}'}",
-        "variables of the agent in its sandbox; secrets as '${NAME}', with the value in .env",
+        "variables of the agent in its sandbox; secrets as `${NAME}`, with the value in `.env`",
         Shape::Mapping,
         |config, field| {
             own(config).agent_env = variables(config, field)?;
