@@ -112,7 +112,7 @@ pub mod model {
         pub use crate::model::score::{Rewards, Scoring, TimeoutPolicy, TrialEvidence, task_reward};
     }
     pub mod simulate {
-        pub use crate::model::simulate::{Agent, Experiment, Random, RuleKind, all, mean};
+        pub use crate::model::simulate::{Agent, PlayedSearch, Random, RuleKind, all, mean};
     }
     pub mod split {
         pub use crate::model::split::TaskSplit;

@@ -20,7 +20,7 @@
 mod world;
 
 use autoharness::internals::model::paired::{PairedVerdict, Rule};
-use autoharness::internals::model::simulate::{Experiment, Random, RuleKind, all, mean};
+use autoharness::internals::model::simulate::{PlayedSearch, Random, RuleKind, all, mean};
 
 use world::{PANELS, Panel, Rates, draw, edited};
 
@@ -60,7 +60,7 @@ fn errors(kind: RuleKind, panel: Panel, rates: Rates) -> Errors {
     for run in 0..runs {
         let random = &mut Random::new(run as u64);
         let baseline = draw(panel, rates, random);
-        let mut experiment = Experiment::begin(kind, &baseline, random);
+        let mut experiment = PlayedSearch::begin(kind, &baseline, random);
         let before = experiment.spent;
         for candidate in 1..=IN_A_ROW {
             let passed = experiment.judge(&baseline, random) == PairedVerdict::Passed;
@@ -74,7 +74,7 @@ fn errors(kind: RuleKind, panel: Panel, rates: Rates) -> Errors {
         }
         for (at, by) in [0.05, 0.10, -0.05].into_iter().enumerate() {
             let candidate = baseline.moved(by, 1.0, random);
-            let verdict = Experiment::begin(kind, &baseline, random).judge(&candidate, random);
+            let verdict = PlayedSearch::begin(kind, &baseline, random).judge(&candidate, random);
             found.accepted[at] += f64::from(verdict == PairedVerdict::Passed) * one;
             found.false_reject += f64::from(at == 1 && verdict == PairedVerdict::Failed) * one;
         }
@@ -96,7 +96,7 @@ fn searches(kind: RuleKind, panel: Panel, rates: Rates, budget: usize) -> Search
     for run in 0..SEARCHES {
         let random = &mut Random::new(run as u64);
         let baseline = draw(panel, rates, random);
-        let mut experiment = Experiment::begin(kind, &baseline, random);
+        let mut experiment = PlayedSearch::begin(kind, &baseline, random);
         while experiment.spent < budget {
             let candidate = edited(&experiment.incumbent, random);
             candidates += 1;

@@ -19,7 +19,7 @@ use crate::ui::Ui;
 pub(super) type Carry = fn(Cli, &Ui) -> Result<i32>;
 
 pub(super) fn run(args: &Demo, global: &Global, ui: &Ui, carry_out: Carry) -> Result<i32> {
-    let stage = Stage { directory: directory(args, global)?, global: global.clone(), ui, carry_out };
+    let stage = Playground { directory: directory(args, global)?, global: global.clone(), ui, carry_out };
     ui.line(format!("A demonstration in {}", stage.directory.display()));
     ui.line("The edits below are scripted: they stand in for a coding agent. Everything else is real, every number is measured.");
     stage.play(Subcommand::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
@@ -63,7 +63,7 @@ pub(super) fn directory(args: &Demo, global: &Global) -> Result<PathBuf> {
 }
 
 /// An experiment in which commands are played as a coding agent would type them.
-pub(super) struct Stage<'a> {
+pub(super) struct Playground<'a> {
     pub directory: PathBuf,
     /// The options that were given.
     pub global: Global,
@@ -71,7 +71,7 @@ pub(super) struct Stage<'a> {
     pub carry_out: Carry,
 }
 
-impl Stage<'_> {
+impl Playground<'_> {
     /// Runs one of our commands in the demo's directory and returns its exit code; 0 and 1 go on.
     /// Errors: anything else ends the demo.
     pub(super) fn play(&self, command: Subcommand) -> Result<i32> {

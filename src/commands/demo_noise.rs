@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::demo::{Carry, Stage, directory};
+use super::demo::{Carry, Playground, directory};
 use crate::cli::{Demo, Global, Init, Prepare, Subcommand};
 use crate::config::CONFIG_FILE;
 use crate::error::{EXIT_OK, Result};
@@ -31,7 +31,7 @@ pub(super) fn run(args: &Demo, global: &Global, ui: &Ui, carry_out: Carry) -> Re
         ui.line(format!("\n=== gate_rule: {name}"));
         let place = directory.join(name);
         fs_err::create_dir_all(&place)?;
-        let stage = Stage { directory: place, global: global.clone(), ui, carry_out };
+        let stage = Playground { directory: place, global: global.clone(), ui, carry_out };
         stage.play(Subcommand::Init(Init { dir: PathBuf::from("."), benchmark: "demo".into() }))?;
         configure(&stage, name)?;
         stage.play(Subcommand::Prepare(Prepare { accept: false, reset_agent: false, fresh: false }))?;
@@ -52,7 +52,7 @@ pub(super) fn run(args: &Demo, global: &Global, ui: &Ui, carry_out: Carry) -> Re
     Ok(EXIT_OK)
 }
 
-fn configure(stage: &Stage<'_>, rule: &str) -> Result<()> {
+fn configure(stage: &Playground<'_>, rule: &str) -> Result<()> {
     let path = stage.directory.join(CONFIG_FILE);
     let text = fs_err::read_to_string(&path)?;
     let lines = text.lines().map(|line| match line {

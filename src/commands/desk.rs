@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crate::cli::{BenchmarkArgs, Cli, Show, Subcommand};
-use crate::drive::desk::{Answer, Asked, Request, worktree};
+use crate::drive::desk::{Asked, DeskReply, Request, worktree};
 use crate::error::{Code, Error, Result};
 use crate::guard::Repo;
 use crate::model::trial::Split;
@@ -81,15 +81,15 @@ fn not_here(what: &str) -> Error {
         .hint("make your edit, write proposal.md, and stop: the loop gates, commits and records it.")
 }
 
-fn say(answer: Answer) -> Result<i32> {
+fn say(answer: DeskReply) -> Result<i32> {
     match answer {
-        Answer::Said { code, stdout, stderr } => {
+        DeskReply::Said { code, stdout, stderr } => {
             // A reader that has gone away wants no more.
             let _ = std::io::stdout().write_all(stdout.as_bytes());
             let _ = std::io::stderr().write_all(stderr.as_bytes());
             Ok(code)
         }
-        Answer::Refused { message, hints, is_usage } => {
+        DeskReply::Refused { message, hints, is_usage } => {
             let error = if is_usage { Error::usage(message) } else { Error::infrastructure(message) };
             Err(hints.into_iter().fold(error, Error::hint))
         }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::experiment::Experiment;
 use super::missing::not_prepared;
-use super::session::{Need, Session, command_line};
+use super::session::{Reading, Session, command_line};
 use crate::cli::{Export, Global};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::report::export::Gathered;
@@ -30,7 +30,7 @@ pub(super) fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
             "writing per-task results of the hold-out under their names. This is for humans: what a coding agent learns from \
              them is no longer held out. The look is written to the ledger.",
         );
-        let mut session = Session::open(experiment, Need::Summary)?;
+        let mut session = Session::open(experiment, Reading::Summary)?;
         session.append(Event::Revealed(Revealed { command: command_line(), tasks }))?;
         session.finish()?;
     }

@@ -10,7 +10,7 @@ use super::missing::not_prepared;
 use super::paired::PairedGate;
 use super::report::Reports;
 use super::sealing::{Open, set_aside};
-use super::session::{Need, Session};
+use super::session::{Reading, Session};
 use super::step::{Measurement, Step, StepReport};
 use super::verdict::{conclude, print};
 use super::{flips, leak_scan, measure, outcomes};
@@ -42,7 +42,7 @@ pub(super) async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
 /// Everything up to the verdict, which is then in the ledger, on the screen and in the reports.
 async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Decision, Evidence, Vec<StepReport>)> {
     let ui = experiment.ui.clone();
-    let mut session = Session::open(experiment, Need::Trials)?;
+    let mut session = Session::open(experiment, Reading::Trials)?;
     let cancel = Cancel::on_signals()?;
     session.require_views()?;
     if args.base.is_none() {

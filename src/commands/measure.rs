@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::experiment::Experiment;
-use super::session::{Need, Session};
+use super::session::{Reading, Session};
 use crate::benchmarks;
 use crate::benchmarks::runner::{BenchmarkRunner, TaskInfo};
 use crate::config::Section;
@@ -116,7 +116,7 @@ pub(super) fn trial_protocol(
 /// Opens a prepared experiment for a command that runs trials on it. Errors: usage when it is not prepared, or when its views, its
 /// configuration or this program differ from those it was prepared with.
 pub(super) fn open(experiment: Experiment) -> Result<(Session, Prepared, Cancel)> {
-    let session = Session::open(experiment, Need::Trials)?;
+    let session = Session::open(experiment, Reading::Trials)?;
     let cancel = Cancel::on_signals()?;
     session.require_views()?;
     require_version(&session)?;

@@ -10,7 +10,7 @@ use super::measure;
 use super::outcomes;
 use super::outlook::{expectation, forecast, rehearse};
 use super::sealing::{self, Open, set_aside};
-use super::session::{Need, Session};
+use super::session::{Reading, Session};
 use super::split_file;
 use super::step::{Measurement, Step};
 use crate::benchmarks::runner::Catalogue;
@@ -34,7 +34,7 @@ use crate::ui::Ui;
 /// Errors: usage for what the user must fix, infrastructure when the baseline gave no evidence.
 pub(super) async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
-    let mut session = Session::open(experiment, Need::Trials)?;
+    let mut session = Session::open(experiment, Reading::Trials)?;
     session.require_views()?;
     let cancel = Cancel::on_signals()?;
     let supervisor = session.supervisor()?;

@@ -4,7 +4,7 @@ use chrono::Utc;
 use serde_json::json;
 
 use super::experiment::Experiment;
-use super::session::{Need, Session};
+use super::session::{Reading, Session};
 use crate::cli::{Global, Record};
 use crate::error::{Code, EXIT_OK, Error, Result};
 use crate::guard::{Editable, compare_trees, violations};
@@ -18,7 +18,7 @@ use crate::ui::Ui;
 /// Errors: rejected when there is no passing receipt for what is committed at HEAD, or given numbers disagree with it.
 pub(super) fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
-    let mut session = Session::open(experiment, Need::Summary)?;
+    let mut session = Session::open(experiment, Reading::Summary)?;
     session.require_views()?;
     session.prepared()?;
     session.require_same_config()?;

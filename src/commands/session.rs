@@ -30,7 +30,7 @@ use crate::ui::Ui;
 
 /// What a command wants of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
+pub(super) enum Reading {
     /// Single trials too: the whole ledger is replayed and its chain checked.
     Trials,
     /// The summary: the checkpoint is enough if the chain, which is checked as well, confirms it.
@@ -62,7 +62,7 @@ impl Session {
     /// Takes the lock, ends what a killed command left running, reads the ledger and brings stale views up to date.
     /// Views that something else changed are reported in `views`, not fixed. Errors: usage when another command holds
     /// the lock, the configuration is wrong or the ledger was tampered with.
-    pub(super) fn open(experiment: Experiment, need: Need) -> Result<Session> {
+    pub(super) fn open(experiment: Experiment, need: Reading) -> Result<Session> {
         let config = experiment.config()?;
         let Experiment { ui, paths, environment, repo } = experiment;
         paths.create_state()?;
@@ -86,7 +86,7 @@ impl Session {
             None => false,
         };
         let confirmed = match &mut checkpoint {
-            Some(checkpoint) if current && need == Need::Summary => {
+            Some(checkpoint) if current && need == Reading::Summary => {
                 let report = checkpoint.confirm(&paths.ledger())?;
                 report.map(|report| {
                     (State { summary: std::mem::take(&mut checkpoint.summary), ..State::default() }, report)

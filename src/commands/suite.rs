@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::experiment::Experiment;
 use super::missing::{not_prepared, unknown_task};
-use super::session::{Need, Session};
+use super::session::{Reading, Session};
 use crate::cli::{Global, SuiteAction, SuiteArgs, SuiteTasks};
 use crate::error::{EXIT_OK, Error, Result};
 use crate::model::score::passes;
@@ -25,7 +25,7 @@ pub(super) fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
         Some(SuiteAction::Quarantine(tasks)) => (SuiteChange::Quarantine, tasks),
         Some(SuiteAction::Retire(tasks)) => (SuiteChange::Retire, tasks),
     };
-    let mut session = Session::open(Experiment::find(global, ui)?, Need::Summary)?;
+    let mut session = Session::open(Experiment::find(global, ui)?, Reading::Summary)?;
     session.require_views()?;
     session.prepared()?;
     let changed = changed(change, tasks, &session)?;

@@ -52,7 +52,7 @@ pub(crate) enum Request {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
-pub(crate) enum Answer {
+pub(crate) enum DeskReply {
     /// The command was run outside.
     Said { code: i32, stdout: String, stderr: String },
     Refused {
@@ -111,7 +111,7 @@ impl Desk {
         Ok(taken)
     }
 
-    pub(crate) fn answer(&self, id: &str, answer: &Answer) -> Result<()> {
+    pub(crate) fn answer(&self, id: &str, answer: &DeskReply) -> Result<()> {
         let bytes = serde_json::to_vec(answer).infra(|| "cannot render an answer".into())?;
         self.0.replace(&format!("{ANSWER}{id}{ENDING}"), &bytes)
     }
@@ -148,7 +148,7 @@ impl Asked {
 
     /// The answer, once it is there.
     /// Errors: usage when the desk was closed without one, infrastructure when it cannot be read.
-    pub(crate) fn answer(&self) -> Result<Option<Answer>> {
+    pub(crate) fn answer(&self) -> Result<Option<DeskReply>> {
         let was_closed = self.is_closed();
         let path = self.place.join(format!("{ANSWER}{}{ENDING}", self.id));
         match files::read_if_there(&path, LARGEST_ANSWER)? {
@@ -188,7 +188,7 @@ mod tests {
         let taken = desk.take().unwrap();
         assert_eq!(taken, [(asked.id.clone(), Some(show("a")))]);
         assert_eq!(desk.take().unwrap(), []);
-        let answer = Answer::Said { code: 1, stdout: "x\n".into(), stderr: String::new() };
+        let answer = DeskReply::Said { code: 1, stdout: "x\n".into(), stderr: String::new() };
         desk.answer(&taken[0].0, &answer).unwrap();
         assert_eq!(asked.answer().unwrap(), Some(answer));
         desk.close().unwrap();
@@ -209,7 +209,7 @@ mod tests {
         link("answer-a.json", &secret);
         fs_err::write(place.join("request-b.json"), "{\"command\": \"gate\"}").unwrap();
         assert_eq!(desk.take().unwrap(), [("a".to_string(), None), ("b".to_string(), None)]);
-        desk.answer("a", &Answer::Refused { message: "no".into(), hints: Vec::new(), is_usage: true }).unwrap();
+        desk.answer("a", &DeskReply::Refused { message: "no".into(), hints: Vec::new(), is_usage: true }).unwrap();
         assert_eq!(fs_err::read(&secret).unwrap(), serde_json::to_vec(&show("secret")).unwrap());
 
         let (worktree, place) = (tempfile::tempdir().unwrap(), outside.path().join("desk"));

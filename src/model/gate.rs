@@ -15,7 +15,7 @@ pub use self::evidence::{Evidence, RULES};
 pub use self::policy::Policy;
 pub(crate) use self::policy::{Disclosure, GateRule, LeakScan, PairedPolicy};
 use self::step::step;
-pub(crate) use self::step::{Status, Step};
+pub(crate) use self::step::{GateStep, Status};
 pub(crate) use self::suite::suite_status;
 use super::score::{Rewards, passes};
 use super::trial::Split;
@@ -24,7 +24,7 @@ use super::trial::Split;
 pub struct Decision {
     pub status: Status,
     /// The steps, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<GateStep>,
     /// Mean reward on the gate split, when it was measured.
     pub val_score: Option<f64>,
     /// Tasks of the gate split that pass.
@@ -104,7 +104,7 @@ impl Decision {
             return self.clone();
         }
         // The rule `paired` already says nothing derived from the hold-out about an edit that is not accepted.
-        let is_silent = |step: &Step| policy.paired.is_some() && step.status != Status::Passed;
+        let is_silent = |step: &GateStep| policy.paired.is_some() && step.status != Status::Passed;
         let steps = self.steps.iter().map(|step| match step.name == hold_out::NAME && !is_silent(step) {
             true => hold_out::untold(step, is_accepted),
             false => step.clone(),
@@ -122,7 +122,7 @@ fn combine(suite: Status, holdout: Status) -> Status {
     }
 }
 
-fn file_guard(evidence: &Evidence) -> Step {
+fn file_guard(evidence: &Evidence) -> GateStep {
     match summed(&evidence.guard) {
         None => step("file_guard", Status::Passed, "only editable files differ from the base commit".into()),
         Some(found) => step("file_guard", Status::Failed, found),
@@ -130,7 +130,7 @@ fn file_guard(evidence: &Evidence) -> Step {
 }
 
 /// `None` when nothing was found: a step with nothing to say is one line too many.
-fn leak_scan(evidence: &Evidence) -> Option<Step> {
+fn leak_scan(evidence: &Evidence) -> Option<GateStep> {
     let found = summed(&evidence.leaks)?;
     Some(match evidence.policy.leak_scan {
         LeakScan::Fail => step("leak_scan", Status::Failed, found),

@@ -12,7 +12,7 @@ use super::state::timestamp;
 use super::summary::Summary;
 use crate::error::{Code, Context, Error, Result};
 use crate::files;
-use crate::model::gate::Step;
+use crate::model::gate::GateStep;
 use crate::model::hash::hash;
 use crate::model::trial::Split;
 
@@ -66,7 +66,7 @@ pub fn render(summary: &Summary) -> Result<Views> {
 pub(crate) fn gate(summary: &Summary) -> Option<serde_json::Value> {
     let receipt = summary.last_decided.as_ref()?;
     let decision = receipt.verdict.told();
-    let step = |step: &Step| json!({"step": step.name, "status": step.status, "detail": step.detail});
+    let step = |step: &GateStep| json!({"step": step.name, "status": step.status, "detail": step.detail});
     Some(json!({
         "status": decision.status,
         "timestamp": timestamp(receipt.at),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::context::Loop;
 use super::iteration::{base_of, is_infrastructure};
-use crate::commands::session::{Need, Session};
+use crate::commands::session::{Reading, Session};
 use crate::commands::{agent, leak_scan, measure};
 use crate::config::touched;
 use crate::drive::proposal;
@@ -58,7 +58,7 @@ impl Loop<'_> {
 
     /// The proposal kept as a candidate, and `seq` of the last verdict; or every reason why it cannot be judged.
     async fn look(&self, current: &Current) -> Result<Result<(Rival, Option<u64>), Vec<String>>> {
-        let session = self.open(Need::Summary)?;
+        let session = self.open(Reading::Summary)?;
         let base = base_of(&session)?;
         if base.commit() != current.base {
             return Err(Error::usage(format!(

@@ -6,7 +6,7 @@ use chrono::Utc;
 
 use crate::cli::{Global, LoopArgs, LoopArm};
 use crate::commands::experiment::Experiment;
-use crate::commands::session::{Need, Session};
+use crate::commands::session::{Reading, Session};
 use crate::config::{Config, Environment};
 use crate::drive::budget::{Budget, Reason};
 use crate::drive::drivers::Driver;
@@ -44,7 +44,7 @@ pub(super) struct Loop<'a> {
 
 impl Loop<'_> {
     /// The held experiment; until it is dropped, no other command can work.
-    pub(super) fn open(&self, need: Need) -> Result<Session> {
+    pub(super) fn open(&self, need: Reading) -> Result<Session> {
         let session = Session::open(Experiment::find(&self.global, self.ui)?, need)?;
         session.require_views()?;
         session.require_same_config()?;

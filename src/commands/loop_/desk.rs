@@ -14,8 +14,8 @@ use super::judging::{put_files, restore};
 use super::plan::cost;
 use crate::cli::LoopArgs;
 use crate::commands::missing::not_prepared;
-use crate::commands::session::{Need, Session};
-use crate::drive::desk::{Answer, Desk, Request};
+use crate::commands::session::{Reading, Session};
+use crate::drive::desk::{Desk, DeskReply, Request};
 use crate::drive::session;
 use crate::drive::state::Current;
 use crate::error::{Code, Error, Result};
@@ -102,7 +102,7 @@ impl Loop<'_> {
         Ok(())
     }
 
-    async fn answer(&self, request: Request, current: &mut Current, allowance: u64, closing: &Cancel) -> Answer {
+    async fn answer(&self, request: Request, current: &mut Current, allowance: u64, closing: &Cancel) -> DeskReply {
         info!(trials = current.tried, "a session asks");
         if !can_be_asked(&request) {
             return refused(&Error::usage("the names of tasks are too long, or are no text"));
@@ -133,7 +133,7 @@ impl Loop<'_> {
         current: &mut Current,
         allowance: u64,
         closing: &Cancel,
-    ) -> Result<Answer> {
+    ) -> Result<DeskReply> {
         let (tasks, before, is_edited) = {
             let session = self.open_in_turn().await?;
             let summary = &session.state.summary;
@@ -182,17 +182,17 @@ impl Loop<'_> {
         current.tried += spent.saturating_sub(before);
         self.keep(current)?;
         let mut answer = said?;
-        if let Answer::Said { stderr, .. } = &mut answer {
+        if let DeskReply::Said { stderr, .. } = &mut answer {
             let left = allowance.saturating_sub(current.tried);
             stderr.push_str(&format!("{left} of {allowance} trials are left to this session\n"));
         }
         Ok(answer)
     }
 
-    async fn handed_on(&self, words: &[&str], closing: &Cancel) -> Result<Answer> {
+    async fn handed_on(&self, words: &[&str], closing: &Cancel) -> Result<DeskReply> {
         let said = self.said(words, HANDED_ON, closing).await?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Answer::Said { code: said.exit.code, stdout: text(&said.stdout), stderr: text(&said.stderr) })
+        Ok(DeskReply::Said { code: said.exit.code, stdout: text(&said.stdout), stderr: text(&said.stderr) })
     }
 
     /// Brings the committed agent back after an edit was tried, even one that a kill left in the main work tree.
@@ -210,7 +210,7 @@ impl Loop<'_> {
     /// Holds the experiment as soon as its present holder is done.
     async fn open_in_turn(&self) -> Result<Session> {
         loop {
-            match self.open(Need::Summary) {
+            match self.open(Reading::Summary) {
                 Err(error) if error.named() == Code::InUse => {
                     self.now.check()?;
                     tokio::time::sleep(LOOK).await;
@@ -250,8 +250,12 @@ fn wanted(named: &[String], train: &[String]) -> Result<Vec<String>> {
 }
 
 /// What a session is told when its command cannot be run.
-fn refused(error: &Error) -> Answer {
-    Answer::Refused { message: error.to_string(), hints: error.hints().to_vec(), is_usage: !is_infrastructure(error) }
+fn refused(error: &Error) -> DeskReply {
+    DeskReply::Refused {
+        message: error.to_string(),
+        hints: error.hints().to_vec(),
+        is_usage: !is_infrastructure(error),
+    }
 }
 
 #[cfg(test)]

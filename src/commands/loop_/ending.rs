@@ -9,7 +9,7 @@ use super::check::{name, title};
 use super::context::Loop;
 use super::judging::restore;
 use crate::commands::learnings::LARGEST;
-use crate::commands::session::{Need, Session};
+use crate::commands::session::{Reading, Session};
 use crate::drive::learnings::{Learning, Learnings};
 use crate::drive::state::Current;
 use crate::drive::worktree;
@@ -28,7 +28,7 @@ impl Loop<'_> {
     pub(super) async fn conclude(&mut self) -> Result<()> {
         let Some(mut current) = self.state.current.clone() else { return Ok(()) };
         let end = current.end.unwrap_or(End::Unusable);
-        let mut session = self.open(Need::Trials)?;
+        let mut session = self.open(Reading::Trials)?;
         if end == End::Rejected {
             restore(&session, &current)?;
         }

@@ -2,7 +2,7 @@
 
 use super::context::Loop;
 use crate::commands::missing::not_prepared;
-use crate::commands::session::{Need, Session};
+use crate::commands::session::{Reading, Session};
 use crate::drive::budget::Reason;
 use crate::drive::learnings::Learnings;
 use crate::drive::proposal::FORM;
@@ -23,7 +23,7 @@ impl Loop<'_> {
     /// Begins an iteration, or says why none may begin.
     pub(super) async fn begin(&mut self) -> Result<Option<Reason>> {
         let (number, base) = {
-            let session = self.open(Need::Summary)?;
+            let session = self.open(Reading::Summary)?;
             let base = base_of(&session)?;
             require_clean(&session, &base)?;
             (session.state.summary.proposals.last + 1, base.commit().to_string())

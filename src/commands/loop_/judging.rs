@@ -11,7 +11,7 @@ use super::context::Loop;
 use super::iteration::{base_of, ended};
 use super::plan::gate_cost;
 use crate::commands::agent;
-use crate::commands::session::{Need, Session};
+use crate::commands::session::{Reading, Session};
 use crate::drive::budget::Reason;
 use crate::drive::state::{Current, Stage};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Error, Result};
@@ -30,7 +30,7 @@ impl Loop<'_> {
             return Ok(Some(reason));
         }
         let mut verdict = {
-            let session = self.open(Need::Summary)?;
+            let session = self.open(Reading::Summary)?;
             let candidate = candidate_files(&session, &current)?;
             put_files(&session, &current, &candidate)?;
             judged(&session, &current)
@@ -43,7 +43,7 @@ impl Loop<'_> {
                 3 => return self.failed(&format!("gate: {}", said.message)).map(|()| None),
                 code => return Err(ended(code, "gate", &said.message)),
             }
-            verdict = judged(&self.open(Need::Summary)?, &current);
+            verdict = judged(&self.open(Reading::Summary)?, &current);
         }
         let Some(status) = verdict else {
             return Err(Error::usage(
@@ -65,7 +65,7 @@ impl Loop<'_> {
     pub(super) async fn commit(&mut self) -> Result<()> {
         let Some(mut current) = self.state.current.clone() else { return Ok(()) };
         let (is_committed, paths) = {
-            let session = self.open(Need::Summary)?;
+            let session = self.open(Reading::Summary)?;
             let candidate = candidate_files(&session, &current)?;
             put_files(&session, &current, &candidate)?;
             let head = session.repo.tree(&session.repo.require_head()?)?;

@@ -4,7 +4,7 @@ use super::context::Loop;
 use super::iteration::ended;
 use super::judging::{files_of, put_files, restore};
 use super::plan::cost;
-use crate::commands::session::Need;
+use crate::commands::session::Reading;
 use crate::drive::budget::Reason;
 use crate::drive::state::{Current, Rival, Stage};
 use crate::drive::worktree;
@@ -44,7 +44,7 @@ impl Loop<'_> {
     /// on.
     pub(super) async fn race(&mut self) -> Result<Option<Reason>> {
         let Some(mut current) = self.state.current.clone() else { return Ok(None) };
-        let train = self.open(Need::Summary)?.prepared()?.split.train.clone();
+        let train = self.open(Reading::Summary)?.prepared()?.split.train.clone();
         let half = if train.len() < WORTH_HALVING { 0 } else { train.len().div_ceil(2) };
         let mut running: Vec<usize> = (0..current.rivals.len()).collect();
         let mut winner = 0;
@@ -71,7 +71,7 @@ impl Loop<'_> {
                 break;
             }
         }
-        restore(&self.open(Need::Summary)?, &current)?;
+        restore(&self.open(Reading::Summary)?, &current)?;
         self.ui.status(format!("iteration {}: candidate {} leads on train", current.iteration, winner + 1));
         choose(&mut current, winner);
         self.state.current = Some(current);
@@ -82,7 +82,7 @@ impl Loop<'_> {
     async fn measure(&mut self, current: &Current, number: usize, tasks: &[String]) -> Result<bool> {
         let rival = &current.rivals[number];
         {
-            let session = self.open(Need::Summary)?;
+            let session = self.open(Reading::Summary)?;
             put_files(&session, current, &files_of(&session, &rival.candidate)?)?;
         }
         self.ui.status(format!(
@@ -106,7 +106,7 @@ impl Loop<'_> {
 
     /// What each candidate has earned on these tasks.
     fn rewards(&self, current: &Current, tasks: &[String]) -> Result<Vec<Rewards>> {
-        let session = self.open(Need::Trials)?;
+        let session = self.open(Reading::Trials)?;
         let summary = &session.state.summary;
         let protocol = &apart(&session.prepared()?.trial_protocol);
         let scoring = summary.scoring();

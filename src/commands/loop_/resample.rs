@@ -13,7 +13,7 @@ use crate::cli::LoopArgs;
 use crate::commands::confirm::{first_agent, require_import, went_well};
 use crate::commands::evaluate::{evaluate, no_evidence};
 use crate::commands::measure;
-use crate::commands::session::{Need, Session};
+use crate::commands::session::{Reading, Session};
 use crate::commands::step::{Measurement, Step, StepReport};
 use crate::config::Config;
 use crate::drive::budget::{Budget, Reason};
@@ -131,7 +131,7 @@ impl Loop<'_> {
 
     /// Measures the unchanged agent as a gate measures an edit. Trials that a killed loop already ran are not run again.
     async fn run_again(&self) -> Result<Resampled> {
-        let mut session = self.open(Need::Trials)?;
+        let mut session = self.open(Reading::Trials)?;
         measure::require_version(&session)?;
         let prepared = session.prepared()?.clone();
         let base = base_of(&session)?;

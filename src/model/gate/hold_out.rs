@@ -2,7 +2,7 @@
 
 use super::evidence::Evidence;
 use super::policy::Disclosure;
-use super::step::{MISSING, Status, Step, left_out, step, too_little};
+use super::step::{GateStep, MISSING, Status, left_out, step, too_little};
 use crate::model::compare::{Comparison, EPSILON};
 use crate::model::paired::{self, Answer, Pairs, first_on_holdout};
 use crate::model::score::Score;
@@ -10,7 +10,7 @@ use crate::model::score::Score;
 pub(super) const NAME: &str = "hold_out";
 
 /// The step without its numbers.
-pub(super) fn untold(told: &Step, is_accepted: bool) -> Step {
+pub(super) fn untold(told: &GateStep, is_accepted: bool) -> GateStep {
     let detail = match told.status {
         Status::Passed if is_accepted => "accepted",
         Status::Passed => "not told: the edit is not accepted",
@@ -22,7 +22,7 @@ pub(super) fn untold(told: &Step, is_accepted: bool) -> Step {
 }
 
 /// The hold-out's step by the rule `paired`. It names no task, and shows no hold-out number of an edit that is not better.
-pub(super) fn by_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Step {
+pub(super) fn by_paired(evidence: &Evidence, suite: Status, fresh: Score) -> GateStep {
     let Some(compared) = &evidence.compared else {
         let status =
             if suite == Status::Passed || suite == Status::Skipped { Status::Undecided } else { Status::Skipped };
@@ -82,7 +82,7 @@ fn unaccepted(ruling: &paired::Ruling) -> String {
     }
 }
 
-pub(super) fn by_best(evidence: &Evidence, score: Score) -> Step {
+pub(super) fn by_best(evidence: &Evidence, score: Score) -> GateStep {
     let Some(mean) = score.mean.filter(|_| score.is_enough(evidence.policy.min_evidence)) else {
         return too_little(NAME, score, evidence.policy.min_evidence);
     };
@@ -102,7 +102,7 @@ pub(super) fn by_best(evidence: &Evidence, score: Score) -> Step {
 }
 
 /// The hold-out's step if we know which tasks the best score is made of.
-fn compare(compared: &Comparison, evidence: &Evidence, mut detail: String) -> Step {
+fn compare(compared: &Comparison, evidence: &Evidence, mut detail: String) -> GateStep {
     let (common, known) = (compared.common, compared.known);
     if !compared.is_enough(evidence.policy.min_evidence) {
         let needed = evidence.policy.min_evidence;

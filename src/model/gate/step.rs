@@ -33,7 +33,7 @@ impl Status {
 
 /// One step of the gate, with a sentence for people and coding agents. Never names a hold-out task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct GateStep {
     /// `file_guard`, `leak_scan`, `preflight`, `regression_suite`, `hold_out` or `promotion`.
     pub name: String,
     pub status: Status,
@@ -41,11 +41,11 @@ pub struct Step {
     pub detail: String,
 }
 
-pub(super) fn step(name: &str, status: Status, detail: String) -> Step {
-    Step { name: name.to_string(), status, detail }
+pub(super) fn step(name: &str, status: Status, detail: String) -> GateStep {
+    GateStep { name: name.to_string(), status, detail }
 }
 
-pub(super) fn too_little(name: &str, score: Score, min_evidence: f64) -> Step {
+pub(super) fn too_little(name: &str, score: Score, min_evidence: f64) -> GateStep {
     let detail = format!(
         "{} of {} tasks gave evidence, {min_evidence:.2} of them is needed; nothing is decided",
         score.evaluated, score.expected

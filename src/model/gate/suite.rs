@@ -1,7 +1,7 @@
 //! The steps of the regression suite: what must keep passing, and what joins it.
 
 use super::evidence::Evidence;
-use super::step::{MISSING, Status, Step, left_out, list, step, too_little};
+use super::step::{GateStep, MISSING, Status, left_out, list, step, too_little};
 use crate::model::compare::EPSILON;
 use crate::model::score::{Rewards, passes};
 use crate::model::suite::{Known, is_worse};
@@ -11,7 +11,7 @@ pub(crate) fn suite_status(evidence: &Evidence) -> Status {
     regression_suite(evidence).status
 }
 
-pub(super) fn regression_suite(evidence: &Evidence) -> Step {
+pub(super) fn regression_suite(evidence: &Evidence) -> GateStep {
     let name = "regression_suite";
     let threshold = evidence.policy.threshold;
     if evidence.suite.is_empty() {
@@ -88,7 +88,7 @@ fn aside(evidence: &Evidence, doubted: &[&String]) -> String {
     words
 }
 
-pub(super) fn promotion(evidence: &Evidence, promoted: &[String]) -> Step {
+pub(super) fn promotion(evidence: &Evidence, promoted: &[String]) -> GateStep {
     let candidates = evidence.promotion.0.len();
     if candidates == 0 {
         return step("promotion", Status::Skipped, "no train task was waiting to be fixed".into());

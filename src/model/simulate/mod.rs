@@ -12,5 +12,5 @@ mod world;
 pub(crate) use beforehand::passes_by_chance;
 pub(crate) use odds::{Configured, Forecast, Odds, forecast};
 pub use parallel::all;
-pub use rules::{Experiment, RuleKind};
+pub use rules::{PlayedSearch, RuleKind};
 pub use world::{Agent, Random, mean};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::parallel::all;
-use super::rules::{Experiment, RuleKind};
+use super::rules::{PlayedSearch, RuleKind};
 use super::world::{Agent, Random, mean};
 use crate::model::gate::GateRule;
 use crate::model::paired::{PairedVerdict, Rule};
@@ -138,7 +138,7 @@ struct Played {
 fn play(kind: RuleKind, agent: &Agent, run: usize) -> Played {
     let random = &mut Random::new(run as u64);
     let passes = |verdict: PairedVerdict| f64::from(verdict == PairedVerdict::Passed);
-    let mut experiment = Experiment::begin(kind, agent, random);
+    let mut experiment = PlayedSearch::begin(kind, agent, random);
     let before = experiment.spent;
     let noop = passes(experiment.judge(agent, random));
     let cost = (experiment.spent - before) as f64;
@@ -150,7 +150,7 @@ fn play(kind: RuleKind, agent: &Agent, run: usize) -> Played {
     });
     let better = [0.05, 0.10].map(|by| {
         let edited = agent.moved(by, 1.0, random);
-        passes(Experiment::begin(kind, agent, random).judge(&edited, random))
+        passes(PlayedSearch::begin(kind, agent, random).judge(&edited, random))
     });
     Played { noop, better, inflation, cost }
 }

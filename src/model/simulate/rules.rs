@@ -13,7 +13,7 @@ use super::world::{Agent, Random, mean};
 const SPLITS: [Split; 2] = [Split::Train, Split::Test];
 
 /// What an experiment with one rule has come to.
-pub struct Experiment {
+pub struct PlayedSearch {
     /// The agent that was accepted last.
     pub incumbent: Agent,
     /// Trials paid for.
@@ -60,9 +60,9 @@ impl RuleKind {
     }
 }
 
-impl Experiment {
+impl PlayedSearch {
     /// Measures the baseline.
-    pub fn begin(kind: RuleKind, baseline: &Agent, random: &mut Random) -> Experiment {
+    pub fn begin(kind: RuleKind, baseline: &Agent, random: &mut Random) -> PlayedSearch {
         let rule = match kind {
             RuleKind::Best { trials, suite_threshold } => Judge::Best {
                 trials,
@@ -75,7 +75,7 @@ impl Experiment {
                 Judge::Paired { rule, trials, confirm, known: BTreeMap::new() }
             }
         };
-        let mut begun = Experiment { incumbent: baseline.clone(), spent: 0, recorded: 0.0, rule };
+        let mut begun = PlayedSearch { incumbent: baseline.clone(), spent: 0, recorded: 0.0, rule };
         match &mut begun.rule {
             Judge::Best { trials, best, failing, .. } => {
                 let (train, test) =
@@ -91,7 +91,7 @@ impl Experiment {
 
     /// Judges a candidate; it is the incumbent afterwards when it passed.
     pub fn judge(&mut self, candidate: &Agent, random: &mut Random) -> PairedVerdict {
-        let Experiment { incumbent, spent, recorded, rule } = self;
+        let PlayedSearch { incumbent, spent, recorded, rule } = self;
         match rule {
             Judge::Best { trials, suite_threshold, best, suite, failing } => {
                 let train = rewards(candidate, Split::Train, *trials, random);
