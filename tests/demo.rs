@@ -4,6 +4,7 @@
 
 use std::process::{Command, Stdio};
 
+use crate::snapshots::compare;
 use crate::support::{Bed, done, python};
 
 #[test]
@@ -18,7 +19,9 @@ fn the_demo_plays_the_loop_in_its_own_directory() {
     let page = bed.root.join("play/workspace/report.html");
     let played = played.says(&format!("See it: open {} in a browser.\n", page.display()));
     assert!(std::fs::read_to_string(page).unwrap().contains("The agent recorded as "));
-    played.says("Read PROGRAM.md and start the optimization loop.");
+    let played = played.says("Read PROGRAM.md and start the optimization loop.");
+    // What README's picture shows.
+    compare("demo", &bed, &played.stdout);
 
     let rows = bed.read("play/workspace/results.tsv");
     let iterations: Vec<&str> = rows.lines().skip(1).map(|line| line.split('\t').next().unwrap()).collect();

@@ -6,7 +6,7 @@ use crate::support::{Bed, Done};
 use serde_json::json;
 
 /// What differs from run to run, and what stands in its place.
-const FILTERS: [(&str, &str); 9] = [
+const FILTERS: [(&str, &str); 10] = [
     // What doctor finds on this machine.
     (
         r"(?m)^\S+ +(git|command|python3|fence|interpreter|autoharness|platform|loop's fence)  .*\n( +fix: .*\n)?",
@@ -20,6 +20,7 @@ const FILTERS: [(&str, &str); 9] = [
     (r"\b\d+ (ms|s)\b", "[time] $1"),
     (r"Python 3\.\d+\.\d+\S*", "Python [version]"),
     (r"[^\s()`]*/python3[.\d]*", "[python3]"),
+    (r"(?m)^`autoharness` is not on your PATH yet: .*\n", ""),
 ];
 
 /// A command as somebody types it, what it printed on both streams, and its exit code.
@@ -32,7 +33,8 @@ fn transcript(bed: &Bed, commands: &[&[&str]]) -> String {
     commands.iter().map(|words| shown(words)).collect::<Vec<_>>().join("\n")
 }
 
-fn compare(name: &str, bed: &Bed, text: &str) {
+/// Compares a text with the snapshot of this name.
+pub fn compare(name: &str, bed: &Bed, text: &str) {
     let text = text.replace(bed.root.to_str().unwrap(), "[experiment]");
     insta::with_settings!({ filters => FILTERS, omit_expression => true, prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!(name, text);
