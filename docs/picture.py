@@ -3,8 +3,8 @@
 
     pip install rich && docs/picture.py target/release/autoharness
 
-The words are the program's own; the colours, and the choice of lines, are this script's. Commits and times differ in
-every run, so nothing compares the picture with a new one.
+The words are the program's own; the colours, and the choice of lines, are this script's. A test compares the words with
+those that the demo prints, but for commits and times, which differ in every run.
 """
 
 import pathlib

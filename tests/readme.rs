@@ -354,6 +354,24 @@ fn the_book_is_whole_and_the_program_prints_it() {
     assert_eq!(listed, pages.collect());
 }
 
+/// The picture is drawn by hand (docs/picture.py), from what the demo prints; tests/demo.rs holds the snapshot to that.
+#[test]
+fn the_picture_shows_what_the_demo_prints() {
+    let (picture, printed) = (include_str!("../docs/demo.svg"), include_str!("snapshots/demo.snap"));
+    let texts = picture.split("<text ").skip(1).filter_map(|text| text.split_once('>')?.1.split('<').next());
+    let plain = [("&#160;", " "), ("&#x27;", "'"), ("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
+    let texts = texts.map(|text| plain.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to)));
+    let texts = texts.map(|text| text.trim().trim_end_matches('…').trim().to_string());
+    // Those with a commit or a time in them, which differ each time (so do rows of the history), and of another command.
+    let differ = ["commit=", ", baseline ", "of trial time", "when last run", "verify: "];
+    let is_row = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
+    let same = texts.filter(|text| text.len() > 20 && !is_row(text) && !differ.iter().any(|part| text.contains(part)));
+    let same: Vec<String> = same.collect();
+    assert!(same.len() > 20, "the picture was not understood: {same:?}");
+    let other: Vec<&String> = same.iter().filter(|text| !printed.contains(text.as_str())).collect();
+    assert!(other.is_empty(), "draw it anew: {other:#?}");
+}
+
 #[test]
 fn the_changelog_has_this_version() {
     let changelog = include_str!("../CHANGELOG.md");

@@ -34,7 +34,7 @@ fn transcript(bed: &Bed, commands: &[&[&str]]) -> String {
 }
 
 /// Compares a text with the snapshot of this name.
-pub fn compare(name: &str, bed: &Bed, text: &str) {
+pub(crate) fn compare(name: &str, bed: &Bed, text: &str) {
     let text = text.replace(bed.root.to_str().unwrap(), "[experiment]");
     insta::with_settings!({ filters => FILTERS, omit_expression => true, prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!(name, text);
