@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the book in docs/ with mdBook, and checks that its tables of keys are the program's and docs/llms.txt is made of its pages. `cargo test --test all readme::` checks
-# links, tables and examples.
+# Builds the book in docs/ with mdBook, and checks that its tables of keys are the program's and that docs/llms.txt is made of its
+# pages. `cargo test --test all readme::` checks links, tables and examples.
 #
 # mdBook comes from crates.io, once per machine and version. AUTOHARNESS_CI_MDBOOK names one to use instead.
 set -euo pipefail

@@ -18,6 +18,8 @@ const troubles = [];
 // A fresh page; whatever it complains about or asks the network for is trouble.
 async function open(options, bypassCSP = false, url = file) {
   const context = await browser.newContext({ bypassCSP, ...options });
+  // A long page takes its time on a busy machine.
+  context.setDefaultTimeout(120_000);
   const page = await context.newPage();
   page.on("console", (message) => message.type() === "error" && troubles.push(message.text()));
   page.on("pageerror", (error) => troubles.push(String(error)));

@@ -45,7 +45,7 @@ impl Cli {
             if !refused.use_stderr() {
                 return EXIT_OK;
             }
-            let words: Vec<OsString> = std::env::args_os().collect();
+            let words: Vec<OsString> = std::env::args_os().take_while(|word| word != "--").collect();
             let is_asked = words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
             if is_asked || words.iter().any(|word| word == "--format=json") {
                 Ui::new(Format::Json, true, false, Color::Never).error_object(&usage_error(&refused));
@@ -58,9 +58,11 @@ impl Cli {
 /// A mistake in the command line as an error like any other.
 fn usage_error(refused: &clap::Error) -> Error {
     let text = refused.render().to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).collect();
-    let (tips, rest): (Vec<&str>, Vec<&str>) =
-        lines.into_iter().filter(|line| !line.is_empty()).partition(|line| line.starts_with("tip: "));
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    // What clap says to people: where help is, and every command, hidden ones included.
+    let not_said = ["For more information", "[subcommands: "];
+    let lines = lines.filter(|line| !line.is_empty() && !not_said.iter().any(|start| line.starts_with(start)));
+    let (tips, rest): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with("tip: "));
     let message = rest.join(" ");
     let error = Error::usage(message.trim_start_matches("error: "));
     tips.into_iter().fold(error, |error, tip| error.hint(tip.trim_start_matches("tip: ")))

@@ -59,20 +59,10 @@ pub(super) async fn evaluate(
     let ended = Dispatcher::new(session, measurement, &what, steps, &names, plans, &shares).run().await;
     let synced = session.writer.sync();
     let changed = if total > 0 { measure::data_change(session, measurement.data) } else { None };
-    if let Some(changed) = &changed {
-        session.ui.warn(changed);
-    }
-    let mut reports = match ended {
-        Ok(reports) => reports,
-        Err(error) => {
-            if changed.is_some() {
-                let report = StepReport { untrusted: true, failure: changed, ..StepReport::default() };
-                for (step, name) in steps.iter().zip(names) {
-                    session.append(Event::RunFinished(finished(measurement, step, name, &report, false)))?;
-                }
-            }
-            return Err(interrupted(session, measurement, error));
-        }
+    let (mut reports, broken_off) = match ended {
+        Ok(reports) => (reports, None),
+        Err(error) if changed.is_some() => (vec![StepReport::default(); steps.len()], Some(error)),
+        Err(error) => return Err(interrupted(session, measurement, error)),
     };
     synced?;
     let baseline = steps.iter().filter(|step| step.purpose.is_baseline()).flat_map(|step| step.tasks.clone());
@@ -84,7 +74,7 @@ pub(super) async fn evaluate(
     );
     for ((step, name), report) in steps.iter().zip(names).zip(&mut reports) {
         report.void |= tokenless;
-        if changed.is_some() && report.run > 0 {
+        if changed.is_some() && (report.run > 0 || broken_off.is_some()) {
             (report.untrusted, report.failure) = (true, changed.clone());
         }
         let StepReport { run, reused, ended, failure, void, untrusted } = report;
@@ -93,7 +83,32 @@ pub(super) async fn evaluate(
         info!(step = step.purpose.as_str(), run, reused, ?ended, failed, void, untrusted, seconds, "step ended");
         session.append(Event::RunFinished(finished(measurement, step, name, report, tokenless)))?;
     }
-    Ok(reports)
+    match changed {
+        None => Ok(reports),
+        Some(changed) => Err(on_changed_data(session, measurement, changed, broken_off)),
+    }
+}
+
+/// The error of a run on data that changed meanwhile. Whatever else happened to the run, nothing of it counts.
+fn on_changed_data(
+    session: &Session,
+    measurement: &Measurement<'_>,
+    changed: String,
+    broken_off: Option<Error>,
+) -> Error {
+    let error = match measurement.cancel.signal() {
+        Some(signal) => {
+            session.ui.warn(changed);
+            Error::interrupted(signal)
+        }
+        None => {
+            if let Some(error) = broken_off {
+                session.ui.warn(error);
+            }
+            Error::infrastructure(changed).code(Code::DataChanged)
+        }
+    };
+    error.hint("do not revert; restore the data, then run the same command again: it runs these trials again.")
 }
 
 /// The end of a step's run.

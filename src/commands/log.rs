@@ -74,19 +74,22 @@ pub(super) fn seconds(since: Instant) -> f64 {
 /// options, and values that are numbers or one of a few words stay.
 fn arguments(words: impl Iterator<Item = String>) -> String {
     let program = definition();
-    let (mut command, mut kept, mut value_follows) = (&program, Vec::new(), false);
+    let (mut command, mut kept) = (&program, Vec::new());
+    // Whether the word is the value of an option, and if so, whether it stays.
+    let mut value: Option<bool> = None;
     for word in words.take_while(|word| word != "--") {
         if word.starts_with('-') {
-            let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+            let (name, given) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
             let mut known = command.get_arguments().chain(program.get_arguments());
+            value = None;
             let Some(argument) = known.find(|argument| is_named(argument, name)) else { continue };
             let is_text = is_text(argument);
-            value_follows = argument.get_action().takes_values() && !is_text && value.is_none();
+            value = (argument.get_action().takes_values() && given.is_none()).then_some(!is_text);
             kept.push(if is_text { name.to_string() } else { word });
+        } else if let Some(stays) = value.take() {
+            kept.extend(stays.then_some(word));
         } else if let Some(inner) = command.find_subcommand(&word) {
             command = inner;
-            kept.push(word);
-        } else if std::mem::take(&mut value_follows) {
             kept.push(word);
         }
     }
@@ -116,6 +119,7 @@ mod tests {
             ("suite add -q a --reason b", "suite add -q --reason"),
             ("gate --base=main --concurrency=3 -q", "gate --base --concurrency=3 -q"),
             ("suite retire --by-hand -C/a -- --task-ids", "suite retire"),
+            ("-C gate suite --config list add b --concurrency 3", "-C suite --config add"),
         ] {
             assert_eq!(arguments(line), kept);
         }

@@ -55,7 +55,7 @@ codes! {
         "Run `autoharness doctor`: it names each thing with the command that fixes it. `autoharness prepare` installs most of them.";
     InstallFailed "install_failed": "an installer failed",
         "Read the log that the message names, fix the cause, run the same command again.";
-    DataChanged "data_changed": "provisioned data is missing, or is not what the experiment was prepared with",
+    DataChanged "data_changed": "provisioned data is missing, is not what the experiment was prepared with, or changed while trials ran",
         "Restore it. A human who wants the change adapts `data:` and runs `autoharness prepare --accept`.";
     BenchmarkChanged "benchmark_changed": "the benchmark's program, version or files are not those prepared with",
         "Undo the change. A human who wants it runs `autoharness prepare --accept`, which measures the score to beat anew.";
