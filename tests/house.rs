@@ -168,17 +168,13 @@ fn reached<'a>(arrows: &'a BTreeMap<Module, BTreeSet<Module>>, from: &Module) ->
 #[test]
 fn no_files_use_each_other_in_a_circle() {
     let arrows = House::read().arrows();
-    let circles: BTreeSet<Vec<String>> = arrows
-        .keys()
-        .map(|module| {
-            reached(&arrows, module)
-                .into_iter()
-                .filter(|used| reached(&arrows, used).contains(module))
-                .collect::<Vec<_>>()
-        })
-        .map(|circle| circle.into_iter().map(|module| module.join("::")).collect())
-        .filter(|circle: &Vec<String>| !circle.is_empty())
-        .collect();
+    let reached: BTreeMap<&Module, BTreeSet<&Module>> =
+        arrows.keys().map(|module| (module, reached(&arrows, module))).collect();
+    let circle = |module: &Module| -> Vec<String> {
+        let back = reached[module].iter().filter(|used| reached[**used].contains(module));
+        back.map(|used| used.join("::")).collect()
+    };
+    let circles: BTreeSet<Vec<String>> = arrows.keys().map(circle).filter(|circle| !circle.is_empty()).collect();
     assert!(circles.is_empty(), "these files use each other in circles: {circles:#?}");
 }
 

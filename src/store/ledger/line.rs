@@ -31,7 +31,7 @@ pub struct Entry<'a> {
     pub event: Event<'a>,
 }
 
-/// A time as [`Writer`] writes it, read without chrono's parser, which takes longer than the rest of the line. Any other
+/// A time as [`Writer`](super::Writer) writes it, read without chrono's parser, which takes longer than the rest of the line. Any other
 /// form is left to chrono.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
     let text = <Cow<'de, str>>::deserialize(deserializer)?;
