@@ -4,14 +4,16 @@
 use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use walkdir::WalkDir;
 
 use super::beneath::Dir;
 use super::task_name::directory_name;
 use crate::error::{Context, Kind, Result};
-use crate::model::trial::TrialResult;
+use crate::model::trial::{Outcome, TrialResult};
+use crate::model::usage::Usage;
 
 /// Where traces are, below the workspace.
 const LATEST: &str = "traces/latest";
@@ -57,6 +59,37 @@ fn share(from: &Dir, trial: u32, workspace: &Dir, place: &Path) -> Result<()> {
     from.share(&file_name("result", trial), &to).map(drop)
 }
 
+/// `result.json`, its fields in order.
+#[derive(Serialize)]
+struct ResultFile<'a> {
+    task: &'a str,
+    trial: u32,
+    agent: &'a str,
+    outcome: Outcome,
+    reward: Option<f64>,
+    seconds: Option<f64>,
+    tokens_in: Option<u64>,
+    tokens_out: Option<u64>,
+    cost_usd: Option<f64>,
+    error: Option<&'a str>,
+    detail: Option<Detail<'a>>,
+}
+
+/// What a benchmark says of a reward, to be laid out like the rest of the file.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Detail<'a> {
+    Understood(Value),
+    /// JSON with numbers beyond our own.
+    AsItIs(&'a RawValue),
+}
+
+impl Detail<'_> {
+    fn of(detail: &RawValue) -> Detail<'_> {
+        serde_json::from_str(detail.get()).map_or(Detail::AsItIs(detail), Detail::Understood)
+    }
+}
+
 /// The two files of a trial.
 struct Files {
     trial: u32,
@@ -66,19 +99,20 @@ struct Files {
 
 impl Files {
     fn of(agent: &str, result: &TrialResult) -> Result<Files> {
-        let summary = json!({
-            "task": result.task,
-            "trial": result.trial,
-            "agent": agent,
-            "outcome": result.outcome,
-            "reward": result.reward,
-            "seconds": result.usage.seconds,
-            "tokens_in": result.usage.tokens_in,
-            "tokens_out": result.usage.tokens_out,
-            "cost_usd": result.usage.cost_usd,
-            "error": result.error,
-            "detail": result.detail,
-        });
+        let Usage { seconds, tokens_in, tokens_out, cost_usd } = result.usage;
+        let summary = ResultFile {
+            task: &result.task,
+            trial: result.trial,
+            agent,
+            outcome: result.outcome,
+            reward: result.reward,
+            seconds,
+            tokens_in,
+            tokens_out,
+            cost_usd,
+            error: result.error.as_deref(),
+            detail: result.detail.as_deref().map(Detail::of),
+        };
         let bytes = serde_json::to_vec_pretty(&summary);
         Ok(Files {
             trial: result.trial,
@@ -316,4 +350,31 @@ pub(crate) fn recorded(workspace: &Path, tasks: &[String], agent: &str) -> Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::trial::Outcome;
+
+    #[test]
+    fn whatever_a_benchmark_says_of_a_reward_is_kept() {
+        for detail in [r#"{"checks": [1, 2]}"#, r#"{"beyond": 1e999}"#, "null"] {
+            let directory = tempfile::tempdir().unwrap();
+            let result = TrialResult {
+                task: "t".into(),
+                trial: 0,
+                outcome: Outcome::Passed,
+                reward: Some(1.0),
+                usage: Usage::default(),
+                error: None,
+                trace: None,
+                detail: Some(RawValue::from_string(detail.into()).unwrap()),
+            };
+            write(directory.path(), "a", &result).unwrap();
+            let text = fs_err::read_to_string(directory.path().join("result.json")).unwrap();
+            let kept: String = text.split("\"detail\":").nth(1).unwrap().split_whitespace().collect();
+            assert_eq!(kept, format!("{detail}}}").replace(' ', ""));
+        }
+    }
 }
