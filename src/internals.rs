@@ -161,7 +161,9 @@ pub mod store {
         };
     }
     pub mod ledger {
-        pub use crate::store::ledger::{Entry, GENESIS, ReadReport, Tip, VERSION, Writer, read, read_links, tip_holds};
+        pub use crate::store::ledger::{
+            Entry, GENESIS, Index, ReadReport, Tip, VERSION, Writer, read, read_links, tip_holds,
+        };
     }
     pub mod state {
         pub use crate::store::state::State;

@@ -309,15 +309,14 @@ fn a_checkpoint_is_never_believed_over_the_ledger() {
     bed.run(&["verify"]).expect(0).says("verify: ok");
 }
 
-#[test]
-fn a_forged_checkpoint_that_the_last_line_confirms_is_still_no_receipt() {
-    let bed = Bed::session();
+/// Changes what the checkpoint says the ledger adds up to, and the sum of the ledger's last line with it.
+fn forge_with_the_last_line(bed: &Bed, change: impl FnOnce(&str) -> String) {
     let path = bed.state().join("checkpoint.json");
     let honest = std::fs::read_to_string(&path).unwrap();
-    bed.run(&["record"]).expect(1).warns("the last gate did not pass");
-    // The gate that failed has passed, says the checkpoint, and the last line's sum agrees.
     let (start, summary) = honest.split_once("\"summary\":").unwrap();
-    let forged = summary.strip_suffix('}').unwrap().replace("\"failed\"", "\"passed\"");
+    let summary = summary.strip_suffix('}').unwrap();
+    let forged = change(summary);
+    assert_ne!(forged, summary);
     let mut lines = bed.ledger_lines();
     let last = lines.last_mut().unwrap();
     let hash = |text: &str| autoharness::internals::model::hash::hash(text.as_bytes());
@@ -327,9 +326,44 @@ fn a_forged_checkpoint_that_the_last_line_confirms_is_still_no_receipt() {
     let start = start.replace(&tip, &hash(last));
     bed.write_ledger(&lines);
     std::fs::write(&path, format!("{start}\"summary\":{forged}}}")).unwrap();
+}
+
+#[test]
+fn a_forged_checkpoint_that_the_last_line_confirms_is_still_no_receipt() {
+    let bed = Bed::session();
+    bed.run(&["record"]).expect(1).warns("the last gate did not pass");
+    // The gate that failed has passed, says the checkpoint, and the last line's sum agrees.
+    forge_with_the_last_line(&bed, |summary| summary.replace("\"failed\"", "\"passed\""));
     assert!(bed.run(&["status"]).expect(0).stdout.contains("last gate   passed"), "the forgery fits");
     bed.run(&["record"]).expect(1).warns("the last gate did not pass");
     bed.run(&["verify"]).expect(1).says("checkpoint.json is not what the ledger adds up to");
+}
+
+#[test]
+fn a_forged_checkpoint_lowers_no_bar() {
+    let bed = Bed::session();
+    let path = bed.state().join("checkpoint.json");
+    let honest = std::fs::read_to_string(&path).unwrap();
+    let (start, summary) = honest.split_once("\"summary\":").unwrap();
+    let forged = summary.replace("\"val_score\":1.0", "\"val_score\":0.0");
+    assert_ne!(forged, summary);
+    std::fs::write(&path, format!("{start}\"summary\":{forged}")).unwrap();
+    bed.agent(&["hard"]);
+    bed.run(&["gate"]).expect(1).says("< best 1.0000");
+    bed.run(&["verify"]).expect(0);
+}
+
+#[test]
+fn a_bar_that_was_lowered_together_with_the_last_line_is_found_out() {
+    let bed = Bed::session();
+    forge_with_the_last_line(&bed, |summary| {
+        let (start, references) = summary.split_once("\"references\":").unwrap();
+        let (references, rest) = references.split_once("\"kept\":").unwrap();
+        format!("{start}\"references\":{}\"kept\":{rest}", references.replace(":1.0", ":0.0"))
+    });
+    bed.agent(&["hard"]);
+    bed.run(&["gate"]).expect(0).says(">= best 0.0000");
+    bed.run(&["verify"]).expect(1).says("the score to beat was not the best recorded");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(super) async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
 /// Everything up to the verdict, which is then in the ledger, on the screen and in the reports.
 async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Decision, Evidence, Vec<StepReport>)> {
     let ui = experiment.ui.clone();
-    let mut session = Session::open(experiment, Reading::Trials)?;
+    let mut session = Session::open(experiment, Reading::Summary)?;
     let cancel = Cancel::on_signals()?;
     session.require_views()?;
     if args.base.is_none() {
@@ -65,9 +65,11 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
     evidence.guard = shortened(found.lines.clone(), VIOLATIONS_SHOWN);
     tracing::info!(violations = evidence.guard.len(), "file guard done");
     let agent = agent::from_disk(&session, &base)?;
-    if agent.fingerprint == agent::fingerprint(&session, &base)? {
+    let incumbent = agent::fingerprint(&session, &base)?;
+    if agent.fingerprint == incumbent {
         ui.warn("the agent is the one of the base commit: there is no edit to judge");
     }
+    read_trials(&mut session, &agent.fingerprint, &incumbent)?;
     let runner = measure::runner(&session, &base, &cancel).await?;
     let mut terms = Terms {
         trial_protocol: String::new(),
@@ -132,6 +134,17 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
     print(&session, &verdict, &base, &found, flips.as_ref());
     to.verdict(&session, &verdict, flips.as_ref());
     Ok((decision, verdict.evidence, reports))
+}
+
+/// Reads the trials that the verdict may stand on: the rule `paired` asks how reliable the suite's tasks are with every agent
+/// that was accepted.
+fn read_trials(session: &mut Session, candidate: &str, incumbent: &str) -> Result<()> {
+    let summary = &session.state.summary;
+    let accepted = summary.accepted_agents.clone();
+    let recorded = summary.recorded_agent.clone();
+    let known = if session.config.paired().is_some() { &accepted[..] } else { recorded.as_slice() };
+    let agents: Vec<&str> = [candidate, incumbent].into_iter().chain(known.iter().map(String::as_str)).collect();
+    session.read_trials_of(&agents)
 }
 
 fn policy(session: &Session) -> Policy {

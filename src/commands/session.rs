@@ -1,5 +1,6 @@
 //! An experiment held by this command: lock, ledger, state, views in order.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -21,10 +22,11 @@ use crate::report::bill::Paid;
 use crate::store::atomic;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::event::{Event, Prepared};
-use crate::store::ledger::{Entry, Writer};
+use crate::store::ledger::{self, Entry, Index, Writer};
 use crate::store::lock::Lock;
 use crate::store::scratch;
 use crate::store::state::{State, timestamp};
+use crate::store::trials::Trials;
 use crate::store::views::{self, ViewsOnDisk, Written};
 use crate::ui::Ui;
 
@@ -33,7 +35,8 @@ use crate::ui::Ui;
 pub(super) enum Reading {
     /// Single trials too: the whole ledger is replayed and its chain checked.
     Trials,
-    /// The summary: the checkpoint is enough if the chain, which is checked as well, confirms it.
+    /// The summary: the checkpoint is enough if the chain, which is checked as well, confirms it. Single trials are then those
+    /// of agents that [`Session::read_trials_of`] names.
     Summary,
 }
 
@@ -52,6 +55,8 @@ pub(super) struct Session {
     pub paid: Paid,
     /// Whether what it runs is for reading only: it leaves nothing in the ledger, the views or the traces.
     pub is_for_reading: bool,
+    /// Where single trials are that were not read; nothing when all were.
+    unread: Option<Index>,
     /// How the views on disk compared with the ledger when the session was opened.
     pub views: ViewsOnDisk,
     written: Written,
@@ -87,16 +92,19 @@ impl Session {
         };
         let confirmed = match &mut checkpoint {
             Some(checkpoint) if current && need == Reading::Summary => {
-                let report = checkpoint.confirm(&paths.ledger())?;
-                report.map(|report| {
-                    (State { summary: std::mem::take(&mut checkpoint.summary), ..State::default() }, report)
+                checkpoint.confirm(&paths.ledger())?.map(|(report, index)| {
+                    let summary = std::mem::take(&mut checkpoint.summary);
+                    (State { summary, trials: Trials::without(index.agents()) }, report, Some(index))
                 })
             }
             _ => None,
         };
-        let (state, report) = match confirmed {
+        let (state, report, unread) = match confirmed {
             Some(confirmed) => confirmed,
-            None => State::replay(&paths.ledger())?,
+            None => {
+                let (state, report) = State::replay(&paths.ledger())?;
+                (state, report, None)
+            }
         };
         if let Some(checkpoint) = checkpoint.as_ref().filter(|_| !current) {
             checkpoint.require_continued(&paths.ledger())?;
@@ -132,10 +140,31 @@ impl Session {
             writer,
             paid,
             is_for_reading: false,
+            unread,
             views: comparison,
             written,
             _lock: lock,
         })
+    }
+
+    /// Reads the single trials of these agents, unless that was done before. Errors: as for opening; infrastructure when the
+    /// ledger changes meanwhile.
+    pub(super) fn read_trials_of(&mut self, agents: &[&str]) -> Result<()> {
+        let Some(index) = &self.unread else { return Ok(()) };
+        let trials = &mut self.state.trials;
+        let agents: BTreeSet<&str> = agents.iter().copied().filter(|agent| trials.begin(agent)).collect();
+        if agents.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        ledger::read_of(&self.paths.ledger(), index, &agents, &mut |entry| {
+            if entry.event.agent_run().is_some_and(|agent| agents.contains(agent)) {
+                trials.apply(&entry.event);
+            }
+            Ok(())
+        })?;
+        tracing::debug!(agents = agents.len(), seconds = log::seconds(began), "trials read");
+        Ok(())
     }
 
     /// Refuses to go on when a view was changed. Errors: usage, naming the files and the command that fixes them.
@@ -273,7 +302,7 @@ fn prune_logs(directory: &Path) {
     const KEPT: usize = 50;
     let Ok(entries) = fs_err::read_dir(directory) else { return };
     let mut logs: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    logs.sort_by_key(|path| std::cmp::Reverse(fs_err::metadata(path).and_then(|log| log.modified()).ok()));
+    logs.sort_unstable_by_key(|path| std::cmp::Reverse(fs_err::metadata(path).and_then(|log| log.modified()).ok()));
     for log in logs.iter().skip(KEPT) {
         // One that cannot be removed does no harm.
         let _ = fs_err::remove_file(log);

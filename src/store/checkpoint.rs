@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::atomic;
-use super::ledger::{self, ReadReport, Tip};
+use super::ledger::{self, Index, ReadReport, Tip};
 use super::summary::Summary;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::files;
@@ -85,19 +85,20 @@ impl Checkpoint {
     }
 
     /// Checks a checkpoint that [`Checkpoint::is_current`] against the whole chain: every line is hashed and none is replayed.
-    /// `None` when the check fails: the receipt is not the verdict in the ledger, or the ledger ends elsewhere.
+    /// `None` when the check fails: the receipt is not the verdict in the ledger, or the ledger ends elsewhere. The index says
+    /// where single trials can be read.
     ///
     /// # Errors
     /// As [`ledger::read`], for a break of the chain.
-    pub fn confirm(&self, ledger: &Path) -> Result<Option<ReadReport>> {
+    pub(crate) fn confirm(&self, ledger: &Path) -> Result<Option<(ReadReport, Index)>> {
         let receipt = self.summary.last_decided.as_ref();
         let mut is_there = receipt.is_none();
-        let report = ledger::read_links(ledger, |seq, line| {
+        let (report, index) = ledger::read_links(ledger, |seq, line| {
             if let Some(receipt) = receipt.filter(|receipt| receipt.seq == seq) {
                 is_there = receipt.stands_in(line);
             }
         })?;
-        Ok((is_there && !report.newer && report.torn == 0 && report.tip == self.tip).then_some(report))
+        Ok((is_there && !report.newer && report.torn == 0 && report.tip == self.tip).then_some((report, index)))
     }
 
     /// Makes sure that the ledger goes on from where this checkpoint was taken. A chain alone does not show that its last

@@ -46,6 +46,15 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
+    /// The agent whose trial, or end of a run, it is.
+    pub(crate) fn agent_run(&self) -> Option<&str> {
+        match self {
+            Event::Trial(trial) => Some(&trial.agent),
+            Event::RunFinished(run) => Some(&run.agent),
+            _ => None,
+        }
+    }
+
     /// The first format version whose programs know this event; its line states it.
     pub fn version(&self) -> u32 {
         match self {

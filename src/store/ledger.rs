@@ -6,6 +6,7 @@
 //! [`super::checkpoint::Checkpoint`]).
 
 mod chain;
+mod index;
 mod line;
 mod written;
 
@@ -19,8 +20,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub(crate) use chain::sum_at;
 pub use chain::{read, read_links, tip_holds};
+pub(crate) use chain::{read_of, sum_at};
+pub use index::Index;
 pub use line::{Entry, GENESIS, ReadReport, Tip, VERSION};
 
 use super::event::Event;

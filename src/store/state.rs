@@ -41,6 +41,7 @@ impl State {
 
     pub fn apply(&mut self, entry: Entry<'_>) {
         let Entry { seq, at, event, .. } = entry;
+        self.trials.apply(&event);
         match event {
             Event::Trial(trial) => {
                 self.summary.spent.add(&trial.usage);
@@ -50,7 +51,6 @@ impl State {
                     self.summary.resampled.add(&trial.usage);
                 }
                 self.summary.gate_trials.ran(&trial);
-                self.trials.insert(&trial);
             }
             Event::RunFinished(run) => self.run_finished(&run, at),
             Event::Prepared(prepared) => self.prepared(*prepared, at),
@@ -70,10 +70,6 @@ impl State {
     }
 
     fn run_finished(&mut self, run: &RunFinished, at: DateTime<Utc>) {
-        self.trials.run_finished(&run.agent, &run.protocol, &run.run, &run.tasks, run.void);
-        if run.tokenless {
-            self.trials.forget(&run.agent, &run.protocol, &run.tasks);
-        }
         if run.fresh && run.split == Some(Split::Test) && !run.purpose.is_aside() {
             self.summary.rerolls += 1;
         }

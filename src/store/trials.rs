@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
+use smallvec::SmallVec;
 
 use crate::model::outcomes::Outcomes;
 use crate::model::score::{Rewards, Scoring, TimeoutPolicy, TrialEvidence, least_reward, task_reward};
 use crate::model::trial::{Outcome, Split};
 
 use self::errors::Errors;
-use super::event::Trial;
+use super::event::{Event, Trial};
 
 mod errors;
 
@@ -18,7 +19,8 @@ mod errors;
 /// number as they were run.
 #[derive(Debug, Default)]
 struct AgentTrials {
-    tasks: HashMap<u32, Vec<Stored>>,
+    /// Most tasks have one trial of an agent.
+    tasks: HashMap<u32, SmallVec<[Stored; 1]>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +103,8 @@ pub struct Trials {
     tasks: HashMap<String, u32>,
     /// How long each task took last time, by its number.
     seconds: Vec<Option<f64>>,
+    /// Agents whose trials are in the ledger and were not read. Nobody may ask for them.
+    unread: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -113,6 +117,30 @@ struct Last {
 }
 
 impl Trials {
+    /// None yet; those of these agents are in the ledger.
+    pub(crate) fn without<'a>(agents: impl Iterator<Item = &'a str>) -> Trials {
+        Trials { unread: agents.map(String::from).collect(), ..Trials::default() }
+    }
+
+    /// Trials of this agent will be taken in from the ledger. False when that was done before.
+    pub(crate) fn begin(&mut self, agent: &str) -> bool {
+        self.unread.remove(agent)
+    }
+
+    /// Takes an event in.
+    pub(crate) fn apply(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Trial(trial) => self.insert(trial),
+            Event::RunFinished(run) => {
+                self.run_finished(&run.agent, &run.protocol, &run.run, &run.tasks, run.void);
+                if run.tokenless {
+                    self.forget(&run.agent, &run.protocol, &run.tasks);
+                }
+            }
+            _ => {}
+        }
+    }
+
     pub fn insert(&mut self, trial: &Trial<'_>) {
         let (run, place) = self.place(&trial.run, &trial.agent, &trial.protocol);
         let task = self.task(&trial.task);
@@ -137,8 +165,6 @@ impl Trials {
                 |stored: &Stored| matches!(stored.evidence.outcome, Outcome::InfraError | Outcome::VerifierError);
             known.retain(|earlier| earlier.number != number || !ungraded(earlier));
         }
-        // Usually there is no second one, and in a long ledger spare capacity adds up.
-        known.reserve_exact(1);
         known.insert(known.partition_point(|earlier| earlier.number <= number), stored);
     }
 
@@ -160,6 +186,7 @@ impl Trials {
         {
             return (last.run_number, last.place);
         }
+        debug_assert!(!self.unread.contains(agent), "the trials of {agent} were not read");
         let run_number = self.run(run);
         let next = self.sets.len();
         let place = *self.by_agent.entry(agent.into()).or_default().entry(protocol.into()).or_insert(next);
@@ -183,7 +210,7 @@ impl Trials {
 
     /// A run over these tasks ended. When it is `void` (no model did anything, or it cannot be believed), its trials
     /// become infrastructure errors, as do those of killed runs that it continued.
-    pub fn run_finished(&mut self, agent: &str, protocol: &str, run: &str, tasks: &[String], void: bool) {
+    fn run_finished(&mut self, agent: &str, protocol: &str, run: &str, tasks: &[String], void: bool) {
         let run = self.run(run);
         for task in tasks {
             for stored in self.known_mut(agent, protocol, task).iter_mut().filter(|stored| !stored.settled) {
@@ -224,7 +251,7 @@ impl Trials {
     }
 
     /// Such a baseline's trials become infrastructure errors, those of earlier runs included.
-    pub fn forget(&mut self, agent: &str, protocol: &str, tasks: &[String]) {
+    fn forget(&mut self, agent: &str, protocol: &str, tasks: &[String]) {
         for task in tasks {
             for stored in self.known_mut(agent, protocol, task) {
                 stored.evidence = TrialEvidence { outcome: Outcome::InfraError, reward: None };
@@ -234,17 +261,18 @@ impl Trials {
 
     /// The place in `sets` of the agent's trials under the protocol.
     fn place_of(&self, agent: &str, protocol: &str) -> Option<usize> {
+        debug_assert!(!self.unread.contains(agent), "the trials of {agent} were not read");
         self.by_agent.get(agent)?.get(protocol).copied()
     }
 
     fn known(&self, set: Option<usize>, task: &str) -> &[Stored] {
         let known = || self.sets[set?].tasks.get(self.tasks.get(task)?);
-        known().map_or(&[][..], Vec::as_slice)
+        known().map_or(&[][..], SmallVec::as_slice)
     }
 
     fn known_mut(&mut self, agent: &str, protocol: &str, task: &str) -> &mut [Stored] {
         let (Some(set), Some(task)) = (self.place_of(agent, protocol), self.tasks.get(task)) else { return &mut [] };
-        self.sets[set].tasks.get_mut(task).map_or(&mut [][..], Vec::as_mut_slice)
+        self.sets[set].tasks.get_mut(task).map_or(&mut [][..], SmallVec::as_mut_slice)
     }
 
     /// The evidence of a task's first `trials` trials, in order; numbers never run are skipped.

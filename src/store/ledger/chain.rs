@@ -1,13 +1,15 @@
 //! Reading the ledger: line after line, each checked against the one before.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::line::{Entry, GENESIS, LONGEST_LINE, ReadReport, Tip, VERSION};
-use super::written;
+use super::index::{Index, Stretch};
+use super::line::{Entry, GENESIS, LONGEST_LINE, Place, ReadReport, Tip, VERSION};
+use super::written::{self, Whose};
 use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::model::hash::{hash, hash_digits};
@@ -31,67 +33,97 @@ fn is_known(version: u32) -> bool {
 /// # Errors
 /// Usage, naming file and line, for any break of the chain but a torn last line.
 pub fn read(path: &Path, from: &Tip, mut visit: impl FnMut(Entry<'_>) -> Result<()>) -> Result<ReadReport> {
-    lines(path, from, |line, chain| {
-        let text = std::str::from_utf8(line).map_err(|_| chain.broken("the line is not UTF-8".into()))?;
-        let entry = match written::trial(text).map_or_else(|| serde_json::from_str(text), Ok) {
-            Ok(entry) if is_known(entry.v) => entry,
-            result => {
-                let newer = chain.newer_header(line, result.as_ref().err())?;
-                chain.check(newer.seq, &newer.prev)?;
-                return result.map_or(Ok(()), &mut visit);
-            }
-        };
-        chain.check(entry.seq, &entry.prev)?;
-        visit(entry)
-    })
+    lines(path, from.into(), u64::MAX, &mut |line, chain, _| chain.event(line, &mut visit))
 }
 
 /// Checks the chain from the first line to the last and hands every line to `visit`, with its number. It does not read the
-/// events: a caller that needs them must have them from elsewhere, confirmed by the last line.
+/// events: a caller that needs them must have them from elsewhere, confirmed by the last line. The index says where single
+/// trials can be read.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_links(path: &Path, mut visit: impl FnMut(u64, &[u8])) -> Result<ReadReport> {
-    lines(path, &Tip::genesis(), |line, chain| {
-        match written::header(line) {
-            Some(header) => chain.check(header.seq, header.prev)?,
+pub fn read_links(path: &Path, mut visit: impl FnMut(u64, &[u8])) -> Result<(ReadReport, Index)> {
+    let mut index = Index::default();
+    let report = lines(path, (&Tip::genesis()).into(), u64::MAX, &mut |line, chain, to| {
+        let whose = match written::header(line) {
+            Some((header, whose)) => {
+                chain.check(header.seq, header.prev)?;
+                whose
+            }
             None => {
                 let header = match serde_json::from_slice::<Header<'_>>(line) {
                     Ok(header) if is_known(header.v) => header,
                     result => chain.newer_header(line, result.err().as_ref())?,
                 };
                 chain.check(header.seq, &header.prev)?;
+                Whose::Unknown
             }
-        }
-        visit(chain.seq, line);
+        };
+        index.add(whose, Stretch { from: chain.at, to });
+        visit(chain.at.next_seq, line);
         Ok(())
-    })
+    })?;
+    Ok((report, index))
+}
+
+/// Hands the lines of these agents to `visit`, in order, and some others between them.
+///
+/// # Errors
+/// As [`read`]; infrastructure when the ledger is not the one that was indexed.
+pub(crate) fn read_of(
+    path: &Path,
+    index: &Index,
+    agents: &BTreeSet<&str>,
+    visit: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+) -> Result<()> {
+    for Stretch { from, to } in index.of(agents) {
+        let report = lines(path, from, to.length, &mut |line, chain, _| chain.event(line, visit))?;
+        if report.tip != to.into() {
+            return Err(Error::infrastructure(format!("{} was changed while it was read", path.display())));
+        }
+    }
+    Ok(())
 }
 
 /// The chain up to the line that is being read.
 struct Chain<'p> {
     path: &'p Path,
-    seq: u64,
-    last_hash: [u8; 64],
+    at: Place,
     newer: bool,
 }
 
 impl Chain<'_> {
     fn broken(&self, what: String) -> Error {
-        Error::usage(format!("{}:{}: {what}", self.path.display(), self.seq + 1)).code(Code::LedgerBroken).hint(
+        Error::usage(format!("{}:{}: {what}", self.path.display(), self.at.next_seq + 1)).code(Code::LedgerBroken).hint(
             "the ledger was changed. Restore it from a backup; to start a new history instead, move it and the \
              checkpoint.json beside it away and run `autoharness prepare`.",
         )
     }
 
     fn check(&self, seq: u64, prev: &str) -> Result<()> {
-        if seq != self.seq {
-            return Err(self.broken(format!("seq is {seq}, expected {}: lines are missing or were moved", self.seq)));
+        let Place { next_seq, last_hash, .. } = &self.at;
+        if seq != *next_seq {
+            return Err(self.broken(format!("seq is {seq}, expected {next_seq}: lines are missing or were moved")));
         }
-        if prev.as_bytes() != self.last_hash {
+        if prev.as_bytes() != last_hash {
             return Err(self.broken("prev does not match the line before: one of the two was changed".into()));
         }
         Ok(())
+    }
+
+    /// Checks a line and hands its event to `visit`, if this version understands it.
+    fn event(&mut self, line: &[u8], visit: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
+        let text = std::str::from_utf8(line).map_err(|_| self.broken("the line is not UTF-8".into()))?;
+        let entry = match written::trial(text).map_or_else(|| serde_json::from_str(text), Ok) {
+            Ok(entry) if is_known(entry.v) => entry,
+            result => {
+                let newer = self.newer_header(line, result.as_ref().err())?;
+                self.check(newer.seq, &newer.prev)?;
+                return result.map_or(Ok(()), visit);
+            }
+        };
+        self.check(entry.seq, &entry.prev)?;
+        visit(entry)
     }
 
     /// The header of a line that this version does not understand; an error unless a newer version wrote it.
@@ -107,26 +139,29 @@ impl Chain<'_> {
     }
 }
 
-/// Hands over the whole lines from `from` on, and hashes them.
-fn lines(path: &Path, from: &Tip, mut visit: impl FnMut(&[u8], &mut Chain<'_>) -> Result<()>) -> Result<ReadReport> {
-    let mut report = ReadReport { tip: from.clone(), torn: 0, newer: false };
+/// Takes a line with the chain before it and the place after it.
+type OnLine<'a> = dyn FnMut(&[u8], &mut Chain<'_>, Place) -> Result<()> + 'a;
+
+/// Hands over the whole lines from `from` to the byte `until`, and hashes them.
+fn lines(path: &Path, from: Place, until: u64, visit: &mut OnLine<'_>) -> Result<ReadReport> {
+    let mut chain = Chain { path, at: from, newer: false };
     let mut file = match files::open_if_there(path)? {
         Some((file, _)) => file,
-        None if from.length == 0 => return Ok(report),
+        None if from.length == 0 => return Ok(ReadReport { tip: from.into(), torn: 0, newer: false }),
         None => return Err(Error::infrastructure(format!("{} is gone", path.display()))),
     };
     file.seek(SeekFrom::Start(from.length))?;
-    let mut last_hash = [0; 64];
-    last_hash.iter_mut().zip(from.last_hash.bytes()).for_each(|(digit, byte)| *digit = byte);
-    let mut chain = Chain { path, seq: from.next_seq, last_hash, newer: false };
     let mut take = |line: &[u8], chain: &mut Chain<'_>| {
-        visit(line, chain)?;
-        chain.last_hash = hash_digits(line);
-        chain.seq += 1;
-        report.tip.length += line.len() as u64 + 1;
+        let Place { next_seq, length, .. } = chain.at;
+        let after =
+            Place { next_seq: next_seq + 1, last_hash: hash_digits(line), length: length + line.len() as u64 + 1 };
+        visit(line, chain, after)?;
+        chain.at = after;
         Ok::<_, Error>(())
     };
-    let mut reader = BufReader::with_capacity(1 << 18, file);
+    let wanted = until.saturating_sub(from.length);
+    let buffer = usize::try_from(wanted).unwrap_or(usize::MAX).min(1 << 18);
+    let mut reader = BufReader::with_capacity(buffer, file.take(wanted));
     // Of a line that began in an earlier buffer.
     let mut begun = Vec::new();
     loop {
@@ -152,18 +187,14 @@ fn lines(path: &Path, from: &Tip, mut visit: impl FnMut(&[u8], &mut Chain<'_>) -
             return Err(Error::usage(format!(
                 "{}:{}: longer than {LONGEST_LINE} bytes",
                 path.display(),
-                chain.seq + 1
+                chain.at.next_seq + 1
             ))
             .code(Code::LedgerBroken)
             .hint("no event is so long: the ledger was changed. Restore it from a backup."));
         }
         reader.consume(length);
     }
-    report.torn = begun.len() as u64;
-    report.newer = chain.newer;
-    report.tip.next_seq = chain.seq;
-    report.tip.last_hash = String::from_utf8_lossy(&chain.last_hash).into_owned();
-    Ok(report)
+    Ok(ReadReport { tip: chain.at.into(), torn: begun.len() as u64, newer: chain.newer })
 }
 
 /// True when the last whole line before `tip` is still the one the tip was taken from.

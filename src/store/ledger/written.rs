@@ -17,13 +17,24 @@ pub(super) struct Header<'a> {
     pub prev: &'a str,
 }
 
-/// The header of a line of version 1, without a look at the rest.
-pub(super) fn header(line: &[u8]) -> Option<Header<'_>> {
-    let end = line.len().min(r#"{"v":1,"seq":18446744073709551615,"prev":"","at":""#.len() + GENESIS.len());
+/// Whose trials a line is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose<'a> {
+    Agent(&'a str),
+    /// It has no trial, nor the end of a run.
+    Nobody,
+    /// It has another form.
+    Unknown,
+}
+
+/// The header of a line of version 1, and whose trial or run it has, without a look at the rest.
+pub(super) fn header(line: &[u8]) -> Option<(Header<'_>, Whose<'_>)> {
+    // More than comes before the end of an agent's fingerprint; what is cut off is unknown.
+    let end = line.len().min(512);
     let text = std::str::from_utf8(&line[..end]).or_else(|error| std::str::from_utf8(&line[..error.valid_up_to()]));
     let mut rest = Rest(text.ok()?);
     let header = rest.header()?;
-    rest.0.starts_with('"').then_some(header)
+    rest.0.starts_with('"').then(|| (header, rest.whose().unwrap_or(Whose::Unknown)))
 }
 
 /// A line with a trial.
@@ -81,6 +92,18 @@ impl<'a> Rest<'a> {
         Some(Header { seq, prev })
     }
 
+    /// Whose trial or run it is, from the line's time on.
+    fn whose(&mut self) -> Option<Whose<'a>> {
+        self.text()?;
+        match self.named(r#","event":{"#)?.text()? {
+            "trial" | "run_finished" => {}
+            _ => return Some(Whose::Nobody),
+        }
+        self.named(r#":{"run":"#)?.text()?;
+        self.named(r#","purpose":"#)?.text()?;
+        Some(Whose::Agent(self.named(r#","agent":"#)?.text()?))
+    }
+
     /// A string that stands for itself.
     fn text(&mut self) -> Option<&'a str> {
         let rest = self.0.strip_prefix('"')?;
@@ -123,9 +146,13 @@ mod tests {
 
     /// What is read here, the parser for all of JSON reads in the same way.
     fn require_same(line: &str) -> bool {
-        if let Some(header) = header(line.as_bytes()) {
+        if let Some((header, whose)) = header(line.as_bytes()) {
             let parsed: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
             assert!(parsed.is_null() || (parsed["seq"] == header.seq && parsed["prev"] == header.prev));
+            if let Ok(entry) = serde_json::from_str::<Entry<'_>>(line) {
+                let agent = entry.event.agent_run();
+                assert!(whose == Whose::Unknown || whose == agent.map_or(Whose::Nobody, Whose::Agent), "{line}");
+            }
         }
         let read = trial(line);
         if let Some(entry) = &read {

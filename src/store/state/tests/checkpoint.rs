@@ -83,7 +83,7 @@ fn the_whole_ledger_confirms_a_checkpoint() {
         let (mut checkpoint, _) = ledger_with_a_verdict(&ledger);
         change(&mut checkpoint);
         let report = checkpoint.confirm(&ledger).unwrap();
-        assert_eq!(report.map(|report| report.tip), confirmed.then_some(checkpoint.tip), "{what}");
+        assert_eq!(report.map(|(report, _)| report.tip), confirmed.then_some(checkpoint.tip), "{what}");
     }
 }
 
@@ -104,7 +104,7 @@ fn a_ledger_that_ends_otherwise_confirms_nothing() {
         checkpoint.tip.last_hash
     );
     fs_err::write(&ledger, [&whole[..], newer.as_bytes()].concat()).unwrap();
-    checkpoint.tip = ledger::read_links(&ledger, |_, _| {}).unwrap().tip;
+    checkpoint.tip = ledger::read_links(&ledger, |_, _| {}).unwrap().0.tip;
     assert!(checkpoint.confirm(&ledger).unwrap().is_none(), "a newer build's line");
     let text = String::from_utf8(whole).unwrap();
     fs_err::write(&ledger, text.replacen("\"command\":\"c\"", "\"command\":\"d\"", 1)).unwrap();
