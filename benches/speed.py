@@ -199,6 +199,9 @@ class Experiment:
         results = [self.run(*words, expect=expect) for _ in range(times)]
         return min(cpu for cpu, _ in results), min(rss for _, rss in results)
 
+    def suite(self):
+        return json.loads((self.root / "workspace/suite.json").read_text())["tasks"]
+
     def grow_ledger(self, trials):
         """Appends trials of earlier agents, chained as the tool chains them."""
         ledger = self.state / "ledger.jsonl"
@@ -267,6 +270,8 @@ class Large:
         experiment.run("record")
         short = experiment.best(5, "status")[0]
         experiment.grow_ledger(self.history)
+        # As a command leaves it, with a checkpoint of the whole.
+        experiment.run("suite", "quarantine", experiment.suite()[0], "--reason", "it has a history now")
         experiment.agent(9)
         add("gate", *self.measured("gate", "gate"), 3)
         experiment.git("commit", "-qam", "edit")

@@ -118,7 +118,7 @@ impl Learnings {
             }
         }
         all.close(open);
-        all.problems.sort();
+        all.problems.sort_unstable();
         all
     }
 

@@ -50,7 +50,7 @@ pub(super) struct Entries {
 
 impl Entries {
     pub(super) fn new(mut list: Vec<(Vec<u8>, Entry)>) -> Entries {
-        list.sort_by(|a, b| a.0.cmp(&b.0));
+        list.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Entries { sorted: list }
     }
 

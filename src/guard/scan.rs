@@ -39,7 +39,7 @@ pub fn scan(repo: &Repo, base: &BaseTree) -> Result<Vec<Change>> {
             changes.push(change);
         }
     }
-    changes.sort();
+    changes.sort_unstable();
     changes.dedup();
     Ok(changes)
 }
@@ -67,7 +67,7 @@ pub fn compare_trees(base: &BaseTree, head: &BaseTree) -> Vec<Change> {
         let difference = if is.mode.is_regular() { Difference::Added } else { Difference::AddedSpecial };
         changes.push(Change::new(path, difference));
     }
-    changes.sort();
+    changes.sort_unstable();
     changes
 }
 
@@ -123,7 +123,7 @@ impl Walk<'_> {
                 self.report(path, Difference::Deleted);
             }
         }
-        self.changes.sort();
+        self.changes.sort_unstable();
         Ok(self.changes)
     }
 

@@ -100,7 +100,7 @@ pub(crate) fn review(
     let surplus = most.map_or(0, |most| histories.len().saturating_sub(most as usize));
     // Those that have always passed, and for longest, are the least informative.
     let mut by_age: Vec<(&String, &TaskHistory)> = histories.iter().collect();
-    by_age.sort_by_key(|(task, history)| (history.passed < history.of, std::cmp::Reverse(history.of), *task));
+    by_age.sort_unstable_by_key(|(task, history)| (history.passed < history.of, std::cmp::Reverse(history.of), *task));
     for (task, history) in by_age.into_iter().take(surplus) {
         changes.retain(|(other, ..)| other != task);
         let most = most.unwrap_or_default();

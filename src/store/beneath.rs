@@ -21,6 +21,8 @@ const LARGEST: u64 = 1 << 30;
 pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
+    /// Whether a rename onto a file costs no more than another one.
+    renames_at_once: bool,
 }
 
 impl Dir {
@@ -37,7 +39,7 @@ impl Dir {
     pub(crate) fn open(root: &Path) -> Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(root, flags, Mode::empty()) {
-            Ok(fd) => Ok(Dir { fd, path: root.to_path_buf() }),
+            Ok(fd) => Ok(Dir { renames_at_once: renames_at_once(&fd), fd, path: root.to_path_buf() }),
             Err(error) => {
                 Err(Error::infrastructure(format!("cannot open {}", root.display())).because(io::Error::from(error)))
             }
@@ -97,12 +99,16 @@ impl Dir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let fd = openat2(&self.fd, relative, flags, Mode::empty(), resolve).ok()?;
-        Some(Dir { fd, path: self.path.join(relative) })
+        Some(self.inner(fd, relative))
     }
 
     #[cfg(not(target_os = "linux"))]
     fn straight(&self, _relative: &Path) -> Option<Dir> {
         None
+    }
+
+    fn inner(&self, fd: OwnedFd, relative: &Path) -> Dir {
+        Dir { fd, path: self.path.join(relative), renames_at_once: self.renames_at_once }
     }
 
     /// One step down; the name when there is nothing.
@@ -112,7 +118,7 @@ impl Dir {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => Ok(Ok(Dir { fd, path: self.path.join(name) })),
+            Ok(fd) => Ok(Ok(self.inner(fd, name.as_ref()))),
             Err(Errno::NOENT) => Ok(Err(name)),
             Err(_) if self.kind(name) == Some(FileType::Symlink) => Err(self.linked(name)),
             Err(error) => Err(self.failed("cannot enter", name, error.into())),
@@ -153,7 +159,7 @@ impl Dir {
         };
         let written = created.map_err(io::Error::from).and_then(|fd| {
             std::fs::File::from(fd).write_all(content)?;
-            Ok(self.put_in_place(&temporary, name)?)
+            Ok(self.put_in_place(&temporary, name, true)?)
         });
         written.map_err(|error| {
             // Best effort; the next attempt removes it otherwise.
@@ -162,23 +168,35 @@ impl Dir {
         })
     }
 
-    /// Gives a finished file its name. If the name is taken, the two files change places, and the old one is removed: a rename
-    /// onto a file makes ext4 flush the new one to the disk at once, which for thousands of traces costs more than writing
-    /// them.
-    fn put_in_place(&self, temporary: &str, name: &str) -> rustix::io::Result<()> {
-        if !matches!(self.kind(name.as_ref()), Some(FileType::RegularFile | FileType::Symlink)) {
-            return renameat(&self.fd, temporary, &self.fd, name);
-        }
-        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-        if rustix::fs::renameat_with(&self.fd, temporary, &self.fd, name, rustix::fs::RenameFlags::EXCHANGE).is_ok() {
-            return unlinkat(&self.fd, temporary, AtFlags::empty());
+    /// Gives a finished file its name. `is_new`: it has no other name that could be this one.
+    fn put_in_place(&self, temporary: &str, name: &str, is_new: bool) -> rustix::io::Result<()> {
+        if !self.renames_at_once
+            && let Some(exchanged) = self.exchange(temporary, name)
+        {
+            return exchanged;
         }
         renameat(&self.fd, temporary, &self.fd, name)?;
+        if is_new {
+            return Ok(());
+        }
         // A rename between two names of one file removes neither.
         match unlinkat(&self.fd, temporary, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Lets a file change places with the one whose name it is to have, and removes that one. `None` when the name is free, or
+    /// this is not possible here.
+    fn exchange(&self, temporary: &str, name: &str) -> Option<rustix::io::Result<()>> {
+        if !matches!(self.kind(name.as_ref()), Some(FileType::RegularFile | FileType::Symlink)) {
+            return None;
+        }
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        if rustix::fs::renameat_with(&self.fd, temporary, &self.fd, name, rustix::fs::RenameFlags::EXCHANGE).is_ok() {
+            return Some(unlinkat(&self.fd, temporary, AtFlags::empty()));
+        }
+        None
     }
 
     /// Hard-links a file of this directory under the same name in another, replacing what is there, which saves writing it
@@ -190,9 +208,12 @@ impl Dir {
             Err(Errno::EXIST) => unlinkat(&other.fd, temporary.as_str(), AtFlags::empty()).and_then(|()| link()),
             linked => linked,
         };
+        let status = linked.and_then(|()| statat(&other.fd, temporary.as_str(), AtFlags::SYMLINK_NOFOLLOW));
         // Only a regular file is linked; a symbolic link would be one in the other place, too.
-        let plain = linked.is_ok() && other.kind(temporary.as_ref()) == Some(FileType::RegularFile);
-        if plain && other.put_in_place(&temporary, name).is_ok() {
+        if let Ok(status) = status
+            && FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+            && other.put_in_place(&temporary, name, status.st_nlink == 2).is_ok()
+        {
             return Ok(true);
         }
         if linked.is_ok() {
@@ -248,7 +269,8 @@ impl Dir {
         if length > limit {
             return Ok(Some(Err(length)));
         }
-        let mut bytes = Vec::new();
+        // Room for all of it, or reading feels its way in small steps.
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         let read = file.take(length).read_to_end(&mut bytes);
         read.map_err(|error| self.failed("cannot read", name.as_ref(), error))?;
         Ok(Some(Ok(bytes)))
@@ -266,6 +288,20 @@ impl Dir {
         let metadata = file.metadata().map_err(|error| self.failed("cannot read", name.as_ref(), error))?;
         Ok(metadata.is_file().then_some((file, metadata.len())))
     }
+}
+
+/// Whether a rename onto a file costs no more than another one. ext4 flushes the new file to the disk at once, which for
+/// thousands of traces costs more than writing them (`auto_da_alloc` in ext4(5)); what lies below an overlay is unknown.
+#[cfg(target_os = "linux")]
+fn renames_at_once(directory: &OwnedFd) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const XFS: u64 = 0x5846_5342;
+    rustix::fs::fstatfs(directory).is_ok_and(|system| [TMPFS, XFS].contains(&(system.f_type as u64)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn renames_at_once(_directory: &OwnedFd) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -302,8 +338,14 @@ mod tests {
 
     #[test]
     fn a_shared_file_outlives_what_takes_its_place_elsewhere() {
+        for renames_at_once in [false, true] {
+            a_shared_file_outlives(renames_at_once);
+        }
+    }
+
+    fn a_shared_file_outlives(renames_at_once: bool) {
         let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| Dir::make(&directory.path().join(name)).unwrap();
+        let at = |name: &str| Dir { renames_at_once, ..Dir::make(&directory.path().join(name)).unwrap() };
         let (one, other) = (at("one"), at("other"));
         assert!(!one.share("file", &other).unwrap(), "nothing to share");
         one.replace("file", b"first").unwrap();

@@ -1,5 +1,6 @@
 //! The id of a task as a path: complete, reversible and safe, whatever a benchmark calls its tasks.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Longest name of one path component; file systems allow 255 bytes.
@@ -11,24 +12,24 @@ const COMPONENT: usize = 240;
 /// longer than 240 bytes continues in a sub-directory, each part but the last ending in `%`. Two tasks never share a directory, and none
 /// lies inside another's.
 pub(crate) fn directory_name(task: &str) -> PathBuf {
-    let mut parts = vec![String::new()];
+    let (mut parts, mut part) = (Vec::new(), String::new());
     for byte in task.bytes() {
         let plain = byte.is_ascii_alphanumeric() || b"-_.,:=+@[]|~ ".contains(&byte);
-        let piece = |plain: bool| if plain { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-        let full = parts.last().is_some_and(|part| part.len() + piece(plain).len() >= COMPONENT);
+        let full = part.len() + if plain { 1 } else { 3 } >= COMPONENT;
         // A part `.` or `..` would not be a directory of its own.
-        let begins = full || parts.last().is_some_and(String::is_empty);
-        let piece = piece(plain && !(begins && b". ".contains(&byte)));
+        let begins = full || part.is_empty();
         if full {
-            if let Some(part) = parts.last_mut() {
-                part.push('%');
-            }
-            parts.push(String::new());
+            part.push('%');
+            parts.push(std::mem::take(&mut part));
         }
-        if let Some(part) = parts.last_mut() {
-            part.push_str(&piece);
+        if plain && !(begins && b". ".contains(&byte)) {
+            part.push(char::from(byte));
+        } else {
+            // Writing into a string cannot fail.
+            let _ = write!(part, "%{byte:02X}");
         }
     }
+    parts.push(part);
     parts.iter().collect()
 }
 

@@ -16,7 +16,7 @@ pub(super) fn section(inputs: &Inputs<'_>, columns: &[(usize, Rewards)], rows: &
     let mut groups: BTreeMap<String, Vec<&Failing>> = BTreeMap::new();
     inputs.failing.iter().for_each(|each| groups.entry(each.signature.to_string()).or_default().push(each));
     let mut groups: Vec<(String, Vec<&Failing>)> = groups.into_iter().collect();
-    groups.sort_by(|one, other| other.1.len().cmp(&one.1.len()).then_with(|| one.0.cmp(&other.0)));
+    groups.sort_unstable_by(|one, other| other.1.len().cmp(&one.1.len()).then_with(|| one.0.cmp(&other.0)));
     let number = |task: &str| rows.iter().position(|row| row == task);
     html! {
         @if groups.is_empty() { p { "No train task failed when it was last run." } }

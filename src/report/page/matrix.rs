@@ -16,7 +16,7 @@ pub(super) fn order(history: &History, columns: &[(usize, Rewards)]) -> Vec<Stri
         let passes = marks.matches('.').count();
         rows.push((passes, marks, task.clone()));
     }
-    rows.sort();
+    rows.sort_unstable();
     rows.into_iter().map(|(_, _, task)| task).collect()
 }
 

@@ -239,7 +239,7 @@ pub(super) fn outcomes(history: &History, columns: &[(usize, Rewards)]) -> Marku
     let mut slow: Vec<(&String, crate::report::history::Took)> =
         history.train().iter().filter_map(|task| Some((task, history.took(task)?))).collect();
     let mean = |took: &crate::report::history::Took| took.seconds / f64::from(took.trials.max(1));
-    slow.sort_by(|one, other| mean(&other.1).total_cmp(&mean(&one.1)).then_with(|| one.0.cmp(other.0)));
+    slow.sort_unstable_by(|one, other| mean(&other.1).total_cmp(&mean(&one.1)).then_with(|| one.0.cmp(other.0)));
     html! {
         p class="key" { @for (word, class) in OUTCOMES { span class=(format!("dot {class}")) { (word) } } }
         div class="wide" { table {
