@@ -143,8 +143,7 @@ fn read_trials(session: &mut Session, candidate: &str, incumbent: &str) -> Resul
     let accepted = summary.accepted_agents.clone();
     let recorded = summary.recorded_agent.clone();
     let known = if session.config.paired().is_some() { &accepted[..] } else { recorded.as_slice() };
-    let agents: Vec<&str> = [candidate, incumbent].into_iter().chain(known.iter().map(String::as_str)).collect();
-    session.read_trials_of(&agents)
+    session.read_trials_of(&[candidate, incumbent].into_iter().chain(known.iter().map(String::as_str)).collect())
 }
 
 fn policy(session: &Session) -> Policy {

@@ -147,17 +147,14 @@ impl Session {
         })
     }
 
-    /// Reads the single trials of these agents, unless that was done before. Errors: as for opening; infrastructure when the
-    /// ledger changes meanwhile.
-    pub(super) fn read_trials_of(&mut self, agents: &[&str]) -> Result<()> {
-        let Some(index) = &self.unread else { return Ok(()) };
+    /// Reads the single trials of these agents, if they were not read. To be called once: those of others stay unread. Errors:
+    /// as for opening; infrastructure when the ledger changes meanwhile.
+    pub(super) fn read_trials_of(&mut self, agents: &BTreeSet<&str>) -> Result<()> {
+        let Some(index) = self.unread.take() else { return Ok(()) };
         let trials = &mut self.state.trials;
-        let agents: BTreeSet<&str> = agents.iter().copied().filter(|agent| trials.begin(agent)).collect();
-        if agents.is_empty() {
-            return Ok(());
-        }
+        agents.iter().for_each(|agent| trials.begin(agent));
         let began = Instant::now();
-        ledger::read_of(&self.paths.ledger(), index, &agents, &mut |entry| {
+        ledger::read_of(&self.paths.ledger(), &index, agents, &mut |entry| {
             if entry.event.agent_run().is_some_and(|agent| agents.contains(agent)) {
                 trials.apply(&entry.event);
             }

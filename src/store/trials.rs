@@ -122,9 +122,9 @@ impl Trials {
         Trials { unread: agents.map(String::from).collect(), ..Trials::default() }
     }
 
-    /// Trials of this agent will be taken in from the ledger. False when that was done before.
-    pub(crate) fn begin(&mut self, agent: &str) -> bool {
-        self.unread.remove(agent)
+    /// Trials of this agent will be taken in from the ledger.
+    pub(crate) fn begin(&mut self, agent: &str) {
+        self.unread.remove(agent);
     }
 
     /// Takes an event in.
