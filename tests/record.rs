@@ -224,13 +224,18 @@ fn a_record_that_was_killed_behind_the_ledger_is_finished_by_the_next() {
     bed.run(&["benchmark"]).expect(0);
     bed.run(&["record"]).expect(0);
     let (best, latest) = (bed.root.join("workspace/traces/best"), bed.list("workspace/traces/latest/easy-1"));
-    // As the kill leaves it: some traces are in place, one is being put there, the others are the last agent's.
-    std::fs::write(best.join("easy-1/.autoharness-tmp-result.json"), "torn").unwrap();
-    std::fs::write(best.join("hard-1/result.json"), "{}").unwrap();
-    bed.run(&["record"]).expect(0).says("already recorded");
-    assert_eq!(bed.list("workspace/traces/best/easy-1"), latest);
-    assert_eq!(
-        bed.read("workspace/traces/best/hard-1/result.json"),
-        bed.read("workspace/traces/latest/hard-1/result.json")
-    );
+    for gate in [false, true] {
+        // As the kill leaves it: some traces are in place, one is being put there, the others are the last agent's.
+        std::fs::write(best.join("easy-1/.autoharness-tmp-result.json"), "torn").unwrap();
+        std::fs::write(best.join("hard-1/result.json"), "{}").unwrap();
+        if gate {
+            bed.run(&["gate"]).expect(0);
+        }
+        bed.run(&["record"]).expect(0).says("already recorded");
+        assert_eq!(bed.list("workspace/traces/best/easy-1"), latest);
+        assert_eq!(
+            bed.read("workspace/traces/best/hard-1/result.json"),
+            bed.read("workspace/traces/latest/hard-1/result.json")
+        );
+    }
 }

@@ -45,6 +45,7 @@ pub(super) fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
     }
     guard(&session, &head)?;
     if session.state.summary.recorded_agent.as_deref() == Some(&agent) {
+        keep_traces(&session)?;
         return unchanged(&session);
     }
     let decision = &receipt.verdict.decision;
