@@ -306,6 +306,10 @@ fn changed_data_is_refused_until_accepted() {
     bed.write("workspace/table.csv", "2\n");
     bed.run(&["prepare"]).expect(2).warns("data `workspace/table.csv` is not what this experiment was prepared with");
     bed.ran();
+    for command in ["benchmark", "calibrate"] {
+        bed.run(&[command]).expect(2).warns("data `workspace/table.csv` is not what this experiment was prepared with");
+    }
+    assert!(bed.ran().is_empty(), "no gate would find these trials");
     bed.run(&["prepare", "--accept"]).expect(0).warns("data workspace/table.csv changed");
     assert_eq!(bed.ran().len(), 10, "other data, other protocol");
 }

@@ -55,6 +55,10 @@ pub(super) async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Resul
     }
     let data = measure::data_digests(&session)?;
     let protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &data)?;
+    if let Err(error) = measure::require_same_conditions(&prepared, &protocol, &data) {
+        runner.close().await;
+        return Err(error);
+    }
     let trial_protocol = if args.apart { apart(&protocol) } else { protocol.clone() };
     let measurement = Measurement {
         runner: runner.as_ref(),

@@ -39,9 +39,7 @@ pub(super) async fn run(args: &Calibrate, global: &Global, ui: &Ui) -> Result<i3
     let data = measure::data_digests(&session)?;
     let trial_protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &data)?;
     let ran = async {
-        if trial_protocol != prepared.trial_protocol {
-            return Err(measure::other_protocol());
-        }
+        measure::require_same_conditions(&prepared, &trial_protocol, &data)?;
         require_import(&session, "recorded", &agent, runner.as_ref(), &cancel).await?;
         let sweeps = Sweeps {
             args,

@@ -55,9 +55,7 @@ pub(super) async fn run(args: &Confirm, global: &Global, ui: &Ui) -> Result<i32>
         tasks: &tasks,
     };
     let ran = async {
-        if trial_protocol != prepared.trial_protocol {
-            return Err(measure::other_protocol());
-        }
+        measure::require_same_conditions(&prepared, &trial_protocol, &data)?;
         turns.check(&session, &baseline, &best).await?;
         turns.run(&mut session, &baseline, &best).await
     }

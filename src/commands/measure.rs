@@ -145,6 +145,28 @@ pub(super) fn version_changed() -> &'static str {
     "what a score stands on is counted more closely now (every committed file, links in `data`, packages)"
 }
 
+/// Refuses data other than that prepared with. Errors: usage, naming it.
+pub(super) fn require_same_data(prepared: &Prepared, now: &BTreeMap<String, String>) -> Result<()> {
+    let Some(path) = prepared.data.iter().find_map(|(path, digest)| (now.get(path) != Some(digest)).then_some(path))
+    else {
+        return Ok(());
+    };
+    Err(Error::usage(format!("data `{path}` is not what this experiment was prepared with"))
+        .code(Code::DataChanged)
+        .hint("restore it; a human who wants the change runs `autoharness prepare --accept`."))
+}
+
+/// Refuses to run trials under other conditions than those prepared with: no gate would find them. Errors: usage, naming the
+/// data that differ.
+pub(super) fn require_same_conditions(
+    prepared: &Prepared,
+    trial_protocol: &str,
+    data: &BTreeMap<String, String>,
+) -> Result<()> {
+    require_same_data(prepared, data)?;
+    if trial_protocol == prepared.trial_protocol { Ok(()) } else { Err(other_protocol()) }
+}
+
 /// The error for an experiment whose surroundings changed since it was prepared (another program, another upstream
 /// version): its scores would not be comparable, and "no record yet" would let anything pass.
 pub(super) fn other_protocol() -> Error {

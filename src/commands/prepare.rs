@@ -315,12 +315,7 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
 fn check_again(session: &Session, prepared: &Prepared) -> Result<()> {
     measure::require_version(session)?;
     session.require_same_config()?;
-    let digests = measure::data_digests(session)?;
-    if let Some((path, _)) = prepared.data.iter().find(|(path, digest)| digests.get(*path) != Some(digest)) {
-        return Err(Error::usage(format!("data `{path}` is not what this experiment was prepared with"))
-            .code(Code::DataChanged)
-            .hint("restore it; a human who wants the change runs `autoharness prepare --accept`."));
-    }
+    measure::require_same_data(prepared, &measure::data_digests(session)?)?;
     let base = session.state.summary.base.as_deref().unwrap_or(&prepared.base);
     if session.config.file_guard {
         let editable = Editable::new(&session.config.editable)?;

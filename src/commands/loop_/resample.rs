@@ -150,9 +150,8 @@ impl Loop<'_> {
         let runner = measure::runner(&session, &base, &self.now).await?;
         let ran = async {
             let data = measure::data_digests(&session)?;
-            if measure::trial_protocol(&session, runner.as_ref(), &base, &data)? != prepared.trial_protocol {
-                return Err(measure::other_protocol());
-            }
+            let protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &data)?;
+            measure::require_same_conditions(&prepared, &protocol, &data)?;
             require_import(&session, "first", &agent, runner.as_ref(), &self.now).await?;
             let measurement = Measurement {
                 runner: runner.as_ref(),
