@@ -72,22 +72,7 @@ struct ResultFile<'a> {
     tokens_out: Option<u64>,
     cost_usd: Option<f64>,
     error: Option<&'a str>,
-    detail: Option<Detail<'a>>,
-}
-
-/// What a benchmark says of a reward, to be laid out like the rest of the file.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Detail<'a> {
-    Understood(Value),
-    /// JSON with numbers beyond our own.
-    AsItIs(&'a RawValue),
-}
-
-impl Detail<'_> {
-    fn of(detail: &RawValue) -> Detail<'_> {
-        serde_json::from_str(detail.get()).map_or(Detail::AsItIs(detail), Detail::Understood)
-    }
+    detail: Option<Value>,
 }
 
 /// The two files of a trial.
@@ -100,6 +85,7 @@ struct Files {
 impl Files {
     fn of(agent: &str, result: &TrialResult) -> Result<Files> {
         let Usage { seconds, tokens_in, tokens_out, cost_usd } = result.usage;
+        let detail = result.detail.as_deref().map(RawValue::get);
         let summary = ResultFile {
             task: &result.task,
             trial: result.trial,
@@ -111,7 +97,8 @@ impl Files {
             tokens_out,
             cost_usd,
             error: result.error.as_deref(),
-            detail: result.detail.as_deref().map(Detail::of),
+            // JSON may hold numbers beyond those that its readers know; then it is kept as a text.
+            detail: detail.map(|json| serde_json::from_str(json).unwrap_or_else(|_| json.into())),
         };
         let bytes = serde_json::to_vec_pretty(&summary);
         Ok(Files {
@@ -355,11 +342,15 @@ pub(crate) fn recorded(workspace: &Path, tasks: &[String], agent: &str) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::trial::Outcome;
+    use serde_json::json;
 
     #[test]
     fn whatever_a_benchmark_says_of_a_reward_is_kept() {
-        for detail in [r#"{"checks": [1, 2]}"#, r#"{"beyond": 1e999}"#, "null"] {
+        for (detail, kept) in [
+            (r#"{"checks": [1, 2]}"#, json!({"checks": [1, 2]})),
+            (r#"{"beyond": 1e999}"#, json!(r#"{"beyond": 1e999}"#)),
+            ("null", Value::Null),
+        ] {
             let directory = tempfile::tempdir().unwrap();
             let result = TrialResult {
                 task: "t".into(),
@@ -373,8 +364,7 @@ mod tests {
             };
             write(directory.path(), "a", &result).unwrap();
             let text = fs_err::read_to_string(directory.path().join("result.json")).unwrap();
-            let kept: String = text.split("\"detail\":").nth(1).unwrap().split_whitespace().collect();
-            assert_eq!(kept, format!("{detail}}}").replace(' ', ""));
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["detail"], kept);
         }
     }
 }
