@@ -55,10 +55,6 @@ pub(super) async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Resul
     }
     let data = measure::data_digests(&session)?;
     let protocol = measure::trial_protocol(&session, runner.as_ref(), &base, &data)?;
-    if let Err(error) = measure::require_same_conditions(&prepared, &protocol, &data) {
-        runner.close().await;
-        return Err(error);
-    }
     let trial_protocol = if args.apart { apart(&protocol) } else { protocol.clone() };
     let measurement = Measurement {
         runner: runner.as_ref(),
@@ -70,7 +66,11 @@ pub(super) async fn run(args: &BenchmarkArgs, global: &Global, ui: &Ui) -> Resul
         cancel: &cancel,
     };
     let step = Step::whole(&session.config, Purpose::Benchmark, Some(args.split), tasks.clone());
-    let reports = evaluate(&mut session, &measurement, &[step]).await;
+    let reports = async {
+        measure::require_same_conditions(&prepared, &protocol, &data)?;
+        evaluate(&mut session, &measurement, &[step]).await
+    }
+    .await;
     runner.close().await;
     let report = reports?.into_iter().next().unwrap_or_default();
     let rewards = session.state.trials.rewards(&agent.fingerprint, &trial_protocol, &tasks, session.config.scoring());

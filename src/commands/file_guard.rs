@@ -68,10 +68,8 @@ impl FileGuard<'_> {
             found.lines.push(format!("{} is not the one prepared with: {changes}", session.paths.config.display()));
         }
         let digests = measure::data_digests(session)?;
-        for (path, digest) in &session.prepared()?.data {
-            if digests.get(path) != Some(digest) {
-                found.lines.push(format!("data {path} is not what the experiment was prepared with"));
-            }
+        for path in measure::changed_data(session.prepared()?, &digests) {
+            found.lines.push(format!("data {path} is not what the experiment was prepared with"));
         }
         Ok(found)
     }

@@ -140,9 +140,10 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
 /// that was accepted.
 fn read_trials(session: &mut Session, candidate: &str, incumbent: &str) -> Result<()> {
     let summary = &session.state.summary;
-    let accepted = summary.accepted_agents.clone();
-    let recorded = summary.recorded_agent.clone();
-    let known = if session.config.paired().is_some() { &accepted[..] } else { recorded.as_slice() };
+    let known = match session.config.paired() {
+        Some(_) => summary.accepted_agents.clone(),
+        None => summary.recorded_agent.iter().cloned().collect(),
+    };
     session.read_trials_of(&[candidate, incumbent].into_iter().chain(known.iter().map(String::as_str)).collect())
 }
 

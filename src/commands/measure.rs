@@ -145,12 +145,17 @@ pub(super) fn version_changed() -> &'static str {
     "what a score stands on is counted more closely now (every committed file, links in `data`, packages)"
 }
 
+/// The data that are not those prepared with.
+pub(super) fn changed_data<'p>(
+    prepared: &'p Prepared,
+    now: &BTreeMap<String, String>,
+) -> impl Iterator<Item = &'p String> {
+    prepared.data.iter().filter_map(|(path, digest)| (now.get(path) != Some(digest)).then_some(path))
+}
+
 /// Refuses data other than that prepared with. Errors: usage, naming it.
 pub(super) fn require_same_data(prepared: &Prepared, now: &BTreeMap<String, String>) -> Result<()> {
-    let Some(path) = prepared.data.iter().find_map(|(path, digest)| (now.get(path) != Some(digest)).then_some(path))
-    else {
-        return Ok(());
-    };
+    let Some(path) = changed_data(prepared, now).next() else { return Ok(()) };
     Err(Error::usage(format!("data `{path}` is not what this experiment was prepared with"))
         .code(Code::DataChanged)
         .hint("restore it; a human who wants the change runs `autoharness prepare --accept`."))

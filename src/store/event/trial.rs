@@ -30,6 +30,28 @@ impl Trial<'static> {
     }
 }
 
+#[cfg(test)]
+impl RunFinished {
+    /// The end of a run of `a` over nothing, for tests to change.
+    pub(crate) fn example() -> RunFinished {
+        RunFinished {
+            run: "r".into(),
+            purpose: Purpose::Benchmark,
+            agent: "a".into(),
+            protocol: "p".into(),
+            split: Some(Split::Train),
+            tasks: Vec::new(),
+            run_trials: 0,
+            fresh: false,
+            reused_trials: 0,
+            failure: None,
+            fence: Vec::new(),
+            void: false,
+            tokenless: false,
+        }
+    }
+}
+
 /// `trial`: one execution of one task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trial<'a> {

@@ -87,7 +87,7 @@ mod tests {
 
     use chrono::DateTime;
 
-    use crate::store::event::{Event, Purpose, Revealed, RunFinished, Trial};
+    use crate::store::event::{Event, Revealed, RunFinished, Trial};
     use crate::store::ledger::{Tip, Writer, read, read_links, read_of};
 
     /// Writes trials of these agents, one after the other; `!` is a run of its agent with very many tasks.
@@ -95,23 +95,12 @@ mod tests {
         let report = read(path, &Tip::genesis(), |_| Ok(())).unwrap();
         let mut writer = Writer::open(path, &report).unwrap();
         for (number, agent) in (0..).zip(agents) {
-            let run = |agent: &str| RunFinished {
-                run: "r".into(),
-                purpose: Purpose::Benchmark,
-                agent: agent.into(),
-                protocol: "p".into(),
-                split: None,
-                tasks: vec!["a very long name of a task".into(); 4_000],
-                run_trials: 0,
-                fresh: false,
-                reused_trials: 0,
-                failure: None,
-                fence: Vec::new(),
-                void: false,
-                tokenless: false,
-            };
             let event = match agent.strip_suffix('!') {
-                Some(agent) => Event::RunFinished(run(agent)),
+                Some(agent) => Event::RunFinished(RunFinished {
+                    agent: agent.into(),
+                    tasks: vec!["a very long name of a task".into(); 4_000],
+                    ..RunFinished::example()
+                }),
                 None if agent.is_empty() => Event::Revealed(Revealed { command: "c".into(), tasks: 1 }),
                 None => Event::Trial(Trial { agent: (*agent).into(), trial: number, ..Trial::example() }),
             };

@@ -119,18 +119,10 @@ impl Story {
     fn run_finished(&mut self, agent: &str, tasks: &[&str], change: impl FnOnce(&mut RunFinished)) -> &mut Story {
         let mut run = RunFinished {
             run: "run".into(),
-            purpose: Purpose::Benchmark,
             agent: agent.into(),
             protocol: "tp".into(),
-            split: Some(Split::Train),
             tasks: strings(tasks),
-            run_trials: 0,
-            fresh: false,
-            reused_trials: 0,
-            failure: None,
-            fence: Vec::new(),
-            void: false,
-            tokenless: false,
+            ..RunFinished::example()
         };
         change(&mut run);
         self.tell(Event::RunFinished(run))
