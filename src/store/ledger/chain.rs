@@ -8,15 +8,15 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::index::{Index, Stretch};
-use super::line::{Entry, GENESIS, LONGEST_LINE, Place, ReadReport, Tip, VERSION};
-use super::written::{self, Whose};
+use super::line::{ChainPlace, Entry, GENESIS, LONGEST_LINE, ReadReport, Tip, VERSION};
+use super::written;
 use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::model::hash::{hash, hash_digits};
 
 /// The fields every version has, for lines a newer build wrote.
 #[derive(Deserialize)]
-struct Header<'a> {
+struct AnyHeader<'a> {
     v: u32,
     seq: u64,
     #[serde(borrow)]
@@ -45,21 +45,21 @@ pub fn read(path: &Path, from: &Tip, mut visit: impl FnMut(Entry<'_>) -> Result<
 pub fn read_links(path: &Path, mut visit: impl FnMut(u64, &[u8])) -> Result<(ReadReport, Index)> {
     let mut index = Index::default();
     let report = lines(path, (&Tip::genesis()).into(), u64::MAX, &mut |line, chain, to| {
-        let whose = match written::header(line) {
-            Some((header, whose)) => {
+        let after_time = match written::header(line) {
+            Some((header, after_time)) => {
                 chain.check(header.seq, header.prev)?;
-                whose
+                Some(after_time)
             }
             None => {
-                let header = match serde_json::from_slice::<Header<'_>>(line) {
+                let header = match serde_json::from_slice::<AnyHeader<'_>>(line) {
                     Ok(header) if is_known(header.v) => header,
                     result => chain.newer_header(line, result.err().as_ref())?,
                 };
                 chain.check(header.seq, &header.prev)?;
-                Whose::Unknown
+                None
             }
         };
-        index.add(whose, Stretch { from: chain.at, to });
+        index.add(after_time, Stretch { from: chain.at, to });
         visit(chain.at.next_seq, line);
         Ok(())
     })?;
@@ -88,7 +88,7 @@ pub(crate) fn read_of(
 /// The chain up to the line that is being read.
 struct Chain<'p> {
     path: &'p Path,
-    at: Place,
+    at: ChainPlace,
     newer: bool,
 }
 
@@ -101,7 +101,7 @@ impl Chain<'_> {
     }
 
     fn check(&self, seq: u64, prev: &str) -> Result<()> {
-        let Place { next_seq, last_hash, .. } = &self.at;
+        let ChainPlace { next_seq, last_hash, .. } = &self.at;
         if seq != *next_seq {
             return Err(self.broken(format!("seq is {seq}, expected {next_seq}: lines are missing or were moved")));
         }
@@ -127,8 +127,8 @@ impl Chain<'_> {
     }
 
     /// The header of a line that this version does not understand; an error unless a newer version wrote it.
-    fn newer_header<'l>(&mut self, line: &'l [u8], why: Option<&serde_json::Error>) -> Result<Header<'l>> {
-        let header: Header<'_> =
+    fn newer_header<'l>(&mut self, line: &'l [u8], why: Option<&serde_json::Error>) -> Result<AnyHeader<'l>> {
+        let header: AnyHeader<'_> =
             serde_json::from_slice(line).map_err(|error| self.broken(format!("not a ledger line: {error}")))?;
         if header.v <= VERSION {
             let why = why.map_or_else(|| format!("unknown version {}", header.v), ToString::to_string);
@@ -140,10 +140,10 @@ impl Chain<'_> {
 }
 
 /// Takes a line with the chain before it and the place after it.
-type OnLine<'a> = dyn FnMut(&[u8], &mut Chain<'_>, Place) -> Result<()> + 'a;
+type OnLine<'a> = dyn FnMut(&[u8], &mut Chain<'_>, ChainPlace) -> Result<()> + 'a;
 
 /// Hands over the whole lines from `from` to the byte `until`, and hashes them.
-fn lines(path: &Path, from: Place, until: u64, visit: &mut OnLine<'_>) -> Result<ReadReport> {
+fn lines(path: &Path, from: ChainPlace, until: u64, visit: &mut OnLine<'_>) -> Result<ReadReport> {
     let mut chain = Chain { path, at: from, newer: false };
     let mut file = match files::open_if_there(path)? {
         Some((file, _)) => file,
@@ -152,9 +152,9 @@ fn lines(path: &Path, from: Place, until: u64, visit: &mut OnLine<'_>) -> Result
     };
     file.seek(SeekFrom::Start(from.length))?;
     let mut take = |line: &[u8], chain: &mut Chain<'_>| {
-        let Place { next_seq, length, .. } = chain.at;
+        let ChainPlace { next_seq, length, .. } = chain.at;
         let after =
-            Place { next_seq: next_seq + 1, last_hash: hash_digits(line), length: length + line.len() as u64 + 1 };
+            ChainPlace { next_seq: next_seq + 1, last_hash: hash_digits(line), length: length + line.len() as u64 + 1 };
         visit(line, chain, after)?;
         chain.at = after;
         Ok::<_, Error>(())

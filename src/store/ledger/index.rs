@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use foldhash::HashMap;
 
-use super::line::Place;
-use super::written::Whose;
+use super::line::ChainPlace;
+use super::written::{self, Whose};
 
 /// Two stretches of an agent that are as near as this, in bytes, are read as one.
 const NEAR: u64 = 1 << 16;
@@ -13,8 +13,8 @@ const NEAR: u64 = 1 << 16;
 /// Whole lines that follow each other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stretch {
-    pub from: Place,
-    pub to: Place,
+    pub from: ChainPlace,
+    pub to: ChainPlace,
 }
 
 /// Where the trials of each agent and the ends of their runs are.
@@ -26,20 +26,17 @@ pub struct Index {
     stretches: Vec<Vec<Stretch>>,
     /// Lines that may be anybody's.
     unknown: Vec<Stretch>,
-    /// The agent of the last line, which is usually that of the next one.
+    /// What the last line of an agent says of it, which the next line usually says as well, and the agent's place.
     last: Option<(String, usize)>,
 }
 
 impl Index {
-    /// Takes the next line in.
-    pub(super) fn add(&mut self, whose: Whose<'_>, line: Stretch) {
-        let of = match whose {
-            Whose::Nobody => return,
-            Whose::Unknown => &mut self.unknown,
-            Whose::Agent(agent) => {
-                let place = self.place(agent);
-                &mut self.stretches[place]
-            }
+    /// Takes the next line in: what it says after its time, unless it has another form.
+    pub(super) fn add(&mut self, after_time: Option<&str>, line: Stretch) {
+        let of = match after_time.map(|said| self.place(said)) {
+            None | Some(Err(Whose::Unknown)) => &mut self.unknown,
+            Some(Err(_)) => return,
+            Some(Ok(place)) => &mut self.stretches[place],
         };
         match of.last_mut() {
             Some(last) if line.from.length - last.to.length <= NEAR => last.to = line.to,
@@ -47,16 +44,19 @@ impl Index {
         }
     }
 
-    fn place(&mut self, agent: &str) -> usize {
-        if let Some((_, place)) = self.last.as_ref().filter(|(last, _)| last == agent) {
-            return *place;
+    /// The place of the agent whose trial or run it is, or why there is none.
+    fn place<'a>(&mut self, after_time: &'a str) -> Result<usize, Whose<'a>> {
+        if let Some((_, place)) = self.last.as_ref().filter(|(last, _)| after_time.starts_with(last)) {
+            return Ok(*place);
         }
+        let (whose, length) = written::whose(after_time);
+        let Whose::Agent(agent) = whose else { return Err(whose) };
         let place = *self.agents.entry(agent.into()).or_insert(self.stretches.len());
         if place == self.stretches.len() {
             self.stretches.push(Vec::new());
         }
-        self.last = Some((agent.into(), place));
-        place
+        self.last = Some((after_time[..length].into(), place));
+        Ok(place)
     }
 
     /// The agents that have trials.
@@ -113,12 +113,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger.jsonl");
         // An agent with a quote in its name is written in a form that is left to the parser.
-        let agents = ["a", "a", "", "b", "a!", "b", "", "\"", "a", "c!", "c!", "a", "b", "c!", "b!", "\"", "d", "a"];
+        let agents =
+            ["a", "ab", "a", "", "b", "a!", "b", "", "\"", "a", "c!", "c!", "a", "b", "c!", "b!", "\"", "d", "a"];
         ledger(&path, &agents);
         let (report, index) = read_links(&path, |_, _| {}).unwrap();
         assert_eq!(report.tip.next_seq, agents.len() as u64);
         for wanted in
-            [&[][..], &["a"], &["b"], &["\""], &["a", "d"], &["b", "c", "nobody"], &["d", "c", "b", "a", "\""]]
+            [&[][..], &["a"], &["b"], &["\""], &["a", "d"], &["ab"], &["b", "c", "nobody"], &["d", "c", "b", "a", "\""]]
         {
             let wanted: BTreeSet<&str> = wanted.iter().copied().collect();
             let is_wanted = |event: &Event<'_>| event.agent_run().is_some_and(|agent| wanted.contains(agent));

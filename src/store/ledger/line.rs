@@ -79,22 +79,22 @@ impl Tip {
 
 /// A place between two lines, as [`Tip`] has it for the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ChainPlace {
     pub next_seq: u64,
     pub last_hash: [u8; 64],
     pub length: u64,
 }
 
-impl From<&Tip> for Place {
-    fn from(tip: &Tip) -> Place {
+impl From<&Tip> for ChainPlace {
+    fn from(tip: &Tip) -> ChainPlace {
         let mut last_hash = [0; 64];
         last_hash.iter_mut().zip(tip.last_hash.bytes()).for_each(|(digit, byte)| *digit = byte);
-        Place { next_seq: tip.next_seq, last_hash, length: tip.length }
+        ChainPlace { next_seq: tip.next_seq, last_hash, length: tip.length }
     }
 }
 
-impl From<Place> for Tip {
-    fn from(Place { next_seq, last_hash, length }: Place) -> Tip {
+impl From<ChainPlace> for Tip {
+    fn from(ChainPlace { next_seq, last_hash, length }: ChainPlace) -> Tip {
         Tip { next_seq, last_hash: String::from_utf8_lossy(&last_hash).into_owned(), length }
     }
 }

@@ -27,14 +27,22 @@ pub(super) enum Whose<'a> {
     Unknown,
 }
 
-/// The header of a line of version 1, and whose trial or run it has, without a look at the rest.
-pub(super) fn header(line: &[u8]) -> Option<(Header<'_>, Whose<'_>)> {
+/// The header of a line of version 1, and what comes after its time, as far as [`whose`] needs it.
+pub(super) fn header(line: &[u8]) -> Option<(Header<'_>, &str)> {
     // More than comes before the end of an agent's fingerprint; what is cut off is unknown.
     let end = line.len().min(512);
     let text = std::str::from_utf8(&line[..end]).or_else(|error| std::str::from_utf8(&line[..error.valid_up_to()]));
     let mut rest = Rest(text.ok()?);
     let header = rest.header()?;
-    rest.0.starts_with('"').then(|| (header, rest.whose().unwrap_or(Whose::Unknown)))
+    rest.text()?;
+    Some((header, rest.0))
+}
+
+/// Whose trial or run a line has that goes on like this after its time, and how many bytes of it say so.
+pub(super) fn whose(after_time: &str) -> (Whose<'_>, usize) {
+    let mut rest = Rest(after_time);
+    let whose = rest.whose().unwrap_or(Whose::Unknown);
+    (whose, after_time.len() - rest.0.len())
 }
 
 /// A line with a trial.
@@ -92,9 +100,8 @@ impl<'a> Rest<'a> {
         Some(Header { seq, prev })
     }
 
-    /// Whose trial or run it is, from the line's time on.
+    /// Whose trial or run it is, after the line's time.
     fn whose(&mut self) -> Option<Whose<'a>> {
-        self.text()?;
         match self.named(r#","event":{"#)?.text()? {
             "trial" | "run_finished" => {}
             _ => return Some(Whose::Nobody),
@@ -146,7 +153,8 @@ mod tests {
 
     /// What is read here, the parser for all of JSON reads in the same way.
     fn require_same(line: &str) -> bool {
-        if let Some((header, whose)) = header(line.as_bytes()) {
+        if let Some((header, after_time)) = header(line.as_bytes()) {
+            let (whose, _) = whose(after_time);
             let parsed: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
             assert!(parsed.is_null() || (parsed["seq"] == header.seq && parsed["prev"] == header.prev));
             if let Ok(entry) = serde_json::from_str::<Entry<'_>>(line) {
