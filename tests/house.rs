@@ -1,5 +1,5 @@
-//! The arrows in CONTRIBUTING are those of the code, no files of `src/` use each other in a circle, and the guides of its
-//! folders name their files.
+//! The arrows in CONTRIBUTING are those of the code, no files of `src/` use each other in a circle, no two types
+//! have one name, and the guides of its folders name their files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read the sources should panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,6 +176,32 @@ fn no_files_use_each_other_in_a_circle() {
     };
     let circles: BTreeSet<Vec<String>> = arrows.keys().map(circle).filter(|circle| !circle.is_empty()).collect();
     assert!(circles.is_empty(), "these files use each other in circles: {circles:#?}");
+}
+
+/// The arguments of a command are named as the command is.
+#[test]
+fn no_two_types_have_one_name() {
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (module, text) in
+        House::read().modules.iter().filter(|(module, _)| module.first().is_some_and(|at| at != "cli"))
+    {
+        for line in text.lines().take_while(|line| *line != "#[cfg(test)]") {
+            // Those that are indented are a function's own.
+            let visible = line.split_once("pub(").and_then(|(_, rest)| Some(rest.split_once(") ")?.1));
+            let item = visible.or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
+            let Some(rest) = ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| item.strip_prefix(kind))
+            else {
+                continue;
+            };
+            let name = rest.split(|letter: char| !letter.is_alphanumeric()).next().unwrap();
+            if module.last().unwrap() != "tests" {
+                defined.entry(name.into()).or_default().push(module.join("::"));
+            }
+        }
+    }
+    assert!(defined.len() > 300 && defined.contains_key("Evidence"), "the sources were not understood");
+    defined.retain(|_, modules| modules.len() > 1);
+    assert!(defined.is_empty(), "one word, several meanings: {defined:#?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Fencing {
         self.words.iter().cloned().chain(hosts).collect()
     }
 
-    fn of(mode: FenceMode, hosts: &[String], tried: Tried) -> Result<Option<Fencing>> {
+    fn of(mode: FenceMode, hosts: &[String], tried: TriedFence) -> Result<Option<Fencing>> {
         match tried {
             Ok((program, layers)) if mode == FenceMode::Auto || layers.missing.is_empty() => {
                 Ok(Some(Fencing { words: prefix(&program, mode), hosts: hosts.to_vec(), layers }))
@@ -83,9 +83,9 @@ pub(super) async fn found(ground: &Ground<'_>) -> Result<(Option<Fencing>, Findi
 }
 
 /// This program and the layers that stand, or why there are none.
-type Tried = Result<(PathBuf, Layers), String>;
+type TriedFence = Result<(PathBuf, Layers), String>;
 
 /// Whether the fence can be built here.
-async fn tried(ground: &Ground<'_>) -> Result<Tried> {
+async fn tried(ground: &Ground<'_>) -> Result<TriedFence> {
     try_out(ground.supervisor, ground.environment, &ground.paths.root, ground.cancel).await
 }

@@ -14,7 +14,7 @@ use crate::store::views::RESULTS_HEADER;
 use crate::ui::Ui;
 
 #[derive(Deserialize)]
-struct Suite {
+struct OriginalSuite {
     tasks: Vec<Id>,
     #[serde(default)]
     last_results: BTreeMap<String, Option<f64>>,
@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for Id {
 
 /// A workspace of the original, read but not yet fitted to this experiment's split.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct OriginalWorkspace {
     rows: Vec<Row>,
     suite: Vec<String>,
     suite_results: BTreeMap<String, Option<f64>>,
@@ -44,18 +44,18 @@ pub(super) struct Found {
 /// Reads results.tsv and suite.json where they exist; `None` when there is nothing to adopt. Runs before anything else,
 /// so that a broken file costs nothing. Errors: usage, naming file and line, when a file is not what the original
 /// writes.
-pub(super) fn read(workspace: &Path) -> Result<Option<Found>> {
+pub(super) fn read(workspace: &Path) -> Result<Option<OriginalWorkspace>> {
     let (results, suite) = (workspace.join("results.tsv"), workspace.join("suite.json"));
     if !results.exists() && !suite.exists() {
         return Ok(None);
     }
-    let mut found = Found { rows: Vec::new(), suite: Vec::new(), suite_results: BTreeMap::new() };
+    let mut found = OriginalWorkspace { rows: Vec::new(), suite: Vec::new(), suite_results: BTreeMap::new() };
     if results.exists() {
         found.rows = rows(&results)?;
     }
     if suite.exists() {
         let bytes = files::read(&suite, files::LARGEST)?;
-        let parsed: Suite = serde_json::from_slice(&bytes)
+        let parsed: OriginalSuite = serde_json::from_slice(&bytes)
             .usage(|| format!("{} is not a suite", suite.display()))
             .map_err(|error| error.hint("fix the file, or move it away to start with an empty suite."))?;
         found.suite = parsed.tasks.into_iter().map(|id| id.0).collect();
@@ -64,7 +64,7 @@ pub(super) fn read(workspace: &Path) -> Result<Option<Found>> {
     Ok(Some(found))
 }
 
-impl Found {
+impl OriginalWorkspace {
     /// Keeps what fits the split, and says what was taken over and what could not be verified.
     pub(super) fn adopt(self, split: &TaskSplit, ui: &Ui) -> Adopted {
         let (known, others): (Vec<String>, Vec<String>) =

@@ -136,9 +136,9 @@ pub(super) async fn preflight(
     cancel: &Cancel,
 ) -> Result<Option<String>> {
     let (failure, late) = match look(session, agent, runner, cancel).await? {
-        Look::Fine => return Ok(None),
-        Look::NotParsed(failure) => return Ok(Some(failure)),
-        Look::NotImported { failure, late } => (failure, late),
+        ImportCheck::Fine => return Ok(None),
+        ImportCheck::NotParsed(failure) => return Ok(Some(failure)),
+        ImportCheck::NotImported { failure, late } => (failure, late),
     };
     let Some(unedited) = base.and_then(|base| from_tree(session, base).ok()) else { return Ok(Some(failure)) };
     let before = if unedited.fingerprint == agent.fingerprint {
@@ -147,16 +147,16 @@ pub(super) async fn preflight(
         session.ui.detail("preflight: trying the unedited agent as well");
         let started = Instant::now();
         match look(session, &unedited, runner, cancel).await? {
-            Look::NotImported { failure, .. } => failure,
+            ImportCheck::NotImported { failure, .. } => failure,
             // On a machine where importing takes that long, the machine may be to blame, not the edit.
-            Look::Fine if late && started.elapsed() > limit(runner) / 4 => {
+            ImportCheck::Fine if late && started.elapsed() > limit(runner) / 4 => {
                 let seconds = started.elapsed().as_secs();
                 let slow = format!("{failure}; but the unedited agent takes {seconds} s, too");
                 return Err(Error::infrastructure(slow)
                     .code(Code::MachineTooSlow)
                     .hint("do not revert; wait until this machine has less to do."));
             }
-            Look::Fine | Look::NotParsed(_) => return Ok(Some(failure)),
+            ImportCheck::Fine | ImportCheck::NotParsed(_) => return Ok(Some(failure)),
         }
     };
     let mut error = Error::infrastructure(format!("the unedited agent cannot be imported (anymore): {before}"))
@@ -175,7 +175,7 @@ fn limit(runner: &dyn BenchmarkRunner) -> Duration {
     runner.agent_python().map_or(guard::preflight::TIME_LIMIT, |python| python.limit)
 }
 
-enum Look {
+enum ImportCheck {
     Fine,
     /// It is not valid Python, or does not define what it must: only the file itself is to blame.
     NotParsed(String),
@@ -186,7 +186,12 @@ enum Look {
     },
 }
 
-async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunner, cancel: &Cancel) -> Result<Look> {
+async fn look(
+    session: &Session,
+    agent: &StagedAgent,
+    runner: &dyn BenchmarkRunner,
+    cancel: &Cancel,
+) -> Result<ImportCheck> {
     let supervisor = session.supervisor()?;
     let symbol = runner.agent_symbol();
     // If it is unknown what runs the agent, any Python may parse it.
@@ -211,10 +216,10 @@ async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunn
         redactor.redact(&format!("{}{place}: {}", session.config.agent_file(), failure.message)).into_owned()
     };
     if let Err(failure) = preflight.parse(&agent.file, symbol, guard::preflight::TIME_LIMIT).await? {
-        return Ok(Look::NotParsed(words(failure)));
+        return Ok(ImportCheck::NotParsed(words(failure)));
     }
     let Some(import) = python.import.as_ref().filter(|_| agent.file.extension() == Some("py".as_ref())) else {
-        return Ok(Look::Fine);
+        return Ok(ImportCheck::Fine);
     };
     agent.refresh()?;
     let request = python.request(import, &agent.staging, &agent.file, symbol);
@@ -222,8 +227,8 @@ async fn look(session: &Session, agent: &StagedAgent, runner: &dyn BenchmarkRunn
     // It may have changed the copy, or left files there.
     agent.refresh()?;
     Ok(match imported {
-        Ok(()) => Look::Fine,
-        Err(failure) => Look::NotImported { late: failure.late, failure: words(failure) },
+        Ok(()) => ImportCheck::Fine,
+        Err(failure) => ImportCheck::NotImported { late: failure.late, failure: words(failure) },
     })
 }
 

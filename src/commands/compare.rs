@@ -19,7 +19,7 @@ use crate::ui::Ui;
 const SHOWN: usize = 25;
 
 /// An agent that was asked for.
-struct Agent {
+struct AskedAgent {
     name: String,
     fingerprint: String,
     /// Whether its hold-out score may be shown: the rule `paired` shows no number of an edit that it did not accept.
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Compare, global: &Global, ui: &Ui) -> Result<i32> {
         train.means.1 - train.means.0,
         train.p.map_or_else(|| "-".into(), |p| format!("{p:.4}"))
     ));
-    let agent = |agent: &Agent| json!({"name": agent.name, "agent": agent.fingerprint});
+    let agent = |agent: &AskedAgent| json!({"name": agent.name, "agent": agent.fingerprint});
     ui.json(&json!({"type": "compare", "a": agent(&one), "b": agent(&other), "train": train.as_json(),
         "holdout": holdout.map(|sums| sums.summary())}));
     Ok(EXIT_OK)
@@ -96,7 +96,7 @@ fn words(flips: &Flips) -> String {
     )
 }
 
-fn find(name: &str, prepared: &Prepared, history: &History, experiment: &Experiment) -> Result<Agent> {
+fn find(name: &str, prepared: &Prepared, history: &History, experiment: &Experiment) -> Result<AskedAgent> {
     let summary = history.summary();
     let label = |agent: &str| {
         let place = history.versions.iter().rposition(|version| version.agent == agent);
@@ -114,7 +114,7 @@ fn find(name: &str, prepared: &Prepared, history: &History, experiment: &Experim
     };
     let name =
         label(&fingerprint).map_or_else(|| one_line(name, 80), |label| format!("{} = {label}", one_line(name, 80)));
-    Ok(Agent { name, is_told: history.is_told(&fingerprint), fingerprint })
+    Ok(AskedAgent { name, is_told: history.is_told(&fingerprint), fingerprint })
 }
 
 /// The agent whose score is to be reached.
@@ -129,14 +129,14 @@ fn best(prepared: &Prepared, history: &History) -> String {
 }
 
 /// Which command runs the missing trials.
-fn no_evidence(one: &Agent, other: &Agent, history: &History, prepared: &Prepared) -> Error {
-    let has = |agent: &Agent| {
+fn no_evidence(one: &AskedAgent, other: &AskedAgent, history: &History, prepared: &Prepared) -> Error {
+    let has = |agent: &AskedAgent| {
         let same = |version: &&crate::report::history::AgentVersion| {
             version.agent == agent.fingerprint && version.protocol == prepared.trial_protocol
         };
         history.versions.iter().find(same).is_some_and(|version| !history.train_rewards(version).is_empty())
     };
-    let lacking: Vec<&Agent> = [one, other].into_iter().filter(|agent| !has(agent)).collect();
+    let lacking: Vec<&AskedAgent> = [one, other].into_iter().filter(|agent| !has(agent)).collect();
     let names = match lacking[..] {
         [] => "both on one train task".to_string(),
         _ => lacking.iter().map(|agent| agent.name.clone()).collect::<Vec<_>>().join(", "),

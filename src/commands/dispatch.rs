@@ -10,7 +10,7 @@ use tracing::{debug, info};
 
 use super::plan::Plan;
 use super::session::Session;
-use super::start::{self, Batch, Ended, Order, Start};
+use super::start::{self, Batch, EndedStart, Order, Start};
 use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::{BenchmarkRunner, RunEvent, RunReport, RunRequest};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ use crate::ui::Progress;
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A step on its way through its starts.
-struct Run<'a> {
+struct StepRun<'a> {
     step: &'a Step,
     name: &'a str,
     concurrency: u32,
@@ -41,7 +41,7 @@ struct Run<'a> {
 }
 
 /// What a start says to the loop.
-enum Said {
+enum StartMessage {
     Event(RunEvent),
     /// The last message: every process of the start is gone.
     Ended(Result<RunReport>),
@@ -53,12 +53,12 @@ async fn conduct(
     number: usize,
     request: RunRequest,
     cancel: &Cancel,
-    out: mpsc::Sender<(usize, Said)>,
+    out: mpsc::Sender<(usize, StartMessage)>,
 ) {
     // The loop listens until every start has ended.
-    let pass_on = async |event| drop(out.send((number, Said::Event(event))).await);
+    let pass_on = async |event| drop(out.send((number, StartMessage::Event(event))).await);
     let ended = start::run(runner, &request, cancel, pass_on).await;
-    let _ = out.send((number, Said::Ended(ended))).await;
+    let _ = out.send((number, StartMessage::Ended(ended))).await;
 }
 
 /// Owns a measurement from its first start to the end of its last one.
@@ -73,7 +73,7 @@ pub(super) struct Dispatcher<'a> {
     /// Stops whatever runs, as a signal does.
     stop: Trigger,
     cancel: Cancel,
-    runs: Vec<Run<'a>>,
+    runs: Vec<StepRun<'a>>,
     /// Whether the steps run at the same time.
     together: bool,
     failure: Option<Error>,
@@ -93,7 +93,7 @@ impl<'a> Dispatcher<'a> {
         let together = plans.iter().zip(shares).all(|(plan, share)| *share > 0 || plan.count() == 0);
         let progress = session.ui.progress(what, plans.iter().map(Plan::count).sum());
         let runs =
-            steps.iter().zip(names).zip(plans.into_iter().zip(shares)).map(|((step, name), (plan, share))| Run {
+            steps.iter().zip(names).zip(plans.into_iter().zip(shares)).map(|((step, name), (plan, share))| StepRun {
                 step,
                 name,
                 concurrency: if together { *share } else { measurement.concurrency }.max(1),
@@ -221,16 +221,16 @@ impl<'a> Dispatcher<'a> {
         Ok(request)
     }
 
-    fn hear(&mut self, number: usize, said: Said) {
+    fn hear(&mut self, number: usize, said: StartMessage) {
         match said {
-            Said::Event(RunEvent::Started { .. }) => {
+            StartMessage::Event(RunEvent::Started { .. }) => {
                 self.begun += 1;
                 self.tell();
             }
-            Said::Event(RunEvent::Log { warning, message }) => {
+            StartMessage::Event(RunEvent::Log { warning, message }) => {
                 start::tell(&self.session.ui, &self.progress, warning, message);
             }
-            Said::Event(RunEvent::Finished(result)) => {
+            StartMessage::Event(RunEvent::Finished(result)) => {
                 let Some(start) = &mut self.runs[number].current else { return };
                 if let Some(result) = start.owed(*result)
                     && let Err(error) = self.take(number, result)
@@ -240,7 +240,7 @@ impl<'a> Dispatcher<'a> {
                     error.keep_in(&mut self.runs[number].unkept);
                 }
             }
-            Said::Ended(ended) => {
+            StartMessage::Ended(ended) => {
                 if let Some(start) = self.runs[number].current.take()
                     && let Err(error) = self.ended(number, start, ended)
                 {
@@ -253,7 +253,7 @@ impl<'a> Dispatcher<'a> {
     /// Judges a start as a whole. Nothing runs in its copy by now.
     fn ended(&mut self, number: usize, start: Start<'_>, ended: Result<RunReport>) -> Result<()> {
         let total = start.total;
-        let Ended { report: ended, unreported, altered } = start.end(ended, self.runs[number].unkept.take())?;
+        let EndedStart { report: ended, unreported, altered } = start.end(ended, self.runs[number].unkept.take())?;
         let unreported_trials = unreported.len();
         for result in unreported {
             self.take(number, result)?;
@@ -282,7 +282,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Writes one finished trial into the ledger, and keeps its trace if that is allowed.
     fn take(&mut self, number: usize, mut result: TrialResult) -> Result<()> {
-        let (session, Run { step, name, .. }) = (&mut *self.session, &self.runs[number]);
+        let (session, StepRun { step, name, .. }) = (&mut *self.session, &self.runs[number]);
         // Trace and ledger both hold what the trial counts as.
         result.reward = result.evidence().value(session.config.timeout_policy);
         let no_tokens = result.usage.tokens().is_none() && !result.outcome.is_no_evidence();

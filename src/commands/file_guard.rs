@@ -22,7 +22,7 @@ pub(super) struct FileGuard<'a> {
 }
 
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct GuardFindings {
     /// One line each, for people and the ledger; not yet shortened.
     pub lines: Vec<String>,
     /// Those of them that are files.
@@ -36,10 +36,10 @@ pub(super) const JUNIT_START: &str =
     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"autoharness gate\"";
 
 impl FileGuard<'_> {
-    fn paths(&self) -> Result<Found> {
+    fn paths(&self) -> Result<GuardFindings> {
         let session = self.session;
         if !session.config.file_guard {
-            return Ok(Found::default());
+            return Ok(GuardFindings::default());
         }
         let editable = Editable::new(&session.config.editable)?;
         let mut files = violations(&scan(&session.repo, self.base)?, &editable);
@@ -50,7 +50,7 @@ impl FileGuard<'_> {
             !(fresh && (reports.contains(&full) || starts_as_report(&full)))
         });
         let hints = causes(&session.repo, self.base, &files).hints;
-        Ok(Found { lines: files.iter().map(ToString::to_string).collect(), files, hints })
+        Ok(GuardFindings { lines: files.iter().map(ToString::to_string).collect(), files, hints })
     }
 
     /// This command's reports: the paths as named, and the targets of links there.
@@ -61,7 +61,7 @@ impl FileGuard<'_> {
 
     /// Compares with what the experiment was prepared with: files, configuration and provisioned data.
     /// Errors: usage when the experiment is not prepared; infrastructure when something cannot be read.
-    pub(super) fn of_the_experiment(&self) -> Result<Found> {
+    pub(super) fn of_the_experiment(&self) -> Result<GuardFindings> {
         let session = self.session;
         let mut found = self.paths()?;
         if let Some(changes) = session.config_changes()? {
@@ -77,7 +77,7 @@ impl FileGuard<'_> {
     /// A branch must not choose how it is judged: a tracked configuration must be the base commit's. An untracked one comes
     /// from the user who runs the gate. Errors: usage when the editable files are not committed as they lie here;
     /// infrastructure when something cannot be read.
-    pub(super) fn on_a_branch(&self, reference: &str) -> Result<Found> {
+    pub(super) fn on_a_branch(&self, reference: &str) -> Result<GuardFindings> {
         let session = self.session;
         let mut found = self.paths()?;
         let head = session.repo.head()?.map(|head| session.repo.tree(&head)).transpose()?;

@@ -9,7 +9,7 @@ use super::file_guard::FileGuard;
 use super::missing::not_prepared;
 use super::paired::PairedGate;
 use super::report::Reports;
-use super::sealing::{Open, set_aside};
+use super::sealing::{OpenTasks, set_aside};
 use super::session::{Reading, Session};
 use super::step::{Measurement, Step, StepReport};
 use super::verdict::{conclude, print};
@@ -87,7 +87,7 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
     }
     if !evidence.is_stopped() {
         session.require_surroundings()?;
-        let run = Run { args, runner: runner.as_ref(), cancel: &cancel, base: &base };
+        let run = GateRun { args, runner: runner.as_ref(), cancel: &cancel, base: &base };
         let measured = async {
             terms = run.terms(&mut session).await?;
             let Some(policy) = evidence.policy.paired else {
@@ -185,14 +185,14 @@ struct Terms {
     data: BTreeMap<String, String>,
 }
 
-struct Run<'a> {
+struct GateRun<'a> {
     args: &'a Gate,
     runner: &'a dyn BenchmarkRunner,
     cancel: &'a Cancel,
     base: &'a BaseTree,
 }
 
-impl Run<'_> {
+impl GateRun<'_> {
     fn measurement<'m>(
         &'m self,
         session: &Session,
@@ -232,7 +232,7 @@ impl Run<'_> {
         let mut ids: Vec<String> = tasks.into_iter().map(|task| task.id).collect();
         ids.sort();
         let before = prepared.as_ref().map(|prepared| &prepared.split);
-        let Open { given, ids, sealed } = set_aside(session.config.sealed, ids, given, before)?;
+        let OpenTasks { given, ids, sealed } = set_aside(session.config.sealed, ids, given, before)?;
         let (split, is_drawn) = match (given, prepared) {
             (Some(split), _) => (split, false),
             (None, Some(prepared)) if prepared.split_drawn => (prepared.split, false),

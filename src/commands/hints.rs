@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::file_guard::Found;
+use super::file_guard::GuardFindings;
 use super::session::Session;
 use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
 use crate::guard::{BaseTree, Editable, EditableFiles, Violation, is_staged, shell_path};
@@ -13,7 +13,7 @@ use crate::store::event::Verdict;
 const NAMED: usize = 10;
 
 /// The hint after a verdict; none when the error says it.
-pub(super) fn after(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found) -> Option<String> {
+pub(super) fn after(session: &Session, verdict: &Verdict, base: &BaseTree, found: &GuardFindings) -> Option<String> {
     let branch = verdict.base_ref.as_deref();
     match (verdict.decision.status, branch) {
         (Status::Passed, Some(_)) => Some("this branch may be merged.".into()),

@@ -74,8 +74,14 @@ pub(super) async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
     let scaffold = files.iter().filter(|(name, content)| !is_theirs(name, content));
     let scaffold: Vec<&str> = scaffold.map(|(name, _)| name.as_str()).filter(ours).collect();
     let cancel = Cancel::on_signals()?;
-    let place =
-        Place { directory: &directory, found: &found, scaffold: &scaffold, written: &written, cancel: &cancel, ui };
+    let place = FirstCommit {
+        directory: &directory,
+        found: &found,
+        scaffold: &scaffold,
+        written: &written,
+        cancel: &cancel,
+        ui,
+    };
     place.commit(outer.is_none()).await?;
     let what = if found.experiment { "completed" } else { "created" };
     ui.line(format!("{what} {} ({})", directory.display(), benchmark.name()));
@@ -99,7 +105,7 @@ fn next(benchmark: &dyn Benchmark, directory: &Path) -> String {
 }
 
 /// What the directory holds before anything is written.
-struct Found {
+struct DirectoryContent {
     directory: std::path::PathBuf,
     /// True when it is an experiment already, perhaps half a one.
     experiment: bool,
@@ -107,7 +113,7 @@ struct Found {
     welcome: Vec<String>,
 }
 
-fn look_around(directory: &Path) -> Result<Found> {
+fn look_around(directory: &Path) -> Result<DirectoryContent> {
     let experiment = [CONFIG_FILE, "experiment_config.yaml.template"].iter().any(|name| directory.join(name).exists());
     let mut welcome = Vec::new();
     for entry in fs_err::read_dir(directory)? {
@@ -122,10 +128,10 @@ fn look_around(directory: &Path) -> Result<Found> {
         }
     }
     welcome.sort();
-    Ok(Found { directory: directory.to_path_buf(), experiment, welcome })
+    Ok(DirectoryContent { directory: directory.to_path_buf(), experiment, welcome })
 }
 
-impl Found {
+impl DirectoryContent {
     /// What an existing `.gitignore` becomes: without our rules git would track `workspace/` and `.env`. `None` for every
     /// other file, and where nothing is missing. In an existing experiment, a missing rule was removed on purpose.
     fn merged(&self, name: &str, content: &str) -> Result<Option<String>> {
@@ -153,9 +159,9 @@ impl Found {
 }
 
 /// Where the first commit is made, and what it contains.
-struct Place<'a> {
+struct FirstCommit<'a> {
     directory: &'a Path,
-    found: &'a Found,
+    found: &'a DirectoryContent,
     /// Every file of the scaffold that git tracks.
     scaffold: &'a [&'a str],
     /// Those written now.
@@ -164,7 +170,7 @@ struct Place<'a> {
     ui: &'a Ui,
 }
 
-impl Place<'_> {
+impl FirstCommit<'_> {
     /// `git init` where there is no repository, an identity where it has none, and a commit of just the scaffold's files
     /// that no commit has: those written here, and those that an earlier `init` could not commit.
     async fn commit(&self, make_repository: bool) -> Result<()> {

@@ -18,8 +18,8 @@ use crate::model::suite::review;
 use crate::model::trial::{Split, show};
 use crate::process::signals::Cancel;
 use crate::store::comparison::{
-    Of, Sides, Tried, again_numbers, at_best, at_worst, confirm_numbers, confirmed, histories, promotion_numbers,
-    round_numbers, suite_known,
+    AlreadyRun, Sides, WhatCounts, again_numbers, at_best, at_worst, confirm_numbers, confirmed, histories,
+    promotion_numbers, round_numbers, suite_known,
 };
 use crate::store::event::{By, Event, Purpose, SuiteChanged};
 use crate::store::trials::versus;
@@ -59,7 +59,7 @@ impl PairedGate<'_> {
     /// The suite, without tasks that accepted agents do not pass reliably.
     fn reviewed_suite(&self, session: &mut Session) -> Result<Vec<String>> {
         let suite = self.in_train(session.state.summary.suite_for(&self.candidate.fingerprint));
-        let of = Of { protocol: self.trial_protocol, timeouts: session.config.timeout_policy };
+        let of = WhatCounts { protocol: self.trial_protocol, timeouts: session.config.timeout_policy };
         let histories = histories(&session.state, &of, &suite);
         let quarantined = session.state.summary.quarantined_of(&suite);
         for (task, change, reason) in review(&histories, &quarantined, session.config.max_suite) {
@@ -80,7 +80,7 @@ impl PairedGate<'_> {
             return Ok(reports);
         }
         if self.is_same() {
-            evidence.compared = Some(self.compared(session, &Tried::new()));
+            evidence.compared = Some(self.compared(session, &AlreadyRun::new()));
         } else {
             reports.extend(self.compare(session, evidence).await?);
         }
@@ -112,7 +112,7 @@ impl PairedGate<'_> {
         }
     }
 
-    fn compared(&self, session: &Session, tried: &Tried) -> Compared {
+    fn compared(&self, session: &Session, tried: &AlreadyRun) -> Compared {
         let rule = Rule::new(self.policy.spent(), self.policy.max_rounds, session.config.min_evidence);
         let pairs = match self.is_same() {
             true => Pairs::new(),
@@ -173,7 +173,7 @@ impl PairedGate<'_> {
         let all: Vec<String> = self.split.train.iter().chain(&self.split.test).cloned().collect();
         let fresh = confirm_numbers(self.sides(session).incumbent_fresh());
         let mut reports = self.run(session, self.incumbent, self.trial_protocol, Purpose::Confirm, &all, fresh).await?;
-        let mut tried = Tried::new();
+        let mut tried = AlreadyRun::new();
         let ruling = loop {
             let compared = self.compared(session, &tried);
             let answer = paired::decide(&compared.rule, &compared.pairs);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::store::trials::{Of, Trials};
+use crate::store::trials::{Trials, TrialsOf};
 
 /// The trials a step still needs: contiguous trial numbers `first..first + count`, with the tasks that need just those.
 pub(super) struct Plan {
@@ -18,7 +18,7 @@ pub(super) struct Plan {
 /// Which trials count as had.
 pub(super) struct Conditions<'a> {
     /// The agent, the protocol and what a timeout counts as.
-    pub of: Of<'a>,
+    pub of: TrialsOf<'a>,
     /// The numbers of the trials that a task needs.
     pub numbers: Range<u32>,
     /// Nothing is reused, except what the `current` run has done.

@@ -9,7 +9,7 @@ use super::experiment::Experiment;
 use super::measure;
 use super::outcomes;
 use super::outlook::{expectation, forecast, rehearse};
-use super::sealing::{self, Open, set_aside};
+use super::sealing::{self, OpenTasks, set_aside};
 use super::session::{Reading, Session};
 use super::split_file;
 use super::step::{Measurement, Step};
@@ -179,7 +179,7 @@ async fn establish(
     // A drawn split stays as long as the tasks do: redrawing would mix hold-out and train.
     let kept = earlier.filter(|earlier| drawn && earlier.split_drawn && earlier.split.all() == ids);
     let before = earlier.map(|earlier| &earlier.split);
-    let Open { given, ids, sealed } = set_aside(session.config.sealed, ids, given.or(taken_over), before)?;
+    let OpenTasks { given, ids, sealed } = set_aside(session.config.sealed, ids, given.or(taken_over), before)?;
     if !sealed.is_empty() {
         session
             .ui

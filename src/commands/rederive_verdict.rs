@@ -10,7 +10,7 @@ use crate::model::paired::{Pairs, Rule};
 use crate::model::score::Rewards;
 use crate::model::split::TaskSplit;
 use crate::model::trial::Split;
-use crate::store::comparison::{Sides, Tried, at_best, at_worst, confirmed, promotion_numbers, suite_known};
+use crate::store::comparison::{AlreadyRun, Sides, at_best, at_worst, confirmed, promotion_numbers, suite_known};
 use crate::store::event::Verdict;
 use crate::store::state::State;
 
@@ -225,8 +225,8 @@ fn tasks_of(pairs: &Pairs, split: Split) -> Vec<String> {
 }
 
 /// The places where the stored comparison says that a trial was run and gave no evidence.
-fn tried(pairs: &Pairs) -> Tried {
-    let mut tried = Tried::new();
+fn tried(pairs: &Pairs) -> AlreadyRun {
+    let mut tried = AlreadyRun::new();
     for (task, pair) in pairs {
         if pair.candidate.first == [None] {
             tried.insert((u32::from(pair.split == Split::Test), task.clone()));

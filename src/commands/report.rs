@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::experiment::Experiment;
 use super::file_guard::JUNIT_START;
-use super::report_file::{self, Target};
+use super::report_file::{self, ReportTarget};
 use super::session::Session;
 use crate::cli::Gate;
 use crate::error::{Code, Error, Result};
@@ -41,7 +41,7 @@ impl Reports {
         for path in self.paths() {
             report_file::check(&path)?;
         }
-        if let Some(path) = self.junit.as_deref().filter(|path| report_file::target(path) == Target::File) {
+        if let Some(path) = self.junit.as_deref().filter(|path| report_file::target(path) == ReportTarget::File) {
             report_file::replace(path, &broken_off("the gate did not finish"))?;
         }
         Ok(())
@@ -90,7 +90,7 @@ impl Reports {
 
     /// The gate has a verdict.
     pub(super) fn verdict(&self, session: &Session, verdict: &Verdict, flips: Option<&Flips>) {
-        let facts = Facts::of(session, verdict, flips);
+        let facts = PageFacts::of(session, verdict, flips);
         self.write(self.junit.as_deref(), |path| report_file::replace(path, &junit(&verdict.told(), &facts)));
         self.write(self.summary.as_deref(), |path| report_file::append(path, &summary(session, verdict, &facts)));
     }
@@ -106,18 +106,18 @@ impl Reports {
 }
 
 /// What both reports say besides the steps.
-struct Facts<'a> {
+struct PageFacts<'a> {
     /// The interval of the score, if the score is shown.
     interval: Option<(f64, f64)>,
     flips: Option<&'a Flips>,
     cost: String,
 }
 
-impl<'a> Facts<'a> {
-    fn of(session: &Session, verdict: &Verdict, flips: Option<&'a Flips>) -> Facts<'a> {
+impl<'a> PageFacts<'a> {
+    fn of(session: &Session, verdict: &Verdict, flips: Option<&'a Flips>) -> PageFacts<'a> {
         let told = verdict.told();
         let interval = told.val_score.map(|score| wilson(score, told.evals_total));
-        Facts { interval, flips, cost: session.paid.words() }
+        PageFacts { interval, flips, cost: session.paid.words() }
     }
 }
 
@@ -131,7 +131,7 @@ fn broken_off(message: &str) -> String {
 }
 
 /// JUnit XML: one test case per step of the gate.
-fn junit(decision: &Decision, facts: &Facts<'_>) -> String {
+fn junit(decision: &Decision, facts: &PageFacts<'_>) -> String {
     let count = |status: Status| decision.steps.iter().filter(|step| step.status == status).count();
     let mut xml = format!(
         "{JUNIT_START} tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\">\n",
@@ -202,7 +202,7 @@ fn code(name: &str) -> String {
 }
 
 /// A Markdown summary, as `$GITHUB_STEP_SUMMARY` expects.
-fn summary(session: &Session, verdict: &Verdict, facts: &Facts<'_>) -> String {
+fn summary(session: &Session, verdict: &Verdict, facts: &PageFacts<'_>) -> String {
     let decision = &verdict.told();
     let mut text = format!("## autoharness gate: {}\n\n", decision.status.as_str());
     if let Some(score) = decision.val_score {

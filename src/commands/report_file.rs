@@ -16,7 +16,7 @@ const MAX_LINKS: usize = 40;
 
 /// What is at the end of a path, links followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum ReportTarget {
     /// A regular file, or nothing yet.
     File,
     /// A device, a pipe, or one of our own open files: it takes one report, at the end.
@@ -26,23 +26,23 @@ pub(super) enum Target {
 }
 
 /// What a report at this path is written to.
-pub(super) fn target(path: &Path) -> Target {
+pub(super) fn target(path: &Path) -> ReportTarget {
     // `/dev/stdout` may be a file that others write to as well.
     let own =
         |path: &Path| ["/dev/fd", "/dev/stdout", "/dev/stderr", "/proc"].iter().any(|start| path.starts_with(start));
     let mut place = path.to_path_buf();
     for _ in 0..MAX_LINKS {
         if own(&place) {
-            return Target::Stream;
+            return ReportTarget::Stream;
         }
         let Ok(next) = fs::read_link(&place) else { break };
         place = place.parent().map_or_else(|| next.clone(), |directory| directory.join(&next));
     }
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => Target::File,
-        Ok(metadata) if is_stream(&metadata) => Target::Stream,
-        Ok(_) => Target::Other,
-        Err(_) => Target::File,
+        Ok(metadata) if metadata.is_file() => ReportTarget::File,
+        Ok(metadata) if is_stream(&metadata) => ReportTarget::Stream,
+        Ok(_) => ReportTarget::Other,
+        Err(_) => ReportTarget::File,
     }
 }
 
@@ -60,9 +60,11 @@ pub(super) fn check(path: &Path) -> Result<()> {
     };
     match target(path) {
         // Opening a pipe waits for its reader.
-        Target::Stream => access(path, Access::WRITE_OK).map_err(|error| refused(std::io::Error::from(error).into())),
-        Target::Other => Err(refused(anyhow::anyhow!("it is neither a file nor a stream"))),
-        Target::File => {
+        ReportTarget::Stream => {
+            access(path, Access::WRITE_OK).map_err(|error| refused(std::io::Error::from(error).into()))
+        }
+        ReportTarget::Other => Err(refused(anyhow::anyhow!("it is neither a file nor a stream"))),
+        ReportTarget::File => {
             let existed = path.exists();
             fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| refused(error.into()))?;
             if !existed && let Ok(made) = fs::canonicalize(path) {
@@ -75,7 +77,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
 
 /// Replaces the content with this text. The old text is cut off last, so that something is left on a full disk.
 pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
-    if target(path) != Target::File {
+    if target(path) != ReportTarget::File {
         return append(path, text);
     }
     let mut file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
@@ -114,11 +116,11 @@ mod tests {
         }
         symlink("loop", root.join("loop")).unwrap();
         let found = |name: &str| target(&root.join(name));
-        assert_eq!(["file", "a", "b", "dangling", "absent"].map(found), [Target::File; 5]);
-        assert_eq!(["pipe", "out", "c"].map(found), [Target::Stream; 3]);
-        assert_eq!(target(Path::new("/dev/null")), Target::Stream);
-        assert_eq!(target(Path::new("/dev/fd/1")), Target::Stream);
-        assert_eq!(target(&root), Target::Other);
+        assert_eq!(["file", "a", "b", "dangling", "absent"].map(found), [ReportTarget::File; 5]);
+        assert_eq!(["pipe", "out", "c"].map(found), [ReportTarget::Stream; 3]);
+        assert_eq!(target(Path::new("/dev/null")), ReportTarget::Stream);
+        assert_eq!(target(Path::new("/dev/fd/1")), ReportTarget::Stream);
+        assert_eq!(target(&root), ReportTarget::Other);
         check(&root.join("loop")).unwrap_err();
         check(&root).unwrap_err();
     }

@@ -19,7 +19,7 @@ use crate::report::page::{Inputs, TaskTraces, all, document, render, share, weig
 use crate::store::atomic;
 use crate::store::event::Prepared;
 use crate::store::state::timestamp;
-use crate::store::traces::Place;
+use crate::store::traces::TracePlace;
 use crate::ui::Ui;
 
 /// Larger traces are named, not shown, in bytes.
@@ -77,10 +77,10 @@ pub(super) fn page(
     for task in tasks {
         let mut read = TaskTraces { task: task.clone(), fails: fails(task), latest: None, baseline: None };
         let mut newest = None;
-        for place in [Place::Latest, Place::Baseline] {
+        for place in [TracePlace::Latest, TracePlace::Baseline] {
             // A link in the way hides one task's trace, and says so in the page.
             let found = match place {
-                Place::Latest if read.fails => of_the_failure(&workspace, task),
+                TracePlace::Latest if read.fails => of_the_failure(&workspace, task),
                 _ => left(&workspace, place, task, 0, LARGEST),
             };
             let found = found.unwrap_or_else(|error| Some(Left::unreadable(place, &error.to_string())));
@@ -90,7 +90,7 @@ pub(super) fn page(
             if let Some(found) = found.filter(|_| !is_same) {
                 let shown = document(&found, &whose(history, &found.result.agent), share(room, count, read.fails));
                 room = room.saturating_sub(weight(&shown));
-                if place == Place::Latest {
+                if place == TracePlace::Latest {
                     newest = Some((found.result, found.trace));
                     read.latest = Some(shown);
                 } else {

@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::split::{SPLIT_SEED, TaskSplit, sealed, sealed_count};
 
 /// The tasks of a benchmark without what is sealed.
-pub(super) struct Open {
+pub(super) struct OpenTasks {
     /// The split that the benchmark or a workspace brought, if any.
     pub(super) given: Option<TaskSplit>,
     /// All of them, sorted.
@@ -26,9 +26,9 @@ pub(super) fn set_aside(
     mut ids: Vec<String>,
     mut given: Option<TaskSplit>,
     earlier: Option<&TaskSplit>,
-) -> Result<Open> {
+) -> Result<OpenTasks> {
     if share == 0.0 {
-        return Ok(Open { given, ids, sealed: Vec::new() });
+        return Ok(OpenTasks { given, ids, sealed: Vec::new() });
     }
     let pool = given.as_ref().map_or(&ids, |split| &split.test);
     let count = sealed_count(share, pool.len());
@@ -47,7 +47,7 @@ pub(super) fn set_aside(
         split.test.retain(is_open);
         split.sealed.clone_from(&drawn);
     }
-    Ok(Open { given, ids, sealed: drawn })
+    Ok(OpenTasks { given, ids, sealed: drawn })
 }
 
 /// Refuses to accept another share than the one prepared with. Errors: usage: tasks that ran cannot be sealed, and

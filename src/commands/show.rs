@@ -15,7 +15,7 @@ use crate::report::failing::{Failing, failing};
 use crate::report::history::{History, marks};
 use crate::report::show::{About, LINES, as_json, lines};
 use crate::report::text::{name, one_line};
-use crate::store::traces::{Place, trial_numbers};
+use crate::store::traces::{TracePlace, trial_numbers};
 use crate::ui::Ui;
 
 /// Larger traces are not read, in bytes.
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Show, global: &Global, ui: &Ui) -> Result<i32> {
 
 fn one(args: &Show, task: &str, history: &History, experiment: &Experiment, ui: &Ui) -> Result<i32> {
     let workspace = experiment.paths.workspace();
-    let place = if args.baseline { Place::Baseline } else { Place::Latest };
+    let place = if args.baseline { TracePlace::Baseline } else { TracePlace::Latest };
     let Some(found) = left(&workspace, place, task, args.trial, LARGEST)? else {
         let what = format!("there is no {} trace of `{}`, trial {}", place.as_str(), one_line(task, 200), args.trial);
         return Err(Error::usage(what)

@@ -50,7 +50,7 @@ pub(super) struct Start<'a> {
     missing: BTreeSet<(String, u32)>,
 }
 
-pub(super) struct Ended {
+pub(super) struct EndedStart {
     /// What the benchmark says about it.
     pub report: RunReport,
     /// Trials that were asked for and not reported.
@@ -96,7 +96,7 @@ impl<'a> Start<'a> {
 
     /// Judges the start as a whole. Nothing runs in its copy by now. `unkept`: why not all that it sent could be kept.
     /// Errors: `unkept`; the benchmark's own; when the copy cannot be read.
-    pub(super) fn end(self, ended: Result<RunReport>, unkept: Option<Error>) -> Result<Ended> {
+    pub(super) fn end(self, ended: Result<RunReport>, unkept: Option<Error>) -> Result<EndedStart> {
         let _ = fs_err::remove_dir_all(self.scratch);
         unkept.map_or(Ok(()), Err)?;
         let report = ended?;
@@ -106,7 +106,7 @@ impl<'a> Start<'a> {
         let altered = self.copy.altered()?.first().map(|change| {
             format!("the staged copy was changed while the benchmark ran ({change}); none of its trials count")
         });
-        Ok(Ended { report, unreported, altered })
+        Ok(EndedStart { report, unreported, altered })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::outcomes::Outcomes;
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::store::event::Purpose;
-use crate::store::trials::Of;
+use crate::store::trials::TrialsOf;
 
 /// A set of tasks to be measured.
 #[derive(Debug, Clone)]
@@ -67,8 +67,11 @@ pub(super) struct Measurement<'a> {
 impl Measurement<'_> {
     /// Which trials a step may reuse. `current`: its present run, when planning what that has to run again.
     pub(super) fn conditions<'a>(&'a self, session: &Session, step: &Step, current: Option<&'a str>) -> Conditions<'a> {
-        let of =
-            Of { agent: &self.agent.fingerprint, protocol: self.trial_protocol, policy: session.config.timeout_policy };
+        let of = TrialsOf {
+            agent: &self.agent.fingerprint,
+            protocol: self.trial_protocol,
+            policy: session.config.timeout_policy,
+        };
         // `benchmark` is run for its traces; a verdict does not need them.
         let traced = step.purpose == Purpose::Benchmark;
         Conditions { of, numbers: step.numbers.clone(), fresh: self.fresh, current, traced }

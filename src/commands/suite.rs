@@ -11,7 +11,7 @@ use crate::error::{EXIT_OK, Error, Result};
 use crate::model::score::passes;
 use crate::model::suite::{SuiteChange, TaskHistory};
 use crate::model::trial::{Split, show};
-use crate::store::comparison::{Of, histories};
+use crate::store::comparison::{WhatCounts, histories};
 use crate::store::event::{By, Event, SuiteChanged};
 use crate::store::state::timestamp;
 use crate::store::summary::{Aside, Summary};
@@ -109,7 +109,7 @@ fn list(global: &Global, ui: &Ui) -> Result<i32> {
         .filter(|task| prepared.split.of(task) == Some(Split::Train))
         .collect();
     let timeouts = summary.scoring().policy;
-    let histories = histories(&state, &Of { protocol: &prepared.trial_protocol, timeouts }, &tasks);
+    let histories = histories(&state, &WhatCounts { protocol: &prepared.trial_protocol, timeouts }, &tasks);
     let aside = |kind: &str| tasks.iter().filter(|task| standing(summary, task).0 == kind).count();
     let (quarantined, retired) = (aside("quarantined"), aside("retired"));
     let counted = tasks.len() - quarantined - retired;

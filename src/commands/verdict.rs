@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::evaluate::no_evidence;
-use super::file_guard::Found;
+use super::file_guard::GuardFindings;
 use super::session::Session;
 use super::step::StepReport;
 use super::{flips, hints, outcomes};
@@ -18,7 +18,13 @@ use crate::report::flips::Flips;
 use crate::store::event::Verdict;
 
 /// Prints the verdict: a line for each step, the outcomes of the trials, the decision, what to do next.
-pub(super) fn print(session: &Session, verdict: &Verdict, base: &BaseTree, found: &Found, flips: Option<&Flips>) {
+pub(super) fn print(
+    session: &Session,
+    verdict: &Verdict,
+    base: &BaseTree,
+    found: &GuardFindings,
+    flips: Option<&Flips>,
+) {
     let decision = &verdict.told();
     for step in &decision.steps {
         session.ui.line(format!("{:<17} {:<9} {}", step.name, step.status.as_str(), step.detail));

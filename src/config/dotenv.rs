@@ -19,7 +19,7 @@ pub(super) fn parse(
     process: impl Fn(&str) -> Option<String>,
 ) -> Result<BTreeMap<String, String>> {
     let mut variables = BTreeMap::new();
-    let mut reader = Reader { rest: text, line: 1 };
+    let mut reader = DotenvReader { rest: text, line: 1 };
     loop {
         reader.skip(char::is_whitespace);
         let line = reader.line;
@@ -36,8 +36,8 @@ pub(super) fn parse(
         let broken = || refused("not a NAME=value line", QUOTING);
         let name = reader.name().ok_or_else(broken)?;
         let value = match reader.value().ok_or_else(broken)? {
-            Value::Literal(value) => value,
-            Value::Open(value) => {
+            DotenvValue::Literal(value) => value,
+            DotenvValue::Open(value) => {
                 let find = |name: &str| process(name).or_else(|| variables.get(name).cloned()).unwrap_or_default();
                 expand(&value, find).ok_or_else(|| refused("the value holds a bare `$`", DOLLAR))?
             }
@@ -50,19 +50,19 @@ pub(super) fn parse(
     }
 }
 
-enum Value {
+enum DotenvValue {
     /// As it stands.
     Literal(String),
     /// With `${NAME}` to be replaced.
     Open(String),
 }
 
-struct Reader<'a> {
+struct DotenvReader<'a> {
     rest: &'a str,
     line: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> DotenvReader<'a> {
     fn advance(&mut self, bytes: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at(bytes);
         self.line += taken.matches('\n').count() + taken.replace("\r\n", "").matches('\r').count();
@@ -103,14 +103,14 @@ impl<'a> Reader<'a> {
         Some(name.to_string())
     }
 
-    fn value(&mut self) -> Option<Value> {
+    fn value(&mut self) -> Option<DotenvValue> {
         let blanks = self.rest.starts_with(is_blank);
         self.skip_blanks();
         let value = match self.rest.chars().next() {
-            Some('\'') => Value::Literal(self.quoted('\'')?),
-            Some('"') => Value::Open(self.quoted('"')?),
+            Some('\'') => DotenvValue::Literal(self.quoted('\'')?),
+            Some('"') => DotenvValue::Open(self.quoted('"')?),
             // For python-dotenv this is the value; for the author of `KEY= # your key` it is a comment.
-            Some('#') if blanks => Value::Literal(String::new()),
+            Some('#') if blanks => DotenvValue::Literal(String::new()),
             _ => {
                 let line = self.take_line();
                 let comment = line.match_indices('#').find(|(at, _)| line[..*at].ends_with(char::is_whitespace));
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
                 if value.contains(char::is_whitespace) {
                     return None;
                 }
-                Value::Open(value.to_string())
+                DotenvValue::Open(value.to_string())
             }
         };
         self.skip_blanks();

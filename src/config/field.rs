@@ -5,14 +5,14 @@ use std::ops::RangeInclusive;
 
 use serde_yaml::Value;
 
-use super::parse::{Document, Entry, found};
+use super::parse::{ConfigEntry, Document, found};
 use crate::error::{Code, Error, Result};
 
 /// One configured value on its way to its type.
 #[derive(Debug, Clone, Copy)]
 pub struct Field<'a> {
     document: &'a Document,
-    entry: &'a Entry,
+    entry: &'a ConfigEntry,
     name: &'static str,
     example: &'static str,
     doc: &'static str,
@@ -21,7 +21,7 @@ pub struct Field<'a> {
 impl<'a> Field<'a> {
     pub(super) fn new(
         document: &'a Document,
-        entry: &'a Entry,
+        entry: &'a ConfigEntry,
         name: &'static str,
         example: &'static str,
         doc: &'static str,

@@ -189,7 +189,7 @@ impl fmt::Display for dyn Section {
 }
 
 /// Where a value is kept.
-type Place<T> = fn(&mut Config) -> &mut T;
+type Slot<T> = fn(&mut Config) -> &mut T;
 
 /// One key of the configuration.
 pub struct Key {
@@ -200,17 +200,17 @@ pub struct Key {
     pub example: &'static str,
     /// What it is, as a noun phrase, shown in hints and editors.
     pub doc: &'static str,
-    kind: Kind,
+    kind: ValueKind,
 }
 
-enum Kind {
-    Flag(Place<bool>),
-    Fraction(Place<f64>),
-    Count { least: u32, most: u32, place: Place<u32> },
-    Text(Place<Option<String>>),
-    Paths(Place<Vec<String>>),
-    Patterns(Place<Vec<String>>),
-    Mapping(Place<Map<String, Value>>),
+enum ValueKind {
+    Flag(Slot<bool>),
+    Fraction(Slot<f64>),
+    Count { least: u32, most: u32, place: Slot<u32> },
+    Text(Slot<Option<String>>),
+    Paths(Slot<Vec<String>>),
+    Patterns(Slot<Vec<String>>),
+    Mapping(Slot<Map<String, Value>>),
     Word { words: &'static [&'static str], set: fn(&mut Config, &str), get: fn(&Config) -> &str },
     Own { shape: Shape, set: fn(&mut Config, &Field<'_>) -> Result<()>, get: fn(&Config) -> Value },
 }
@@ -245,42 +245,42 @@ impl std::fmt::Debug for Key {
 type Words = &'static str;
 
 impl Key {
-    const fn new(name: Words, example: Words, doc: Words, kind: Kind) -> Key {
+    const fn new(name: Words, example: Words, doc: Words, kind: ValueKind) -> Key {
         Key { name, required: false, example, doc, kind }
     }
 
-    pub const fn flag(name: Words, example: Words, doc: Words, place: Place<bool>) -> Key {
-        Key::new(name, example, doc, Kind::Flag(place))
+    pub const fn flag(name: Words, example: Words, doc: Words, place: Slot<bool>) -> Key {
+        Key::new(name, example, doc, ValueKind::Flag(place))
     }
 
     /// A number from 0 to 1.
-    pub const fn fraction(name: Words, example: Words, doc: Words, place: Place<f64>) -> Key {
-        Key::new(name, example, doc, Kind::Fraction(place))
+    pub const fn fraction(name: Words, example: Words, doc: Words, place: Slot<f64>) -> Key {
+        Key::new(name, example, doc, ValueKind::Fraction(place))
     }
 
     /// A whole number from `least` to `most`.
-    pub const fn count(name: Words, example: Words, doc: Words, least: u32, most: u32, place: Place<u32>) -> Key {
-        Key::new(name, example, doc, Kind::Count { least, most, place })
+    pub const fn count(name: Words, example: Words, doc: Words, least: u32, most: u32, place: Slot<u32>) -> Key {
+        Key::new(name, example, doc, ValueKind::Count { least, most, place })
     }
 
     /// One line of text.
-    pub const fn text(name: Words, example: Words, doc: Words, place: Place<Option<String>>) -> Key {
-        Key::new(name, example, doc, Kind::Text(place))
+    pub const fn text(name: Words, example: Words, doc: Words, place: Slot<Option<String>>) -> Key {
+        Key::new(name, example, doc, ValueKind::Text(place))
     }
 
     /// Paths below the experiment.
-    pub const fn paths(name: Words, example: Words, doc: Words, place: Place<Vec<String>>) -> Key {
-        Key::new(name, example, doc, Kind::Paths(place))
+    pub const fn paths(name: Words, example: Words, doc: Words, place: Slot<Vec<String>>) -> Key {
+        Key::new(name, example, doc, ValueKind::Paths(place))
     }
 
     /// Patterns of paths below the experiment.
-    pub const fn patterns(name: Words, example: Words, doc: Words, place: Place<Vec<String>>) -> Key {
-        Key::new(name, example, doc, Kind::Patterns(place))
+    pub const fn patterns(name: Words, example: Words, doc: Words, place: Slot<Vec<String>>) -> Key {
+        Key::new(name, example, doc, ValueKind::Patterns(place))
     }
 
     /// A free mapping. Texts in it that look like secrets are hidden in the snapshot.
-    pub const fn mapping(name: Words, example: Words, doc: Words, place: Place<Map<String, Value>>) -> Key {
-        Key::new(name, example, doc, Kind::Mapping(place))
+    pub const fn mapping(name: Words, example: Words, doc: Words, place: Slot<Map<String, Value>>) -> Key {
+        Key::new(name, example, doc, ValueKind::Mapping(place))
     }
 
     /// One of a few words.
@@ -292,7 +292,7 @@ impl Key {
         set: fn(&mut Config, &str),
         get: fn(&Config) -> &str,
     ) -> Key {
-        Key::new(name, example, doc, Kind::Word { words, set, get })
+        Key::new(name, example, doc, ValueKind::Word { words, set, get })
     }
 
     /// A value with rules of its own.
@@ -304,7 +304,7 @@ impl Key {
         set: fn(&mut Config, &Field<'_>) -> Result<()>,
         get: fn(&Config) -> Value,
     ) -> Key {
-        Key::new(name, example, doc, Kind::Own { shape, set, get })
+        Key::new(name, example, doc, ValueKind::Own { shape, set, get })
     }
 
     /// The same key, but its benchmark cannot do without it.
@@ -320,22 +320,22 @@ impl Key {
     /// Usage, with file, line and an example.
     pub fn set(&self, config: &mut Config, field: &Field<'_>) -> Result<()> {
         match &self.kind {
-            Kind::Flag(place) => *place(config) = field.boolean()?,
-            Kind::Fraction(place) => *place(config) = field.fraction()?,
-            Kind::Count { least, most, place } => *place(config) = field.integer32(*least..=*most)?,
-            Kind::Text(place) => *place(config) = Some(field.text()?),
-            Kind::Paths(place) => *place(config) = field.paths()?,
-            Kind::Patterns(place) => *place(config) = field.patterns()?,
-            Kind::Mapping(place) => {
+            ValueKind::Flag(place) => *place(config) = field.boolean()?,
+            ValueKind::Fraction(place) => *place(config) = field.fraction()?,
+            ValueKind::Count { least, most, place } => *place(config) = field.integer32(*least..=*most)?,
+            ValueKind::Text(place) => *place(config) = Some(field.text()?),
+            ValueKind::Paths(place) => *place(config) = field.paths()?,
+            ValueKind::Patterns(place) => *place(config) = field.patterns()?,
+            ValueKind::Mapping(place) => {
                 let (mapping, warnings) = field.mapping()?;
                 config.warnings.extend(warnings);
                 *place(config) = mapping;
             }
-            Kind::Word { words, set, .. } => {
+            ValueKind::Word { words, set, .. } => {
                 let choices: Vec<_> = words.iter().map(|word| (*word, *word)).collect();
                 set(config, field.choice(&choices)?);
             }
-            Kind::Own { set, .. } => set(config, field)?,
+            ValueKind::Own { set, .. } => set(config, field)?,
         }
         Ok(())
     }
@@ -343,18 +343,18 @@ impl Key {
     /// The resolved value, for the snapshot. `config` is a private copy: it is not changed.
     pub(super) fn get(&self, config: &mut Config) -> Value {
         match &self.kind {
-            Kind::Flag(place) => json!(place(config)),
-            Kind::Fraction(place) => json!(place(config)),
-            Kind::Count { place, .. } => json!(place(config)),
-            Kind::Text(place) => json!(place(config)),
-            Kind::Paths(place) | Kind::Patterns(place) => json!(place(config)),
-            Kind::Mapping(place) => {
+            ValueKind::Flag(place) => json!(place(config)),
+            ValueKind::Fraction(place) => json!(place(config)),
+            ValueKind::Count { place, .. } => json!(place(config)),
+            ValueKind::Text(place) => json!(place(config)),
+            ValueKind::Paths(place) | ValueKind::Patterns(place) => json!(place(config)),
+            ValueKind::Mapping(place) => {
                 let mut value = json!(place(config));
                 hide_values(&mut value);
                 value
             }
-            Kind::Word { get, .. } => json!(get(config)),
-            Kind::Own { get, .. } => get(config),
+            ValueKind::Word { get, .. } => json!(get(config)),
+            ValueKind::Own { get, .. } => get(config),
         }
     }
 
@@ -363,17 +363,17 @@ impl Key {
         let texts = json!({"type": "array", "items": {"type": "string"}});
         let integer = |least: u64, most: u64| json!({"type": "integer", "minimum": least, "maximum": most});
         let mut schema = match &self.kind {
-            Kind::Flag(_) | Kind::Own { shape: Shape::Flag, .. } => json!({"type": "boolean"}),
-            Kind::Fraction(_) => json!({"type": "number", "minimum": 0, "maximum": 1}),
-            Kind::Count { least, most, .. } => integer(u64::from(*least), u64::from(*most)),
-            Kind::Own { shape: Shape::Integer { least, most }, .. } => integer(*least, *most),
-            Kind::Own { shape: Shape::Number { least, most }, .. } => {
+            ValueKind::Flag(_) | ValueKind::Own { shape: Shape::Flag, .. } => json!({"type": "boolean"}),
+            ValueKind::Fraction(_) => json!({"type": "number", "minimum": 0, "maximum": 1}),
+            ValueKind::Count { least, most, .. } => integer(u64::from(*least), u64::from(*most)),
+            ValueKind::Own { shape: Shape::Integer { least, most }, .. } => integer(*least, *most),
+            ValueKind::Own { shape: Shape::Number { least, most }, .. } => {
                 json!({"type": "number", "minimum": least, "maximum": most})
             }
-            Kind::Text(_) | Kind::Own { shape: Shape::Text, .. } => json!({"type": "string"}),
-            Kind::Paths(_) | Kind::Patterns(_) | Kind::Own { shape: Shape::Texts, .. } => texts,
-            Kind::Mapping(_) | Kind::Own { shape: Shape::Mapping, .. } => json!({"type": "object"}),
-            Kind::Word { words, .. } => json!({"enum": words}),
+            ValueKind::Text(_) | ValueKind::Own { shape: Shape::Text, .. } => json!({"type": "string"}),
+            ValueKind::Paths(_) | ValueKind::Patterns(_) | ValueKind::Own { shape: Shape::Texts, .. } => texts,
+            ValueKind::Mapping(_) | ValueKind::Own { shape: Shape::Mapping, .. } => json!({"type": "object"}),
+            ValueKind::Word { words, .. } => json!({"enum": words}),
         };
         schema["description"] = self.doc.into();
         schema

@@ -3,7 +3,7 @@
 use super::coding_agent::CodingAgent;
 use super::common::{COMMON, within};
 use super::key::{Config, Key, Section};
-use super::parse::{Document, Entry};
+use super::parse::{ConfigEntry, Document};
 use super::secret::is_secret_name;
 use crate::error::{Code, Error, Result};
 use crate::model::gate::GateRule;
@@ -77,7 +77,7 @@ pub(super) fn benchmark_of(document: &Document, sections: Sections<'_>) -> Resul
     })
 }
 
-fn unknown(document: &Document, entry: &Entry, sections: Sections<'_>) -> Error {
+fn unknown(document: &Document, entry: &ConfigEntry, sections: Sections<'_>) -> Error {
     let error =
         Error::usage(format!("{}: unknown key `{}`", document.place(entry), entry.name)).code(Code::ConfigInvalid);
     match nearest(&entry.name, keys(sections).map(|(_, key)| key.name)) {
@@ -97,7 +97,7 @@ fn unknown(document: &Document, entry: &Entry, sections: Sections<'_>) -> Error 
 /// The row of an entry, provided that it belongs to this benchmark.
 pub(super) fn known(
     document: &Document,
-    entry: &Entry,
+    entry: &ConfigEntry,
     benchmark: &'static dyn Section,
     sections: Sections<'_>,
 ) -> Result<&'static Key> {

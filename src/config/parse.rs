@@ -12,12 +12,12 @@ pub struct Document {
     /// The file, as given.
     pub(super) path: PathBuf,
     /// In the order of the file; no name twice.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<ConfigEntry>,
 }
 
 /// One `key: value` of the top level.
 #[derive(Debug)]
-pub struct Entry {
+pub struct ConfigEntry {
     pub(super) name: String,
     pub(super) value: Value,
     /// From 1; unknown for the rarest of YAML styles.
@@ -64,22 +64,22 @@ impl Document {
                     .hint("keys are plain words such as `threshold`."));
             };
             let (line, raw) = locate(text, &lines, &name);
-            entries.push(Entry { name, value, line, raw });
+            entries.push(ConfigEntry { name, value, line, raw });
         }
         Ok(Document { path: path.to_path_buf(), entries })
     }
 
-    pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, name: &str) -> Option<&ConfigEntry> {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
     /// The entry with this name, unless it is empty: then the default applies.
-    pub fn set(&self, name: &str) -> Option<&Entry> {
+    pub fn set(&self, name: &str) -> Option<&ConfigEntry> {
         self.entry(name).filter(|entry| !is_empty(&entry.value))
     }
 
     /// `file:line`, or the file alone when the line is not known.
-    pub fn place(&self, entry: &Entry) -> String {
+    pub fn place(&self, entry: &ConfigEntry) -> String {
         match entry.line {
             Some(line) => format!("{}:{line}", self.path.display()),
             None => self.path.display().to_string(),

@@ -97,7 +97,7 @@ pub(crate) struct Learnings {
 }
 
 /// A section under way.
-struct Open {
+struct OpenSection {
     line: usize,
     section: Learning,
     seen: Vec<&'static str>,
@@ -108,7 +108,7 @@ impl Learnings {
     /// Reads a file. Text that is not in the format is a problem, but no reason to stop.
     pub(crate) fn parse(text: &str) -> Learnings {
         let mut all = Learnings::default();
-        let mut open: Option<Open> = None;
+        let mut open: Option<OpenSection> = None;
         for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim_end())) {
             if let Some(heading) = line.strip_prefix("## ") {
                 all.close(open.take());
@@ -142,7 +142,7 @@ impl Learnings {
         lines.join("\n")
     }
 
-    fn heading(&mut self, line: usize, heading: &str) -> Option<Open> {
+    fn heading(&mut self, line: usize, heading: &str) -> Option<OpenSection> {
         if heading == "Summary" {
             return None;
         }
@@ -165,10 +165,10 @@ impl Learnings {
             result: String::new(),
             learned: String::new(),
         };
-        Some(Open { line, section, seen: Vec::new(), last: None })
+        Some(OpenSection { line, section, seen: Vec::new(), last: None })
     }
 
-    fn close(&mut self, open: Option<Open>) {
+    fn close(&mut self, open: Option<OpenSection>) {
         let Some(open) = open else { return };
         let missing: Vec<&str> = REQUIRED.into_iter().filter(|name| !open.seen.contains(name)).collect();
         if !missing.is_empty() {
@@ -179,7 +179,7 @@ impl Learnings {
     }
 }
 
-impl Open {
+impl OpenSection {
     /// Reads a line; says what is wrong with it.
     fn line(&mut self, line: &str) -> Option<String> {
         let names = REQUIRED.into_iter().chain([SURFACE, TOUCHED]);

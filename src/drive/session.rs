@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const TAIL: usize = 600;
 
 /// Where and within which bounds a session runs.
-pub(crate) struct Place<'a> {
+pub(crate) struct SessionBounds<'a> {
     pub supervisor: &'a Supervisor,
     /// What it may see is chosen from this.
     pub environment: &'a Environment,
@@ -62,7 +62,7 @@ pub(crate) struct SessionEnd {
 
 /// Runs a session to its end.
 /// Errors: infrastructure when it cannot be started or its records cannot be written; `Interrupted`.
-pub(crate) async fn run(driver: &Driver, invocation: Invocation, place: &Place<'_>) -> Result<SessionEnd> {
+pub(crate) async fn run(driver: &Driver, invocation: Invocation, place: &SessionBounds<'_>) -> Result<SessionEnd> {
     fs_err::create_dir_all(place.records)?;
     let open = |name: &str, cap| Log::open(&place.records.join(name), cap, place.redactor.clone());
     let (transcript, stderr) = (open("transcript.jsonl", LARGEST_TRANSCRIPT)?, open("stderr.log", LARGEST_STDERR)?);
@@ -139,7 +139,7 @@ pub(crate) async fn run(driver: &Driver, invocation: Invocation, place: &Place<'
 }
 
 /// `PATH`, with this program's directory if it would not be found by its name, which PROGRAM.md uses.
-fn path(place: &Place<'_>) -> Option<(OsString, OsString)> {
+fn path(place: &SessionBounds<'_>) -> Option<(OsString, OsString)> {
     const NAME: &str = "autoharness";
     let path = place.environment.get("PATH").unwrap_or_default();
     if which::which_in(NAME, Some(path), ".").is_ok() {
@@ -154,7 +154,7 @@ fn path(place: &Place<'_>) -> Option<(OsString, OsString)> {
 /// Its output has ended; it may live on.
 async fn wait(
     child: &mut crate::process::Child,
-    place: &Place<'_>,
+    place: &SessionBounds<'_>,
     began: Instant,
     stop: &mut Option<String>,
     interrupted: &mut Option<i32>,

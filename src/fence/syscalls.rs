@@ -11,7 +11,7 @@ use seccompiler::{
 
 use super::reach::Network;
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type SyscallRules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Refused whatever the arguments.
 const REFUSED: &[c_long] = &[
@@ -183,13 +183,13 @@ pub(super) fn as_text(network: Network) -> Result<String, Error> {
     Ok(lines.join("\n"))
 }
 
-fn program(rules: Rules, error: i32) -> Result<BpfProgram, Error> {
+fn program(rules: SyscallRules, error: i32) -> Result<BpfProgram, Error> {
     let action = SeccompAction::Errno(error.unsigned_abs());
     let filter = SeccompFilter::new(with_x32(rules), SeccompAction::Allow, action, std::env::consts::ARCH.try_into()?)?;
     Ok(filter.try_into()?)
 }
 
-fn rules(others: Others) -> Result<Rules, Error> {
+fn rules(others: Others) -> Result<SyscallRules, Error> {
     let mut refused: Vec<c_long> = [REFUSED, REFUSED_HERE].concat();
     refused.extend(NEWER.into_iter().flatten());
     if !others.alone {
@@ -198,7 +198,7 @@ fn rules(others: Others) -> Result<Rules, Error> {
     if !others.sealed {
         refused.extend(MARKS);
     }
-    let mut rules: Rules = refused.into_iter().map(|number| (number, Vec::new())).collect();
+    let mut rules: SyscallRules = refused.into_iter().map(|number| (number, Vec::new())).collect();
     rules.insert(
         libc::SYS_clone,
         NEW_NAMESPACES
@@ -259,7 +259,7 @@ fn all(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, Error> {
 }
 
 /// The same calls have second numbers, and some third ones, where the kernel runs programs of the x32 kind too.
-fn with_x32(mut rules: Rules) -> Rules {
+fn with_x32(mut rules: SyscallRules) -> SyscallRules {
     if cfg!(target_arch = "x86_64") {
         const X32: i64 = 0x4000_0000;
         let seconds: Vec<_> = rules.iter().map(|(number, rules)| (number | X32, rules.clone())).collect();

@@ -13,11 +13,11 @@ use super::files;
 /// The attributes of one commit. Paths are relative to the repository's root.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
-    by_directory: HashMap<Vec<u8>, Vec<Line>>,
+    by_directory: HashMap<Vec<u8>, Vec<AttributeLine>>,
 }
 
 #[derive(Debug)]
-struct Line {
+struct AttributeLine {
     pattern: Gitignore,
     settings: Vec<Setting>,
 }
@@ -32,14 +32,14 @@ enum Setting {
 
 /// What the attributes say about one path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct PathAttributes {
     /// Git converts line endings of this file, if it looks like text.
     pub(super) text: bool,
     /// Git writes the object's id into `$Id$`.
     pub(super) ident: bool,
 }
 
-impl Found {
+impl PathAttributes {
     /// Whether a checkout may hold other bytes than the commit.
     pub(super) fn converts(self) -> bool {
         self.text || self.ident
@@ -50,14 +50,14 @@ impl Attributes {
     /// Adds the text of the `.gitattributes` in `directory` (empty at the repository's root).
     pub(super) fn add(&mut self, directory: &[u8], text: &[u8]) {
         let text = String::from_utf8_lossy(text);
-        let lines: Vec<Line> = text.trim_start_matches('\u{feff}').lines().filter_map(parse).collect();
+        let lines: Vec<AttributeLine> = text.trim_start_matches('\u{feff}').lines().filter_map(parse).collect();
         if !lines.is_empty() {
             self.by_directory.insert(directory.to_vec(), lines);
         }
     }
 
     /// What the commit says about a path. The last matching line wins, and deeper files come after outer ones.
-    pub(super) fn of(&self, path: &[u8]) -> Found {
+    pub(super) fn of(&self, path: &[u8]) -> PathAttributes {
         let (mut text, mut eol, mut ident) = (None, false, false);
         for directory in std::iter::once(b"".as_slice()).chain(files::ancestors(path)) {
             let Some(lines) = self.by_directory.get(directory) else { continue };
@@ -73,13 +73,13 @@ impl Attributes {
                 }
             }
         }
-        Found { text: text.unwrap_or(eol), ident }
+        PathAttributes { text: text.unwrap_or(eol), ident }
     }
 }
 
 /// One line; `None` if it says nothing of interest. A line that is not understood converts nothing, so the file is
 /// reported, not missed.
-fn parse(line: &str) -> Option<Line> {
+fn parse(line: &str) -> Option<AttributeLine> {
     let line = line.trim();
     if line.is_empty() || line.starts_with(['#', '!', '"', '[']) {
         return None;
@@ -89,7 +89,7 @@ fn parse(line: &str) -> Option<Line> {
     let settings: Vec<Setting> = words.filter_map(setting).collect();
     let mut builder = GitignoreBuilder::new("");
     builder.add_line(None, &super::ignored::escape_braces(pattern)).ok()?;
-    Some(Line { pattern: builder.build().ok()?, settings }).filter(|line| !line.settings.is_empty())
+    Some(AttributeLine { pattern: builder.build().ok()?, settings }).filter(|line| !line.settings.is_empty())
 }
 
 fn setting(word: &str) -> Option<Setting> {
@@ -127,6 +127,6 @@ mod tests {
         assert_eq!(of("raw/kept.txt"), (false, false));
         assert_eq!(of("raw/kept.py"), (false, true));
         assert_eq!(of("raw/deep/a.txt"), (true, false));
-        assert_eq!(Attributes::default().of(b"a"), Found::default());
+        assert_eq!(Attributes::default().of(b"a"), PathAttributes::default());
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use git2::{Oid, Repository};
 
 use super::attributes::Attributes;
-use super::entries::{Entries, Entry};
+use super::entries::{Entries, TreeEntry};
 use super::files::{self, show_path};
 use super::ignored::IgnoreRules;
 use super::not_read::NotRead;
@@ -52,12 +52,12 @@ impl BaseTree {
     }
 
     /// What the commit has at this path (relative to the experiment); `None` for directories too.
-    pub fn get(&self, path: &[u8]) -> Option<Entry> {
+    pub fn get(&self, path: &[u8]) -> Option<TreeEntry> {
         self.entries.get(path)
     }
 
     /// Every file with its path relative to the experiment, sorted by path.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Entry)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], TreeEntry)> {
         self.entries.iter()
     }
 
@@ -69,14 +69,14 @@ impl BaseTree {
         self.get(path).map(|entry| self.content(path, entry)).transpose()
     }
 
-    pub(super) fn content(&self, path: &[u8], entry: Entry) -> Result<Vec<u8>> {
+    pub(super) fn content(&self, path: &[u8], entry: TreeEntry) -> Result<Vec<u8>> {
         read_blob(&self.git, entry.oid)
             .infra(|| format!("cannot read {} from commit {}", show_path(path), self.commit))
             .map_err(|error| error.hint("`git fsck` checks the repository; a partial clone must be fetched in full."))
     }
 
     /// The size in bytes that the commit has for an object.
-    pub(super) fn size(&self, entry: Entry) -> Result<u64> {
+    pub(super) fn size(&self, entry: TreeEntry) -> Result<u64> {
         let odb = self.git.odb()?;
         let header = reading(|| format!("the header of {}", entry.oid), || odb.read_header(entry.oid))?;
         Ok(header.0 as u64)
@@ -98,7 +98,7 @@ impl BaseTree {
     }
 
     /// The commit's `.gitattributes` files.
-    pub(super) fn attributes_of(&self, path: &[u8]) -> super::attributes::Found {
+    pub(super) fn attributes_of(&self, path: &[u8]) -> super::attributes::PathAttributes {
         self.rules.attributes.of(&files::join_bytes(&self.prefix, path))
     }
 

@@ -32,13 +32,13 @@ pub(super) fn as_committed(repo: &Repo, files: EditableFiles) -> Result<Editable
     for (path, file) in files {
         let full = files::join_bytes(repo.prefix(), &path);
         let attribute = |name: &str| attribute(repo, &full, name);
-        if let Value::Text(driver) = attribute("filter")? {
+        if let AttributeValue::Text(driver) = attribute("filter")? {
             let key = |part: &str| config.get_entry(&format!("filter.{driver}.{part}")).is_ok();
             if key("clean") || key("process") {
                 return Err(never_as_it_lies(&path, &format!("filter={driver}")));
             }
         }
-        if let Value::Text(encoding) = attribute("working-tree-encoding")?
+        if let AttributeValue::Text(encoding) = attribute("working-tree-encoding")?
             && !["utf-8", "utf8"].contains(&encoding.to_ascii_lowercase().as_str())
         {
             return Err(never_as_it_lies(&path, &format!("working-tree-encoding={encoding}")));
@@ -46,22 +46,22 @@ pub(super) fn as_committed(repo: &Repo, files: EditableFiles) -> Result<Editable
         let recorded: Option<IndexEntry> =
             index.as_ref().and_then(|index| index.get_path(Path::new(OsStr::from_bytes(&full)), 0));
         let text = match attribute("text")? {
-            Value::Unspecified => attribute("crlf")?,
+            AttributeValue::Unspecified => attribute("crlf")?,
             said => said,
         };
-        let eol = matches!(attribute("eol")?, Value::Text(word) if word == "lf" || word == "crlf");
+        let eol = matches!(attribute("eol")?, AttributeValue::Text(word) if word == "lf" || word == "crlf");
         let endings = match text {
-            Value::Set => Endings::Text,
-            Value::Unset => Endings::Keep,
-            Value::Text(word) if word == "auto" => Endings::Guess,
-            Value::Text(word) if word == "input" => Endings::Text,
+            AttributeValue::Set => Endings::Text,
+            AttributeValue::Unset => Endings::Keep,
+            AttributeValue::Text(word) if word == "auto" => Endings::Guess,
+            AttributeValue::Text(word) if word == "input" => Endings::Text,
             _ if eol => Endings::Text,
             _ if automatic => Endings::Guess,
             _ => Endings::Keep,
         };
         let before = || recorded.as_ref().and_then(|entry| read_blob(repo.git(), entry.id).ok());
         let mut bytes = clean_endings(file.bytes, endings, before);
-        if attribute("ident")? == Value::Set {
+        if attribute("ident")? == AttributeValue::Set {
             bytes = clean_ident(&bytes).into_owned();
         }
         let executable =
@@ -83,25 +83,25 @@ fn never_as_it_lies(path: &[u8], attribute: &str) -> Error {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Value {
+enum AttributeValue {
     Unspecified,
     Set,
     Unset,
     Text(String),
 }
 
-fn attribute(repo: &Repo, path: &[u8], name: &str) -> Result<Value> {
+fn attribute(repo: &Repo, path: &[u8], name: &str) -> Result<AttributeValue> {
     let place = Path::new(OsStr::from_bytes(path));
     let found = reading(
         || format!("the attributes of {}", show_path(path)),
         || repo.git().get_attr_bytes(place, name, AttrCheckFlags::default()),
     )?;
     Ok(match AttrValue::from_bytes(found) {
-        AttrValue::True => Value::Set,
-        AttrValue::False => Value::Unset,
-        AttrValue::Unspecified => Value::Unspecified,
-        AttrValue::String(text) => Value::Text(text.to_string()),
-        AttrValue::Bytes(bytes) => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
+        AttrValue::True => AttributeValue::Set,
+        AttrValue::False => AttributeValue::Unset,
+        AttrValue::Unspecified => AttributeValue::Unspecified,
+        AttrValue::String(text) => AttributeValue::Text(text.to_string()),
+        AttrValue::Bytes(bytes) => AttributeValue::Text(String::from_utf8_lossy(bytes).into_owned()),
     })
 }
 

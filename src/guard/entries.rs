@@ -35,7 +35,7 @@ impl Mode {
 
 /// One file of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct TreeEntry {
     /// The kind of file.
     pub mode: Mode,
     /// The object that holds its bytes.
@@ -45,11 +45,11 @@ pub struct Entry {
 /// Paths (relative, `/`-separated bytes) and their entries, sorted by path.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entries {
-    sorted: Vec<(Vec<u8>, Entry)>,
+    sorted: Vec<(Vec<u8>, TreeEntry)>,
 }
 
 impl Entries {
-    pub(super) fn new(mut list: Vec<(Vec<u8>, Entry)>) -> Entries {
+    pub(super) fn new(mut list: Vec<(Vec<u8>, TreeEntry)>) -> Entries {
         list.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Entries { sorted: list }
     }
@@ -63,11 +63,11 @@ impl Entries {
         self.sorted.binary_search_by(|(candidate, _)| candidate.as_slice().cmp(path)).ok()
     }
 
-    pub(super) fn get(&self, path: &[u8]) -> Option<Entry> {
+    pub(super) fn get(&self, path: &[u8]) -> Option<TreeEntry> {
         self.find(path).map(|position| self.sorted[position].1)
     }
 
-    pub(super) fn at(&self, position: usize) -> (&[u8], Entry) {
+    pub(super) fn at(&self, position: usize) -> (&[u8], TreeEntry) {
         let (path, entry) = &self.sorted[position];
         (path, *entry)
     }
@@ -80,7 +80,7 @@ impl Entries {
         self.sorted.get(start).is_some_and(|(path, _)| path.starts_with(&prefix))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Entry)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], TreeEntry)> {
         self.sorted.iter().map(|(path, entry)| (path.as_slice(), *entry))
     }
 }
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_directory_is_not_confused_with_names_that_start_alike() {
-        let entry = Entry { mode: Mode::File, oid: Oid::ZERO_SHA1 };
+        let entry = TreeEntry { mode: Mode::File, oid: Oid::ZERO_SHA1 };
         let entries = Entries::new(vec![(b"a.b".to_vec(), entry), (b"a/x".to_vec(), entry), (b"ab/y".to_vec(), entry)]);
         assert!(entries.any_below(b"a"));
         assert!(entries.any_below(b"ab"));

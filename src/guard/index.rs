@@ -5,7 +5,7 @@ use git2::Index;
 
 use super::base::BaseTree;
 use super::change::{Change, Difference};
-use super::entries::{Entry, Mode};
+use super::entries::{Mode, TreeEntry};
 use super::policy::Editable;
 use super::repo::Repo;
 use crate::error::{Code, Error, Result};
@@ -31,7 +31,7 @@ pub(super) fn staged(repo: &Repo, base: &BaseTree) -> Result<Vec<Change>> {
             seen[position] = true;
         }
         let recorded = position.map(|position| entries.at(position).1);
-        let staged = Mode::from_raw(entry.mode).map(|mode| Entry { mode, oid: entry.id });
+        let staged = Mode::from_raw(entry.mode).map(|mode| TreeEntry { mode, oid: entry.id });
         let stage = (entry.flags >> 12) & 3;
         if stage != 0 {
             changes.push(Change::new(path, Difference::Conflict));

@@ -125,7 +125,7 @@ pub(crate) fn scan(
     tasks: &[TaskText],
     models: &[&str],
 ) -> Vec<String> {
-    let known = Known::new(before, tasks, sought);
+    let known = KnownTexts::new(before, tasks, sought);
     let copied = known.runs(added);
     let mut findings = Vec::new();
     for (index, line) in added.iter().enumerate() {
@@ -178,7 +178,7 @@ fn blocks(added: &[AddedLine]) -> impl Iterator<Item = (usize, &[AddedLine])> {
 }
 
 /// What is known of the train tasks, ready to be looked for.
-struct Known<'t> {
+struct KnownTexts<'t> {
     before: String,
     ids: HashSet<&'t str>,
     /// Runs of words, and the task that alone (or nearly) has them.
@@ -188,8 +188,8 @@ struct Known<'t> {
     asked: Vec<String>,
 }
 
-impl<'t> Known<'t> {
-    fn new(before: &str, tasks: &'t [TaskText], sought: &Sought) -> Known<'t> {
+impl<'t> KnownTexts<'t> {
+    fn new(before: &str, tasks: &'t [TaskText], sought: &Sought) -> KnownTexts<'t> {
         let before = plain(before);
         let earlier: BTreeSet<Vec<String>> = words(&before).windows(RUN).map(<[String]>::to_vec).collect();
         let mut owners = HashMap::<Vec<String>, BTreeSet<&str>>::new();
@@ -209,7 +209,7 @@ impl<'t> Known<'t> {
                 }
             }
         }
-        Known {
+        KnownTexts {
             ids: tasks.iter().map(|task| task.id.as_str()).collect(),
             runs: rare(owners),
             answers: rare(answers),

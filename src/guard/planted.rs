@@ -11,7 +11,7 @@ use fs_err as fs;
 use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid, Repository, RepositoryInitOptions, Signature};
 
 use super::base::{BaseTree, read_blob};
-use super::entries::{Entry, Mode};
+use super::entries::{Mode, TreeEntry};
 use super::repo::Repo;
 use super::{files, show_path};
 use crate::error::{Context as _, Error, Result};
@@ -143,7 +143,7 @@ impl BaseTree {
     }
 
     /// Whether a file can have the commit's content. Asked only for large files, which would take long to read.
-    fn has_size(&self, entry: Entry, metadata: &std::fs::Metadata) -> Result<bool> {
+    fn has_size(&self, entry: TreeEntry, metadata: &std::fs::Metadata) -> Result<bool> {
         Ok(metadata.len() < 1 << 20 || self.size(entry)? == metadata.len())
     }
 

@@ -44,7 +44,7 @@ impl std::fmt::Display for PreflightFailure {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct PreflightAnswer {
     #[serde(default)]
     ok: bool,
     line: Option<u64>,
@@ -112,7 +112,7 @@ impl Preflight<'_> {
         if exit.success() {
             return Ok(Ok(()));
         }
-        if let Ok(Answer { message: Some(message), line, .. }) = serde_json::from_slice(&stdout) {
+        if let Ok(PreflightAnswer { message: Some(message), line, .. }) = serde_json::from_slice(&stdout) {
             return fail(line, message);
         }
         if KILLED.contains(&exit.code) {
@@ -158,9 +158,9 @@ impl Preflight<'_> {
             return Ok(Err(PreflightFailure { file: agent_file.to_path_buf(), line: None, message, late: true }));
         };
         match serde_json::from_slice(&stdout) {
-            Ok(Answer { ok: true, .. }) => Ok(Ok(())),
-            Ok(Answer { message: Some(message), line, .. }) => fail(line, message),
-            Ok(Answer { before: Some(reason), .. }) => {
+            Ok(PreflightAnswer { ok: true, .. }) => Ok(Ok(())),
+            Ok(PreflightAnswer { message: Some(message), line, .. }) => fail(line, message),
+            Ok(PreflightAnswer { before: Some(reason), .. }) => {
                 Err(Error::infrastructure(format!("the agent file cannot be tried: {reason}"))
                     .code(Code::EnvironmentNotReady)
                     .hint("`autoharness doctor` looks at the benchmark's installation."))

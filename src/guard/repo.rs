@@ -11,7 +11,7 @@ use fs_err as fs;
 use git2::{Commit, ErrorCode, ObjectType, Oid, Repository, RepositoryOpenFlags, Tree};
 
 use super::base::{BaseTree, Rules, check_name, read_blob};
-use super::entries::{Entries, Entry, Mode};
+use super::entries::{Entries, Mode, TreeEntry};
 use super::files::{self, show_path};
 use super::ownership;
 use super::watch::reading;
@@ -207,7 +207,7 @@ impl Repo {
                 if entry.kind() == Some(ObjectType::Tree) {
                     pending.push((path, self.read_tree(entry.id())?));
                 } else if let Some(mode) = Mode::from_raw(raw) {
-                    list.push((path, Entry { mode, oid: entry.id() }));
+                    list.push((path, TreeEntry { mode, oid: entry.id() }));
                 } else {
                     return Err(Error::usage(format!("{} has the unknown mode {raw:o} in {id}", show_path(&path))));
                 }

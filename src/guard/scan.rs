@@ -12,7 +12,7 @@ use git2::{ObjectType, Oid};
 
 use super::base::BaseTree;
 use super::change::{Change, Difference};
-use super::entries::{Entries, Entry, Mode};
+use super::entries::{Entries, Mode, TreeEntry};
 use super::index::staged;
 use super::repo::Repo;
 use super::{caches, convert, files};
@@ -173,7 +173,7 @@ impl Walk<'_> {
     }
 
     /// Compares a tracked path. `false` when it vanished in the meantime.
-    fn compare(&mut self, path: &[u8], entry: Entry, kind: std::fs::FileType) -> Result<bool> {
+    fn compare(&mut self, path: &[u8], entry: TreeEntry, kind: std::fs::FileType) -> Result<bool> {
         let full = files::join(self.root, path);
         let difference = match entry.mode {
             Mode::File | Mode::Executable if kind.is_file() => self.compare_file(&full, path, entry),
@@ -201,7 +201,7 @@ impl Walk<'_> {
         }
     }
 
-    fn compare_file(&self, full: &Path, path: &[u8], entry: Entry) -> Result<Option<Difference>, Failed> {
+    fn compare_file(&self, full: &Path, path: &[u8], entry: TreeEntry) -> Result<Option<Difference>, Failed> {
         let Some((file, metadata)) = files::open_regular(full)? else {
             return Ok(Some(Difference::TypeChanged));
         };
@@ -240,16 +240,16 @@ impl Walk<'_> {
 fn is_checkout_of(
     bytes: &[u8],
     path: &[u8],
-    entry: Entry,
+    entry: TreeEntry,
     base: &BaseTree,
-    attributes: super::attributes::Found,
+    attributes: super::attributes::PathAttributes,
 ) -> Result<bool, Failed> {
     let committed = base.content(path, entry).map_err(Failed::Git)?;
     let plain = if attributes.text { convert::without_crlf(bytes) } else { bytes.to_vec() };
     Ok(plain == committed || (attributes.ident && plain == convert::expanded_ident(&committed, entry.oid)))
 }
 
-fn compare_link(full: &Path, entry: Entry) -> Result<Option<Difference>, Failed> {
+fn compare_link(full: &Path, entry: TreeEntry) -> Result<Option<Difference>, Failed> {
     let target = fs::read_link(full)?.into_os_string().into_vec();
     Ok((blob_id(&target)? != entry.oid).then_some(Difference::Modified))
 }

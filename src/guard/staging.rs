@@ -15,7 +15,7 @@ use git2::{ObjectType, Oid};
 use super::base::{BaseTree, check_name};
 use super::change::{Change, Difference};
 use super::editable_files::EditableFiles;
-use super::entries::{Entries, Entry, Mode};
+use super::entries::{Entries, Mode, TreeEntry};
 use super::files::{self, show_path};
 use super::policy::Editable;
 use super::scan::{compare_export, is_outside};
@@ -95,7 +95,7 @@ pub fn copy(
 }
 
 /// Makes the new directory `root` and, with `write`, every entry in it.
-fn export(wanted: &Entries, root: &Path, mut write: impl FnMut(&[u8], Entry, &Path) -> Result<()>) -> Result<()> {
+fn export(wanted: &Entries, root: &Path, mut write: impl FnMut(&[u8], TreeEntry, &Path) -> Result<()>) -> Result<()> {
     fs::create_dir(root)?;
     set_mode(root, 0o755)?;
     let mut made = HashSet::new();
@@ -166,7 +166,7 @@ pub(crate) fn altered(
 
 /// What the export must hold.
 fn wanted(base: &BaseTree, editable: &Editable, files: &EditableFiles) -> Result<Entries> {
-    let mut list: Vec<(Vec<u8>, Entry)> = base
+    let mut list: Vec<(Vec<u8>, TreeEntry)> = base
         .iter()
         .filter(|(path, _)| !editable.contains(path) && !is_unscored(path))
         .map(|(path, entry)| (path.to_vec(), entry))
@@ -179,7 +179,7 @@ fn wanted(base: &BaseTree, editable: &Editable, files: &EditableFiles) -> Result
             check_name(name, path)?;
         }
         let mode = if file.executable { Mode::Executable } else { Mode::File };
-        list.push((path.clone(), Entry { mode, oid: Oid::hash_object(ObjectType::Blob, &file.bytes)? }));
+        list.push((path.clone(), TreeEntry { mode, oid: Oid::hash_object(ObjectType::Blob, &file.bytes)? }));
     }
     Ok(Entries::new(list))
 }

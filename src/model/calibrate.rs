@@ -59,16 +59,16 @@ pub struct Rates {
 
 /// What the trials of one task say.
 #[derive(Clone, Copy)]
-struct Task {
+struct TaskNoise {
     mean: f64,
     variance: f64,
     trials: f64,
     flips: bool,
 }
 
-impl Task {
+impl TaskNoise {
     /// `None` with fewer than two trials.
-    fn of(trials: &[Option<f64>]) -> Option<Task> {
+    fn of(trials: &[Option<f64>]) -> Option<TaskNoise> {
         let known: Vec<f64> = trials.iter().flatten().copied().collect();
         if known.len() < 2 {
             return None;
@@ -76,7 +76,7 @@ impl Task {
         let (mean, count) = (mean(&known), known.len() as f64);
         let variance = known.iter().map(|reward| (reward - mean) * (reward - mean)).sum::<f64>() / (count - 1.0);
         let flips = known.iter().any(|reward| millionths(*reward) != millionths(known[0]));
-        Some(Task { mean, variance, trials: count, flips })
+        Some(TaskNoise { mean, variance, trials: count, flips })
     }
 }
 
@@ -85,8 +85,8 @@ impl Repeated {
         if split == Split::Train { &self.train } else { &self.test }
     }
 
-    fn tasks(&self, split: Split) -> impl Iterator<Item = Task> + '_ {
-        self.split(split).values().filter_map(|trials| Task::of(trials))
+    fn tasks(&self, split: Split) -> impl Iterator<Item = TaskNoise> + '_ {
+        self.split(split).values().filter_map(|trials| TaskNoise::of(trials))
     }
 
     /// Tasks of the split with two trials, and all of them.
@@ -105,7 +105,7 @@ impl Repeated {
 
     /// Tasks of the split whose trials did not all earn the same.
     pub fn flaky(&self, split: Split) -> Vec<&String> {
-        let flips = |trials: &Vec<Option<f64>>| Task::of(trials).is_some_and(|task| task.flips);
+        let flips = |trials: &Vec<Option<f64>>| TaskNoise::of(trials).is_some_and(|task| task.flips);
         self.split(split).iter().filter(|(_, trials)| flips(trials)).map(|(task, _)| task).collect()
     }
 
@@ -115,7 +115,7 @@ impl Repeated {
         if !self.is_enough() || known == 0 {
             return None;
         }
-        let tasks: Vec<Task> = self.tasks(gate_split).collect();
+        let tasks: Vec<TaskNoise> = self.tasks(gate_split).collect();
         let within = (tasks.iter().map(|task| task.variance).sum::<f64>() + FLIPPED.1) / (known + 1) as f64;
         let sd = libm::sqrt(within / f64::from(trials.max(1)) / known as f64);
         let counted = |split: Split| (self.flaky(split).len(), self.evaluated(split).0);
@@ -132,9 +132,9 @@ impl Repeated {
     /// The agent as it may really be. Measured rates scatter more than true ones, because each was lucky or unlucky, so they
     /// are shrunk towards their mean until the simulated trials are as noisy as the measured ones.
     pub fn rates(&self) -> Rates {
-        let all: Vec<Task> = self.tasks(Split::Train).chain(self.tasks(Split::Test)).collect();
+        let all: Vec<TaskNoise> = self.tasks(Split::Train).chain(self.tasks(Split::Test)).collect();
         let count = all.len() as f64 + 1.0;
-        let over = |of: &dyn Fn(&Task) -> f64, more: f64| (all.iter().map(of).sum::<f64>() + more) / count;
+        let over = |of: &dyn Fn(&TaskNoise) -> f64, more: f64| (all.iter().map(of).sum::<f64>() + more) / count;
         let middle = over(&|task| task.mean, FLIPPED.0);
         let within = over(&|task| task.variance, FLIPPED.1);
         let off = |mean: f64| (mean - middle) * (mean - middle);

@@ -45,7 +45,7 @@ impl TaskHistory {
 
 /// What is known of one task of the suite when an edit is judged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Known {
+pub struct KnownTask {
     /// How accepted agents fared.
     pub history: TaskHistory,
     /// What the edit earned, trials that were run again because others failed left out.
@@ -55,7 +55,7 @@ pub struct Known {
 }
 
 /// Whether the suite as a whole is worse than with the recorded agent: Mantel's test, stratified by task.
-pub(crate) fn is_worse<'k>(tasks: impl IntoIterator<Item = &'k Known>) -> bool {
+pub(crate) fn is_worse<'k>(tasks: impl IntoIterator<Item = &'k KnownTask>) -> bool {
     let strata: Vec<Stratum> =
         tasks.into_iter().map(|known| Stratum::of(&known.candidate, &known.incumbent).turned()).collect();
     Mantel::of(&strata).delta > 0.0 && Chance::of(&strata).p <= WORSE
@@ -166,10 +166,10 @@ mod tests {
 
     #[test]
     fn a_suite_is_worse_only_when_chance_does_not_explain_it() {
-        let task = |candidate: f64, incumbent: [f64; 3]| Known {
+        let task = |candidate: f64, incumbent: [f64; 3]| KnownTask {
             candidate: vec![candidate],
             incumbent: incumbent.to_vec(),
-            ..Known::default()
+            ..KnownTask::default()
         };
         assert!(!is_worse(&[]));
         assert!(!is_worse(&vec![task(1.0, [1.0; 3]); 20]));

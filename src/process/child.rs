@@ -64,12 +64,12 @@ pub struct Child {
     orders: Sender<Vec<u8>>,
     record: ChildRecord,
     /// How the watcher ended, once it has and no watched process is left.
-    ended: watch::Receiver<Option<Ended>>,
+    ended: watch::Receiver<Option<ExitCode>>,
     exit: Option<Exit>,
 }
 
 /// An exit code, or why there is none.
-type Ended = std::result::Result<i32, String>;
+type ExitCode = std::result::Result<i32, String>;
 
 impl Child {
     pub(crate) fn new(
@@ -182,7 +182,7 @@ async fn look_after(
     pid: Option<Pid>,
     program: String,
     record: ChildRecord,
-    sender: watch::Sender<Option<Ended>>,
+    sender: watch::Sender<Option<ExitCode>>,
 ) {
     let began = Instant::now();
     let status = inner.wait().await;

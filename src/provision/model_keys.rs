@@ -4,7 +4,7 @@ use super::need::{KeyRequirement, Need};
 use Need::{All, Any, HomeFile, Nothing, Variable};
 
 /// A provider of models.
-struct Provider {
+struct KeyedProvider {
     /// What stands before the first `/` of a model's name.
     prefixes: &'static [&'static str],
     need: Need,
@@ -14,13 +14,13 @@ struct Provider {
     also: &'static [&'static str],
 }
 
-const fn keyed(prefixes: &'static [&'static str], need: Need, also: &'static [&'static str]) -> Provider {
-    Provider { prefixes, need, required: true, also }
+const fn keyed(prefixes: &'static [&'static str], need: Need, also: &'static [&'static str]) -> KeyedProvider {
+    KeyedProvider { prefixes, need, required: true, also }
 }
 
 /// The user's own server: an address, often without a key.
-const fn own_server(prefixes: &'static [&'static str], need: Need, also: &'static [&'static str]) -> Provider {
-    Provider { prefixes, need, required: false, also }
+const fn own_server(prefixes: &'static [&'static str], need: Need, also: &'static [&'static str]) -> KeyedProvider {
+    KeyedProvider { prefixes, need, required: false, also }
 }
 
 const AWS: &[&str] = &[
@@ -35,7 +35,7 @@ const AWS: &[&str] = &[
 ];
 
 /// Names of litellm 1.106.
-const PROVIDERS: &[Provider] = &[
+const PROVIDERS: &[KeyedProvider] = &[
     keyed(
         &["openai", "text-completion-openai"],
         Variable("OPENAI_API_KEY"),
@@ -73,7 +73,7 @@ const PROVIDERS: &[Provider] = &[
         ]),
         &["FIREWORKS_API_BASE", "FIREWORKS_ACCOUNT_ID"],
     ),
-    Provider {
+    KeyedProvider {
         prefixes: &["bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"],
         need: Any(&[
             All(&[Variable("AWS_ACCESS_KEY_ID"), Variable("AWS_SECRET_ACCESS_KEY")]),
@@ -102,7 +102,7 @@ const PROVIDERS: &[Provider] = &[
         All(&[Variable("AZURE_AI_API_KEY"), Variable("AZURE_AI_API_BASE")]),
         &["AZURE_AI_API_VERSION"],
     ),
-    Provider {
+    KeyedProvider {
         prefixes: &["vertex_ai", "vertex_ai_beta"],
         need: All(&[
             Any(&[Variable("VERTEXAI_PROJECT"), Variable("VERTEX_PROJECT")]),
@@ -174,7 +174,7 @@ const BARE: &[(&str, &str)] = &[
 /// Read by litellm whatever the provider; an organisation's own gateway is configured with them.
 const ALWAYS: &[&str] = &["LITELLM_API_KEY", "LITELLM_API_BASE"];
 
-fn provider(model: &str) -> Option<&'static Provider> {
+fn provider(model: &str) -> Option<&'static KeyedProvider> {
     let prefix = match model.split_once('/') {
         Some((prefix, _)) => prefix,
         None => BARE.iter().find(|(start, _)| model.starts_with(start))?.1,

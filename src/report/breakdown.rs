@@ -85,7 +85,7 @@ impl Breakdown {
 
 /// The checks that failed, in the order the grader has them.
 fn failed(detail: &Value, passed: bool) -> Vec<String> {
-    let mut found = Found::default();
+    let mut found = FailedChecks::default();
     if let Some(output) = detail.get("test_output").and_then(Value::as_str) {
         tests(output, &mut found);
     }
@@ -106,9 +106,9 @@ fn failed(detail: &Value, passed: bool) -> Vec<String> {
 }
 
 #[derive(Default)]
-struct Found(Vec<String>);
+struct FailedChecks(Vec<String>);
 
-impl Found {
+impl FailedChecks {
     fn add(&mut self, name: &str) {
         let name = one_line(name, LONGEST);
         if !name.is_empty() && self.0.len() < MOST_CHECKS && !self.0.contains(&name) {
@@ -118,14 +118,14 @@ impl Found {
 }
 
 /// The failed tests in pytest's summary.
-fn tests(output: &str, found: &mut Found) {
+fn tests(output: &str, found: &mut FailedChecks) {
     for line in output.lines().filter_map(|line| line.trim_start().strip_prefix("FAILED ")) {
         let name = line.split(" - ").next().unwrap_or(line).trim();
         found.add(name.rsplit("::").next().unwrap_or(name));
     }
 }
 
-fn walk(value: &Value, place: &str, depth: usize, found: &mut Found) {
+fn walk(value: &Value, place: &str, depth: usize, found: &mut FailedChecks) {
     match value {
         Value::Object(fields) if depth < 8 => {
             if let Some(flag) = HELD.iter().find(|flag| fields.get(**flag) == Some(&Value::Bool(false))) {
@@ -145,7 +145,7 @@ fn walk(value: &Value, place: &str, depth: usize, found: &mut Found) {
 }
 
 /// Of several scores, those that are zero. A reward without a name is the trial's own.
-fn scored(scores: &Map<String, Value>, found: &mut Found) {
+fn scored(scores: &Map<String, Value>, found: &mut FailedChecks) {
     for (name, value) in scores.iter().filter(|(name, _)| *name != "reward") {
         match value {
             Value::Object(_) => walk(value, name, 1, found),

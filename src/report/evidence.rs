@@ -7,12 +7,12 @@ use super::signature::Signature;
 use super::text::harmless;
 use super::trace::Trace;
 use crate::error::Result;
-use crate::store::traces::{Kept, Place, TraceFile, kept};
+use crate::store::traces::{KeptTrial, TraceFile, TracePlace, kept};
 
 /// A trial of a train task, read from the workspace.
 #[derive(Debug, Clone)]
 pub(crate) struct Left {
-    pub place: Place,
+    pub place: TracePlace,
     pub trial: u32,
     /// Its directory, relative to the experiment.
     pub directory: String,
@@ -26,8 +26,8 @@ pub(crate) struct Left {
 
 /// Reads a trial of a train task, each file up to `limit` bytes; `None` when nothing of it is there. The caller makes sure
 /// that it is a train task: nothing is ever written for others, so a directory of one is not ours.
-pub(crate) fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Left>> {
-    let Some(Kept { directory, trace_name, result, trace }) = kept(workspace, place, task, trial, limit)? else {
+pub(crate) fn left(workspace: &Path, place: TracePlace, task: &str, trial: u32, limit: u64) -> Result<Option<Left>> {
+    let Some(KeptTrial { directory, trace_name, result, trace }) = kept(workspace, place, task, trial, limit)? else {
         return Ok(None);
     };
     let directory = format!("workspace/{}", directory.display());
@@ -48,7 +48,7 @@ pub(crate) fn left(workspace: &Path, place: Place, task: &str, trial: u32, limit
 
 impl Left {
     /// Stands for a trial whose files cannot be read.
-    pub(crate) fn unreadable(place: Place, why: &str) -> Left {
+    pub(crate) fn unreadable(place: TracePlace, why: &str) -> Left {
         let (trial, result) = (0, Breakdown::default());
         let without = Some(harmless(why).into_owned());
         Left { place, trial, directory: String::new(), trace_file: String::new(), result, trace: None, without }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_grader_and_trace_both_say_is_said_once() {
-        let mut left = Left::unreadable(Place::Latest, "gone\u{1b}");
+        let mut left = Left::unreadable(TracePlace::Latest, "gone\u{1b}");
         assert_eq!(left.without.as_deref(), Some("gone\\u{1b}"));
         left.result = Breakdown::read(json!({"detail": {"family": "dates", "expected": "x"}}).to_string().as_bytes());
         left.trace = Some(Trace::of(&json!({"messages": [{"role": "user"}], "expected": "x", "family": "names"})));

@@ -8,7 +8,7 @@ use super::history::{History, marks};
 use super::signature::Signature;
 use crate::error::Result;
 use crate::model::score::passes;
-use crate::store::traces::Place;
+use crate::store::traces::TracePlace;
 
 /// Larger traces are not opened for a table, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -65,12 +65,12 @@ pub(crate) fn failing(history: &History, workspace: &Path) -> Vec<Failing> {
 
 /// The newest existing trial of a task that failed: with several trials the first may have passed.
 pub(crate) fn of_the_failure(workspace: &Path, task: &str) -> Result<Option<Left>> {
-    let first = left(workspace, Place::Latest, task, 0, LARGEST)?;
+    let first = left(workspace, TracePlace::Latest, task, 0, LARGEST)?;
     if first.as_ref().is_none_or(|first| !first.result.passed()) {
         return Ok(first);
     }
     for trial in 1..MOST_TRIALS {
-        match left(workspace, Place::Latest, task, trial, LARGEST)? {
+        match left(workspace, TracePlace::Latest, task, trial, LARGEST)? {
             Some(other) if !other.result.passed() => return Ok(Some(other)),
             Some(_) => {}
             None => break,

@@ -6,7 +6,7 @@ use super::evidence::Left;
 use super::text::{excerpt, one_line};
 use super::trace::{Trace, Turn};
 use crate::model::usage::trial_in_dollars;
-use crate::store::traces::Place;
+use crate::store::traces::TracePlace;
 use crate::ui::duration;
 
 /// How many lines are printed unless all are requested.
@@ -52,8 +52,8 @@ fn head(about: &About, left: &Left, full: bool, width: usize) -> Vec<String> {
     let others = about.trials.iter().filter(|trial| **trial != left.trial).map(u32::to_string).collect::<Vec<_>>();
     let others = if others.is_empty() { String::new() } else { format!("; also there: --trial {}", others.join(", ")) };
     let which = match left.place {
-        Place::Latest => "the newest",
-        Place::Baseline => "the first ever",
+        TracePlace::Latest => "the newest",
+        TracePlace::Baseline => "the first ever",
     };
     out.push(format!("trial     {} of {which}, by {}{others}", left.trial, about.whose));
     let reward = result.reward.map_or_else(|| "no reward".into(), |reward| format!("reward {reward:.2}"));
@@ -192,7 +192,7 @@ mod tests {
         let detail: Value =
             (0..30).map(|at| (format!("fact{at}"), json!("x".repeat(900)))).collect::<serde_json::Map<_, _>>().into();
         Left {
-            place: Place::Latest,
+            place: TracePlace::Latest,
             trial: 0,
             directory: "workspace/traces/latest/t".into(),
             trace_file: "workspace/traces/latest/t/trace.json".into(),

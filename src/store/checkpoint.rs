@@ -28,7 +28,7 @@ pub struct Checkpoint {
 
 /// A checkpoint as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Stored<S> {
+struct StoredCheckpoint<S> {
     /// The ledger's format version. A newer build's checkpoint is not read: its ledger must not be written to.
     v: u32,
     /// The rules of adding up, see [`FORMAT`].
@@ -48,7 +48,7 @@ const FORMAT: u32 = 5;
 impl Checkpoint {
     /// Reads the checkpoint; `None` when it is missing or not understood, because it can always be made again.
     pub fn load(path: &Path) -> Option<Checkpoint> {
-        let stored: Stored<Box<RawValue>> = serde_json::from_slice(&stored_bytes(path)?).ok()?;
+        let stored: StoredCheckpoint<Box<RawValue>> = serde_json::from_slice(&stored_bytes(path)?).ok()?;
         // From another format only the tip is believed: an empty digest matches no line of a ledger.
         let (summary, digest) = match stored.format {
             FORMAT => (serde_json::from_str(stored.summary.get()).ok()?, hash(stored.summary.get().as_bytes())),
@@ -67,8 +67,9 @@ impl Checkpoint {
     /// # Errors
     /// Infrastructure when the disk refuses.
     pub fn save(path: &Path, tip: &Tip, summary: &Summary) -> Result<()> {
-        let bytes = serde_json::to_vec(&Stored { v: ledger::VERSION, format: FORMAT, tip: tip.clone(), summary })
-            .infra(|| "cannot render the checkpoint".into())?;
+        let bytes =
+            serde_json::to_vec(&StoredCheckpoint { v: ledger::VERSION, format: FORMAT, tip: tip.clone(), summary })
+                .infra(|| "cannot render the checkpoint".into())?;
         atomic::replace(path, &bytes)
     }
 

@@ -10,7 +10,7 @@ use crate::model::gate::PairedPolicy;
 use crate::model::paired::{Arm, Pair, Pairs};
 use crate::model::score::{Rewards, TimeoutPolicy, passes};
 use crate::model::split::TaskSplit;
-use crate::model::suite::{Known, TaskHistory};
+use crate::model::suite::{KnownTask, TaskHistory};
 use crate::model::trial::Split;
 
 /// The first number of trials that are run afresh after an agent was chosen. A configuration asks for at most 100 trials, so
@@ -64,7 +64,7 @@ pub(crate) struct Sides<'a> {
 }
 
 /// Rounds and tasks that this command has already run: a trial that gave no evidence then is not run once more.
-pub(crate) type Tried = BTreeSet<(u32, String)>;
+pub(crate) type AlreadyRun = BTreeSet<(u32, String)>;
 
 impl Sides<'_> {
     /// How many trials afresh the incumbent needs of each task.
@@ -73,13 +73,13 @@ impl Sides<'_> {
     }
 
     /// Both agents on every task of the split. Trials without evidence count as not run, except where they were tried.
-    pub(crate) fn pairs(&self, known: &Trials, split: &TaskSplit, tried: &Tried) -> Pairs {
+    pub(crate) fn pairs(&self, known: &Trials, split: &TaskSplit, tried: &AlreadyRun) -> Pairs {
         let both = [Split::Train, Split::Test];
         let tasks = both.iter().flat_map(|part| split.tasks(*part).iter().map(|task| (*part, task)));
         tasks.map(|(part, task)| (task.clone(), self.pair(known, part, task, tried))).collect()
     }
 
-    fn pair(&self, known: &Trials, split: Split, task: &str, tried: &Tried) -> Pair {
+    fn pair(&self, known: &Trials, split: Split, task: &str, tried: &AlreadyRun) -> Pair {
         let values = |agent: &str, protocol: &str, numbers| known.values(agent, protocol, task, numbers, self.timeouts);
         let evidence = |values: Vec<Option<f64>>| values.into_iter().filter(Option::is_some).collect::<Vec<_>>();
         let mut first = evidence(values(self.candidate, self.protocol, 0..self.trials));
@@ -170,7 +170,7 @@ pub(crate) fn unchosen(
 
 /// How tasks fared with accepted agents since they joined the suite, under one protocol. [`unchosen`] says which trials
 /// count.
-pub(crate) fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMap<String, TaskHistory> {
+pub(crate) fn histories(state: &State, of: &WhatCounts<'_>, tasks: &[String]) -> BTreeMap<String, TaskHistory> {
     let history = |task: &String| {
         let newest = state.summary.agents_since_joined(task).into_iter().flat_map(|agent| {
             let is_first = state.summary.first_agent.as_deref() == Some(agent);
@@ -184,11 +184,11 @@ pub(crate) fn histories(state: &State, of: &Of<'_>, tasks: &[String]) -> BTreeMa
 }
 
 /// What is known of the suite's tasks when a candidate is judged.
-pub(crate) fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) -> BTreeMap<String, Known> {
-    let of = Of { protocol: sides.protocol, timeouts: sides.timeouts };
-    let mut known: BTreeMap<String, Known> = histories(state, &of, tasks)
+pub(crate) fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) -> BTreeMap<String, KnownTask> {
+    let of = WhatCounts { protocol: sides.protocol, timeouts: sides.timeouts };
+    let mut known: BTreeMap<String, KnownTask> = histories(state, &of, tasks)
         .into_iter()
-        .map(|(task, history)| (task, Known { history, ..Known::default() }))
+        .map(|(task, history)| (task, KnownTask { history, ..KnownTask::default() }))
         .collect();
     for (task, known) in &mut known {
         let Sides { candidate, incumbent, is_first, protocol, timeouts, trials, .. } = *sides;
@@ -203,7 +203,7 @@ pub(crate) fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) ->
 
 /// Which trials count, and for what.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Of<'a> {
+pub(crate) struct WhatCounts<'a> {
     /// Fingerprint of what one trial depends on.
     pub protocol: &'a str,
     /// What an agent timeout counts for.

@@ -18,9 +18,9 @@ use crate::process::Redactor;
 const LARGEST: u64 = 5 << 20;
 
 /// One for the whole process: events in threads and deep in `process` belong to the current command, too.
-static OPEN: Mutex<Option<Open>> = Mutex::new(None);
+static OPEN: Mutex<Option<OpenLog>> = Mutex::new(None);
 
-struct Open {
+struct OpenLog {
     path: PathBuf,
     file: fs_err::File,
     length: u64,
@@ -31,7 +31,7 @@ struct Open {
 /// Writes into this file from now on, instead of any other.
 /// Errors: when the file cannot be opened, or is none; then nothing is written.
 pub(crate) fn begin(path: &Path, redactor: Redactor) -> Result<()> {
-    let opened = Open::new(path, LARGEST, redactor);
+    let opened = OpenLog::new(path, LARGEST, redactor);
     let (open, result) = match opened {
         Ok(open) => (Some(open), Ok(())),
         Err(error) => (None, Err(error)),
@@ -45,14 +45,14 @@ pub(crate) fn end() {
     *lock() = None;
 }
 
-fn lock() -> MutexGuard<'static, Option<Open>> {
+fn lock() -> MutexGuard<'static, Option<OpenLog>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Open {
-    fn new(path: &Path, largest: u64, redactor: Redactor) -> Result<Open> {
+impl OpenLog {
+    fn new(path: &Path, largest: u64, redactor: Redactor) -> Result<OpenLog> {
         let (file, length) = open(path)?;
-        Ok(Open { path: path.to_path_buf(), file, length, largest, redactor })
+        Ok(OpenLog { path: path.to_path_buf(), file, length, largest, redactor })
     }
 
     fn line(&mut self, bytes: &[u8]) -> Result<()> {
@@ -120,7 +120,7 @@ mod tests {
         let path = directory.path().join("autoharness.log");
         let redactor = || Redactor::new(["sk-secret".to_string()]);
         for round in 0..4 {
-            let mut open = Open::new(&path, 200, redactor()).unwrap();
+            let mut open = OpenLog::new(&path, 200, redactor()).unwrap();
             for line in 0..4 {
                 open.line(format!("round {round} line {line}: the key is sk-secret\n").as_bytes()).unwrap();
             }
@@ -145,16 +145,16 @@ mod tests {
         fs_err::os::unix::fs::symlink("file", path("link")).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
         for name in ["link", "pipe"] {
-            assert!(Open::new(&path(name), 200, Redactor::default()).is_err(), "{name}");
+            assert!(OpenLog::new(&path(name), 200, Redactor::default()).is_err(), "{name}");
         }
-        assert!(Open::new(&path("file"), 200, Redactor::default()).is_ok());
+        assert!(OpenLog::new(&path("file"), 200, Redactor::default()).is_ok());
     }
 
     #[test]
     fn a_full_disk_ends_the_log_and_nothing_else() {
         let Ok(full) = fs_err::OpenOptions::new().write(true).open("/dev/full") else { return };
         let redactor = Redactor::default();
-        *lock() = Some(Open { path: "/dev/full".into(), file: full, length: 0, largest: 200, redactor });
+        *lock() = Some(OpenLog { path: "/dev/full".into(), file: full, length: 0, largest: 200, redactor });
         LogFile.write_all(b"a line\n").unwrap();
         assert!(lock().is_none());
         LogFile.write_all(b"another\n").unwrap();

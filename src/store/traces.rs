@@ -135,7 +135,7 @@ fn trials(directory: &Dir) -> Result<Vec<u32>> {
 }
 
 /// The numbers of the trials of a task that are kept in a place, sorted.
-pub(crate) fn trial_numbers(workspace: &Path, place: Place, task: &str) -> Result<Vec<u32>> {
+pub(crate) fn trial_numbers(workspace: &Path, place: TracePlace, task: &str) -> Result<Vec<u32>> {
     if !workspace.exists() {
         return Ok(Vec::new());
     }
@@ -191,25 +191,25 @@ pub(crate) fn documents(workspace: &Path, task: &str, limit: usize) -> Vec<Vec<u
 
 /// Which of a task's kept trials is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum TracePlace {
     Latest,
     /// The first ever seen.
     Baseline,
 }
 
-impl Place {
+impl TracePlace {
     /// The word used in paths.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Place::Latest => "latest",
-            Place::Baseline => "baseline",
+            TracePlace::Latest => "latest",
+            TracePlace::Baseline => "baseline",
         }
     }
 
     fn path(self) -> &'static str {
         match self {
-            Place::Latest => LATEST,
-            Place::Baseline => BASELINE,
+            TracePlace::Latest => LATEST,
+            TracePlace::Baseline => BASELINE,
         }
     }
 }
@@ -226,7 +226,7 @@ pub(crate) enum TraceFile {
 
 /// A trial as it is in the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct KeptTrial {
     /// Its directory, relative to the workspace.
     pub directory: PathBuf,
     /// The name of its trace in there, whether it is there or not.
@@ -239,7 +239,13 @@ pub(crate) struct Kept {
 
 /// The files of a task's trial, each of at most `limit` bytes; `None` when both are missing. Errors: usage when a link
 /// leads to them; infrastructure when the disk refuses.
-pub(crate) fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit: u64) -> Result<Option<Kept>> {
+pub(crate) fn kept(
+    workspace: &Path,
+    place: TracePlace,
+    task: &str,
+    trial: u32,
+    limit: u64,
+) -> Result<Option<KeptTrial>> {
     if !workspace.exists() {
         return Ok(None);
     }
@@ -254,7 +260,7 @@ pub(crate) fn kept(workspace: &Path, place: Place, task: &str, trial: u32, limit
     };
     let (result, trace) = (read("result")?, read("trace")?);
     let is_there = result != TraceFile::Missing || trace != TraceFile::Missing;
-    Ok(is_there.then(|| Kept { directory, trace_name: file_name("trace", trial), result, trace }))
+    Ok(is_there.then(|| KeptTrial { directory, trace_name: file_name("trace", trial), result, trace }))
 }
 
 /// Where the newest trace of a task is, whichever agent made it.

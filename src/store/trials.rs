@@ -20,11 +20,11 @@ mod errors;
 #[derive(Debug, Default)]
 struct AgentTrials {
     /// Most tasks have one trial of an agent.
-    tasks: HashMap<u32, SmallVec<[Stored; 1]>>,
+    tasks: HashMap<u32, SmallVec<[StoredTrial; 1]>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Stored {
+struct StoredTrial {
     number: u32,
     evidence: TrialEvidence,
     run: u32,
@@ -45,7 +45,7 @@ enum Tokens {
     Some,
 }
 
-impl Stored {
+impl StoredTrial {
     /// Trials without a model token count only once their run has ended and was not void: a run killed while the
     /// model's service was down must not leave zeros behind.
     fn counts(&self) -> bool {
@@ -55,7 +55,7 @@ impl Stored {
 
 /// Whose trials are meant, and what a timeout counts for.
 #[derive(Debug, Clone, Copy)]
-pub struct Of<'a> {
+pub struct TrialsOf<'a> {
     /// Agent fingerprint.
     pub agent: &'a str,
     /// Fingerprint of what one trial depends on beside the agent.
@@ -156,13 +156,13 @@ impl Trials {
         let replaces = trial.split != Some(Split::Test);
         let number = trial.trial;
         let trace_lost = trial.trace_lost;
-        let stored = Stored { number, evidence, run, tokens, settled: false, replaces, trace_lost };
+        let stored = StoredTrial { number, evidence, run, tokens, settled: false, replaces, trace_lost };
         self.errors.note(place, task, trial);
         let known = self.sets[place].tasks.entry(task).or_default();
         if replaces {
             // These are no longer needed. A trial that gave evidence stays: this one may turn out to have given none.
             let ungraded =
-                |stored: &Stored| matches!(stored.evidence.outcome, Outcome::InfraError | Outcome::VerifierError);
+                |stored: &StoredTrial| matches!(stored.evidence.outcome, Outcome::InfraError | Outcome::VerifierError);
             known.retain(|earlier| earlier.number != number || !ungraded(earlier));
         }
         known.insert(known.partition_point(|earlier| earlier.number <= number), stored);
@@ -226,7 +226,7 @@ impl Trials {
     /// Whether no model did anything in the run over `tasks` that is about to end, killed runs that it continues included.
     /// `reports_tokens`: the benchmark always reports its tokens, so no report means none.
     pub fn is_void(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
-        let newest = |stored: &[Stored]| match stored.last() {
+        let newest = |stored: &[StoredTrial]| match stored.last() {
             Some(last) if last.replaces => stored.len() - 1,
             _ => 0,
         };
@@ -265,12 +265,12 @@ impl Trials {
         self.by_agent.get(agent)?.get(protocol).copied()
     }
 
-    fn known(&self, set: Option<usize>, task: &str) -> &[Stored] {
+    fn known(&self, set: Option<usize>, task: &str) -> &[StoredTrial] {
         let known = || self.sets[set?].tasks.get(self.tasks.get(task)?);
         known().map_or(&[][..], SmallVec::as_slice)
     }
 
-    fn known_mut(&mut self, agent: &str, protocol: &str, task: &str) -> &mut [Stored] {
+    fn known_mut(&mut self, agent: &str, protocol: &str, task: &str) -> &mut [StoredTrial] {
         let (Some(set), Some(task)) = (self.place_of(agent, protocol), self.tasks.get(task)) else { return &mut [] };
         self.sets[set].tasks.get_mut(task).map_or(&mut [][..], SmallVec::as_mut_slice)
     }
@@ -310,7 +310,7 @@ impl Trials {
 
     /// Whether this trial need not be run: it gave evidence already. Trials of the `current` run count as they are; whether
     /// any model worked in it is judged when it ends.
-    pub fn has_evidence(&self, of: &Of<'_>, task: &str, trial: u32, current: Option<&str>) -> bool {
+    pub fn has_evidence(&self, of: &TrialsOf<'_>, task: &str, trial: u32, current: Option<&str>) -> bool {
         let current = current.and_then(|run| self.runs.get(run));
         self.stored(of, task, trial).iter().any(|stored| {
             (stored.counts() || current == Some(&stored.run)) && stored.evidence.value(of.policy).is_some()
@@ -318,7 +318,7 @@ impl Trials {
     }
 
     /// Whether the `run` itself had evidence of this trial.
-    pub fn has_evidence_of(&self, of: &Of<'_>, task: &str, trial: u32, run: &str) -> bool {
+    pub fn has_evidence_of(&self, of: &TrialsOf<'_>, task: &str, trial: u32, run: &str) -> bool {
         let Some(run) = self.runs.get(run) else { return false };
         self.stored(of, task, trial)
             .iter()
@@ -326,13 +326,13 @@ impl Trials {
     }
 
     /// Whether the trace of this trial, as it counts on train, was lost.
-    pub fn trace_lost(&self, of: &Of<'_>, task: &str, trial: u32) -> bool {
+    pub fn trace_lost(&self, of: &TrialsOf<'_>, task: &str, trial: u32) -> bool {
         standing(self.stored(of, task, trial), of.policy)
             .next()
             .is_some_and(|stored| stored.replaces && stored.trace_lost)
     }
 
-    fn stored(&self, of: &Of<'_>, task: &str, trial: u32) -> &[Stored] {
+    fn stored(&self, of: &TrialsOf<'_>, task: &str, trial: u32) -> &[StoredTrial] {
         let known = self.known(self.place_of(of.agent, of.protocol), task);
         by_number(known).find(|stored| stored[0].number == trial).unwrap_or(&[])
     }
@@ -390,7 +390,7 @@ impl Trials {
 }
 
 /// Whether there are trials, and none of them used a token. `reports_tokens`: no report means none.
-fn all_tokenless<'s>(trials: impl Iterator<Item = &'s Stored>, reports_tokens: bool) -> bool {
+fn all_tokenless<'s>(trials: impl Iterator<Item = &'s StoredTrial>, reports_tokens: bool) -> bool {
     let mut trials = trials.peekable();
     trials.peek().is_some()
         && trials.all(|stored| match stored.tokens {
@@ -401,23 +401,23 @@ fn all_tokenless<'s>(trials: impl Iterator<Item = &'s Stored>, reports_tokens: b
 }
 
 /// What a task has, one slice a trial number.
-fn by_number(known: &[Stored]) -> impl Iterator<Item = &[Stored]> {
+fn by_number(known: &[StoredTrial]) -> impl Iterator<Item = &[StoredTrial]> {
     known.chunk_by(|one, other| one.number == other.number)
 }
 
 /// Of the first `trials` trial numbers those that were run.
-fn first_numbers(known: &[Stored], trials: u32) -> impl Iterator<Item = (u32, &[Stored])> {
+fn first_numbers(known: &[StoredTrial], trials: u32) -> impl Iterator<Item = (u32, &[StoredTrial])> {
     by_number(known).map(|stored| (stored[0].number, stored)).take_while(move |(number, _)| *number < trials)
 }
 
 /// What counts of a task's expected trials, by number.
-fn numbers(known: &[Stored], scoring: Scoring) -> impl Iterator<Item = impl Iterator<Item = TrialEvidence>> {
+fn numbers(known: &[StoredTrial], scoring: Scoring) -> impl Iterator<Item = impl Iterator<Item = TrialEvidence>> {
     let standing = move |stored| standing(stored, scoring.policy).map(|stored| stored.evidence);
     first_numbers(known, scoring.trials).map(move |(_, stored)| standing(stored))
 }
 
 /// Which of the trials of one number count: all of them, or on train the newest that gave evidence.
-fn standing(stored: &[Stored], policy: TimeoutPolicy) -> impl Iterator<Item = &Stored> {
+fn standing(stored: &[StoredTrial], policy: TimeoutPolicy) -> impl Iterator<Item = &StoredTrial> {
     let newest = stored.iter().rposition(|stored| stored.counts() && stored.evidence.value(policy).is_some());
     let from = newest.filter(|newest| stored[*newest].replaces).unwrap_or(0);
     stored[from..].iter().filter(|stored| stored.counts())

@@ -27,7 +27,7 @@ const NOT_YET: &str = "nothing";
 pub(crate) type Views = BTreeMap<&'static str, Vec<u8>>;
 
 #[derive(Serialize)]
-struct Suite<'a> {
+struct SuiteView<'a> {
     tasks: &'a BTreeSet<String>,
     threshold: &'a serde_json::Value,
     last_results: BTreeMap<&'a String, &'a Option<f64>>,
@@ -49,7 +49,7 @@ pub fn render(summary: &Summary) -> Result<Views> {
     let Some(prepared) = &summary.prepared else { return Ok(views) };
     let tasks = summary.suite();
     let last_results = summary.suite_results.iter().filter(|(task, _)| tasks.contains(*task)).collect();
-    let suite = Suite { tasks: &tasks, threshold: &prepared.config["threshold"], last_results };
+    let suite = SuiteView { tasks: &tasks, threshold: &prepared.config["threshold"], last_results };
     views.insert("suite.json", pretty(&suite)?);
     if let Some(at) = summary.train_timestamp {
         let results = TrainResults { split: Split::Train, timestamp: timestamp(at), results: &summary.train_results };
@@ -168,7 +168,7 @@ impl Written {
     pub(crate) fn remember_disk(&mut self, workspace: &Path) -> Result<()> {
         let mut views = Views::new();
         for name in NAMES {
-            if let Found::File(content) = read(&workspace.join(name))? {
+            if let ViewOnDisk::File(content) = read(&workspace.join(name))? {
                 views.insert(name, content);
             }
         }
@@ -183,16 +183,16 @@ pub(crate) fn compare(workspace: &Path, now: &Views, written: &Written) -> Resul
     for (name, content) in now {
         match read(&workspace.join(name))? {
             // Not written yet, rather than removed.
-            Found::Nothing if !written.has(name) => comparison.stale.push(name),
-            Found::Nothing => comparison.missing.push(name),
-            Found::File(found) if found == *content => {}
-            Found::File(found) if written.knows(name, &found) => comparison.stale.push(name),
-            Found::File(_) | Found::Other => comparison.changed.push(name),
+            ViewOnDisk::Nothing if !written.has(name) => comparison.stale.push(name),
+            ViewOnDisk::Nothing => comparison.missing.push(name),
+            ViewOnDisk::File(found) if found == *content => {}
+            ViewOnDisk::File(found) if written.knows(name, &found) => comparison.stale.push(name),
+            ViewOnDisk::File(_) | ViewOnDisk::Other => comparison.changed.push(name),
         }
     }
     // A view that should not exist yet was made by something else, unless nothing is prepared and it awaits adoption.
     for name in NAMES {
-        if !now.is_empty() && !now.contains_key(name) && !matches!(read(&workspace.join(name))?, Found::Nothing) {
+        if !now.is_empty() && !now.contains_key(name) && !matches!(read(&workspace.join(name))?, ViewOnDisk::Nothing) {
             comparison.changed.push(name);
         }
     }
@@ -200,18 +200,18 @@ pub(crate) fn compare(workspace: &Path, now: &Views, written: &Written) -> Resul
 }
 
 /// What is at a view's place.
-enum Found {
+enum ViewOnDisk {
     Nothing,
     File(Vec<u8>),
     Other,
 }
 
-fn read(path: &Path) -> Result<Found> {
+fn read(path: &Path) -> Result<ViewOnDisk> {
     match fs_err::symlink_metadata(path) {
         // Opening a pipe would wait forever; and we wrote no link, no directory and no file of many GB.
-        Ok(metadata) if !metadata.is_file() || metadata.len() > files::LARGEST => Ok(Found::Other),
-        Ok(_) => Ok(files::read_if_there(path, files::LARGEST)?.map_or(Found::Nothing, Found::File)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Ok(metadata) if !metadata.is_file() || metadata.len() > files::LARGEST => Ok(ViewOnDisk::Other),
+        Ok(_) => Ok(files::read_if_there(path, files::LARGEST)?.map_or(ViewOnDisk::Nothing, ViewOnDisk::File)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ViewOnDisk::Nothing),
         Err(error) => Err(error.into()),
     }
 }
@@ -222,7 +222,7 @@ pub(crate) fn write(workspace: &Path, views: &Views, written: &mut Written) -> R
     let mut different = Vec::new();
     for (name, content) in views {
         match read(&workspace.join(name))? {
-            Found::File(found) if found == *content => {}
+            ViewOnDisk::File(found) if found == *content => {}
             found => different.push((workspace.join(name), content, found)),
         }
     }
@@ -230,13 +230,13 @@ pub(crate) fn write(workspace: &Path, views: &Views, written: &mut Written) -> R
         written.remember(views, true)?;
     }
     for (path, content, found) in &different {
-        if matches!(found, Found::Other) {
+        if matches!(found, ViewOnDisk::Other) {
             remove(path)?;
         }
         atomic::replace(path, content)?;
     }
     for name in NAMES.iter().filter(|name| !views.is_empty() && !views.contains_key(*name)) {
-        if !matches!(read(&workspace.join(name))?, Found::Nothing) {
+        if !matches!(read(&workspace.join(name))?, ViewOnDisk::Nothing) {
             remove(&workspace.join(name))?;
         }
     }

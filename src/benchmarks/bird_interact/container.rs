@@ -30,7 +30,7 @@ pub(super) struct Container {
 
 /// What docker says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum ContainerState {
     /// There is no docker, or it does not work: its message, and the way out.
     Unusable {
         /// In docker's own words.
@@ -99,9 +99,9 @@ impl Container {
         )
     }
 
-    pub(super) async fn state(&self, around: &Surroundings<'_>) -> Result<State> {
+    pub(super) async fn state(&self, around: &Surroundings<'_>) -> Result<ContainerState> {
         let Some(docker) = find_program(around.environment, around.root, "docker") else {
-            return Ok(State::Unusable {
+            return Ok(ContainerState::Unusable {
                 said: "`docker` is not on the PATH".into(),
                 fix: "install Docker with its compose plugin (https://docs.docker.com/engine/install)".into(),
             });
@@ -109,7 +109,7 @@ impl Container {
         let format = "{{.State.Status}}";
         let looked = ask(&docker, &["inspect", "--type", "container", "--format", format, self.name], around).await?;
         let Some(looked) = looked else {
-            return Ok(State::Unusable {
+            return Ok(ContainerState::Unusable {
                 said: "`docker inspect` gives no answer".into(),
                 fix: "see what `docker info` says, and start or restart the Docker engine".into(),
             });
@@ -118,20 +118,20 @@ impl Container {
             let status = looked.text();
             // We must not start a container that is being restarted, or was paused by hand.
             return Ok(if status == "running" || status == "restarting" {
-                State::Running
+                ContainerState::Running
             } else {
-                State::Stopped(status)
+                ContainerState::Stopped(status)
             });
         }
         let said = words(&looked);
         if !said.to_lowercase().contains("no such") {
             let fix = remedy(&said, self);
-            return Ok(State::Unusable { said, fix });
+            return Ok(ContainerState::Unusable { said, fix });
         }
         let compose = ask(&docker, &["compose", "version"], around).await?;
         match compose {
-            Some(compose) if compose.exit.success() => Ok(State::Absent),
-            compose => Ok(State::Unusable {
+            Some(compose) if compose.exit.success() => Ok(ContainerState::Absent),
+            compose => Ok(ContainerState::Unusable {
                 said: compose.as_ref().map_or_else(|| "`docker compose` gives no answer".into(), words),
                 fix: NO_COMPOSE.into(),
             }),

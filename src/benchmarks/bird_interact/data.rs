@@ -17,7 +17,7 @@ const PREPARE: &str = "autoharness prepare";
 
 /// Where the tasks are, and what is around them.
 #[derive(Debug, Clone)]
-pub(super) struct Place<'a> {
+pub(super) struct TaskSource<'a> {
     /// `lite` or `full`.
     pub(super) set: &'a str,
     /// The file with the tasks.
@@ -30,11 +30,17 @@ pub(super) struct Place<'a> {
     pub(super) adk: PathBuf,
 }
 
-impl<'a> Place<'a> {
+impl<'a> TaskSource<'a> {
     /// Where a configuration has its tasks.
-    pub(super) fn of(setup: &BirdSetup<'a>) -> Place<'a> {
+    pub(super) fn of(setup: &BirdSetup<'a>) -> TaskSource<'a> {
         let (set, adk) = (setup.set(), setup.adk());
-        Place { set, file: setup.data(), named: setup.names_data(), own: adk.join(format!("bird-interact-{set}")), adk }
+        TaskSource {
+            set,
+            file: setup.data(),
+            named: setup.names_data(),
+            own: adk.join(format!("bird-interact-{set}")),
+            adk,
+        }
     }
 
     /// The tasks; those of an unfinished clone do not count.
@@ -60,7 +66,7 @@ impl<'a> Place<'a> {
 }
 
 /// What is there, and what `prepare` would do about the rest.
-pub(super) async fn findings(place: &Place<'_>, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
+pub(super) async fn findings(place: &TaskSource<'_>, around: &Surroundings<'_>) -> Result<Vec<Finding>> {
     let path = place.file.display();
     let found = match place.tasks() {
         Ok(found) => found,
@@ -110,7 +116,7 @@ pub(super) async fn findings(place: &Place<'_>, around: &Surroundings<'_>) -> Re
 
 /// Downloads what is missing and may be downloaded, and then insists on the ground truth.
 /// Errors: usage for what the user must fix, infrastructure when a download fails; `Interrupted`.
-pub(super) async fn ensure(place: &Place<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
+pub(super) async fn ensure(place: &TaskSource<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
     if !place.named && place.tasks() == Err(Unread::Missing) {
         if !clone::has_lfs(around).await? {
             return Err(Error::usage("git-lfs is not installed, and the data set comes through it")
@@ -126,7 +132,7 @@ pub(super) async fn ensure(place: &Place<'_>, around: &Surroundings<'_>, say: &d
 }
 
 /// Pointer files of git-lfs among the files of a set.
-fn pointers(place: &Place<'_>) -> Vec<PathBuf> {
+fn pointers(place: &TaskSource<'_>) -> Vec<PathBuf> {
     match place.tasks() {
         Ok(found) => place.described(&found).pointers,
         Err(Unread::Pointer) => vec![place.file.clone()],
@@ -134,7 +140,7 @@ fn pointers(place: &Place<'_>) -> Vec<PathBuf> {
     }
 }
 
-async fn missing(place: &Place<'_>, around: &Surroundings<'_>) -> Result<Finding> {
+async fn missing(place: &TaskSource<'_>, around: &Surroundings<'_>) -> Result<Finding> {
     let path = place.file.display();
     if place.own.is_dir() && !clone::is_unfinished(&place.own) {
         let fix = format!("remove {}, and `autoharness prepare` downloads it anew", quoted(&place.own));
@@ -155,7 +161,7 @@ async fn missing(place: &Place<'_>, around: &Surroundings<'_>) -> Result<Finding
 }
 
 /// Files whose content git-lfs has not fetched.
-async fn stand_ins(place: &Place<'_>, files: &[&PathBuf], around: &Surroundings<'_>) -> Result<Finding> {
+async fn stand_ins(place: &TaskSource<'_>, files: &[&PathBuf], around: &Surroundings<'_>) -> Result<Finding> {
     let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
     let what = format!("stand-ins of git-lfs, not the files themselves: {}", few(&names));
     if !clone::has_lfs(around).await? {
@@ -169,7 +175,7 @@ async fn stand_ins(place: &Place<'_>, files: &[&PathBuf], around: &Surroundings<
     })
 }
 
-fn truth(place: &Place<'_>, tasks: &Tasks, around: &Surroundings<'_>) -> Finding {
+fn truth(place: &TaskSource<'_>, tasks: &Tasks, around: &Surroundings<'_>) -> Finding {
     let without = &tasks.without_truth;
     Finding::fail(
         "ground truth",
@@ -186,7 +192,7 @@ fn truth(place: &Place<'_>, tasks: &Tasks, around: &Surroundings<'_>) -> Finding
 
 /// How to get what the public data set leaves out. The merged file holds all answers, so it belongs outside the work
 /// tree; and the benchmark's own program empties its input when that is the output as well.
-fn ask_for_truth(place: &Place<'_>, around: &Surroundings<'_>) -> String {
+fn ask_for_truth(place: &TaskSource<'_>, around: &Surroundings<'_>) -> String {
     let set = place.set;
     let home = home(around.environment).filter(|home| home.is_absolute() && !home.starts_with(around.root));
     let above = home.or_else(|| around.root.parent().map(Path::to_path_buf)).unwrap_or_else(|| "/".into());

@@ -29,7 +29,7 @@ pub(super) enum Filled {
 
 /// What a look at the server has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum FillingSeen {
     /// No login, and waiting may help: no server listens, or it is not ready.
     Unreachable(String),
     /// No login, and waiting does not help: role, password, rights.
@@ -52,7 +52,7 @@ pub(super) enum Next {
 }
 
 /// Why a login failed: what the server says about the role is final.
-pub(super) fn refused(said: String) -> Seen {
+pub(super) fn refused(said: String) -> FillingSeen {
     let lower = said.to_lowercase();
     let role = lower.contains("role \"") && lower.contains("does not exist");
     let final_words = [
@@ -63,15 +63,15 @@ pub(super) fn refused(said: String) -> Seen {
         "permission denied",
     ];
     if role || final_words.iter().any(|words| lower.contains(words)) {
-        Seen::Denied(said)
+        FillingSeen::Denied(said)
     } else {
-        Seen::Unreachable(said)
+        FillingSeen::Unreachable(said)
     }
 }
 
 /// What keeps runs from working. A user's own server may lack the databases beside the templates.
-pub(super) fn left(seen: &Seen, is_container: bool) -> Vec<(&String, &Filled)> {
-    let Seen::In(states) = seen else { return Vec::new() };
+pub(super) fn left(seen: &FillingSeen, is_container: bool) -> Vec<(&String, &Filled)> {
+    let FillingSeen::In(states) = seen else { return Vec::new() };
     states
         .iter()
         .filter(|(_, state)| **state != Filled::Ready && (is_container || **state != Filled::Filling))
@@ -80,7 +80,7 @@ pub(super) fn left(seen: &Seen, is_container: bool) -> Vec<(&String, &Filled)> {
 
 /// `12 of 18 databases ready; not there: a, b; empty: c`.
 pub(super) fn missing(states: &BTreeMap<String, Filled>, is_container: bool) -> String {
-    let seen = Seen::In(states.clone());
+    let seen = FillingSeen::In(states.clone());
     let left = left(&seen, is_container);
     let mut parts = vec![format!("{} of {} databases ready", states.len() - left.len(), states.len())];
     type Test = fn(&Filled) -> bool;
@@ -106,11 +106,11 @@ pub(super) fn missing(states: &BTreeMap<String, Filled>, is_container: bool) -> 
 }
 
 /// What to do about the container: `still` says how long nothing has changed, `waited` how long the wait has been.
-pub(super) fn next(seen: &Seen, still: Duration, waited: Duration) -> Next {
+pub(super) fn next(seen: &FillingSeen, still: Duration, waited: Duration) -> Next {
     let words = match seen {
-        Seen::Denied(said) => return Next::Denied(said.clone()),
-        Seen::Unreachable(said) => format!("no login yet ({said})"),
-        Seen::In(states) => {
+        FillingSeen::Denied(said) => return Next::Denied(said.clone()),
+        FillingSeen::Unreachable(said) => format!("no login yet ({said})"),
+        FillingSeen::In(states) => {
             let left = left(seen, true);
             if left.is_empty() {
                 return Next::Done;
@@ -129,14 +129,14 @@ pub(super) fn next(seen: &Seen, still: Duration, waited: Duration) -> Next {
 mod tests {
     use super::*;
 
-    fn server(states: &[(&str, Filled)]) -> Seen {
-        Seen::In(states.iter().map(|(name, state)| ((*name).to_string(), state.clone())).collect())
+    fn server(states: &[(&str, Filled)]) -> FillingSeen {
+        FillingSeen::In(states.iter().map(|(name, state)| ((*name).to_string(), state.clone())).collect())
     }
 
     #[test]
     fn only_what_may_still_come_is_waited_for() {
         let (soon, later, never) = (Duration::ZERO, EMPTY_FOR_GOOD, PATIENCE);
-        let wait = |seen: &Seen| match next(seen, soon, soon) {
+        let wait = |seen: &FillingSeen| match next(seen, soon, soon) {
             Next::Wait(what) => what,
             other => panic!("{other:?}"),
         };
@@ -163,14 +163,14 @@ mod tests {
             "FATAL: role \"root\" does not exist",
             "FATAL: no pg_hba.conf entry for host \"172.17.0.1\"",
         ] {
-            assert_eq!(refused(said.into()), Seen::Denied(said.into()));
+            assert_eq!(refused(said.into()), FillingSeen::Denied(said.into()));
         }
         for said in [
             "Connection refused",
             "server closed the connection unexpectedly",
             "FATAL: the database system is starting up",
         ] {
-            assert_eq!(refused(said.into()), Seen::Unreachable(said.into()));
+            assert_eq!(refused(said.into()), FillingSeen::Unreachable(said.into()));
         }
     }
 

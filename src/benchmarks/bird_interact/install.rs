@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::clone;
-use super::data::{self, Place};
-use super::postgres::Server;
+use super::data::{self, TaskSource};
+use super::postgres::PostgresServer;
 use super::request::HELPER;
 use super::request::{self as bench, Places};
 use super::setup::{ADK, BirdSetup, spec};
@@ -83,12 +83,12 @@ pub(crate) async fn findings(
             "correct it, or leave it out: then `prepare` installs an environment",
         )),
     }
-    let place = Place::of(setup);
+    let place = TaskSource::of(setup);
     if setup.own || setup.has_checkout() || setup.names_data() {
         findings.extend(data::findings(&place, around).await?);
     }
     let databases = place.databases();
-    let (seen, ready) = Server::of(setup, around).findings(&databases).await?;
+    let (seen, ready) = PostgresServer::of(setup, around).findings(&databases).await?;
     findings.extend(seen);
     if let Some(places) = setup.places(around.state).filter(|_| !databases.is_empty()) {
         let sound = findings.iter().all(|finding| finding.level != Level::Fail);
@@ -111,16 +111,16 @@ pub(crate) async fn findings(
 /// before.
 /// Errors: infrastructure when something cannot be fetched or does not come up; usage for what the user must fix; `Interrupted`.
 pub(crate) async fn ensure(setup: &BirdSetup<'_>, around: &Surroundings<'_>, say: &dyn Fn(String)) -> Result<()> {
-    let place = Place::of(setup);
+    let place = TaskSource::of(setup);
     let complete = setup.places(around.state).is_some() && !place.databases().is_empty();
     if setup.own && !setup.has_checkout() {
         clone::code(&setup.checkout, around, say).await?;
     }
     // Only now does the checkout show where its services are.
-    let place = Place::of(setup);
+    let place = TaskSource::of(setup);
     data::ensure(&place, around, say).await?;
     // A container fills its databases while the packages are installed.
-    let server = Server::of(setup, around);
+    let server = PostgresServer::of(setup, around);
     server.start(say).await?;
     if setup.python.is_none() {
         python_env::provision(&spec(), around.state, around, say).await?;
@@ -210,7 +210,7 @@ struct Extent<'a> {
 
 /// One line of doctor.py.
 #[derive(Debug, Deserialize)]
-struct Said {
+struct HelperSaid {
     check: String,
     ok: bool,
     level: String,
@@ -251,7 +251,8 @@ async fn examine(
     command.stdin = format!("{request}\n").into_bytes();
     command.grace = bench::GRACE;
     let said = run_captured(around.supervisor, command, CHECK, around.cancel).await?;
-    let lines = said.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Said>(line).ok());
+    let lines =
+        said.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<HelperSaid>(line).ok());
     let mut findings: Vec<(Finding, bool)> =
         lines.map(|said| (said.agent, said)).map(|(agent, said)| (finding(said, setup), agent)).collect();
     let failing = findings.iter().any(|(finding, _)| finding.level == Level::Fail);
@@ -264,7 +265,7 @@ async fn examine(
     Ok(findings)
 }
 
-fn finding(said: Said, setup: &BirdSetup<'_>) -> Finding {
+fn finding(said: HelperSaid, setup: &BirdSetup<'_>) -> Finding {
     let level = match (said.ok, said.level.as_str()) {
         (true, _) => Level::Ok,
         (false, "error") => Level::Fail,

@@ -68,7 +68,7 @@ impl Benchmark for BirdInteract {
 
     fn runner<'a>(&'a self, ground: &'a Ground<'a>, _base: &'a BaseTree) -> NewRunner<'a> {
         Box::pin(async {
-            let templates = templates::Found::look(ground).await?;
+            let templates = templates::TemplateDigests::look(ground).await?;
             Ok(Box::new(BirdRunner {
                 bench: helper_runner(ground, &templates).await?,
                 templates,
@@ -132,7 +132,7 @@ fn missing() -> Error {
 }
 
 /// BIRD-Interact as `prepare` left it.
-async fn helper_runner(ground: &Ground<'_>, templates: &templates::Found) -> Result<ProtocolRunner> {
+async fn helper_runner(ground: &Ground<'_>, templates: &templates::TemplateDigests) -> Result<ProtocolRunner> {
     let mut runner = ProtocolRunner::new(ground);
     let (around, environment) = (ground.around(), ground.environment);
     let setup = setup(ground);

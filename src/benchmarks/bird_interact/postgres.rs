@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use super::container::{Container, SPEAK_EVERY, State};
-use super::filling::{Filled, Next, PATIENCE, Seen, left, missing, next, refused};
+use super::container::{Container, ContainerState, SPEAK_EVERY};
+use super::filling::{Filled, FillingSeen, Next, PATIENCE, left, missing, next, refused};
 use super::setup::BirdSetup;
 use super::tasks::few;
 use crate::error::{Code, Error, Result};
@@ -26,17 +26,17 @@ const FILL: &str = "fill that server as the benchmark's image does (its director
                     `<name>_template` with the tables, and `<name>` made of it";
 
 /// The server that is meant.
-pub(super) struct Server<'a> {
+pub(super) struct PostgresServer<'a> {
     setup: &'a BirdSetup<'a>,
     around: &'a Surroundings<'a>,
     container: Container,
 }
 
-impl<'a> Server<'a> {
+impl<'a> PostgresServer<'a> {
     /// The server that a configuration means.
-    pub(super) fn of(setup: &'a BirdSetup<'a>, around: &'a Surroundings<'a>) -> Server<'a> {
+    pub(super) fn of(setup: &'a BirdSetup<'a>, around: &'a Surroundings<'a>) -> PostgresServer<'a> {
         let container = Container::of(setup.settings.dataset, &setup.adk());
-        Server { setup, around, container }
+        PostgresServer { setup, around, container }
     }
 
     /// Role, host and port, for messages.
@@ -108,7 +108,7 @@ impl<'a> Server<'a> {
     }
 
     /// Looks at the server. Databases that were ready before are not looked into again.
-    pub(super) async fn look(&self, databases: &[String], before: &Seen) -> Result<Seen> {
+    pub(super) async fn look(&self, databases: &[String], before: &FillingSeen) -> Result<FillingSeen> {
         let listed = match self.psql("postgres", "SELECT datname FROM pg_database;\n").await? {
             Ok(said) => said.text(),
             Err(said) => return Ok(refused(said)),
@@ -121,14 +121,14 @@ impl<'a> Server<'a> {
                 (false, false) => Filled::Absent,
                 (false, true) => Filled::NoTemplate,
                 (true, false) => Filled::Filling,
-                (true, true) if matches!(before, Seen::In(earlier) if earlier.get(name) == Some(&Filled::Ready)) => {
+                (true, true) if matches!(before, FillingSeen::In(earlier) if earlier.get(name) == Some(&Filled::Ready)) => {
                     Filled::Ready
                 }
                 (true, true) => self.look_into(name).await?,
             };
             states.insert(name.clone(), state);
         }
-        Ok(Seen::In(states))
+        Ok(FillingSeen::In(states))
     }
 
     async fn look_into(&self, database: &str) -> Result<Filled> {
@@ -160,17 +160,17 @@ impl<'a> Server<'a> {
             ));
         }
         let mut findings = vec![Finding::ok("postgres tools", TOOLS.join(", "))];
-        let seen = self.look(databases, &Seen::In(BTreeMap::new())).await?;
+        let seen = self.look(databases, &FillingSeen::In(BTreeMap::new())).await?;
         let is_container = self.setup.settings.is_container();
         match &seen {
-            Seen::Unreachable(said) if is_container => findings.push(self.would_start(said).await?),
-            Seen::Unreachable(said) | Seen::Denied(said) => findings.push(self.no_login(said)),
-            Seen::In(states) => {
+            FillingSeen::Unreachable(said) if is_container => findings.push(self.would_start(said).await?),
+            FillingSeen::Unreachable(said) | FillingSeen::Denied(said) => findings.push(self.no_login(said)),
+            FillingSeen::In(states) => {
                 findings.push(Finding::ok("postgres login", format!("logged in as {}", self.place())));
                 findings.extend(self.databases(states));
             }
         }
-        let ready = matches!(&seen, Seen::In(_)) && findings.iter().all(|finding| finding.level != Level::Fail);
+        let ready = matches!(&seen, FillingSeen::In(_)) && findings.iter().all(|finding| finding.level != Level::Fail);
         Ok((findings, ready && left(&seen, is_container).is_empty()))
     }
 
@@ -191,8 +191,8 @@ impl<'a> Server<'a> {
 
     async fn would_start(&self, said: &str) -> Result<Finding> {
         Ok(match self.container.state(self.around).await? {
-            State::Unusable { said, fix } => self.container.unusable(&said, &fix, &self.own_server()),
-            State::Running => Finding::warn(
+            ContainerState::Unusable { said, fix } => self.container.unusable(&said, &fix, &self.own_server()),
+            ContainerState::Running => Finding::warn(
                 "postgres login",
                 format!(
                     "not yet as {} ({said}); its container is running, and `autoharness prepare` waits for it",
@@ -200,7 +200,7 @@ impl<'a> Server<'a> {
                 ),
                 "autoharness prepare",
             ),
-            State::Absent | State::Stopped(_) => Finding::warn(
+            ContainerState::Absent | ContainerState::Stopped(_) => Finding::warn(
                 "postgres login",
                 format!("no server listens; `autoharness prepare` runs: {}", self.container.start_line()),
                 "autoharness prepare",
@@ -213,7 +213,7 @@ impl<'a> Server<'a> {
             return Vec::new();
         }
         let is_container = self.setup.settings.is_container();
-        let unfinished = Seen::In(states.clone());
+        let unfinished = FillingSeen::In(states.clone());
         let left = left(&unfinished, is_container);
         let mut findings = Vec::new();
         if left.is_empty() {
@@ -245,11 +245,15 @@ impl<'a> Server<'a> {
         if !self.setup.settings.is_container() {
             return Ok(());
         }
-        let Seen::Unreachable(_) = self.look(&[], &Seen::In(BTreeMap::new())).await? else { return Ok(()) };
+        let FillingSeen::Unreachable(_) = self.look(&[], &FillingSeen::In(BTreeMap::new())).await? else {
+            return Ok(());
+        };
         match self.container.state(self.around).await? {
-            State::Running => Ok(()),
-            State::Unusable { said, fix } => require(&[self.container.unusable(&said, &fix, &self.own_server())]),
-            State::Absent | State::Stopped(_) => self.container.start(self.around, say).await,
+            ContainerState::Running => Ok(()),
+            ContainerState::Unusable { said, fix } => {
+                require(&[self.container.unusable(&said, &fix, &self.own_server())])
+            }
+            ContainerState::Absent | ContainerState::Stopped(_) => self.container.start(self.around, say).await,
         }
     }
 
@@ -262,7 +266,7 @@ impl<'a> Server<'a> {
         }
         let began = Instant::now();
         let (mut seen, mut changed, mut spoke): (_, _, Option<(bool, Instant)>) =
-            (Seen::In(BTreeMap::new()), began, None);
+            (FillingSeen::In(BTreeMap::new()), began, None);
         loop {
             let now = self.look(databases, &seen).await?;
             if now != seen {
@@ -304,7 +308,7 @@ impl<'a> Server<'a> {
                     )));
                 }
                 Next::Wait(missing) => {
-                    let reachable = matches!(seen, Seen::In(_));
+                    let reachable = matches!(seen, FillingSeen::In(_));
                     if spoke.is_none_or(|(before, at)| before != reachable || at.elapsed() >= SPEAK_EVERY) {
                         self.still_there(&seen).await?;
                         spoke = Some((reachable, Instant::now()));
@@ -321,15 +325,19 @@ impl<'a> Server<'a> {
     }
 
     /// A container that has ended will never answer.
-    async fn still_there(&self, seen: &Seen) -> Result<()> {
-        let Seen::Unreachable(_) = seen else { return Ok(()) };
+    async fn still_there(&self, seen: &FillingSeen) -> Result<()> {
+        let FillingSeen::Unreachable(_) = seen else { return Ok(()) };
         match self.container.state(self.around).await? {
-            State::Running => Ok(()),
-            State::Unusable { said, fix } => require(&[self.container.unusable(&said, &fix, &self.own_server())]),
-            State::Absent => Err(Error::infrastructure(format!("the container {} is gone", self.container.name()))
-                .code(Code::BenchmarkFailed)
-                .hint("it was removed; the same command starts it again.")),
-            State::Stopped(status) => {
+            ContainerState::Running => Ok(()),
+            ContainerState::Unusable { said, fix } => {
+                require(&[self.container.unusable(&said, &fix, &self.own_server())])
+            }
+            ContainerState::Absent => {
+                Err(Error::infrastructure(format!("the container {} is gone", self.container.name()))
+                    .code(Code::BenchmarkFailed)
+                    .hint("it was removed; the same command starts it again."))
+            }
+            ContainerState::Stopped(status) => {
                 let said = self.container.last_words(self.around).await?;
                 Err(Error::infrastructure(format!("the container {} is {status}: {said}", self.container.name()))
                     .code(Code::BenchmarkFailed)

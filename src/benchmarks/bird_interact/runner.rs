@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::templates::Found;
+use super::templates::TemplateDigests;
 use crate::benchmarks::agent_python::AgentPython;
 use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, Catalogue, RunReport, RunRequest, Sink};
 use crate::benchmarks::trial_protocol::{PROTOCOL_VERSION, ProtocolRunner};
@@ -36,7 +36,7 @@ pub(super) struct BirdRunner {
     /// The helper program: runs trials, lists tasks, and is the host.
     pub bench: ProtocolRunner,
     /// The template databases that its trials work on copies of.
-    pub templates: Found,
+    pub templates: TemplateDigests,
     /// Private directory for the host's files, outside the work tree; removed when the host ends.
     pub scratch: PathBuf,
     /// Where runs have the copies that their agents are imported from: what the host's fence lets through.

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::data::Place;
-use super::postgres::{LOOK, Server};
+use super::data::TaskSource;
+use super::postgres::{LOOK, PostgresServer};
 use super::setup::BirdSetup;
 use crate::benchmarks::Ground;
 use crate::config::{Config, Environment};
@@ -56,14 +56,14 @@ SELECT format('SELECT ''rows'', %L, count(*), md5(coalesce(string_agg(md5(t::tex
 
 /// A digest, and what the server said of the template when it was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
+struct KnownTemplate {
     sign: String,
     digest: String,
 }
 
 /// The templates as a command found them, to be checked again: an agent's SQL that reaches a template decides every reward
 /// from then on, that of its own trial included.
-pub(super) struct Found {
+pub(super) struct TemplateDigests {
     config: Config,
     root: PathBuf,
     state: PathBuf,
@@ -72,17 +72,17 @@ pub(super) struct Found {
     digests: BTreeMap<String, String>,
 }
 
-impl Found {
+impl TemplateDigests {
     /// Looks at the templates of the configured data set.
-    pub(super) async fn look(ground: &Ground<'_>) -> Result<Found> {
+    pub(super) async fn look(ground: &Ground<'_>) -> Result<TemplateDigests> {
         let setup = BirdSetup::of(ground.config, &ground.paths.root, ground.environment);
-        Ok(Found {
+        Ok(TemplateDigests {
             config: ground.config.clone(),
             root: ground.paths.root.clone(),
             state: ground.paths.state.clone(),
             environment: ground.environment.clone(),
             supervisor: ground.supervisor.clone(),
-            digests: digests(&setup, &Place::of(&setup).databases(), &ground.around()).await?,
+            digests: digests(&setup, &TaskSource::of(&setup).databases(), &ground.around()).await?,
         })
     }
 
@@ -114,7 +114,7 @@ async fn digests(
     databases: &[String],
     around: &Surroundings<'_>,
 ) -> Result<BTreeMap<String, String>> {
-    let server = Server::of(setup, around);
+    let server = PostgresServer::of(setup, around);
     let kept = around.state.join("bird-templates.json");
     let place = server.place();
     let mut all = load(&kept);
@@ -130,7 +130,7 @@ async fn digests(
             Some(known) => known.digest.clone(),
             None => {
                 let digest = read(&server, name).await?;
-                known.insert(name.clone(), Known { sign: sign.clone(), digest: digest.clone() });
+                known.insert(name.clone(), KnownTemplate { sign: sign.clone(), digest: digest.clone() });
                 is_new = true;
                 digest
             }
@@ -143,7 +143,7 @@ async fn digests(
     Ok(digests)
 }
 
-fn load(path: &Path) -> BTreeMap<String, BTreeMap<String, Known>> {
+fn load(path: &Path) -> BTreeMap<String, BTreeMap<String, KnownTemplate>> {
     fs_err::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
@@ -154,7 +154,7 @@ fn unusable(place: &str, what: String) -> Error {
 }
 
 /// What the server says about each template without a connection to it.
-async fn signs(server: &Server<'_>, databases: &[String]) -> Result<BTreeMap<String, String>> {
+async fn signs(server: &PostgresServer<'_>, databases: &[String]) -> Result<BTreeMap<String, String>> {
     let script = "SELECT d.datname, d.oid, s.tup_inserted, s.tup_updated, s.tup_deleted, s.stats_reset \
                   FROM pg_database d LEFT JOIN pg_stat_database s ON s.datid = d.oid WHERE d.datname LIKE '%\\_template';\n";
     let said = server.ask("postgres", script, None, LOOK).await?.map_err(|said| unusable(&server.place(), said))?;
@@ -166,7 +166,7 @@ async fn signs(server: &Server<'_>, databases: &[String]) -> Result<BTreeMap<Str
 
 /// Copies a template, and reads the copy. The copy's name and the session's are those of a run, so that the next run
 /// recognises what a killed command left.
-async fn read(server: &Server<'_>, database: &str) -> Result<String> {
+async fn read(server: &PostgresServer<'_>, database: &str) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let run = hash(format!("{now} {} {database}", std::process::id()).as_bytes())[..8].to_string();
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));

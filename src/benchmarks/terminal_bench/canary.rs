@@ -23,7 +23,7 @@ const CALL_SECONDS: u64 = 120;
 const LIMIT_SECONDS: u64 = 360;
 
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct CanaryAnswer {
     ok: bool,
     stage: Option<String>,
     error: Option<String>,
@@ -61,7 +61,7 @@ pub async fn canary(
         .extend(behind.into_iter().flat_map(|fence| ["--behind".into(), json!(fence.words).to_string().into()]));
     let said = run_captured(around.supervisor, command, Limits::seconds(LIMIT_SECONDS), around.cancel).await?;
     let text = said.text();
-    let Some(answer) = text.lines().next_back().and_then(|line| serde_json::from_str::<Answer>(line).ok()) else {
+    let Some(answer) = text.lines().next_back().and_then(|line| serde_json::from_str::<CanaryAnswer>(line).ok()) else {
         return Err(Error::usage(format!("the agent file ended the process that imported it ({})", said.exit))
             .code(Code::PreflightFailed)
             .hint("it must not call sys.exit() or os._exit() when it is imported or constructed."));
@@ -69,7 +69,7 @@ pub async fn canary(
     judge(answer, install, strict)
 }
 
-fn judge(answer: Answer, install: &HarborInstall, strict: bool) -> Result<Finding> {
+fn judge(answer: CanaryAnswer, install: &HarborInstall, strict: bool) -> Result<Finding> {
     if answer.ok {
         let versions =
             format!("harbor {}, litellm {}", answer.harbor.unwrap_or_default(), answer.litellm.unwrap_or_default());
@@ -115,7 +115,7 @@ fn judge(answer: Answer, install: &HarborInstall, strict: bool) -> Result<Findin
 mod tests {
     use super::*;
 
-    fn answer(stage: &str, error: &str) -> Answer {
+    fn answer(stage: &str, error: &str) -> CanaryAnswer {
         let text = format!(
             r#"{{"ok": false, "stage": "{stage}", "error": "{error}", "hint": null, "harbor": "0.24.0",
             "litellm": "1.106.2", "python": "3.12.1", "seconds": 1.5}}"#

@@ -6,7 +6,7 @@ use super::job;
 use super::judgement::Provider;
 use super::log;
 use super::reason;
-use super::run::{Run, is_harbors_own, is_signal};
+use super::run::{HarborRun, is_harbors_own, is_signal};
 use super::watch::{Watch, job_is_finished};
 use crate::benchmarks::runner::{RunEvent, RunReport};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::process::Exit;
 use crate::process::signals::Cancel;
 
 /// A job that ended without all of its results.
-struct End<'a> {
+struct AttemptEnd<'a> {
     exit: Exit,
     log: &'a str,
     /// The directory of the agent's files.
@@ -29,7 +29,7 @@ struct End<'a> {
     began: bool,
 }
 
-impl End<'_> {
+impl AttemptEnd<'_> {
     /// Whether the agent's code, where it runs in Harbor's process, ended that process. Never when a signal did, even one that
     /// Harbor caught: then the kernel, a human or a shutdown is the cause, whatever the log and the files say.
     fn agents_doing(&self) -> Option<String> {
@@ -50,7 +50,7 @@ impl End<'_> {
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a> HarborRun<'a> {
     /// Harbor has ended by itself: reads the rest, and says what is missing and why.
     pub(super) async fn conclude(mut self, exit: Exit, watch: &mut Watch, cancel: &Cancel) -> Result<RunReport> {
         if self.take_rest(watch, cancel).await.is_err() {
@@ -60,7 +60,7 @@ impl<'a> Run<'a> {
         let finished = job_is_finished(&self.job);
         if self.done < self.total || !finished {
             let log = log::tail(self.log.path());
-            let end = End {
+            let end = AttemptEnd {
                 exit,
                 log: &log,
                 staging: &self.request.staging,
@@ -213,9 +213,9 @@ mod tests {
     const TRACEBACK: &str = "Traceback (most recent call last):\n  File \"/staging/agent/agent.py\", line 9, in run\n    x()\n\
                              ValueError: said quietly\n";
 
-    fn end(code: i32) -> End<'static> {
+    fn end(code: i32) -> AttemptEnd<'static> {
         let staging = Path::new("/staging");
-        End { exit: Exit { code }, log: TRACEBACK, staging, cut_off_at_work: true, finished: false, began: true }
+        AttemptEnd { exit: Exit { code }, log: TRACEBACK, staging, cut_off_at_work: true, finished: false, began: true }
     }
 
     #[test]
@@ -231,15 +231,15 @@ mod tests {
         for code in [0, 1, 2, 7, 255] {
             assert_eq!(end(code).agents_doing().as_deref(), Some(reason::ENDED_HARBOR), "{code}");
         }
-        let raised = |code| End { cut_off_at_work: false, ..end(code) };
+        let raised = |code| AttemptEnd { cut_off_at_work: false, ..end(code) };
         assert_eq!(raised(1).agents_doing().as_deref(), Some("ValueError: said quietly"));
         // Survived, because Python does not exit with 2 after an exception.
         assert_eq!(raised(2).agents_doing(), None);
-        let quiet = |code| End { log: "", ..raised(code) };
+        let quiet = |code| AttemptEnd { log: "", ..raised(code) };
         assert_eq!(quiet(1).agents_doing(), None);
         assert_eq!(quiet(0).agents_doing().as_deref(), Some("it ended Harbor with exit status 0"));
         assert_eq!(quiet(7).agents_doing().as_deref(), Some("it ended Harbor with exit status 7"));
-        assert_eq!(End { finished: true, ..quiet(0) }.agents_doing(), None);
-        assert_eq!(End { began: false, ..quiet(7) }.agents_doing(), None);
+        assert_eq!(AttemptEnd { finished: true, ..quiet(0) }.agents_doing(), None);
+        assert_eq!(AttemptEnd { began: false, ..quiet(7) }.agents_doing(), None);
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::fenced::FencedSide;
 use super::job::JobSettings;
-use super::listing::{Dataset, Listing, Task};
+use super::listing::{Dataset, ListedTask, Listing};
 use super::probe::{Asker, Probe};
 use crate::benchmarks::runner::RunRequest;
 use crate::model::hash::hash;
@@ -138,7 +138,7 @@ pub(super) fn is_held_out(request: &RunRequest) -> bool {
 /// The agent's limit in each of these tasks, as JSON, for the agent: Harbor does not pass it on
 /// (<https://github.com/tetsuo-ai/agenc-core/pull/2517>). Tasks are identified by a digest of the name of their sandbox,
 /// because other processes can see an environment. The limits of steps are left out.
-fn time_limits<'a>(tasks: impl Iterator<Item = &'a Task>, configured: Option<f64>) -> String {
+fn time_limits<'a>(tasks: impl Iterator<Item = &'a ListedTask>, configured: Option<f64>) -> String {
     let limits: Map<String, Value> = tasks
         .filter(|task| task.steps.is_none_or(|steps| steps == 1))
         .filter_map(|task| {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_agent_is_told_its_limit_and_no_name() {
-        let task = |id: &str, limit: Option<f64>, steps| Task {
+        let task = |id: &str, limit: Option<f64>, steps| ListedTask {
             id: id.into(),
             aliases: Vec::new(),
             config: Map::new(),

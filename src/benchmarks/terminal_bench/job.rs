@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::listing::Task;
+use super::listing::ListedTask;
 use crate::benchmarks::runner::RunRequest;
 use crate::error::{Error, Result};
 
@@ -52,7 +52,7 @@ pub(crate) fn import_path(agent_file: &Path, class: &str) -> Result<String> {
 pub(crate) fn job(
     settings: &JobSettings,
     request: &RunRequest,
-    tasks: &[&Task],
+    tasks: &[&ListedTask],
     import_path: &str,
     jobs_dir: &Path,
 ) -> Value {
@@ -90,7 +90,7 @@ pub(crate) fn job(
 }
 
 /// The agent's limit in a task, in seconds, when it has one.
-pub(crate) fn agent_limit(request: &RunRequest, task: &Task) -> Option<f64> {
+pub(crate) fn agent_limit(request: &RunRequest, task: &ListedTask) -> Option<f64> {
     match request.timeout_s {
         Some(limit) => Some(limit * f64::from(task.steps.unwrap_or(1).max(1))),
         None => task.agent_timeout_sec,
@@ -99,7 +99,7 @@ pub(crate) fn agent_limit(request: &RunRequest, task: &Task) -> Option<f64> {
 
 /// How long the job may take: Harbor starts a trial whenever another one ends, so it is done after the sum of all
 /// limits divided among the slots, plus one more trial. `None` when a task sets the agent no limit.
-pub(crate) fn wall(request: &RunRequest, tasks: &[&Task]) -> Option<Duration> {
+pub(crate) fn wall(request: &RunRequest, tasks: &[&ListedTask]) -> Option<Duration> {
     let (mut sum, mut longest) = (0.0, 0.0_f64);
     for task in tasks {
         let agent = agent_limit(request, task)?;
@@ -176,8 +176,8 @@ mod tests {
         }
     }
 
-    fn task(id: &str, limit: Option<f64>) -> Task {
-        Task {
+    fn task(id: &str, limit: Option<f64>) -> ListedTask {
+        ListedTask {
             id: id.into(),
             aliases: Vec::new(),
             config: serde_json::from_value(json!({"path": format!("/tasks/{id}"), "source": "lab"}))

@@ -72,7 +72,7 @@ impl Dataset {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub struct Task {
+pub struct ListedTask {
     /// What results call it.
     pub id: String,
     /// Further names that mean this task and no other.
@@ -97,7 +97,7 @@ pub struct Task {
 #[derive(Debug, Deserialize)]
 pub struct Listing {
     /// In the dataset's order.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<ListedTask>,
     #[serde(default)]
     errors: Vec<TaskError>,
     #[serde(default)]
@@ -154,13 +154,13 @@ impl Listing {
     }
 
     /// The task with this id or alias.
-    pub fn find(&self, name: &str) -> Option<&Task> {
+    pub fn find(&self, name: &str) -> Option<&ListedTask> {
         self.by_name.get(name).map(|index| &self.tasks[*index])
     }
 
     /// The existing id closest to an unknown one.
     pub fn nearest(&self, name: &str) -> Option<&str> {
-        let distance = |task: &&Task| strsim::damerau_levenshtein(name, &task.id);
+        let distance = |task: &&ListedTask| strsim::damerau_levenshtein(name, &task.id);
         let near = self.tasks.iter().min_by_key(distance)?;
         (distance(&near) <= (near.id.len() / 3).max(1)).then_some(near.id.as_str())
     }

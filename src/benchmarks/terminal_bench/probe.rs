@@ -44,7 +44,7 @@ pub(super) struct Asker<'a> {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ProbeAnswer {
     trouble: Option<String>,
 }
 
@@ -92,7 +92,7 @@ fn write(state: &Path) -> Result<PathBuf> {
 }
 
 fn read(stdout: &[u8]) -> Provider {
-    let Ok(answer) = serde_json::from_slice::<Answer>(stdout) else { return Provider::Unknown };
+    let Ok(answer) = serde_json::from_slice::<ProbeAnswer>(stdout) else { return Provider::Unknown };
     let Some(trouble) = answer.trouble else { return Provider::Answers };
     Provider::Fails(match trouble.as_str() {
         "authentication" => reason::AUTHENTICATION,

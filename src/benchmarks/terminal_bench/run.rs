@@ -11,7 +11,7 @@ use super::exception::known_claim;
 use super::file::TrialFile;
 use super::harbor::{HarborRunner, is_held_out};
 use super::judgement::{Facts, Judgement, Provider, judge, provider_claim};
-use super::listing::{Listing, Task};
+use super::listing::{ListedTask, Listing};
 use super::reason;
 use super::trial::{self, Keep};
 use super::watch::{Finished, Watch};
@@ -27,11 +27,11 @@ use crate::process::{Ask, Child, Command, Exit, Limits, Log, Stderr, run_capture
 /// Importing an agent takes seconds, on a busy machine many.
 const DRY_RUN: Duration = Duration::from_secs(300);
 
-pub(super) struct Run<'a> {
+pub(super) struct HarborRun<'a> {
     pub(super) runner: &'a HarborRunner,
     pub(super) request: &'a RunRequest,
     pub(super) listing: &'a Listing,
-    pub(super) tasks: Vec<&'a Task>,
+    pub(super) tasks: Vec<&'a ListedTask>,
     pub(super) import_path: String,
     pub(super) sink: Sink,
     pub(super) log: Log,
@@ -61,25 +61,25 @@ pub(super) struct Run<'a> {
 }
 
 /// Why Harbor was stopped.
-enum Stop {
+enum HarborStop {
     Cancelled(i32),
     TooLong(Duration),
     NobodyListens,
 }
 
-impl<'a> Run<'a> {
+impl<'a> HarborRun<'a> {
     pub(super) fn new(
         runner: &'a HarborRunner,
         request: &'a RunRequest,
         listing: &'a Listing,
-        tasks: Vec<&'a Task>,
+        tasks: Vec<&'a ListedTask>,
         import_path: String,
         sink: Sink,
-    ) -> Result<Run<'a>> {
+    ) -> Result<HarborRun<'a>> {
         let held_out = is_held_out(request);
         // Harbor prints the agent's commands: those of the hold-out go to a place that is removed with the run.
         let log = if held_out { request.scratch.join("harbor.log") } else { request.log.clone() };
-        Ok(Run {
+        Ok(HarborRun {
             runner,
             request,
             listing,
@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
         let exit = match &end {
             Ok(exit) => *exit,
             Err(stop) => {
-                if let Stop::Cancelled(_) = stop {
+                if let HarborStop::Cancelled(_) = stop {
                     let message = format!(
                         "stopping Harbor, which closes its sandboxes first (up to {} s)",
                         runner.grace.as_secs()
@@ -146,9 +146,9 @@ impl<'a> Run<'a> {
         }
         self.name_leftovers(exit, &watch).await;
         match end {
-            Err(Stop::Cancelled(signal)) => Err(Error::interrupted(signal)),
-            Err(Stop::NobodyListens) => Err(Error::infrastructure("the receiver of the trials is gone")),
-            Err(Stop::TooLong(wall)) => {
+            Err(HarborStop::Cancelled(signal)) => Err(Error::interrupted(signal)),
+            Err(HarborStop::NobodyListens) => Err(Error::infrastructure("the receiver of the trials is gone")),
+            Err(HarborStop::TooLong(wall)) => {
                 let seconds = wall.as_secs();
                 tracing::warn!(program = "harbor", seconds, "child was stopped: it took longer than it may");
                 let why = format!("was stopped after {seconds} s, more than all limits of its trials allow");
@@ -212,14 +212,14 @@ impl<'a> Run<'a> {
         watch: &mut Watch,
         wall: Option<Duration>,
         cancel: &Cancel,
-    ) -> Result<Result<Exit, Stop>> {
+    ) -> Result<Result<Exit, HarborStop>> {
         let deadline = wall.map(|wall| (Instant::now() + wall, wall));
         loop {
             let stop = tokio::select! {
                 biased;
-                signal = cancel.cancelled() => Some(Stop::Cancelled(signal)),
+                signal = cancel.cancelled() => Some(HarborStop::Cancelled(signal)),
                 exit = child.wait() => return exit.map(Ok),
-                wall = past(deadline) => Some(Stop::TooLong(wall)),
+                wall = past(deadline) => Some(HarborStop::TooLong(wall)),
                 () = sleep(watch.interval()) => None,
             };
             // Trials that end before we stop Harbor count. Later ones do not: a trial that was cut off looks like one
@@ -227,12 +227,12 @@ impl<'a> Run<'a> {
             let found = if stop.is_some() { watch.look_at_all() } else { watch.look() };
             for finished in found {
                 if self.take(finished).await.is_err() {
-                    return Ok(Err(Stop::NobodyListens));
+                    return Ok(Err(HarborStop::NobodyListens));
                 }
             }
             // Now, while the trouble lasts if there is any.
             if self.look_into_claims(cancel).await.is_err() {
-                return Ok(Err(Stop::NobodyListens));
+                return Ok(Err(HarborStop::NobodyListens));
             }
             if let Some(stop) = stop {
                 return Ok(Err(stop));
@@ -341,7 +341,7 @@ impl<'a> Run<'a> {
         self.sink.send(RunEvent::Finished(Box::new(result))).await.map_err(drop)
     }
 
-    fn expected(&self, file: &TrialFile) -> Option<&'a Task> {
+    fn expected(&self, file: &TrialFile) -> Option<&'a ListedTask> {
         let known = file.task_names().find_map(|name| self.listing.find(name))?;
         self.missing.contains_key(known.id.as_str()).then_some(known)
     }
@@ -371,7 +371,7 @@ impl<'a> Run<'a> {
 
     /// A line, free of secrets, unless it names a task that may not be named.
     pub(super) fn quotable(&self, line: &str) -> Option<String> {
-        let names = |task: &Task| line.contains(task.id.rsplit('/').next().unwrap_or_default());
+        let names = |task: &ListedTask| line.contains(task.id.rsplit('/').next().unwrap_or_default());
         if self.discreet && self.tasks.iter().any(|task| names(task)) {
             return None;
         }

@@ -11,8 +11,8 @@ use super::fenced::HELPER;
 use super::harbor::is_held_out;
 pub use super::harbor::{HarborInstall, HarborRunner};
 use super::job;
-use super::listing::{Lister, Listing, Task};
-use super::run::Run;
+use super::listing::{ListedTask, Lister, Listing};
+use super::run::HarborRun;
 use crate::benchmarks::agent_python::{AgentPython, Import, Way, module_name};
 use crate::benchmarks::runner::{BenchmarkRunner, BoxFuture, Catalogue, RunReport, RunRequest, Sink, TaskInfo};
 use crate::error::{Code, Error, Result};
@@ -40,7 +40,7 @@ impl HarborRunner {
 
     async fn list(&self, cancel: &Cancel) -> Result<Catalogue> {
         let listing = self.listing(cancel).await?;
-        let info = |task: &Task| TaskInfo { id: task.id.clone(), split: None, limit_s: task.agent_timeout_sec };
+        let info = |task: &ListedTask| TaskInfo { id: task.id.clone(), split: None, limit_s: task.agent_timeout_sec };
         Ok(Catalogue { tasks: listing.tasks.iter().map(info).collect(), ..Catalogue::default() })
     }
 
@@ -53,11 +53,11 @@ impl HarborRunner {
             let in_steps = tasks.iter().any(|task| task.steps.is_some_and(|steps| steps > 1));
             import_path = fenced.stand_in(request, &import_path, in_steps, !is_held_out(request))?.to_owned();
         }
-        Run::new(self, request, listing, tasks, import_path, sink)?.carry_out(cancel).await
+        HarborRun::new(self, request, listing, tasks, import_path, sink)?.carry_out(cancel).await
     }
 }
 
-fn find_all<'a>(listing: &'a Listing, request: &RunRequest) -> Result<Vec<&'a Task>> {
+fn find_all<'a>(listing: &'a Listing, request: &RunRequest) -> Result<Vec<&'a ListedTask>> {
     let unknown: Vec<&String> = request.tasks.iter().filter(|task| listing.find(task).is_none()).collect();
     let Some(first) = unknown.first() else {
         return Ok(request.tasks.iter().filter_map(|task| listing.find(task)).collect());

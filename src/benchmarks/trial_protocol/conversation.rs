@@ -31,7 +31,7 @@ pub(super) struct Bounds {
 
 /// How a conversation ended. In every case the program and its descendants are gone.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ConversationEnd {
     /// By the program's own will.
     Exited(Exit),
     /// It took too long; the text says in which way, and follows the program's name.
@@ -43,7 +43,7 @@ pub(super) enum End {
 /// Why we stop a program.
 enum Stop {
     Cancelled(i32),
-    End(End),
+    End(ConversationEnd),
 }
 
 /// Hands every line to `take` until the program ends, `take` refuses a line, or a bound is reached.
@@ -53,7 +53,7 @@ pub(super) async fn converse(
     bounds: Bounds,
     cancel: &Cancel,
     mut take: impl AsyncFnMut(u64, &[u8]) -> Result<(), String>,
-) -> Result<End> {
+) -> Result<ConversationEnd> {
     let Some(stdout) = child.take_stdout() else {
         return Err(Error::infrastructure(format!("`{}` was started without an output", child.name())));
     };
@@ -64,17 +64,17 @@ pub(super) async fn converse(
             biased;
             signal = cancel.cancelled() => Stop::Cancelled(signal),
             exit = timeout(bounds.exit, child.wait()) => match exit {
-                Ok(exit) => return exit.map(End::Exited),
+                Ok(exit) => return exit.map(ConversationEnd::Exited),
                 Err(_) => {
                     let seconds = bounds.exit.as_secs_f64();
-                    Stop::End(End::Stalled(format!("closed its output but did not exit within {seconds} s")))
+                    Stop::End(ConversationEnd::Stalled(format!("closed its output but did not exit within {seconds} s")))
                 }
             },
         },
     };
     if let Stop::End(end) = &stop {
         // Nothing of its output, which may name tasks.
-        let why = if let End::Stalled(why) = end { why } else { "it breaks the trial protocol" };
+        let why = if let ConversationEnd::Stalled(why) = end { why } else { "it breaks the trial protocol" };
         tracing::warn!(program = child.name(), why, "child is stopped");
     }
     // Further output is not believed: an agent that was cut off by SIGTERM looks like one that failed. It is read all
@@ -110,13 +110,13 @@ async fn read(
                 () = past(wall.map(|(_, end)| end)) => {
                     let seconds = wall.map_or(0.0, |(wall, _)| wall.as_secs_f64());
                     let why = format!("took longer than {seconds} s, which is more than its trials' time limit allows,");
-                    last_lines = Some((LAST_LINES, Stop::End(End::Stalled(why))));
+                    last_lines = Some((LAST_LINES, Stop::End(ConversationEnd::Stalled(why))));
                     continue;
                 }
                 line = reader.next_line() => line,
                 () = sleep(bounds.silence) => {
                     let seconds = bounds.silence.as_secs_f64();
-                    return Some(Stop::End(End::Stalled(format!("said nothing for {seconds} s"))));
+                    return Some(Stop::End(ConversationEnd::Stalled(format!("said nothing for {seconds} s"))));
                 }
             },
             Some((0, stop)) => return Some(stop),
@@ -135,10 +135,10 @@ async fn read(
             Ok(Some(line)) => take(reader.number(), &line).await,
             Ok(None) => return last_lines.map(|(_, stop)| stop),
             Err(error) if error.kind() == Kind::Usage => Err(error.to_string()),
-            Err(error) => return Some(Stop::End(End::Stalled(format!("could not be heard ({error})")))),
+            Err(error) => return Some(Stop::End(ConversationEnd::Stalled(format!("could not be heard ({error})")))),
         };
         if let Err(why) = taken {
-            return Some(last_lines.map_or(Stop::End(End::Misbehaved(why)), |(_, stop)| stop));
+            return Some(last_lines.map_or(Stop::End(ConversationEnd::Misbehaved(why)), |(_, stop)| stop));
         }
     }
 }

@@ -54,7 +54,7 @@ pub enum ProtocolEvent {
 }
 
 #[derive(Deserialize)]
-struct Fields<'a> {
+struct LineFields<'a> {
     #[serde(borrow)]
     event: Option<&'a RawValue>,
     task: Option<&'a RawValue>,
@@ -101,7 +101,7 @@ pub fn parse(line: &[u8]) -> Result<Option<ProtocolEvent>, &'static str> {
             fixed.as_str()
         }
     };
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+    let fields: LineFields<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => "names a field twice",
         _ => "is not JSON",
     })?;
@@ -117,7 +117,7 @@ pub fn parse(line: &[u8]) -> Result<Option<ProtocolEvent>, &'static str> {
     .map(Some)
 }
 
-fn task(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
+fn task(fields: &LineFields<'_>) -> Result<ProtocolEvent, &'static str> {
     let split = match fields.split {
         None => None,
         some => match string(some).as_deref() {
@@ -129,7 +129,7 @@ fn task(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
     Ok(ProtocolEvent::Task { id: task_id(fields)?, split })
 }
 
-fn context(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
+fn context(fields: &LineFields<'_>) -> Result<ProtocolEvent, &'static str> {
     let name = string(fields.name).filter(|name| is_plain(name));
     let name =
         name.ok_or("has no `name` of 1 to 64 letters, digits, `-`, `_` and `.` that begins with none of the last")?;
@@ -142,14 +142,14 @@ fn is_plain(name: &str) -> bool {
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(known)
 }
 
-fn log(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
+fn log(fields: &LineFields<'_>) -> Result<ProtocolEvent, &'static str> {
     let level = string(fields.level).unwrap_or_default().to_lowercase();
     let warning = matches!(level.as_str(), "warn" | "warning" | "error" | "critical" | "fatal");
     let message = string(fields.message).ok_or("has no `message`")?;
     Ok(ProtocolEvent::Log { warning, message })
 }
 
-fn trial(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
+fn trial(fields: &LineFields<'_>) -> Result<ProtocolEvent, &'static str> {
     let (outcome, reward, problem) = grade(fields);
     let mut odd = None;
     let seconds = amount(fields.seconds).unwrap_or_else(|()| left_out("seconds", &mut odd));
@@ -172,7 +172,7 @@ fn trial(fields: &Fields<'_>) -> Result<ProtocolEvent, &'static str> {
 /// What a trial counts as. A reward that makes no sense is the grader's failure, never a score. A trial that ran out of time
 /// but was graded above 0 counts as graded: work done in time is done. Every runner does the same, so that `agent_timeout`
 /// always means that nothing came of it.
-fn grade(fields: &Fields<'_>) -> (Outcome, Option<f64>, Option<String>) {
+fn grade(fields: &LineFields<'_>) -> (Outcome, Option<f64>, Option<String>) {
     let verifier_error = |problem: String| (Outcome::VerifierError, None, Some(problem));
     let word = match fields.outcome {
         None => None,
@@ -211,7 +211,7 @@ fn grade(fields: &Fields<'_>) -> (Outcome, Option<f64>, Option<String>) {
     }
 }
 
-fn task_id(fields: &Fields<'_>) -> Result<String, &'static str> {
+fn task_id(fields: &LineFields<'_>) -> Result<String, &'static str> {
     match string(fields.task) {
         None => Err("has no `task`"),
         Some(id) if id.is_empty() => Err("has an empty `task`"),
@@ -219,7 +219,7 @@ fn task_id(fields: &Fields<'_>) -> Result<String, &'static str> {
     }
 }
 
-fn trial_number(fields: &Fields<'_>) -> Result<u32, &'static str> {
+fn trial_number(fields: &LineFields<'_>) -> Result<u32, &'static str> {
     read(fields.trial).ok_or("has no `trial` number")
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use self::conversation::{Bounds, End, converse};
+use self::conversation::{Bounds, ConversationEnd, converse};
 use self::exchange::{Exchange, excerpt};
 use self::line::ProtocolEvent;
 use super::agent_python::AgentPython;
@@ -213,18 +213,20 @@ impl ProtocolRunner {
         let where_to_look = format!("see its log: {}", log.path().display());
         let name = &self.name;
         match end {
-            End::Exited(exit) if !exit.success() => {
+            ConversationEnd::Exited(exit) if !exit.success() => {
                 let message = format!("{name} ended with {exit} while listing its tasks");
                 Err(Error::infrastructure(message).code(Code::BenchmarkFailed).hint(where_to_look))
             }
-            End::Exited(_) if tasks.is_empty() => {
+            ConversationEnd::Exited(_) if tasks.is_empty() => {
                 Err(Error::usage(format!("{name} listed no tasks")).code(Code::BenchmarkFailed).hint(where_to_look))
             }
-            End::Exited(_) => Ok(Catalogue { tasks, context }),
-            End::Stalled(why) => Err(Error::infrastructure(format!("{name} {why} while listing its tasks"))
-                .code(Code::BenchmarkFailed)
-                .hint(where_to_look)),
-            End::Misbehaved(why) => Err(Error::usage(format!("{name} breaks the trial protocol: {why}"))
+            ConversationEnd::Exited(_) => Ok(Catalogue { tasks, context }),
+            ConversationEnd::Stalled(why) => {
+                Err(Error::infrastructure(format!("{name} {why} while listing its tasks"))
+                    .code(Code::BenchmarkFailed)
+                    .hint(where_to_look))
+            }
+            ConversationEnd::Misbehaved(why) => Err(Error::usage(format!("{name} breaks the trial protocol: {why}"))
                 .code(Code::BenchmarkFailed)
                 .hint("a benchmark program may print nothing but events to stdout; everything else belongs to stderr.")
                 .hint(where_to_look)),
@@ -254,19 +256,21 @@ impl ProtocolRunner {
         let child = self.start(&message, &request.staging, Some(&request.scratch), &log)?;
         let bounds = self.bounds(request);
         let end = converse(child, bounds, cancel, async |number, line| exchange.line(number, line).await).await?;
-        if let End::Exited(exit) = &end {
+        if let ConversationEnd::Exited(exit) = &end {
             // Its last output cannot be told from that of an agent that speaks in its name and then ends it.
             exchange.untrusted |= !exit.success() && exchange.done > 0 && !self.outlives_failure;
         }
         let what = match end {
-            End::Exited(exit) if exit.success() && exchange.done == exchange.total => return Ok(RunReport::default()),
-            End::Exited(exit) if exit.success() => "ended".to_owned(),
-            End::Exited(exit) => match self.exits.iter().find(|(status, _)| *status == exit.code) {
+            ConversationEnd::Exited(exit) if exit.success() && exchange.done == exchange.total => {
+                return Ok(RunReport::default());
+            }
+            ConversationEnd::Exited(exit) if exit.success() => "ended".to_owned(),
+            ConversationEnd::Exited(exit) => match self.exits.iter().find(|(status, _)| *status == exit.code) {
                 Some((_, meaning)) => format!("ended with {exit} ({meaning})"),
                 None => format!("ended with {exit}"),
             },
-            End::Stalled(why) => format!("{why} and was stopped"),
-            End::Misbehaved(why) => format!("broke the trial protocol and was stopped: {why};"),
+            ConversationEnd::Stalled(why) => format!("{why} and was stopped"),
+            ConversationEnd::Misbehaved(why) => format!("broke the trial protocol and was stopped: {why};"),
         };
         let (name, done, total) = (&self.name, exchange.done, exchange.total);
         // The log of a run that touches the hold-out is removed; naming it would only invite a look.

@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(60);
 const HOOK: Duration = Duration::from_secs(300);
 
 /// What a command of ours said.
-pub(super) struct Said {
+pub(super) struct ChildAnswer {
     pub(super) code: i32,
     /// Its error's message, when it had one.
     pub(super) message: String,
@@ -25,7 +25,7 @@ pub(super) struct Said {
 
 impl Loop<'_> {
     /// Runs one of our commands on the experiment, outside of any fence.
-    pub(super) async fn own(&self, words: &[&str]) -> Result<Said> {
+    pub(super) async fn own(&self, words: &[&str]) -> Result<ChildAnswer> {
         let all = [&["--format", "json"], words].concat();
         let done = self.watched(self.said(&all, Limits::SMALL.output, &self.now)).await?;
         let text = String::from_utf8_lossy(&done.stdout);
@@ -35,7 +35,7 @@ impl Loop<'_> {
         for line in String::from_utf8_lossy(&done.stderr).lines() {
             self.ui.detail(format!("{}: {line}", words[0]));
         }
-        Ok(Said { code: done.exit.code, message: message.unwrap_or_else(|| done.exit.describe()) })
+        Ok(ChildAnswer { code: done.exit.code, message: message.unwrap_or_else(|| done.exit.describe()) })
     }
 
     /// As [`Loop::own`], with what it printed: at most this many bytes of each end.

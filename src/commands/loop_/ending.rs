@@ -74,7 +74,7 @@ impl Loop<'_> {
     }
 
     /// Appends the section of this iteration to learnings.md, once.
-    fn learn(&mut self, current: &mut Current, judged: Option<&Judgement>, trials: u32) -> Result<()> {
+    fn learn(&mut self, current: &mut Current, judged: Option<&ToldVerdict>, trials: u32) -> Result<()> {
         let path = self.paths.learnings();
         let mut text = files::read_text_if_there(&path, LARGEST)?.unwrap_or_else(|| "# Learnings\n".into());
         let read = Learnings::parse(&text);
@@ -108,7 +108,7 @@ impl Loop<'_> {
         atomic::replace(&path, text.as_bytes())
     }
 
-    async fn say(&self, current: &Current, end: End, judged: Option<&Judgement>) {
+    async fn say(&self, current: &Current, end: End, judged: Option<&ToldVerdict>) {
         let told = match (judged, &current.reason) {
             (Some(judged), _) => judged.line.clone(),
             (None, Some(reason)) => reason.clone(),
@@ -140,7 +140,7 @@ fn touched(current: &Current) -> String {
 }
 
 /// The part of the gate's answer that may be shown.
-struct Judgement {
+struct ToldVerdict {
     /// As gate.json has it.
     verdict: Value,
     /// The gate's last line.
@@ -158,7 +158,7 @@ fn outdone(current: &Current) -> String {
     current.outdone.iter().map(each).collect()
 }
 
-fn judgement(session: &Session, current: &Current) -> Result<Option<Judgement>> {
+fn judgement(session: &Session, current: &Current) -> Result<Option<ToldVerdict>> {
     let summary = &session.state.summary;
     let (Some(receipt), Some(verdict), Some(proposal)) =
         (&summary.last_decided, views::gate(summary), &current.proposal)
@@ -185,7 +185,7 @@ fn judgement(session: &Session, current: &Current) -> Result<Option<Judgement>> 
     }
     after.retain(|task, _| train.binary_search(task).is_ok());
     let predicted = PredictionOutcome::new(proposal, &summary.train_results, &after);
-    Ok(Some(Judgement { verdict, line: receipt.verdict.told().line(), predicted }))
+    Ok(Some(ToldVerdict { verdict, line: receipt.verdict.told().line(), predicted }))
 }
 
 fn measured(rewards: &Rewards) -> impl Iterator<Item = (&String, Option<f64>)> {

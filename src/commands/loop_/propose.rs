@@ -9,9 +9,9 @@ use tracing::info;
 use super::check::written;
 use super::context::{Loop, records};
 use crate::drive::budget::Reason;
-use crate::drive::drivers::{Ask, Invocation, Seen, limit};
+use crate::drive::drivers::{Assignment, Invocation, Seen, limit};
 use crate::drive::fencing::SessionFence;
-use crate::drive::session::{self, Place};
+use crate::drive::session::{self, SessionBounds};
 use crate::drive::spending::Spending;
 use crate::drive::state::{Current, Stage};
 use crate::drive::worktree;
@@ -125,7 +125,7 @@ impl Loop<'_> {
         let left = self.budget.seconds_left(self.night()?, Utc::now()).unwrap_or(f64::MAX);
         let time = Duration::from_secs_f64(left.clamp(1.0, f64::from(self.config.loop_timeout)));
         let usd = self.dollars_left()?;
-        let mut ask = Ask {
+        let mut ask = Assignment {
             prompt,
             model: self.args.model.as_deref(),
             resume: current.session.as_deref(),
@@ -135,7 +135,7 @@ impl Loop<'_> {
         let fence = self.fence(current, &self.driver.invocation(&ask)).await?;
         ask.fenced = fence.is_some();
         let invocation = self.driver.invocation(&ask);
-        let place = Place {
+        let place = SessionBounds {
             supervisor: &self.supervisor,
             environment: &self.environment,
             names: &self.config.loop_env,

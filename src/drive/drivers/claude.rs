@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::invocation::{Ask, Invocation, sum};
+use super::invocation::{Assignment, Invocation, sum};
 use super::seen::Seen;
 
 /// Turns after which it stops by itself. Our limit is the clock; this one is for what the clock misses.
 const TURNS: &str = "200";
 
-pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
+pub(super) fn invocation(ask: &Assignment<'_>) -> Invocation {
     let mut invocation = Invocation::new(&["claude", "-p", ask.prompt, "--output-format", "stream-json", "--verbose"]);
     // Its own permission to edit; the fence decides what it can reach.
     invocation.add(&["--permission-mode", "acceptEdits", "--allowedTools", "Read,Edit,Write,Glob,Grep,Bash"]);
@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_tried_one() {
-        let ask = Ask { prompt: "go", model: Some("opus"), resume: Some("s-1"), budget_usd: Some(1.5), fenced: false };
+        let ask =
+            Assignment { prompt: "go", model: Some("opus"), resume: Some("s-1"), budget_usd: Some(1.5), fenced: false };
         let words = invocation(&ask).words;
         let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
         assert_eq!(

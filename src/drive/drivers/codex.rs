@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::invocation::{Ask, Invocation, message, sum};
+use super::invocation::{Assignment, Invocation, message, sum};
 use super::seen::Seen;
 
-pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
+pub(super) fn invocation(ask: &Assignment<'_>) -> Invocation {
     let mut invocation = Invocation::new(&["codex", "exec", "--json"]);
     // Before `resume`, which takes none of its own.
     invocation.add(&["-s", if ask.fenced { "danger-full-access" } else { "workspace-write" }]);
@@ -97,11 +97,11 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_tried_one() {
-        let ask = Ask { prompt: "go", model: Some("gpt"), resume: None, budget_usd: Some(1.0), fenced: false };
+        let ask = Assignment { prompt: "go", model: Some("gpt"), resume: None, budget_usd: Some(1.0), fenced: false };
         assert_eq!(invocation(&ask).words, ["codex", "exec", "--json", "-s", "workspace-write", "-m", "gpt", "go"]);
-        let fenced = invocation(&Ask { fenced: true, ..ask });
+        let fenced = invocation(&Assignment { fenced: true, ..ask });
         assert_eq!(fenced.words, ["codex", "exec", "--json", "-s", "danger-full-access", "-m", "gpt", "go"]);
-        let again = invocation(&Ask { resume: Some("t-1"), model: None, ..ask });
+        let again = invocation(&Assignment { resume: Some("t-1"), model: None, ..ask });
         assert_eq!(again.words, ["codex", "exec", "--json", "-s", "workspace-write", "resume", "t-1", "go"]);
     }
 }

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::invocation::{Ask, Invocation, message, sum};
+use super::invocation::{Assignment, Invocation, message, sum};
 use super::seen::Seen;
 
-pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
+pub(super) fn invocation(ask: &Assignment<'_>) -> Invocation {
     let mut invocation = Invocation::new(&["gemini", "-p", ask.prompt]);
     if let Some(model) = ask.model {
         invocation.add(&["-m", model]);
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_tried_one() {
-        let ask = Ask { prompt: "go", model: Some("m"), resume: Some("g-1"), budget_usd: None, fenced: false };
+        let ask = Assignment { prompt: "go", model: Some("m"), resume: Some("g-1"), budget_usd: None, fenced: false };
         let words = ["gemini", "-p", "go", "-m", "m", "--approval-mode", "yolo", "--output-format", "stream-json"];
         assert_eq!(invocation(&ask).words, [&words[..], &["--skip-trust"]].concat());
     }

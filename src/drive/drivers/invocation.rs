@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// What a session is to do.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct Assignment<'a> {
     pub prompt: &'a str,
     /// The model, as the coding agent names it.
     pub model: Option<&'a str>,

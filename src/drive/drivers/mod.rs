@@ -13,7 +13,7 @@ mod seen;
 
 use std::ffi::OsString;
 
-pub(crate) use invocation::{Ask, Invocation};
+pub(crate) use invocation::{Assignment, Invocation};
 pub(crate) use seen::{Counted, Seen};
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ impl Driver {
     }
 
     /// The command line that starts a session.
-    pub(crate) fn invocation(&self, ask: &Ask<'_>) -> Invocation {
+    pub(crate) fn invocation(&self, ask: &Assignment<'_>) -> Invocation {
         match self {
             Driver::Claude => claude::invocation(ask),
             Driver::Codex => codex::invocation(ask),
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_program_of_ones_own_gets_the_prompt_as_configured() {
-        let ask = Ask { prompt: "improve", model: Some("m"), resume: None, budget_usd: None, fenced: false };
+        let ask = Assignment { prompt: "improve", model: Some("m"), resume: None, budget_usd: None, fenced: false };
         let by_stdin = Driver::Own("mine".into(), own()).invocation(&ask);
         assert_eq!(by_stdin.words, ["./propose", "-x"]);
         assert_eq!(by_stdin.stdin, b"improve");

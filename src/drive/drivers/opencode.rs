@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::invocation::{Ask, Invocation, message, sum};
+use super::invocation::{Assignment, Invocation, message, sum};
 use super::seen::Seen;
 
-pub(super) fn invocation(ask: &Ask<'_>) -> Invocation {
+pub(super) fn invocation(ask: &Assignment<'_>) -> Invocation {
     let mut invocation = Invocation::new(&["opencode", "run", ask.prompt, "--format", "json"]);
     if let Some(model) = ask.model {
         invocation.add(&["--model", model]);
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_tried_one() {
-        let ask = Ask { prompt: "go", model: Some("p/m"), resume: None, budget_usd: None, fenced: false };
+        let ask = Assignment { prompt: "go", model: Some("p/m"), resume: None, budget_usd: None, fenced: false };
         assert_eq!(invocation(&ask).words, ["opencode", "run", "go", "--format", "json", "--model", "p/m"]);
     }
 }

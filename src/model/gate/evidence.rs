@@ -8,7 +8,7 @@ use super::policy::{LeakScan, Policy};
 use crate::model::compare::Reference;
 use crate::model::paired::{self, Pairs, Rule};
 use crate::model::score::Rewards;
-use crate::model::suite::Known;
+use crate::model::suite::KnownTask;
 
 /// The version of the rules in this build. Evidence has the version it was decided by, so that old verdicts are decided
 /// again as they were: version 0 compared val_scores whatever they were means of, and ignored what a step left out.
@@ -50,7 +50,7 @@ pub struct Evidence {
     pub quarantined: BTreeSet<String>,
     /// By the rule `paired`: what is known of the suite's tasks. `None`: not recorded, as in the first verdicts by this rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suite_known: Option<BTreeMap<String, Known>>,
+    pub suite_known: Option<BTreeMap<String, KnownTask>>,
     /// Rewards of the gate split; empty when an earlier step cost the edit its run.
     pub holdout: Rewards,
     /// For gate split tasks with missing trials: their rewards with each missing trial counted 0.0.

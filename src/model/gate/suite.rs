@@ -4,7 +4,7 @@ use super::evidence::Evidence;
 use super::step::{GateStep, MISSING, Status, left_out, list, step, too_little};
 use crate::model::compare::EPSILON;
 use crate::model::score::{Rewards, passes};
-use crate::model::suite::{Known, is_worse};
+use crate::model::suite::{KnownTask, is_worse};
 
 /// What the regression suite says so far.
 pub(crate) fn suite_status(evidence: &Evidence) -> Status {
@@ -66,7 +66,7 @@ pub(super) fn regression_suite(evidence: &Evidence) -> GateStep {
     step(name, status, detail)
 }
 
-fn known(evidence: &Evidence) -> impl Iterator<Item = (&String, &Known)> {
+fn known(evidence: &Evidence) -> impl Iterator<Item = (&String, &KnownTask)> {
     evidence.suite_known.iter().flatten()
 }
 

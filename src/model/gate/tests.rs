@@ -3,7 +3,7 @@
 use super::step::MISSING;
 use super::*;
 use crate::model::compare::Reference;
-use crate::model::suite::{Known, TaskHistory};
+use crate::model::suite::{KnownTask, TaskHistory};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn rewards(values: &[Option<f64>]) -> Rewards {
@@ -314,7 +314,7 @@ type SuiteTask<'a> = (f64, (u32, u32), &'a [f64], &'a [f64]);
 fn suite(tasks: &[SuiteTask<'_>]) -> Evidence {
     let known = tasks.iter().enumerate().map(|(at, (_, (passed, of), candidate, incumbent))| {
         let history = TaskHistory { passed: *passed, of: *of };
-        (format!("t{at:02}"), Known { history, candidate: candidate.to_vec(), incumbent: incumbent.to_vec() })
+        (format!("t{at:02}"), KnownTask { history, candidate: candidate.to_vec(), incumbent: incumbent.to_vec() })
     });
     let values: Vec<Option<f64>> = tasks.iter().map(|(reward, ..)| Some(*reward)).collect();
     let paired = PairedPolicy { alpha: 0.1, max_rounds: 3, confirm_trials: 3, promote_after: Some(3), candidate: None };

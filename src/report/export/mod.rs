@@ -14,7 +14,7 @@ use std::rc::Rc;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-pub(crate) use column::{Column, Kind};
+pub(crate) use column::{CellKind, Column};
 pub(crate) use table::{Form, Table};
 
 use super::history::{AgentVersion, History, chosen_at};
@@ -24,67 +24,67 @@ use crate::model::trial::{Outcome, Split};
 use crate::model::usage::Usage;
 use crate::store::event::{Event, Purpose, Verdict};
 use crate::store::ledger::Entry;
-use table::Writer;
+use table::TableWriter;
 
 pub(crate) const TRIALS: [Column; 16] = [
-    ("seq", Kind::Count),
-    ("at", Kind::Time),
-    ("run", Kind::Text),
-    ("purpose", Kind::Text),
-    ("agent", Kind::Text),
-    ("protocol", Kind::Text),
-    ("split", Kind::Text),
-    ("task", Kind::Text),
-    ("trial", Kind::Count),
-    ("outcome", Kind::Text),
-    ("reward", Kind::Number),
-    ("seconds", Kind::Number),
-    ("tokens_in", Kind::Count),
-    ("tokens_out", Kind::Count),
-    ("cost_usd", Kind::Number),
-    ("error", Kind::Text),
+    ("seq", CellKind::Count),
+    ("at", CellKind::Time),
+    ("run", CellKind::Text),
+    ("purpose", CellKind::Text),
+    ("agent", CellKind::Text),
+    ("protocol", CellKind::Text),
+    ("split", CellKind::Text),
+    ("task", CellKind::Text),
+    ("trial", CellKind::Count),
+    ("outcome", CellKind::Text),
+    ("reward", CellKind::Number),
+    ("seconds", CellKind::Number),
+    ("tokens_in", CellKind::Count),
+    ("tokens_out", CellKind::Count),
+    ("cost_usd", CellKind::Number),
+    ("error", CellKind::Text),
 ];
 pub(crate) const VERDICTS: [Column; 16] = [
-    ("seq", Kind::Count),
-    ("at", Kind::Time),
-    ("agent", Kind::Text),
-    ("status", Kind::Text),
-    ("val_score", Kind::Number),
-    ("evals_passed", Kind::Count),
-    ("evals_total", Kind::Count),
-    ("chosen_at", Kind::Number),
-    ("best", Kind::Number),
-    ("rule", Kind::Text),
-    ("base", Kind::Text),
-    ("base_ref", Kind::Text),
-    ("suite_tasks", Kind::Count),
-    ("promoted", Kind::Count),
-    ("steps", Kind::Text),
-    ("protocol", Kind::Text),
+    ("seq", CellKind::Count),
+    ("at", CellKind::Time),
+    ("agent", CellKind::Text),
+    ("status", CellKind::Text),
+    ("val_score", CellKind::Number),
+    ("evals_passed", CellKind::Count),
+    ("evals_total", CellKind::Count),
+    ("chosen_at", CellKind::Number),
+    ("best", CellKind::Number),
+    ("rule", CellKind::Text),
+    ("base", CellKind::Text),
+    ("base_ref", CellKind::Text),
+    ("suite_tasks", CellKind::Count),
+    ("promoted", CellKind::Count),
+    ("steps", CellKind::Text),
+    ("protocol", CellKind::Text),
 ];
 pub(crate) const ITERATIONS: [Column; 8] = [
-    ("iteration", Kind::Count),
-    ("val_score", Kind::Number),
-    ("commit", Kind::Text),
-    ("evals_passed", Kind::Count),
-    ("evals_total", Kind::Count),
-    ("timestamp", Kind::Time),
-    ("agent", Kind::Text),
-    ("rules_changed", Kind::Flag),
+    ("iteration", CellKind::Count),
+    ("val_score", CellKind::Number),
+    ("commit", CellKind::Text),
+    ("evals_passed", CellKind::Count),
+    ("evals_total", CellKind::Count),
+    ("timestamp", CellKind::Time),
+    ("agent", CellKind::Text),
+    ("rules_changed", CellKind::Flag),
 ];
 
 /// Collects rows while the ledger is read: only its end shows what may be disclosed.
 #[derive(Default)]
 pub(crate) struct Gathered {
     salt: String,
-    trials: Vec<Kept>,
+    trials: Vec<LedgerTrial>,
     verdicts: Vec<[Value; VERDICTS.len()]>,
     /// Texts that many trials share.
     texts: HashSet<Rc<str>>,
 }
 
 /// A trial as the ledger has it.
-struct Kept {
+struct LedgerTrial {
     seq: u64,
     at: DateTime<Utc>,
     run: Rc<str>,
@@ -109,7 +109,7 @@ impl Gathered {
         }
         match &entry.event {
             Event::Trial(trial) => {
-                let kept = Kept {
+                let kept = LedgerTrial {
                     seq: entry.seq,
                     at: entry.at,
                     run: self.text(&trial.run),
@@ -143,7 +143,7 @@ impl Gathered {
     /// The three tables. With `reveal` hold-out tasks appear under their names. Errors: when a table cannot be written.
     pub(crate) fn tables(self, history: &History, form: Form, reveal: bool) -> Result<Vec<Table>> {
         let secret = Secrecy::of(history, reveal);
-        let mut trials = Writer::new("trials", &TRIALS, form)?;
+        let mut trials = TableWriter::new("trials", &TRIALS, form)?;
         let mut held = Vec::new();
         for trial in &self.trials {
             if !secret.hides(trial) {
@@ -157,11 +157,11 @@ impl Gathered {
         for (_, alias, trial) in held {
             trials.row(trial.hidden_row(&alias))?;
         }
-        let mut verdicts = Writer::new("verdicts", &VERDICTS, form)?;
+        let mut verdicts = TableWriter::new("verdicts", &VERDICTS, form)?;
         self.verdicts.into_iter().try_for_each(|row| verdicts.row(row))?;
-        let mut rows = Writer::new("iterations", &ITERATIONS, form)?;
+        let mut rows = TableWriter::new("iterations", &ITERATIONS, form)?;
         iterations(history).try_for_each(|row| rows.row(row))?;
-        [trials, verdicts, rows].into_iter().map(Writer::finish).collect()
+        [trials, verdicts, rows].into_iter().map(TableWriter::finish).collect()
     }
 }
 
@@ -181,20 +181,20 @@ impl Secrecy {
     }
 
     /// A baseline runs before the split is drawn, so the split decides. For a task that left the split, its trial decides.
-    fn is_train(&self, trial: &Kept) -> bool {
+    fn is_train(&self, trial: &LedgerTrial) -> bool {
         let known = self.train.contains(&*trial.task)
             || (!self.test.contains(&*trial.task) && trial.split == Some(Split::Train));
         known && trial.split != Some(Split::Test)
     }
 
-    fn hides(&self, trial: &Kept) -> bool {
+    fn hides(&self, trial: &LedgerTrial) -> bool {
         // We promised that nothing names a sealed task.
         self.sealed.contains(&*trial.task) || (!self.reveal && !self.is_train(trial))
     }
 
     /// Whether a hidden trial has a row at all. The rounds of a comparison run tasks on which both agents differ, so those
     /// tasks reveal something about the other agent, too.
-    fn tells_of(&self, history: &History, trial: &Kept) -> bool {
+    fn tells_of(&self, history: &History, trial: &LedgerTrial) -> bool {
         trial.purpose != Purpose::Round && history.is_told(&trial.agent)
     }
 }
@@ -204,7 +204,7 @@ fn alias(salt: &str, task: &str) -> String {
     format!("held-out-{}", &hash(format!("{salt}\n{task}").as_bytes())[..10])
 }
 
-impl Kept {
+impl LedgerTrial {
     fn row(&self, with_error: bool) -> [Value; TRIALS.len()] {
         let error = self.error.as_deref().filter(|_| with_error);
         self.values(json!(self.seq), json!(time(self.at)), json!(*self.run), json!(self.split), &self.task, error)

@@ -11,13 +11,13 @@ use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::types::Type;
 use serde_json::Value;
 
-use super::column::{Column, Kind};
+use super::column::{CellKind, Column};
 
 /// How many rows are written at once, and kept in memory until then.
 const GROUP: usize = 1 << 14;
 
 /// A file in the making.
-pub(super) struct Sink {
+pub(super) struct ParquetFile {
     file: SerializedFileWriter<Vec<u8>>,
     columns: Vec<Cells>,
     rows: usize,
@@ -25,7 +25,7 @@ pub(super) struct Sink {
 
 /// The cells of a column that are not written yet.
 struct Cells {
-    kind: Kind,
+    kind: CellKind,
     values: Values,
     /// For each row 1 when it has a value, else 0.
     present: Vec<i16>,
@@ -38,13 +38,13 @@ enum Values {
     Text(Vec<ByteArray>),
 }
 
-impl Sink {
-    pub(super) fn new(columns: &[Column]) -> Result<Sink> {
+impl ParquetFile {
+    pub(super) fn new(columns: &[Column]) -> Result<ParquetFile> {
         let fields: Result<Vec<_>> = columns.iter().map(|(name, kind)| Ok(Arc::new(field(name, *kind)?))).collect();
         let schema = Type::group_type_builder("table").with_fields(fields?).build()?;
         let properties = Arc::new(WriterProperties::builder().build());
         let file = SerializedFileWriter::new(Vec::new(), Arc::new(schema), properties)?;
-        Ok(Sink { file, columns: columns.iter().map(|(_, kind)| Cells::new(*kind)).collect(), rows: 0 })
+        Ok(ParquetFile { file, columns: columns.iter().map(|(_, kind)| Cells::new(*kind)).collect(), rows: 0 })
     }
 
     /// Takes a row: a value for each column.
@@ -75,25 +75,25 @@ impl Sink {
 }
 
 /// How the file declares a column. Every cell may be null.
-fn field(name: &str, kind: Kind) -> Result<Type> {
+fn field(name: &str, kind: CellKind) -> Result<Type> {
     let (physical, logical) = match kind {
-        Kind::Count => (Physical::INT64, None),
-        Kind::Number => (Physical::DOUBLE, None),
-        Kind::Flag => (Physical::BOOLEAN, None),
-        Kind::Time => (Physical::INT64, Some(LogicalType::timestamp(true, TimeUnit::MILLIS))),
-        Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+        CellKind::Count => (Physical::INT64, None),
+        CellKind::Number => (Physical::DOUBLE, None),
+        CellKind::Flag => (Physical::BOOLEAN, None),
+        CellKind::Time => (Physical::INT64, Some(LogicalType::timestamp(true, TimeUnit::MILLIS))),
+        CellKind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
     };
     let field = Type::primitive_type_builder(name, physical);
     field.with_repetition(Repetition::OPTIONAL).with_logical_type(logical).build()
 }
 
 impl Cells {
-    fn new(kind: Kind) -> Cells {
+    fn new(kind: CellKind) -> Cells {
         let values = match kind {
-            Kind::Count | Kind::Time => Values::Whole(Vec::new()),
-            Kind::Number => Values::Real(Vec::new()),
-            Kind::Flag => Values::Flag(Vec::new()),
-            Kind::Text => Values::Text(Vec::new()),
+            CellKind::Count | CellKind::Time => Values::Whole(Vec::new()),
+            CellKind::Number => Values::Real(Vec::new()),
+            CellKind::Flag => Values::Flag(Vec::new()),
+            CellKind::Text => Values::Text(Vec::new()),
         };
         Cells { kind, values, present: Vec::new() }
     }
@@ -101,7 +101,7 @@ impl Cells {
     /// Adds a cell. A value of the wrong kind becomes null.
     fn take(&mut self, value: Value) {
         let whole = |value: &Value| match self.kind {
-            Kind::Time => value.as_str().and_then(milliseconds),
+            CellKind::Time => value.as_str().and_then(milliseconds),
             _ => value.as_i64(),
         };
         let is_there = match &mut self.values {
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    fn read(sink: Sink) -> SerializedFileReader<std::fs::File> {
+    fn read(sink: ParquetFile) -> SerializedFileReader<std::fs::File> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&sink.finish().unwrap()).unwrap();
         SerializedFileReader::new(file).unwrap()
@@ -161,9 +161,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again_with_its_types() {
-        let columns =
-            [("n", Kind::Count), ("x", Kind::Number), ("is", Kind::Flag), ("at", Kind::Time), ("said", Kind::Text)];
-        let mut sink = Sink::new(&columns).unwrap();
+        let columns = [
+            ("n", CellKind::Count),
+            ("x", CellKind::Number),
+            ("is", CellKind::Flag),
+            ("at", CellKind::Time),
+            ("said", CellKind::Text),
+        ];
+        let mut sink = ParquetFile::new(&columns).unwrap();
         let rows = GROUP + 2;
         for number in 0..rows {
             sink.row(match number % 2 {
@@ -185,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_table_without_rows_is_a_file_with_columns() {
-        let reader = read(Sink::new(&[("n", Kind::Count)]).unwrap());
+        let reader = read(ParquetFile::new(&[("n", CellKind::Count)]).unwrap());
         assert_eq!(reader.metadata().file_metadata().schema_descr().column(0).name(), "n");
     }
 

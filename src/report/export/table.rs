@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::column::Column;
-use super::parquet::Sink as Parquet;
+use super::parquet::ParquetFile;
 use crate::error::{Context as _, Result};
 
 /// How tables are written.
@@ -38,38 +38,38 @@ pub(crate) struct Table {
 }
 
 /// A table that takes rows.
-pub(super) struct Writer {
+pub(super) struct TableWriter {
     name: &'static str,
     columns: &'static [Column],
-    sink: Sink,
+    sink: TableFormat,
     rows: usize,
 }
 
-enum Sink {
+enum TableFormat {
     Csv(Box<csv::Writer<Vec<u8>>>),
     Jsonl(Vec<u8>),
-    Parquet(Box<Parquet>),
+    Parquet(Box<ParquetFile>),
 }
 
-impl Writer {
-    pub(super) fn new(name: &'static str, columns: &'static [Column], form: Form) -> Result<Writer> {
+impl TableWriter {
+    pub(super) fn new(name: &'static str, columns: &'static [Column], form: Form) -> Result<TableWriter> {
         let sink = match form {
             Form::Csv => {
                 let mut writer = csv::Writer::from_writer(Vec::new());
                 writer.write_record(columns.iter().map(|(name, _)| name)).infra(|| failed(name))?;
-                Sink::Csv(Box::new(writer))
+                TableFormat::Csv(Box::new(writer))
             }
-            Form::Jsonl => Sink::Jsonl(Vec::new()),
-            Form::Parquet => Sink::Parquet(Box::new(Parquet::new(columns).infra(|| failed(name))?)),
+            Form::Jsonl => TableFormat::Jsonl(Vec::new()),
+            Form::Parquet => TableFormat::Parquet(Box::new(ParquetFile::new(columns).infra(|| failed(name))?)),
         };
-        Ok(Writer { name, columns, sink, rows: 0 })
+        Ok(TableWriter { name, columns, sink, rows: 0 })
     }
 
     /// Takes a row: a value for each column.
     pub(super) fn row<const N: usize>(&mut self, row: [Value; N]) -> Result<()> {
         self.rows += 1;
         match &mut self.sink {
-            Sink::Csv(writer) => {
+            TableFormat::Csv(writer) => {
                 let cell = |value: Value| match value {
                     Value::Null => String::new(),
                     Value::String(text) => text,
@@ -77,22 +77,24 @@ impl Writer {
                 };
                 writer.write_record(row.map(cell)).infra(|| failed(self.name))
             }
-            Sink::Jsonl(content) => {
+            TableFormat::Jsonl(content) => {
                 let names = self.columns.iter().map(|(name, _)| (*name).to_string());
                 let object: Map<String, Value> = names.zip(row).collect();
                 serde_json::to_writer(&mut *content, &object).infra(|| failed(self.name))?;
                 content.push(b'\n');
                 Ok(())
             }
-            Sink::Parquet(sink) => sink.row(row).infra(|| failed(self.name)),
+            TableFormat::Parquet(sink) => sink.row(row).infra(|| failed(self.name)),
         }
     }
 
     pub(super) fn finish(self) -> Result<Table> {
         let content = match self.sink {
-            Sink::Csv(writer) => writer.into_inner().map_err(|error| error.into_error()).infra(|| failed(self.name))?,
-            Sink::Jsonl(content) => content,
-            Sink::Parquet(sink) => sink.finish().infra(|| failed(self.name))?,
+            TableFormat::Csv(writer) => {
+                writer.into_inner().map_err(|error| error.into_error()).infra(|| failed(self.name))?
+            }
+            TableFormat::Jsonl(content) => content,
+            TableFormat::Parquet(sink) => sink.finish().infra(|| failed(self.name))?,
         };
         Ok(Table { name: self.name, content, rows: self.rows })
     }

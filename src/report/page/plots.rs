@@ -23,7 +23,7 @@ const LINE: RGBColor = RGBColor(0xD6, 0xD9, 0xDE);
 
 /// How a point ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PointKind {
     Baseline,
     Recorded,
     Passed,
@@ -31,34 +31,34 @@ pub(super) enum Kind {
     Undecided,
 }
 
-impl Kind {
+impl PointKind {
     pub(super) fn word(self) -> &'static str {
         match self {
-            Kind::Baseline => "baseline",
-            Kind::Recorded => "recorded",
-            Kind::Passed => "passed, not recorded",
-            Kind::Rejected => "rejected",
-            Kind::Undecided => "undecided",
+            PointKind::Baseline => "baseline",
+            PointKind::Recorded => "recorded",
+            PointKind::Passed => "passed, not recorded",
+            PointKind::Rejected => "rejected",
+            PointKind::Undecided => "undecided",
         }
     }
 
     pub(super) fn class(self) -> &'static str {
         match self {
-            Kind::Baseline => "k-base",
-            Kind::Recorded => "k-rec",
-            Kind::Passed => "k-pass",
-            Kind::Rejected => "k-rej",
-            Kind::Undecided => "k-und",
+            PointKind::Baseline => "k-base",
+            PointKind::Recorded => "k-rec",
+            PointKind::Passed => "k-pass",
+            PointKind::Rejected => "k-rej",
+            PointKind::Undecided => "k-und",
         }
     }
 
     fn colour(self) -> RGBColor {
         match self {
-            Kind::Baseline => DIM,
-            Kind::Recorded => GOOD,
-            Kind::Passed => LINK,
-            Kind::Rejected => BAD,
-            Kind::Undecided => MIDDLE,
+            PointKind::Baseline => DIM,
+            PointKind::Recorded => GOOD,
+            PointKind::Passed => LINK,
+            PointKind::Rejected => BAD,
+            PointKind::Undecided => MIDDLE,
         }
     }
 }
@@ -66,7 +66,7 @@ impl Kind {
 /// A verdict in the plot of scores.
 pub(super) struct Point {
     pub(super) label: String,
-    pub(super) kind: Kind,
+    pub(super) kind: PointKind,
     pub(super) score: Option<f64>,
     pub(super) interval: Option<(f64, f64)>,
     /// What its first trials earned, where the score was measured afresh.
@@ -161,8 +161,10 @@ fn steps(points: impl Iterator<Item = (f64, f64)>, end: f64) -> PathElement<(f64
 pub(super) fn scores(points: &[Point], band: Option<f64>) -> Markup {
     let range = -0.5..points.len().max(1) as f64 - 0.5;
     let recorded = || {
-        let marked =
-            points.iter().enumerate().filter(|(_, point)| matches!(point.kind, Kind::Baseline | Kind::Recorded));
+        let marked = points
+            .iter()
+            .enumerate()
+            .filter(|(_, point)| matches!(point.kind, PointKind::Baseline | PointKind::Recorded));
         marked.filter_map(|(at, point)| Some((at as f64, point.score?)))
     };
     // One per verdict, or fewer: plotters then takes whole numbers.
@@ -185,8 +187,8 @@ pub(super) fn scores(points: &[Point], band: Option<f64>) -> Markup {
             }
             let place = (x, point.score.map_or(UNTOLD, level));
             match point.kind {
-                Kind::Rejected => area.draw(&Cross::new(place, 4, colour.stroke_width(2)))?,
-                Kind::Undecided => area.draw(&Circle::new(place, 4, colour.stroke_width(2)))?,
+                PointKind::Rejected => area.draw(&Cross::new(place, 4, colour.stroke_width(2)))?,
+                PointKind::Undecided => area.draw(&Circle::new(place, 4, colour.stroke_width(2)))?,
                 _ => area.draw(&Circle::new(place, 4, colour.filled()))?,
             }
         }
@@ -219,9 +221,10 @@ pub(super) fn spending(points: &[(f64, f64)], unit: &str) -> Markup {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 5] = [Kind::Baseline, Kind::Recorded, Kind::Passed, Kind::Rejected, Kind::Undecided];
+    const KINDS: [PointKind; 5] =
+        [PointKind::Baseline, PointKind::Recorded, PointKind::Passed, PointKind::Rejected, PointKind::Undecided];
 
-    fn point(kind: Kind, score: Option<f64>) -> Point {
+    fn point(kind: PointKind, score: Option<f64>) -> Point {
         Point { label: "a<b".into(), kind, score, interval: score.map(|score| (score, score)), selected: score }
     }
 
@@ -259,7 +262,7 @@ mod tests {
     #[test]
     fn labels_are_round_numbers_each_once() {
         for count in (0..80).chain([999, 12_345]) {
-            let points: Vec<Point> = (0..count).map(|_| point(Kind::Passed, None)).collect();
+            let points: Vec<Point> = (0..count).map(|_| point(PointKind::Passed, None)).collect();
             let drawing = scores(&points, None).into_string();
             sound(&drawing);
             let numbers: Vec<usize> = labels(&drawing, "verdict").iter().map(|text| text.parse().unwrap()).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::plots::{self, Kind, Point};
+use super::plots::{self, Point, PointKind};
 use crate::model::gate::Status;
 use crate::model::interval::wilson;
 use crate::model::score::{Rewards, Scoring};
@@ -32,12 +32,12 @@ const OUTCOMES: [(&str, &str); 6] = [
     ("verifier_error", "o-ver"),
 ];
 
-fn kind(version: &AgentVersion, status: Status) -> Kind {
+fn kind(version: &AgentVersion, status: Status) -> PointKind {
     match (status, &version.recorded) {
-        (_, Some(_)) => Kind::Recorded,
-        (Status::Passed | Status::Skipped, None) => Kind::Passed,
-        (Status::Failed, None) => Kind::Rejected,
-        (Status::Undecided, None) => Kind::Undecided,
+        (_, Some(_)) => PointKind::Recorded,
+        (Status::Passed | Status::Skipped, None) => PointKind::Passed,
+        (Status::Failed, None) => PointKind::Rejected,
+        (Status::Undecided, None) => PointKind::Undecided,
     }
 }
 
@@ -49,7 +49,7 @@ fn points(history: &History) -> Vec<Point> {
         let same = (score - prepared.baseline.val_score).abs() < 1e-12;
         Point {
             label: "0".into(),
-            kind: Kind::Baseline,
+            kind: PointKind::Baseline,
             score: Some(score),
             interval: same.then(|| wilson(score, prepared.baseline.evals_total)),
             selected: None,
@@ -76,7 +76,7 @@ pub(super) fn scores(history: &History) -> Markup {
         @if points.len() < 2 { p { "No edit was judged yet." } }
         (plots::scores(&points, history.summary().claims.noise.as_ref().map(|last| last.noise.band)))
         p class="key" {
-            @for kind in [Kind::Baseline, Kind::Recorded, Kind::Passed, Kind::Rejected, Kind::Undecided] {
+            @for kind in [PointKind::Baseline, PointKind::Recorded, PointKind::Passed, PointKind::Rejected, PointKind::Undecided] {
                 span class=(format!("dot {}", kind.class())) { (kind.word()) }
             }
             span { "Lines up and down are 95 % intervals, the stepped line is the recorded score, a small square the score that an edit was chosen by where it was measured afresh; a cross is a rejected edit, a ring an undecided one; what stands below the axis told no score. A band is the noise floor around the recorded score (calibrate)." }

@@ -125,14 +125,14 @@ mod tests {
     use crate::report::breakdown::Breakdown;
     use crate::report::trace::Trace;
     use crate::report::trace::conversation::Call;
-    use crate::store::traces::Place;
+    use crate::store::traces::TracePlace;
 
     #[test]
     fn a_trace_takes_no_more_room_than_it_is_given_and_keeps_its_end() {
         let messages: Vec<Value> =
             (0..500).map(|at| json!({"role": "user", "content": format!("said {at} {}", "<x".repeat(4500))})).collect();
         let left = Left {
-            place: Place::Latest,
+            place: TracePlace::Latest,
             trial: 0,
             directory: "d".into(),
             trace_file: "d/trace.json".into(),

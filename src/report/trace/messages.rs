@@ -35,7 +35,7 @@ pub(super) fn finish(trace: &mut Trace, fields: &Map<String, Value>, place: &str
 
 /// The messages of a list; `None` when nothing in it is one.
 pub(super) fn in_list(items: &[Value]) -> Option<Trace> {
-    let mut reader = Reader::default();
+    let mut reader = MessageReader::default();
     items.iter().for_each(|item| reader.take(item));
     reader.trace()
 }
@@ -51,7 +51,7 @@ fn is_item(item: &Value) -> bool {
 
 /// Makes turns of messages, one after the other.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(super) struct MessageReader {
     turns: Vec<Turn>,
     /// Whether any of them was a message.
     is_one: bool,
@@ -59,7 +59,7 @@ pub(super) struct Reader {
     called: HashMap<String, String>,
 }
 
-impl Reader {
+impl MessageReader {
     /// The resulting turns; `None` when none of them was a message.
     pub(super) fn trace(self) -> Option<Trace> {
         self.is_one.then(|| Trace { form: "messages", facts: Vec::new(), turns: self.turns })

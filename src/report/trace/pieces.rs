@@ -8,7 +8,7 @@ use serde_json::Map;
 use serde_json::value::RawValue;
 
 use super::conversation::Trace;
-use super::messages::{Reader, finish, place_in};
+use super::messages::{MessageReader, finish, place_in};
 
 /// An object's members as they stand in the file.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
@@ -37,7 +37,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Trace> {
 }
 
 fn conversation(items: &[&RawValue]) -> Option<Trace> {
-    let mut reader = Reader::default();
+    let mut reader = MessageReader::default();
     for item in items {
         reader.take(&serde_json::from_str(item.get()).ok()?);
     }

@@ -20,8 +20,8 @@ fn trial(run: &str, split: Split, outcome: Outcome, tokens: Option<u64>) -> Tria
     }
 }
 
-fn of(policy: TimeoutPolicy) -> Of<'static> {
-    Of { agent: "a", protocol: "p", policy }
+fn of(policy: TimeoutPolicy) -> TrialsOf<'static> {
+    TrialsOf { agent: "a", protocol: "p", policy }
 }
 
 fn reward(trials: &Trials) -> Option<f64> {
