@@ -46,6 +46,7 @@ mod loop_desk;
 mod loop_kills;
 mod packaging;
 mod paired;
+mod paired_corners;
 mod prepare;
 mod process;
 mod protocol;

@@ -127,3 +127,15 @@ fn a_rejected_edit_hears_no_score_where_that_is_configured() {
     assert!(trials.lines().any(|line| line.contains(&judged)), "{trials}");
     bed.run(&["verify"]).expect(0);
 }
+
+#[test]
+fn a_task_joins_only_if_its_missing_trials_could_not_have_failed_it() {
+    let bed = Bed::prepared(
+        json!({"tasks": {"train": ["easy-1", "hard-1", "odd-1"], "test": ["easy-2", "hard-2"]}}),
+        "trials: 3\ninfra_retries: 0",
+    );
+    bed.agent(&["easy", "hard", "odd"]);
+    bed.mood(json!({"misbehave": {"hard-1": [1.0, 0.0, "infra_error"], "odd-1": [1.0, 1.0, "infra_error"]}}));
+    bed.run(&["gate"]).expect(0).says("1 of 2 failing train tasks pass now and join the suite: odd-1\n");
+    bed.run(&["verify"]).expect(0);
+}

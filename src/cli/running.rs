@@ -30,7 +30,7 @@ pub(crate) struct Prepare {
     /// Replace the agent file by the benchmark's template
     #[arg(long)]
     pub reset_agent: bool,
-    /// Ignore trials already in the ledger and run them again
+    /// Ignore trials already in the ledger and run them again; not by the rule `paired`
     #[arg(long)]
     pub fresh: bool,
 }

@@ -16,7 +16,7 @@ use super::verdict::{conclude, print};
 use super::{flips, leak_scan, measure, outcomes};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::cli::{Gate, Global};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guard::BaseTree;
 use crate::model::compare::Reference;
 use crate::model::gate::{
@@ -43,6 +43,11 @@ pub(super) async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
 async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Decision, Evidence, Vec<StepReport>)> {
     let ui = experiment.ui.clone();
     let mut session = Session::open(experiment, Reading::Summary)?;
+    if args.fresh && session.config.paired().is_some() {
+        return Err(Error::usage("`gate --fresh` is not for `gate_rule: paired`").hint(
+            "a comparison counts what each trial earned first, and runs again by itself what gave no evidence: drop --fresh.",
+        ));
+    }
     let cancel = Cancel::on_signals()?;
     session.require_views()?;
     if args.base.is_none() {
@@ -61,10 +66,10 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         Some(reference) => guard.on_a_branch(reference)?,
         None => guard.of_the_experiment()?,
     };
-    let mut evidence = Evidence::new(policy(&session));
+    let agent = agent::from_disk(&session, &base)?;
+    let mut evidence = Evidence::new(policy(&session, &agent.fingerprint));
     evidence.guard = shortened(found.lines.clone(), VIOLATIONS_SHOWN);
     tracing::info!(violations = evidence.guard.len(), "file guard done");
-    let agent = agent::from_disk(&session, &base)?;
     let incumbent = agent::fingerprint(&session, &base)?;
     if agent.fingerprint == incumbent {
         ui.warn("the agent is the one of the base commit: there is no edit to judge");
@@ -101,7 +106,6 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
                 runner: runner.as_ref(),
                 cancel: &cancel,
                 concurrency: args.in_flight.or(session.config.max_concurrency),
-                fresh: args.fresh,
                 policy,
                 trial_protocol: &terms.trial_protocol,
                 data: &terms.data,
@@ -147,9 +151,9 @@ fn read_trials(session: &mut Session, candidate: &str, incumbent: &str) -> Resul
     session.read_trials_of(&[candidate, incumbent].into_iter().chain(known.iter().map(String::as_str)).collect())
 }
 
-fn policy(session: &Session) -> Policy {
+fn policy(session: &Session, agent: &str) -> Policy {
     let config = &session.config;
-    let candidate = config.alpha_spending.then(|| session.state.summary.candidates.saturating_add(1));
+    let candidate = config.alpha_spending.then(|| session.state.summary.candidate_number(agent));
     Policy {
         threshold: config.threshold,
         min_evidence: config.min_evidence,
@@ -325,7 +329,8 @@ impl GateRun<'_> {
                 let measurement =
                     self.measurement(session, agent, (&terms.trial_protocol, &terms.data), self.args.fresh);
                 reports.extend(evaluate(session, &measurement, &[step]).await?);
-                (evidence.promotion, _) = earned(session, agent, protocol, &candidates);
+                let (rewards, least) = earned(session, agent, protocol, &candidates);
+                evidence.promotion = rewards.sure(&least);
             }
         }
         Ok(reports)

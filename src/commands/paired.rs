@@ -10,7 +10,7 @@ use super::session::Session;
 use super::step::{Measurement, Step, StepReport};
 use crate::benchmarks::runner::BenchmarkRunner;
 use crate::error::Result;
-use crate::model::gate::{Compared, Evidence, PairedPolicy, Status, decide, suite_status};
+use crate::model::gate::{Compared, Evidence, PairedPolicy, RULES, Status, decide, suite_status};
 use crate::model::paired::{self, Answer, PairedVerdict, Pairs, Round, Rule};
 use crate::model::score::{Rewards, passes};
 use crate::model::split::TaskSplit;
@@ -19,7 +19,7 @@ use crate::model::trial::{Split, show};
 use crate::process::signals::Cancel;
 use crate::store::comparison::{
     AlreadyRun, Sides, WhatCounts, again_numbers, at_best, at_worst, confirm_numbers, confirmed, histories,
-    promotion_numbers, round_numbers, suite_known,
+    promotion_numbers, round_numbers, so_far, suite_known,
 };
 use crate::store::event::{By, Event, Purpose, SuiteChanged};
 use crate::store::trials::versus;
@@ -31,8 +31,6 @@ pub(super) struct PairedGate<'a> {
     pub cancel: &'a Cancel,
     /// Most trials in flight.
     pub concurrency: u32,
-    /// Run again what the ledger has of the candidate, once.
-    pub fresh: bool,
     pub policy: PairedPolicy,
     /// Fingerprint of what one trial depends on.
     pub trial_protocol: &'a str,
@@ -109,6 +107,7 @@ impl PairedGate<'_> {
             trials: session.config.trials,
             confirm_trials: self.policy.confirm_trials,
             max_rounds: self.policy.max_rounds,
+            rules: RULES,
         }
     }
 
@@ -142,15 +141,14 @@ impl PairedGate<'_> {
         if steps.is_empty() || numbers.is_empty() {
             return Ok(Vec::new());
         }
-        // A comparison is never repeated: its fresh trials are run once.
-        let fresh = self.fresh && matches!(purpose, Purpose::Suite | Purpose::HoldOut);
         let measurement = Measurement {
             runner: self.runner,
             agent,
             trial_protocol: protocol,
             data: self.data,
             concurrency: self.concurrency,
-            fresh,
+            // A comparison is never repeated.
+            fresh: false,
             cancel: self.cancel,
         };
         evaluate(session, &measurement, &steps).await
@@ -160,8 +158,7 @@ impl PairedGate<'_> {
     async fn suite(&self, session: &mut Session, evidence: &mut Evidence, suite: &[String]) -> Result<Vec<StepReport>> {
         let (agent, protocol, numbers) = (self.candidate, self.trial_protocol, session.config.all_trials());
         let mut reports = self.run(session, agent, protocol, Purpose::Suite, suite, numbers).await?;
-        let failing =
-            tasks_that(&at_best(&session.state.trials, &self.sides(session), suite), |reward| !passes(reward));
+        let failing = tasks_that(&so_far(&session.state.trials, &self.sides(session), suite), |reward| !passes(reward));
         reports.extend(self.run(session, agent, protocol, Purpose::Suite, &failing, again_numbers()).await?);
         evidence.suite = at_best(&session.state.trials, &self.sides(session), suite);
         evidence.suite_known = Some(suite_known(&session.state, &self.sides(session), suite));
@@ -219,14 +216,19 @@ impl PairedGate<'_> {
     /// Train tasks that failed for the recorded agent and pass now: they join the suite when they pass each time.
     async fn promotion(&self, session: &mut Session, evidence: &mut Evidence) -> Result<Vec<StepReport>> {
         let candidates = self.in_train(session.state.summary.promotion_candidates(&self.candidate.fingerprint));
-        let (agent, protocol, numbers) = (self.candidate, self.trial_protocol, session.config.all_trials());
-        let mut reports = self.run(session, agent, protocol, Purpose::Promotion, &candidates, numbers).await?;
+        let (agent, protocol) = (self.candidate, self.trial_protocol);
+        let mut reports = Vec::new();
+        if self.is_same() {
+            // A comparison has run them; run again now, they would no longer be those that it stands on.
+            let numbers = session.config.all_trials();
+            reports = self.run(session, agent, protocol, Purpose::Promotion, &candidates, numbers).await?;
+        }
         let again = promotion_numbers(&self.policy, session.config.trials);
         let worst =
-            |session: &Session| at_worst(&session.state.trials, &self.sides(session), &candidates, again.clone());
-        let passing = tasks_that(&worst(session), passes);
+            |session: &Session, again| at_worst(&session.state.trials, &self.sides(session), &candidates, again);
+        let passing = tasks_that(&worst(session, 0..0), passes);
         reports.extend(self.run(session, agent, protocol, Purpose::Promotion, &passing, again.clone()).await?);
-        evidence.promotion = worst(session);
+        evidence.promotion = worst(session, again);
         Ok(reports)
     }
 }

@@ -64,9 +64,16 @@ impl Check<'_> {
                 }
                 (None, _) => state.trials.rewards(agent, protocol, &tasks, scoring),
             };
-            // The first rules ignored missing trials, and so does a promotion.
-            let asked = evidence.rules > 0 && name != "promotion" && sides.is_none();
-            let least = if asked { state.trials.least(agent, protocol, &tasks, scoring) } else { none.clone() };
+            let least = match sides {
+                Some(_) => none.clone(),
+                None => state.trials.least(agent, protocol, &tasks, scoring),
+            };
+            // The first rules ignored missing trials; in a promotion the second ones did, too.
+            let (rewards, least) = match (name, evidence.rules) {
+                ("promotion", 0..=1) | (_, 0) => (rewards, none.clone()),
+                ("promotion", _) => (rewards.sure(&least), none.clone()),
+                _ => (rewards, least),
+            };
             if !same_rewards(stored, &rewards) || !same_rewards(stored_least, &least) {
                 self.wrong(format!("the rewards of the {name} are not those of its trials"));
             }
@@ -116,7 +123,10 @@ impl Check<'_> {
         let (verdict, state) = (self.verdict, self.state);
         let (Some(compared), Some(sides)) = (&verdict.evidence.compared, sides(verdict, state)) else { return };
         let policy = &verdict.evidence.policy;
-        let rule = policy.paired.map(|paired| Rule::new(paired.spent(), paired.max_rounds, policy.min_evidence));
+        let of_all = verdict.evidence.rules > 1;
+        let rule = policy
+            .paired
+            .map(|paired| Rule { of_all, ..Rule::new(paired.spent(), paired.max_rounds, policy.min_evidence) });
         if rule != Some(compared.rule) {
             self.wrong("the comparison's rule does not follow from the configuration");
         }
@@ -192,11 +202,16 @@ impl Check<'_> {
         let is_as_configured =
             |key: &str, used: serde_json::Value| prepared.config.get(key).is_none_or(|it| *it == used);
         let spent = policy.paired.and_then(|paired| paired.candidate);
+        // Earlier rules counted gates.
+        let number = match verdict.evidence.rules {
+            0..=1 => state.summary.candidates.saturating_add(1),
+            _ => state.summary.candidate_number(&verdict.agent),
+        };
         let is_rule = is_rule
             && is_as_configured("holdout_disclosure", json!(policy.holdout_disclosure))
             && policy.paired.is_none_or(|paired| is_as_configured("promote_after", json!(paired.promote_after)))
             && policy.paired.is_none_or(|_| is_as_configured("alpha_spending", json!(spent.is_some())))
-            && spent.is_none_or(|candidate| candidate == state.summary.candidates.saturating_add(1));
+            && spent.is_none_or(|candidate| candidate == number);
         if rules != json!(configured.map(|key| &prepared.config[key])) || !scan || !is_rule {
             self.wrong("the gate's rules were not those prepared with");
         }
@@ -217,6 +232,7 @@ fn sides<'a>(verdict: &'a Verdict, state: &State) -> Option<Sides<'a>> {
         trials: policy.trials,
         confirm_trials: paired.confirm_trials,
         max_rounds: paired.max_rounds,
+        rules: verdict.evidence.rules,
     })
 }
 
@@ -228,7 +244,7 @@ fn tasks_of(pairs: &Pairs, split: Split) -> Vec<String> {
 fn tried(pairs: &Pairs) -> AlreadyRun {
     let mut tried = AlreadyRun::new();
     for (task, pair) in pairs {
-        if pair.candidate.first == [None] {
+        if pair.candidate.first.contains(&None) {
             tried.insert((u32::from(pair.split == Split::Test), task.clone()));
         }
         for (round, (candidate, incumbent)) in (2..).zip(pair.candidate.rounds.iter().zip(&pair.incumbent.rounds)) {

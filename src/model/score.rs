@@ -125,6 +125,18 @@ impl Rewards {
         self.0.is_empty()
     }
 
+    /// These rewards without those that pass only because missing trials are left out; `least` has them counted 0.0.
+    pub(crate) fn sure(mut self, least: &Rewards) -> Rewards {
+        for (task, least) in &least.0 {
+            if !passes(*least)
+                && let Some(reward) = self.0.get_mut(task).filter(|reward| passes(**reward))
+            {
+                *reward = None;
+            }
+        }
+        self
+    }
+
     /// These rewards, replaced where `other` has an entry.
     pub fn overlaid(&self, other: &Rewards) -> Rewards {
         let mut rewards = self.clone();

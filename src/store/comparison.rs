@@ -61,6 +61,8 @@ pub(crate) struct Sides<'a> {
     /// Trials afresh of each task as configured.
     pub confirm_trials: u32,
     pub max_rounds: u32,
+    /// The version of the rules, see [`RULES`](crate::model::gate::RULES).
+    pub rules: u32,
 }
 
 /// Rounds and tasks that this command has already run: a trial that gave no evidence then is not run once more.
@@ -72,7 +74,8 @@ impl Sides<'_> {
         if self.is_first { self.confirm_trials.saturating_sub(self.trials) } else { self.confirm_trials }
     }
 
-    /// Both agents on every task of the split. Trials without evidence count as not run, except where they were tried.
+    /// Both agents on every task of the split. Trials without evidence count as not run, except where they were tried. A task
+    /// that the candidate has not all of its first trials of was not run, either.
     pub(crate) fn pairs(&self, known: &Trials, split: &TaskSplit, tried: &AlreadyRun) -> Pairs {
         let both = [Split::Train, Split::Test];
         let tasks = both.iter().flat_map(|part| split.tasks(*part).iter().map(|task| (*part, task)));
@@ -80,19 +83,32 @@ impl Sides<'_> {
     }
 
     fn pair(&self, known: &Trials, split: Split, task: &str, tried: &AlreadyRun) -> Pair {
-        let values = |agent: &str, protocol: &str, numbers| known.values(agent, protocol, task, numbers, self.timeouts);
+        let values = |agent: &str, protocol: &str, numbers: Range<u32>| match split {
+            // Run again until it looks well, a trial on train would carry its luck into the comparison.
+            Split::Train if self.rules > 1 => known.first_values(agent, protocol, task, numbers, self.timeouts),
+            _ => known.values(agent, protocol, task, numbers, self.timeouts),
+        };
         let evidence = |values: Vec<Option<f64>>| values.into_iter().filter(Option::is_some).collect::<Vec<_>>();
-        let mut first = evidence(values(self.candidate, self.protocol, 0..self.trials));
-        let began = if split == Split::Train { 0 } else { 1 };
-        if first.is_empty() && tried.contains(&(began, task.to_string())) {
+        let was_tried = tried.contains(&(if split == Split::Train { 0 } else { 1 }, task.to_string()));
+        let own = |numbers: Range<u32>| evidence(values(self.candidate, self.protocol, numbers));
+        let mut first = own(0..self.trials);
+        if self.rules > 1 {
+            let by_number: Vec<_> = (0..self.trials).map(|number| own(number..number + 1)).collect();
+            if was_tried {
+                first = by_number.into_iter().flat_map(|own| if own.is_empty() { vec![None] } else { own }).collect();
+            } else if by_number.iter().any(Vec::is_empty) {
+                first.clear();
+            }
+        } else if first.is_empty() && was_tried {
             first.push(None);
         }
-        let own = if self.is_first { values(self.incumbent, self.protocol, 0..self.trials) } else { Vec::new() };
+        let chosen_by_nobody =
+            if self.is_first { values(self.incumbent, self.protocol, 0..self.trials) } else { Vec::new() };
         let fresh = values(self.incumbent, self.protocol, confirm_numbers(self.confirm_trials));
         let mut pair = Pair {
             split,
             candidate: Arm { first, rounds: Vec::new() },
-            incumbent: Arm { first: evidence([own, fresh].concat()), rounds: Vec::new() },
+            incumbent: Arm { first: evidence([chosen_by_nobody, fresh].concat()), rounds: Vec::new() },
         };
         for round in 2..=self.max_rounds {
             let of = |agent: &str, other: &str| {
@@ -111,32 +127,68 @@ impl Sides<'_> {
     }
 }
 
-/// What the suite's tasks earned at best: a task is broken when it fails each time.
+/// What the suite's tasks earned at best so far.
+pub(crate) fn so_far(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
+    each(tasks, |task| TaskTrials::of(known, sides, task, again_numbers()).best())
+}
+
+/// What the suite's tasks earned at best: a task is broken when it fails each time. Whether one that failed is broken is
+/// unknown until it was run again.
 pub(crate) fn at_best(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
-    chance(known, sides, tasks, again_numbers(), |values| values.into_iter().reduce(f64::max))
+    each(tasks, |task| {
+        let earned = TaskTrials::of(known, sides, task, again_numbers());
+        earned.best().filter(|best| sides.rules < 2 || passes(Some(*best)) || !earned.lacks_again)
+    })
 }
 
-/// What tasks that are to join the suite earned at worst: they join it when they pass each time. A task that was not run
-/// again keeps what it earned.
+/// What tasks that are to join the suite earned at worst: they join it when they pass each time. A task that failed keeps
+/// what it earned; whether any other one passes is unknown until it was run as often as it has to.
 pub(crate) fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String], again: Range<u32>) -> Rewards {
-    chance(known, sides, tasks, again, |values| values.into_iter().reduce(f64::min))
+    each(tasks, |task| {
+        let earned = TaskTrials::of(known, sides, task, again.clone());
+        let lacks = earned.lacks_first || earned.lacks_again;
+        earned
+            .values
+            .iter()
+            .copied()
+            .reduce(f64::min)
+            .filter(|worst| sides.rules < 2 || !passes(Some(*worst)) || !lacks)
+    })
 }
 
-fn chance(
-    known: &Trials,
-    sides: &Sides<'_>,
-    tasks: &[String],
-    again: Range<u32>,
-    pick: impl Fn(Vec<f64>) -> Option<f64>,
-) -> Rewards {
-    let (agent, protocol) = (sides.candidate, sides.protocol);
-    let reward = |task: &String| {
-        let numbers = [0..sides.trials, again.clone()];
-        let values =
-            numbers.into_iter().flat_map(|numbers| known.values(agent, protocol, task, numbers, sides.timeouts));
-        pick(values.flatten().collect())
-    };
+fn each(tasks: &[String], reward: impl Fn(&str) -> Option<f64>) -> Rewards {
     Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
+}
+
+/// What the candidate earned on a task in its first trials and in those that show whether that was chance.
+struct TaskTrials {
+    values: Vec<f64>,
+    /// Some of the first trials gave no evidence, or were not run.
+    lacks_first: bool,
+    /// The same of the others.
+    lacks_again: bool,
+}
+
+impl TaskTrials {
+    fn of(known: &Trials, sides: &Sides<'_>, task: &str, again: Range<u32>) -> TaskTrials {
+        let evidence = |number: u32| -> Vec<f64> {
+            let (agent, protocol, number) = (sides.candidate, sides.protocol, number..number + 1);
+            let values = match sides.rules {
+                0..=1 => known.values(agent, protocol, task, number, sides.timeouts),
+                _ => known.first_values(agent, protocol, task, number, sides.timeouts),
+            };
+            values.into_iter().flatten().collect()
+        };
+        let (first, again): (Vec<_>, Vec<_>) =
+            ((0..sides.trials).map(evidence).collect(), again.map(evidence).collect());
+        let lacks = |numbers: &[Vec<f64>]| numbers.iter().any(Vec::is_empty);
+        let (lacks_first, lacks_again) = (lacks(&first), lacks(&again));
+        TaskTrials { values: [first, again].concat().concat(), lacks_first, lacks_again }
+    }
+
+    fn best(&self) -> Option<f64> {
+        self.values.iter().copied().reduce(f64::max)
+    }
 }
 
 /// The means of an agent's trials afresh.
@@ -191,9 +243,12 @@ pub(crate) fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) ->
         .map(|(task, history)| (task, KnownTask { history, ..KnownTask::default() }))
         .collect();
     for (task, known) in &mut known {
-        let Sides { candidate, incumbent, is_first, protocol, timeouts, trials, .. } = *sides;
-        known.candidate =
-            state.trials.values(candidate, protocol, task, 0..trials, timeouts).into_iter().flatten().collect();
+        let Sides { candidate, incumbent, is_first, protocol, timeouts, trials, rules, .. } = *sides;
+        let earned = match rules {
+            0..=1 => state.trials.values(candidate, protocol, task, 0..trials, timeouts),
+            _ => state.trials.first_values(candidate, protocol, task, 0..trials, timeouts),
+        };
+        known.candidate = earned.into_iter().flatten().collect();
         if candidate != incumbent {
             known.incumbent = unchosen(&state.trials, incumbent, is_first, protocol, task, timeouts);
         }
@@ -208,4 +263,84 @@ pub(crate) struct WhatCounts<'a> {
     pub protocol: &'a str,
     /// What an agent timeout counts for.
     pub timeouts: TimeoutPolicy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gate::RULES;
+    use crate::model::trial::Outcome;
+    use crate::store::event::Trial;
+
+    /// What each number of a task earned, in the order it was run.
+    fn known(trials: &[(u32, Option<f64>)]) -> Trials {
+        let mut known = Trials::default();
+        for (number, reward) in trials {
+            let outcome = match reward {
+                Some(reward) if passes(Some(*reward)) => Outcome::Passed,
+                Some(_) => Outcome::Failed,
+                None => Outcome::InfraError,
+            };
+            let split = Some(Split::Train);
+            known.insert(&Trial {
+                agent: "a".into(),
+                protocol: "p".into(),
+                task: "t".into(),
+                split,
+                trial: *number,
+                outcome,
+                reward: *reward,
+                ..Trial::example()
+            });
+        }
+        known
+    }
+
+    fn sides(rules: u32) -> Sides<'static> {
+        Sides {
+            candidate: "a",
+            incumbent: "b",
+            is_first: false,
+            protocol: "p",
+            timeouts: TimeoutPolicy::Agent,
+            trials: 1,
+            confirm_trials: 1,
+            max_rounds: 1,
+            rules,
+        }
+    }
+
+    #[test]
+    fn a_task_of_the_suite_is_broken_only_when_it_fails_each_time() {
+        let best = |trials: &[_], rules| at_best(&known(trials), &sides(rules), &["t".into()]).0["t"];
+        let (lost, failed) =
+            ([(0, Some(0.0)), (AGAIN, None), (AGAIN + 1, None)], [(0, Some(0.0)), (AGAIN, Some(0.25))]);
+        assert_eq!(best(&lost, RULES), None);
+        assert_eq!(best(&lost, 1), Some(0.0));
+        assert_eq!(best(&failed, RULES), None);
+        assert_eq!(best(&[&failed[..], &[(AGAIN + 1, Some(0.0))]].concat(), RULES), Some(0.25));
+        assert_eq!(best(&[&failed[..], &[(AGAIN + 1, Some(1.0))]].concat(), RULES), Some(1.0));
+        // Run again by hand until it passes, it has failed.
+        assert_eq!(
+            best(&[&[(0, Some(0.0)), (0, Some(1.0))], &failed[1..], &[(AGAIN + 1, Some(0.0))]].concat(), RULES),
+            Some(0.25)
+        );
+    }
+
+    #[test]
+    fn a_task_joins_the_suite_only_when_it_passes_each_time() {
+        let worst =
+            |trials: &[_], rules| at_worst(&known(trials), &sides(rules), &["t".into()], again_numbers()).0["t"];
+        let passed = [(0, Some(1.0)), (AGAIN, Some(0.75)), (AGAIN + 1, Some(1.0))];
+        assert_eq!(worst(&passed, RULES), Some(0.75));
+        for lost in 0..passed.len() {
+            let mut trials = passed;
+            trials[lost].1 = None;
+            assert_eq!(worst(&trials, RULES), None);
+            assert!(worst(&trials, 1).is_some());
+        }
+        assert_eq!(worst(&passed[..2], RULES), None);
+        assert_eq!(worst(&[(0, Some(0.0))], RULES), Some(0.0));
+        assert_eq!(worst(&[&[(0, Some(0.0))], &passed[..]].concat(), RULES), Some(0.0));
+    }
 }

@@ -167,7 +167,9 @@ impl State {
         summary.undecided_in_a_row = 0;
         summary.gates += 1;
         summary.answers += u32::from(asked_the_holdout(&verdict));
-        summary.candidates += u32::from(verdict.evidence.compared.as_ref().is_some_and(|one| !one.pairs.is_empty()));
+        if verdict.evidence.compared.as_ref().is_some_and(|one| !one.pairs.is_empty()) {
+            summary.compared(&verdict.agent, verdict.evidence.rules);
+        }
         if !verdict.evidence.suite.0.is_empty() {
             summary.suite_results.extend(verdict.evidence.suite.0.clone());
         }

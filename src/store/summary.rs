@@ -77,6 +77,9 @@ pub struct Summary {
     /// Edits that the rule `paired` compared.
     #[serde(default)]
     pub candidates: u32,
+    /// Their numbers, from 1, by agent.
+    #[serde(default)]
+    pub compared: BTreeMap<String, u32>,
     /// How often per-task hold-out results were looked at.
     pub looks: u32,
     /// How often the hold-out was measured again with `--fresh`.
@@ -150,6 +153,19 @@ impl Summary {
     /// Only when serialisation fails, which is infrastructure.
     pub fn digest(&self) -> Result<String> {
         Ok(hash(&serde_json::to_vec(self).infra(|| "cannot render the summary of the ledger".into())?))
+    }
+
+    /// The number of an edit among those that the rule `paired` compared, from 1: its own when it was compared before.
+    pub fn candidate_number(&self, agent: &str) -> u32 {
+        self.compared.get(agent).copied().unwrap_or_else(|| self.candidates.saturating_add(1))
+    }
+
+    /// An edit was compared. By earlier rules it got another number each time.
+    pub(super) fn compared(&mut self, agent: &str, rules: u32) {
+        if rules < 2 || !self.compared.contains_key(agent) {
+            self.candidates = self.candidates.saturating_add(1);
+            self.compared.insert(agent.into(), self.candidates);
+        }
     }
 
     /// How trials are counted under the prepared configuration: trials per task, timeout policy.

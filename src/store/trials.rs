@@ -357,6 +357,21 @@ impl Trials {
         .collect()
     }
 
+    /// As [`Trials::values`], but of each number only what its first trial with evidence earned.
+    pub(crate) fn first_values(
+        &self,
+        agent: &str,
+        protocol: &str,
+        task: &str,
+        numbers: Range<u32>,
+        policy: TimeoutPolicy,
+    ) -> Vec<Option<f64>> {
+        let known = by_number(self.known(self.place_of(agent, protocol), task));
+        let run = known.filter(|stored| numbers.contains(&stored[0].number));
+        let value = |stored: &StoredTrial| stored.evidence.value(policy).filter(|_| stored.counts());
+        run.map(|stored| stored.iter().find_map(value)).collect()
+    }
+
     /// Rewards of `tasks` as this agent has earned them so far; tasks without enough evidence map to `None`.
     pub fn rewards<'t>(
         &self,

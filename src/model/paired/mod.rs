@@ -207,16 +207,16 @@ fn wanted(pairs: &Pairs, round: u32) -> Option<Round> {
 fn too_little(rule: &Rule, pairs: &Pairs, round: u32) -> Option<String> {
     let any = |arm: &Arm| arm.first.iter().any(Option::is_some);
     let (split, word) = if round == 0 { (Split::Train, "train") } else { (Split::Test, "hold-out") };
-    let known = || pairs.values().filter(|pair| pair.split == split && any(&pair.incumbent));
-    let (known, common) = (known().count(), known().filter(|pair| any(&pair.candidate)).count());
+    let those = || pairs.values().filter(|pair| pair.split == split);
+    let known = those().filter(|pair| rule.of_all || any(&pair.incumbent)).count();
+    let common = those().filter(|pair| any(&pair.incumbent) && any(&pair.candidate)).count();
     // Without train there is no screen; without a hold-out nothing can be believed.
     if (known == 0 && round == 0) || (known > 0 && common as f64 >= rule.min_evidence * known as f64 - EPSILON) {
         return None;
     }
     let needed = rule.min_evidence;
     Some(format!(
-        "{common} of the {known} {word} tasks that the incumbent has evidence for gave evidence, {needed:.2} of them is \
-         needed; nothing is decided"
+        "{common} of {known} {word} tasks gave evidence for both agents, {needed:.2} of them is needed; nothing is decided"
     ))
 }
 

@@ -24,8 +24,11 @@ pub struct Rule {
     pub goal: f64,
     /// The hold-out alone must not be behind by more standard deviations than this.
     pub bound: f64,
-    /// Share of the tasks with evidence of the incumbent for which the candidate must have evidence, too, 0–1.
+    /// Share of the tasks for which both agents must have evidence, 0–1.
     pub min_evidence: f64,
+    /// Whether that is a share of all tasks; by earlier rules it was one of those with evidence of the incumbent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_all: bool,
 }
 
 impl Rule {
@@ -33,7 +36,7 @@ impl Rule {
     pub fn new(alpha: f64, max_rounds: u32, min_evidence: f64) -> Rule {
         let (alpha, max_rounds) = (alpha.clamp(1e-6, 0.5), max_rounds.clamp(1, 10));
         let level = level(alpha, max_rounds);
-        Rule { alpha, max_rounds, level, goal: quantile(level), bound: 0.5, min_evidence }
+        Rule { alpha, max_rounds, level, goal: quantile(level), bound: 0.5, min_evidence, of_all: true }
     }
 
     /// Standard deviations below which a round gives the edit up: 0 for train alone, then rising in even steps towards

@@ -133,7 +133,13 @@ fn missing_evidence_decides_nothing_and_is_no_way_up() {
     pairs.values_mut().filter(|pair| pair.split == Split::Test).skip(5).for_each(|p| p.candidate.first = vec![None]);
     let few = ruling(&pairs);
     assert_eq!(few.verdict, PairedVerdict::NoEvidence);
-    assert!(few.detail.starts_with("5 of the 10 hold-out tasks"), "{}", few.detail);
+    assert!(few.detail.starts_with("5 of 10 hold-out tasks"), "{}", few.detail);
+    // Nor was it for the incumbent; by earlier rules its gaps were nobody's.
+    let mut pairs = panel(10, &[1.0], &[0.0]);
+    pairs.values_mut().filter(|pair| pair.split == Split::Test).skip(5).for_each(|p| p.incumbent.first = vec![None]);
+    assert_eq!(ruling(&pairs).verdict, PairedVerdict::NoEvidence);
+    let earlier = decide(&Rule { of_all: false, ..rule() }, &pairs);
+    assert!(matches!(earlier, Answer::Ruled(Ruling { verdict: PairedVerdict::Passed, .. })), "{earlier:?}");
     // A candidate that spoils the grading of what it would fail is not better by that.
     let spoiled = |lost: Option<f64>| {
         let mut pairs = panel(20, &[0.0], &[0.0]);
