@@ -219,6 +219,42 @@ fn a_receipt_from_before_an_accepted_change_is_void() {
 }
 
 #[test]
+fn a_receipt_given_by_other_rules_is_void() {
+    let bed = Bed::prepared(json!({}), "threshold: 0.0");
+    bed.run(&["suite", "add", "easy-1", "easy-2", "--reason", "must hold"]).expect(0);
+    // It breaks the suite, which these rules let pass.
+    bed.agent(&["hard"]);
+    bed.run(&["gate"]).expect(0);
+    bed.run(&["status"]).expect(0).says("commit the edit that passed the gate");
+    let config = bed.read("experiment_config.yaml").replace("threshold: 0.0", "threshold: 1.0");
+    bed.write("experiment_config.yaml", &config);
+    bed.run(&["prepare", "--accept"]).expect(0);
+    let status = bed.run(&["status"]).expect(0);
+    assert!(!status.stdout.contains("commit the edit that passed the gate"), "{}", status.stdout);
+    bed.commit_agent();
+    let done = bed.run(&["record", "-v"]).expect(1).warns("before the experiment was changed with `prepare --accept`");
+    done.warns("hint: run `autoharness gate` again.").warns("no_passing_gate");
+    bed.run(&["gate"]).expect(1).says("regression_suite  failed");
+    assert_eq!(rows(&bed), 1);
+    bed.run(&["verify"]).expect(0);
+}
+
+#[test]
+fn a_receipt_survives_changes_that_the_gate_does_not_decide_by() {
+    let bed = Bed::prepared(json!({}), "");
+    bed.agent(&["easy", "hard"]);
+    bed.run(&["gate"]).expect(0);
+    let config = bed.read("experiment_config.yaml");
+    // `alpha` is a number of the other rule.
+    let more = "infra_retries: 5\nholdout_disclosure: bit\nleak_scan: fail\nalpha: 0.05\nmax_concurrency: 2\n";
+    bed.write("experiment_config.yaml", &format!("{config}{more}"));
+    bed.run(&["prepare", "--accept"]).expect(0);
+    bed.commit_agent();
+    bed.run(&["record"]).expect(0).says("recorded: iteration=1 val_score=1.0000");
+    bed.run(&["verify"]).expect(0);
+}
+
+#[test]
 fn a_record_that_was_killed_behind_the_ledger_is_finished_by_the_next() {
     let bed = passed();
     bed.run(&["benchmark"]).expect(0);

@@ -24,6 +24,7 @@ mod file_guard;
 mod flips;
 mod gate;
 mod hints;
+mod in_force;
 mod init;
 mod leak_scan;
 mod learnings;

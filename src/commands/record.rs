@@ -4,6 +4,7 @@ use chrono::Utc;
 use serde_json::json;
 
 use super::experiment::Experiment;
+use super::in_force;
 use super::session::{Reading, Session};
 use crate::cli::{Global, Record};
 use crate::error::{Code, EXIT_OK, Error, Result};
@@ -97,10 +98,7 @@ fn receipt(session: &Session) -> Result<Receipt> {
 
 /// The receipt must be about the experiment as it is now: a human may have accepted changes since.
 fn current(session: &Session, receipt: &Receipt) -> Result<()> {
-    let prepared = session.prepared()?;
-    if receipt.verdict.protocol == prepared.protocol
-        && session.state.summary.base.as_deref() == Some(receipt.verdict.base.as_str())
-    {
+    if in_force::is_current(receipt, &session.state.summary) {
         return Ok(());
     }
     Err(Error::rejected("the last passing gate was made before the experiment was changed with `prepare --accept`")

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
+use super::in_force;
 use crate::model::gate::{Decision, RULES, Status, decide};
 use crate::model::paired::{Pairs, Rule};
 use crate::model::score::Rewards;
@@ -186,33 +187,18 @@ impl Check<'_> {
             self.wrong("the tasks tried for promotion are not those that were waiting");
         }
         let policy = &verdict.evidence.policy;
-        let rules =
-            json!([policy.threshold, policy.min_evidence, policy.timeout_policy, policy.gate_split, policy.trials]);
-        let configured = ["threshold", "min_evidence", "timeout_policy", "gate_split", "trials"];
-        // An experiment older than the scan does not say what its findings do.
-        let scan = prepared.config.get("leak_scan").is_none_or(|scan| *scan == json!(policy.leak_scan));
-        let rule =
-            policy.paired.map(|paired| json!(["paired", paired.alpha, paired.max_rounds, paired.confirm_trials]));
-        let keys = ["gate_rule", "alpha", "max_rounds", "confirm_trials"];
-        let is_rule = match rule {
-            Some(rule) => rule == json!(keys.map(|key| &prepared.config[key])),
-            None => prepared.config.get("gate_rule").is_none_or(|rule| rule == "best"),
-        };
-        // Keys of later versions are not in the snapshots of earlier ones, nor in their verdicts.
-        let is_as_configured =
-            |key: &str, used: serde_json::Value| prepared.config.get(key).is_none_or(|it| *it == used);
+        let (config, scan) = (&prepared.config, json!(policy.leak_scan));
         let spent = policy.paired.and_then(|paired| paired.candidate);
         // Earlier rules counted gates.
         let number = match verdict.evidence.rules {
             0..=1 => state.summary.candidates.saturating_add(1),
             _ => state.summary.candidate_number(&verdict.agent),
         };
-        let is_rule = is_rule
-            && is_as_configured("holdout_disclosure", json!(policy.holdout_disclosure))
-            && policy.paired.is_none_or(|paired| is_as_configured("promote_after", json!(paired.promote_after)))
-            && policy.paired.is_none_or(|_| is_as_configured("alpha_spending", json!(spent.is_some())))
-            && spent.is_none_or(|candidate| candidate == number);
-        if rules != json!(configured.map(|key| &prepared.config[key])) || !scan || !is_rule {
+        if !in_force::decides_as(policy, config)
+            || !in_force::is_as_configured(config, "leak_scan", &scan)
+            || !in_force::is_as_configured(config, "holdout_disclosure", &json!(policy.holdout_disclosure))
+            || spent.is_some_and(|candidate| candidate != number)
+        {
             self.wrong("the gate's rules were not those prepared with");
         }
     }

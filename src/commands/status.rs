@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::experiment::Experiment;
+use super::in_force;
 use super::measure::PROTOCOL_VERSION;
 use crate::cli::Global;
 use crate::error::{EXIT_OK, Result};
@@ -280,13 +281,12 @@ impl Agents {
 
 /// The agent that passed the last gate, when `record` would still take it.
 fn waiting(summary: &Summary) -> Option<&str> {
-    let (receipt, prepared) = (summary.last_decided.as_ref()?, summary.prepared.as_ref()?);
+    let receipt = summary.last_decided.as_ref()?;
     let verdict = &receipt.verdict;
     let takes = verdict.decision.status == Status::Passed
         && summary.last_recorded_receipt != Some(receipt.seq)
         && summary.recorded_agent.as_ref() != Some(&verdict.agent)
-        && summary.base.as_ref() == Some(&verdict.base)
-        && prepared.protocol == verdict.protocol;
+        && in_force::is_current(receipt, summary);
     takes.then_some(verdict.agent.as_str())
 }
 
