@@ -52,6 +52,23 @@ fn the_suite_is_listed_and_changed_with_a_reason() {
 }
 
 #[test]
+fn what_the_recorded_agent_alone_must_keep_is_added_for_all() {
+    let bed = Bed::prepared(json!({"misbehave": {"easy-1": 0.0}}), "");
+    bed.mood(json!({"misbehave": {}}));
+    bed.run(&["benchmark", "--fresh"]).expect(0);
+    // It passes this time, so it binds this agent; recording the same agent again makes it nobody else's.
+    bed.run(&["gate"]).expect(0).says("join the suite: easy-1");
+    bed.run(&["record"]).expect(0).says("already recorded");
+    let done = bed.run(&["suite", "add", "easy-1", "--reason", "must never break"]).expect(0);
+    let done = done.says("suite: add easy-1\n");
+    assert!(!done.stderr.contains("did not pass"), "{}", done.stderr);
+    bed.run(&["suite", "add", "easy-1", "--reason", "again"]).expect(0).says("nothing to change");
+    bed.agent(&["hard"]);
+    bed.run(&["gate"]).expect(1).says("regression_suite  failed    0/1 tasks pass").says("now failing: easy-1");
+    bed.run(&["verify"]).expect(0);
+}
+
+#[test]
 fn what_accepted_agents_fail_and_what_always_passes_is_put_aside_by_itself() {
     let of = |kinds: &[&str], range: std::ops::RangeInclusive<u32>| -> Vec<String> {
         kinds.iter().flat_map(|kind| range.clone().map(move |number| format!("{kind}-{number}"))).collect()

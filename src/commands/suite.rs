@@ -29,9 +29,14 @@ pub(super) fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
     session.require_views()?;
     session.prepared()?;
     let changed = changed(change, tasks, &session)?;
-    let results = &session.state.summary.accepted_results;
+    let summary = &session.state.summary;
+    // What it brought in by itself it passed, though no record says so.
+    let own = summary.recorded_agent.as_ref().and_then(|agent| summary.pending.get(agent));
+    let has_passed = |task: &String| {
+        passes(summary.accepted_results.get(task).copied().flatten()) || own.is_some_and(|own| own.contains(task))
+    };
     for task in changed.iter().filter(|_| change == SuiteChange::Add) {
-        if !passes(results.get(task).copied().flatten()) {
+        if !has_passed(task) {
             ui.warn(format!(
                 "{} did not pass with the recorded agent when last run: gates fail until it does",
                 show(task)
@@ -72,7 +77,8 @@ fn changed(change: SuiteChange, asked: &SuiteTasks, session: &Session) -> Result
         let is_in = suite.contains(task) || summary.retired.contains_key(task);
         let is_aside = summary.quarantined.contains_key(task) || summary.retired.contains_key(task);
         let is_new = match change {
-            SuiteChange::Add => !is_in || is_aside,
+            // What only the recorded agent itself must keep is not yet what every agent must keep.
+            SuiteChange::Add => !summary.kept.contains(task) || is_aside,
             SuiteChange::Quarantine => !summary.quarantined.contains_key(task),
             SuiteChange::Retire => !summary.retired.contains_key(task),
         };
