@@ -64,6 +64,14 @@ fn a_branch_is_compared_with_its_base_measured_first() {
 }
 
 #[test]
+fn a_branch_with_nothing_to_gate_on_is_not_tried_again() {
+    let bed = clone(&["easy", "hard"], json!({"tasks": {"all": ["easy-1"]}}));
+    let config = std::fs::read_to_string(config(&bed)).unwrap() + "gate_split: train\n";
+    std::fs::write(bed.outside().join("ci.yaml"), config).unwrap();
+    gate(&bed, &[]).expect(2).warns("error: the split drawn from 1 task has no train task, so nothing can be gated");
+}
+
+#[test]
 fn a_branch_that_is_worse_fails() {
     let bed = clone(&[], json!({}));
     gate(&bed, &[]).expect(1).says("hold_out          failed    val_score 0.0000 (0/4 pass) < best 0.5000 (base ");

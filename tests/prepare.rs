@@ -346,6 +346,45 @@ fn a_benchmark_that_splits_only_some_tasks_is_refused() {
     bed.run(&["prepare"]).expect(0).says("split      1 train, 0 test");
 }
 
+#[test]
+fn a_split_with_nothing_to_gate_on_is_refused_for_good() {
+    let refused = |bed: &Bed, arguments: &[&str], why: &str, hint: &str| {
+        let error = bed.run(&[arguments, &["--format", "json"]].concat()).expect(2).json().pop().unwrap();
+        assert_eq!((&error["code"], &error["message"]), (&json!("split_invalid"), &json!(why)));
+        assert_eq!(error["hints"], json!([hint]));
+    };
+    let more = "give the benchmark more tasks, or set `gate_split: test`.";
+    // One task is a hold-out task, whatever the baseline says: nothing is run to find that out.
+    let bed = Bed::table(json!({"tasks": {"all": ["easy-1"]}}), "gate_split: train");
+    refused(&bed, &["prepare"], "the split drawn from 1 task has no train task, so nothing can be gated", more);
+    assert!(bed.ran().is_empty());
+    // Of two that end differently, each is alone among its like.
+    let bed = Bed::table(json!({"tasks": {"all": ["easy-1", "hard-1"]}}), "gate_split: train");
+    for _ in 0..2 {
+        refused(&bed, &["prepare"], "the split drawn from 2 tasks has no train task, so nothing can be gated", more);
+    }
+    assert_eq!(bed.ran().len(), 2);
+    assert!(bed.events("prepared").is_empty());
+    // A split that was drawn for the other gate split stays as it is.
+    let bed = Bed::prepared(json!({"tasks": {"all": ["easy-1"]}}), "");
+    bed.write("experiment_config.yaml", &format!("{}gate_split: train\n", bed.read("experiment_config.yaml")));
+    refused(
+        &bed,
+        &["prepare", "--accept"],
+        "the split drawn from 1 task has no train task, so nothing can be gated",
+        more,
+    );
+    // The benchmark's own.
+    let bed = Bed::table(json!({"tasks": {"train": [], "test": ["easy-1"]}}), "gate_split: train");
+    let why = "the command benchmark lists no train task, so nothing can be gated";
+    refused(&bed, &["prepare"], why, "list train tasks with split \"train\", or set `gate_split: test`.");
+    let bed = Bed::table(json!({"tasks": {"train": ["easy-1"]}}), "");
+    let why = "the command benchmark lists no test task, so nothing can be gated";
+    let hint = "list hold-out tasks with split \"test\", or set `gate_split: train` (by the rule `best` alone) knowing that \
+                nothing is held out.";
+    refused(&bed, &["prepare"], why, hint);
+}
+
 // ---- a drawn split
 
 const DRAWN: &str = r"

@@ -259,6 +259,7 @@ impl GateRun<'_> {
                 (TaskSplit { sealed, ..stratified(&rewards.0, SPLIT_SEED) }, true)
             }
         };
+        measure::require_gate_tasks(&split, session.config.gate_split)?;
         let protocol = measure::protocol(session, &trial_protocol, &split);
         Ok(Terms { protocol, trial_protocol, split, is_drawn, data })
     }

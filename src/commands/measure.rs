@@ -223,13 +223,32 @@ pub(super) fn given_split(
     split.train.sort();
     split.test.sort();
     if split.tasks(gate_split).is_empty() {
-        return Err(Error::usage(format!(
-            "the {benchmark} benchmark lists no {gate_split} task, so nothing can be gated"
-        ))
-        .code(Code::SplitInvalid)
-        .hint(
-            "list hold-out tasks with split \"test\", or set `gate_split: train` knowing that nothing is held out.",
-        ));
+        let hint = match gate_split {
+            Split::Train => "list train tasks with split \"train\", or set `gate_split: test`.",
+            Split::Test => {
+                "list hold-out tasks with split \"test\", or set `gate_split: train` (by the rule `best` alone) knowing that \
+                 nothing is held out."
+            }
+        };
+        return Err(nothing_to_gate(&format!("the {benchmark} benchmark lists no {gate_split} task")).hint(hint));
     }
     Ok(Some(split))
+}
+
+/// Refuses a split drawn here that has nothing to gate on: measuring again would not change that. Errors: usage.
+pub(super) fn require_gate_tasks(split: &TaskSplit, gate_split: Split) -> Result<()> {
+    if !split.tasks(gate_split).is_empty() {
+        return Ok(());
+    }
+    let tasks = match split.train.len() + split.test.len() {
+        1 => "1 task".into(),
+        tasks => format!("{tasks} tasks"),
+    };
+    let other = if gate_split == Split::Train { Split::Test } else { Split::Train };
+    Err(nothing_to_gate(&format!("the split drawn from {tasks} has no {gate_split} task"))
+        .hint(format!("give the benchmark more tasks, or set `gate_split: {other}`.")))
+}
+
+fn nothing_to_gate(why: &str) -> Error {
+    Error::usage(format!("{why}, so nothing can be gated")).code(Code::SplitInvalid)
 }

@@ -22,7 +22,7 @@ use crate::guard::agent_files::read_editable_from_tree;
 use crate::guard::{BaseTree, Editable, agent_fingerprint, causes, compare_trees, scan, violations};
 use crate::model::gate::{VIOLATIONS_SHOWN, shortened};
 use crate::model::score::Score;
-use crate::model::split::{SPLIT_SEED, TRAIN_SHARE, TaskSplit, stratified};
+use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
 use crate::model::trial::Split;
 use crate::process::signals::Cancel;
 use crate::provision;
@@ -194,10 +194,11 @@ async fn establish(
             .collect(),
         None => vec![Step::whole(&session.config, Purpose::Baseline, None, ids.clone())],
     };
-    let gated = match &known {
-        Some(split) => split.tasks(session.config.gate_split).len(),
-        None => ids.len() - (TRAIN_SHARE * ids.len() as f64) as usize,
-    };
+    // Before anything is paid for. No baseline gives more train tasks than one in which all tasks end alike.
+    let alike = || stratified(&ids.iter().map(|task| (task.clone(), None)).collect(), SPLIT_SEED);
+    let at_best = known.clone().unwrap_or_else(alike);
+    measure::require_gate_tasks(&at_best, session.config.gate_split)?;
+    let gated = at_best.tasks(session.config.gate_split).len();
     session.ui.status(forecast(session, gated));
     rehearse(session, agent, cancel).await?;
     session.ui.status(format!("baseline: {expectation}"));
@@ -229,6 +230,7 @@ async fn establish(
         return Err(no_evidence(&report, all.evaluated, all.expected));
     }
     let split = known.unwrap_or_else(|| TaskSplit { sealed, ..stratified(&rewards.0, SPLIT_SEED) });
+    measure::require_gate_tasks(&split, session.config.gate_split)?;
     if drawn {
         let private = session.paths.private_traces();
         traces::publish(&private, &session.paths.workspace(), &split.train)?;

@@ -10,7 +10,7 @@ use rand_mt::Mt;
 /// Seed of the split in the original and here.
 pub(crate) const SPLIT_SEED: u32 = 42;
 /// Share of each stratum that goes to train.
-pub(crate) const TRAIN_SHARE: f64 = 0.7;
+const TRAIN_SHARE: f64 = 0.7;
 
 /// Mixed with the seed to draw the sealed split, so that it does not follow from the other draw.
 const SEALED_STREAM: u32 = 0x5EA1;
