@@ -156,3 +156,25 @@ fn a_task_joins_only_if_its_missing_trials_could_not_have_failed_it() {
     bed.run(&["gate"]).expect(0).says("1 of 2 failing train tasks pass now and join the suite: odd-1\n");
     bed.run(&["verify"]).expect(0);
 }
+
+#[test]
+fn an_edit_answers_for_what_was_added_after_its_gate() {
+    let bed = Bed::session();
+    bed.agent(&["easy", "hard", "more"]);
+    bed.run(&["gate"]).expect(0);
+    bed.commit_agent();
+    let gate_again = |task: &str| {
+        bed.run(&["suite", "add", task, "--reason", "must hold"]).expect(0);
+        bed.run(&["status"]).expect(0).says("autoharness gate");
+        bed.run(&["record"]).expect(1).warns("`suite add`").warns("run `autoharness gate` again");
+    };
+    gate_again("odd-1");
+    bed.run(&["gate"]).expect(1).says("now failing: odd-1");
+    bed.run(&["suite", "retire", "odd-1", "--reason", "nobody solves it"]).expect(0);
+    bed.run(&["suite", "quarantine", "hard-1", "--reason", "flaky"]).expect(0);
+    bed.run(&["gate"]).expect(0);
+    gate_again("hard-1");
+    bed.run(&["gate"]).expect(0);
+    bed.run(&["record"]).expect(0);
+    bed.run(&["verify"]).expect(0);
+}

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::guard::BaseTree;
 use crate::model::compare::Reference;
 use crate::model::gate::{
-    Decision, Evidence, LEAKS_SHOWN, PairedPolicy, Policy, Status, VIOLATIONS_SHOWN, decide, shortened,
+    Decision, Evidence, LEAKS_SHOWN, PairedPolicy, Policy, RULES, Status, VIOLATIONS_SHOWN, decide, shortened,
 };
 use crate::model::score::Rewards;
 use crate::model::split::{SPLIT_SEED, TaskSplit, stratified};
@@ -153,7 +153,7 @@ fn read_trials(session: &mut Session, candidate: &str, incumbent: &str) -> Resul
 
 fn policy(session: &Session, agent: &str) -> Policy {
     let config = &session.config;
-    let candidate = config.alpha_spending.then(|| session.state.summary.candidate_number(agent));
+    let candidate = config.alpha_spending.then(|| session.state.summary.candidate_number(agent, RULES));
     Policy {
         threshold: config.threshold,
         min_evidence: config.min_evidence,

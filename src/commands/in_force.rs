@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::model::gate::{Evidence, LeakScan, Policy};
+use crate::store::event::Verdict;
 use crate::store::summary::{Receipt, Summary};
 
 /// Whether a receipt is about the experiment as it is now: a human may have accepted changes since.
@@ -13,7 +14,17 @@ pub(super) fn is_current(receipt: &Receipt, summary: &Summary) -> bool {
             && summary.base.as_ref() == Some(&verdict.base)
             && decides_as(&verdict.evidence.policy, &prepared.config)
             && passes_the_scan(&verdict.evidence, &prepared.config)
-    })
+    }) && answers_for_the_suite(verdict, summary)
+}
+
+/// Whether the edit was held to every task that its suite has now: a human may have added some since, or made some count again.
+fn answers_for_the_suite(verdict: &Verdict, summary: &Summary) -> bool {
+    let Verdict { evidence, decision, agent, .. } = verdict;
+    let counted = |task: &String| {
+        evidence.suite.0.contains_key(task)
+            && (!evidence.quarantined.contains(task) || summary.quarantined.contains_key(task))
+    };
+    summary.suite_for(agent).iter().all(|task| counted(task) || decision.promoted.contains(task))
 }
 
 /// Whether these rules decide as a configuration does, which is as `prepare` keeps it. What the gate tells of the hold-out is

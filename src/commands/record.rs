@@ -101,9 +101,11 @@ fn current(session: &Session, receipt: &Receipt) -> Result<()> {
     if in_force::is_current(receipt, &session.state.summary) {
         return Ok(());
     }
-    Err(Error::rejected("the last passing gate was made before the experiment was changed with `prepare --accept`")
-        .code(Code::NoPassingGate)
-        .hint("run `autoharness gate` again."))
+    Err(Error::rejected(
+        "the last passing gate was made before the experiment was changed with `prepare --accept` or `suite add`",
+    )
+    .code(Code::NoPassingGate)
+    .hint("run `autoharness gate` again."))
 }
 
 /// The same agent again is no new iteration.

@@ -189,11 +189,7 @@ impl Check<'_> {
         let policy = &verdict.evidence.policy;
         let (config, scan) = (&prepared.config, json!(policy.leak_scan));
         let spent = policy.paired.and_then(|paired| paired.candidate);
-        // Earlier rules counted gates.
-        let number = match verdict.evidence.rules {
-            0..=1 => state.summary.candidates.saturating_add(1),
-            _ => state.summary.candidate_number(&verdict.agent),
-        };
+        let number = state.summary.candidate_number(&verdict.agent, verdict.evidence.rules);
         if !in_force::decides_as(policy, config)
             || !in_force::is_as_configured(config, "leak_scan", &scan)
             || !in_force::is_as_configured(config, "holdout_disclosure", &json!(policy.holdout_disclosure))

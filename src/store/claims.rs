@@ -89,7 +89,7 @@ pub(crate) fn run_rewards(known: &Trials, of: &Resampled, tasks: &[String], scor
         let is_enough = !values.is_empty() && values.len() * 2 >= scoring.trials as usize;
         is_enough.then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
-    Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
+    tasks.iter().map(|task| (task.clone(), reward(task))).collect()
 }
 
 /// The tasks that are measured on.

@@ -157,7 +157,7 @@ pub(crate) fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String], agai
 }
 
 fn each(tasks: &[String], reward: impl Fn(&str) -> Option<f64>) -> Rewards {
-    Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
+    tasks.iter().map(|task| (task.clone(), reward(task))).collect()
 }
 
 /// What the candidate earned on a task in its first trials and in those that show whether that was chance.
@@ -203,7 +203,7 @@ pub(crate) fn confirmed(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> 
         let enough = values.len() * 2 >= sides.confirm_trials as usize && !values.is_empty();
         enough.then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
-    Rewards(tasks.iter().map(|task| (task.clone(), reward(task))).collect())
+    tasks.iter().map(|task| (task.clone(), reward(task))).collect()
 }
 
 /// What an agent earned on a task in trials that did not choose it, one by one: for the first agent all of them, for a chosen

@@ -74,12 +74,9 @@ pub struct Summary {
     /// Gates whose answer depended on the hold-out.
     #[serde(default)]
     pub answers: u32,
-    /// Edits that the rule `paired` compared.
+    /// The edits that the rule `paired` compared, in order. By earlier rules an edit is there as often as it was compared.
     #[serde(default)]
-    pub candidates: u32,
-    /// Their numbers, from 1, by agent.
-    #[serde(default)]
-    pub compared: BTreeMap<String, u32>,
+    pub compared: Vec<String>,
     /// How often per-task hold-out results were looked at.
     pub looks: u32,
     /// How often the hold-out was measured again with `--fresh`.
@@ -155,16 +152,17 @@ impl Summary {
         Ok(hash(&serde_json::to_vec(self).infra(|| "cannot render the summary of the ledger".into())?))
     }
 
-    /// The number of an edit among those that the rule `paired` compared, from 1: its own when it was compared before.
-    pub fn candidate_number(&self, agent: &str) -> u32 {
-        self.compared.get(agent).copied().unwrap_or_else(|| self.candidates.saturating_add(1))
+    /// The number of an edit among those that the rule `paired` compared, from 1: its own when it was compared before, except
+    /// by earlier rules.
+    pub fn candidate_number(&self, agent: &str, rules: u32) -> u32 {
+        let own = self.compared.iter().rposition(|compared| compared == agent).filter(|_| rules > 1);
+        u32::try_from(own.unwrap_or(self.compared.len())).unwrap_or(u32::MAX).saturating_add(1)
     }
 
-    /// An edit was compared. By earlier rules it got another number each time.
+    /// An edit was compared.
     pub(super) fn compared(&mut self, agent: &str, rules: u32) {
-        if rules < 2 || !self.compared.contains_key(agent) {
-            self.candidates = self.candidates.saturating_add(1);
-            self.compared.insert(agent.into(), self.candidates);
+        if rules < 2 || !self.compared.iter().any(|compared| compared == agent) {
+            self.compared.push(agent.into());
         }
     }
 

@@ -1,6 +1,5 @@
 //! The trials of the ledger by agent and protocol, so that none is paid for twice.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use foldhash::{HashMap, HashSet};
@@ -382,7 +381,7 @@ impl Trials {
     ) -> Rewards {
         let set = self.place_of(agent, protocol);
         let reward = |task: &String| task_reward(numbers(self.known(set, task), scoring).flatten(), scoring);
-        Rewards(tasks.into_iter().map(|task| (task.clone(), reward(task))).collect::<BTreeMap<_, _>>())
+        tasks.into_iter().map(|task| (task.clone(), reward(task))).collect()
     }
 
     /// Those of `tasks` that have a reward although trials are missing: the reward with each missing trial counted 0.0.
@@ -395,7 +394,7 @@ impl Trials {
     ) -> Rewards {
         let set = self.place_of(agent, protocol);
         let least = |task: &String| least_reward(numbers(self.known(set, task), scoring), scoring);
-        Rewards(tasks.into_iter().filter_map(|task| Some((task.clone(), Some(least(task)?)))).collect())
+        tasks.into_iter().filter_map(|task| Some((task.clone(), Some(least(task)?)))).collect()
     }
 
     /// How long the task took last time, in seconds.

@@ -29,7 +29,7 @@ pub(super) fn regression_suite(evidence: &Evidence) -> GateStep {
         .partition(|task| !failing(task) || is_reliable(evidence, task));
     let only = |rewards: &Rewards| {
         let own = |task: &&String| Some(((*task).clone(), *rewards.0.get(*task)?));
-        Rewards(counts.iter().filter_map(own).collect())
+        counts.iter().filter_map(own).collect::<Rewards>()
     };
     let counted = only(&evidence.suite);
     let score = counted.score();

@@ -98,7 +98,7 @@ impl PlayedSearch {
                 let test = rewards(candidate, Split::Test, *trials, random);
                 *spent += *trials * (train.len() + test.len());
                 let some =
-                    |tasks: &[usize]| Rewards(tasks.iter().map(|task| (id(*task), Some(train[*task]))).collect());
+                    |tasks: &[usize]| tasks.iter().map(|task| (id(*task), Some(train[*task]))).collect::<Rewards>();
                 let waiting: Vec<usize> = failing.iter().copied().filter(|task| !suite.contains(task)).collect();
                 let evidence = Evidence {
                     suite: if suite_threshold.is_some() { some(suite) } else { Rewards::default() },
@@ -194,7 +194,7 @@ fn id(task: usize) -> String {
 }
 
 fn named(rewards: &[f64]) -> Rewards {
-    Rewards(rewards.iter().enumerate().map(|(task, reward)| (id(task), Some(*reward))).collect())
+    rewards.iter().enumerate().map(|(task, reward)| (id(task), Some(*reward))).collect()
 }
 
 /// `r0001` is a task of train, `t0001` one of the hold-out.

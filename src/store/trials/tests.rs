@@ -1,5 +1,7 @@
 //! What trials add up to, in tables.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::usage::Usage;
 
