@@ -83,10 +83,10 @@ impl Sides<'_> {
     }
 
     fn pair(&self, known: &Trials, split: Split, task: &str, tried: &AlreadyRun) -> Pair {
-        let values = |agent: &str, protocol: &str, numbers: Range<u32>| match split {
-            // Run again until it looks well, a trial on train would carry its luck into the comparison.
-            Split::Train if self.rules > 1 => known.first_values(agent, protocol, task, numbers, self.timeouts),
-            _ => known.values(agent, protocol, task, numbers, self.timeouts),
+        let values = |agent: &str, protocol: &str, numbers: Range<u32>| match self.rules {
+            0..=1 => known.values(agent, protocol, task, numbers, self.timeouts),
+            // Run again until it looks well, a trial would carry its luck into the comparison.
+            _ => known.first_values(agent, protocol, task, numbers, self.timeouts),
         };
         let evidence = |values: Vec<Option<f64>>| values.into_iter().filter(Option::is_some).collect::<Vec<_>>();
         let was_tried = tried.contains(&(if split == Split::Train { 0 } else { 1 }, task.to_string()));

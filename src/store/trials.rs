@@ -346,8 +346,7 @@ impl Trials {
         numbers: Range<u32>,
         policy: TimeoutPolicy,
     ) -> Vec<Option<f64>> {
-        let known = by_number(self.known(self.place_of(agent, protocol), task));
-        let run = known.filter(|stored| numbers.contains(&stored[0].number));
+        let run = self.run_of(agent, protocol, task, numbers);
         run.flat_map(|stored| {
             let values: Vec<_> =
                 standing(stored, policy).filter_map(|stored| stored.evidence.value(policy)).map(Some).collect();
@@ -365,10 +364,20 @@ impl Trials {
         numbers: Range<u32>,
         policy: TimeoutPolicy,
     ) -> Vec<Option<f64>> {
-        let known = by_number(self.known(self.place_of(agent, protocol), task));
-        let run = known.filter(|stored| numbers.contains(&stored[0].number));
         let value = |stored: &StoredTrial| stored.evidence.value(policy).filter(|_| stored.counts());
-        run.map(|stored| stored.iter().find_map(value)).collect()
+        self.run_of(agent, protocol, task, numbers).map(|stored| stored.iter().find_map(value)).collect()
+    }
+
+    /// What was run of these trial numbers, one slice a number.
+    fn run_of(
+        &self,
+        agent: &str,
+        protocol: &str,
+        task: &str,
+        numbers: Range<u32>,
+    ) -> impl Iterator<Item = &[StoredTrial]> {
+        let known = by_number(self.known(self.place_of(agent, protocol), task));
+        known.filter(move |stored| numbers.contains(&stored[0].number))
     }
 
     /// Rewards of `tasks` as this agent has earned them so far; tasks without enough evidence map to `None`.

@@ -13,7 +13,7 @@ use crate::model::suite::KnownTask;
 /// The version of the rules in this build. Evidence has the version it was decided by, so that old verdicts are decided
 /// again as they were: version 0 compared val_scores whatever they were means of, and ignored what a step left out. Version 1
 /// let a task join the suite whose missing trials might have failed, and by the rule `paired` it took a task as run that was
-/// not run to the end, let trials without evidence count for nothing, and took the newest trial on train for the first.
+/// not run to the end, let trials without evidence count for nothing, and counted trials that were run again.
 pub const RULES: u32 = 2;
 
 /// What the rule `paired` decides by.
