@@ -106,3 +106,17 @@ fn an_edit_that_is_judged_twice_spends_its_share_of_alpha_once() {
     bed.run(&["record"]).expect(0);
     bed.run(&["verify"]).expect(0);
 }
+
+#[test]
+fn what_the_baseline_lost_is_run_by_the_first_gate() {
+    let bed = Bed::table(tasks(), "gate_rule: paired\nconfirm_trials: 1\ninfra_retries: 0");
+    bed.mood(all(&["easy-1".into(), "hard-1".into()], json!("infra_error")));
+    bed.run(&["prepare"]).expect(0);
+    bed.mood(Value::Null);
+    bed.agent(&["easy", "hard"]);
+    bed.run(&["gate"]).expect(0);
+    let again = |trial: &&Value| trial["purpose"] == "confirm" && trial["trial"] == 0;
+    let again: Vec<Value> = bed.events("trial").iter().filter(again).map(|trial| trial["task"].clone()).collect();
+    assert!(again.len() == 2 && again.contains(&json!("easy-1")) && again.contains(&json!("hard-1")), "{again:?}");
+    bed.run(&["verify"]).expect(0);
+}

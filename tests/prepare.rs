@@ -520,3 +520,21 @@ fn a_committed_agent_that_is_broken_is_told_from_the_one_on_disk() {
     bed.commit_agent();
     bed.run(&["prepare", "--accept"]).expect(0);
 }
+
+#[test]
+fn a_benchmark_that_lists_other_tasks_is_something_to_accept() {
+    let bed = Bed::table(json!({}), "");
+    let lists = |train: &[&str], test: &[&str]| {
+        let split = json!({"train": train, "test": test});
+        fs_err::write(bed.outside().join("tasks.json"), split.to_string()).unwrap();
+    };
+    lists(&["easy-1", "hard-1"], &["easy-2", "hard-2", "odd-2"]);
+    bed.run(&["prepare"]).expect(0);
+    bed.run(&["prepare", "--accept"]).expect(0).warns("nothing to accept");
+    lists(&["easy-1", "hard-1", "odd-1", "odd-3"], &["easy-2", "hard-2"]);
+    let done = bed.run(&["prepare", "--accept"]).expect(0).warns("the benchmark lists other tasks: 2 new, 1 gone");
+    assert!(!done.stderr.contains("odd-2"));
+    bed.agent(&["easy", "hard", "odd"]);
+    bed.run(&["gate"]).expect(0).says("evals_total=2");
+    bed.run(&["verify"]).expect(0);
+}

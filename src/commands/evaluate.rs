@@ -176,9 +176,11 @@ fn run_names(seq: u64, steps: &[Step]) -> Vec<String> {
 
 /// The error for a run that gave too little evidence to say anything.
 pub(super) fn no_evidence(report: &StepReport, evaluated: usize, expected: usize) -> Error {
-    let mut error =
-        Error::infrastructure(format!("only {evaluated} of {expected} tasks gave evidence; nothing was decided"))
-            .code(Code::NoEvidence);
+    let what = match evaluated < expected {
+        true => format!("only {evaluated} of {expected} tasks gave evidence"),
+        false => "the answer hangs on trials that gave no evidence".into(),
+    };
+    let mut error = Error::infrastructure(format!("{what}; nothing was decided")).code(Code::NoEvidence);
     if report.void {
         error = error.hint("no trial used a single model token: check the model's name, its key and the network.");
     }

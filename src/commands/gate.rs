@@ -67,10 +67,10 @@ async fn judge(args: &Gate, experiment: Experiment, to: &Reports) -> Result<(Dec
         None => guard.of_the_experiment()?,
     };
     let agent = agent::from_disk(&session, &base)?;
-    let mut evidence = Evidence::new(policy(&session, &agent.fingerprint));
+    let incumbent = agent::fingerprint(&session, &base)?;
+    let mut evidence = Evidence::new(policy(&session, &agent.fingerprint, &incumbent));
     evidence.guard = shortened(found.lines.clone(), VIOLATIONS_SHOWN);
     tracing::info!(violations = evidence.guard.len(), "file guard done");
-    let incumbent = agent::fingerprint(&session, &base)?;
     if agent.fingerprint == incumbent {
         ui.warn("the agent is the one of the base commit: there is no edit to judge");
     }
@@ -151,9 +151,9 @@ fn read_trials(session: &mut Session, candidate: &str, incumbent: &str) -> Resul
     session.read_trials_of(&[candidate, incumbent].into_iter().chain(known.iter().map(String::as_str)).collect())
 }
 
-fn policy(session: &Session, agent: &str) -> Policy {
+fn policy(session: &Session, agent: &str, incumbent: &str) -> Policy {
     let config = &session.config;
-    let candidate = config.alpha_spending.then(|| session.state.summary.candidate_number(agent, RULES));
+    let candidate = config.alpha_spending.then(|| session.state.summary.candidate_number(agent, incumbent, RULES));
     Policy {
         threshold: config.threshold,
         min_evidence: config.min_evidence,
@@ -236,7 +236,8 @@ impl GateRun<'_> {
         let mut ids: Vec<String> = tasks.into_iter().map(|task| task.id).collect();
         ids.sort();
         let before = prepared.as_ref().map(|prepared| &prepared.split);
-        let OpenTasks { given, ids, sealed } = set_aside(session.config.sealed, ids, given, before)?;
+        let OpenTasks { given, ids, sealed } =
+            set_aside(session.config.sealed, ids, given, before, |task| session.state.trials.has_run(task))?;
         let (split, is_drawn) = match (given, prepared) {
             (Some(split), _) => (split, false),
             (None, Some(prepared)) if prepared.split_drawn => (prepared.split, false),

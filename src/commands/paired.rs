@@ -22,7 +22,6 @@ use crate::store::comparison::{
     promotion_numbers, round_numbers, so_far, suite_known,
 };
 use crate::store::event::{By, Event, Purpose, SuiteChanged};
-use crate::store::trials::versus;
 
 /// A gate by this rule.
 pub(super) struct PairedGate<'a> {
@@ -168,8 +167,12 @@ impl PairedGate<'_> {
     /// Both agents, round by round; then the chosen one afresh.
     async fn compare(&self, session: &mut Session, evidence: &mut Evidence) -> Result<Vec<StepReport>> {
         let all: Vec<String> = self.split.train.iter().chain(&self.split.test).cloned().collect();
+        let (agent, protocol) = (self.incumbent, self.trial_protocol);
+        let (lacking, numbers) =
+            (self.sides(session).incumbent_lacks(&session.state.trials, &all), session.config.all_trials());
+        let mut reports = self.run(session, agent, protocol, Purpose::Confirm, &lacking, numbers).await?;
         let fresh = confirm_numbers(self.sides(session).incumbent_fresh());
-        let mut reports = self.run(session, self.incumbent, self.trial_protocol, Purpose::Confirm, &all, fresh).await?;
+        reports.extend(self.run(session, agent, protocol, Purpose::Confirm, &all, fresh).await?);
         let mut tried = AlreadyRun::new();
         let ruling = loop {
             let compared = self.compared(session, &tried);
@@ -195,18 +198,22 @@ impl PairedGate<'_> {
     async fn round(&self, session: &mut Session, wanted: &Round) -> Result<Vec<StepReport>> {
         if !wanted.both {
             // Train is what `benchmark` would run for the coding agent, traces and all.
-            let purpose = if wanted.number == 0 { Purpose::Benchmark } else { Purpose::HoldOut };
+            // All of it, although some may be in the ledger: the run's end says what the split earned.
+            let (purpose, tasks) = match wanted.number {
+                0 => (Purpose::Benchmark, &self.split.train),
+                _ => (Purpose::HoldOut, &self.split.test),
+            };
             let numbers = session.config.all_trials();
-            return self.run(session, self.candidate, self.trial_protocol, purpose, &wanted.tasks, numbers).await;
+            return self.run(session, self.candidate, self.trial_protocol, purpose, tasks, numbers).await;
         }
         let mut reports = Vec::new();
-        let mut sides = [(self.candidate, self.incumbent), (self.incumbent, self.candidate)];
+        let [candidate, incumbent] = self.sides(session).round_protocols();
+        let mut sides = [(self.candidate, candidate), (self.incumbent, incumbent)];
         // They take turns at being first, so that a service which drifts hits both.
         if wanted.number % 2 == 1 {
             sides.reverse();
         }
-        for (agent, other) in sides {
-            let protocol = versus(self.trial_protocol, &other.fingerprint);
+        for (agent, protocol) in sides {
             let numbers = round_numbers(wanted.number);
             reports.extend(self.run(session, agent, &protocol, Purpose::Round, &wanted.tasks, numbers).await?);
         }

@@ -1,6 +1,6 @@
 //! `prepare`: environment, workspace, templates, split, baseline. Safe to run again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::adopt;
 use super::agent::{self, StagedAgent};
@@ -179,7 +179,9 @@ async fn establish(
     // A drawn split stays as long as the tasks do: redrawing would mix hold-out and train.
     let kept = earlier.filter(|earlier| drawn && earlier.split_drawn && earlier.split.all() == ids);
     let before = earlier.map(|earlier| &earlier.split);
-    let OpenTasks { given, ids, sealed } = set_aside(session.config.sealed, ids, given.or(taken_over), before)?;
+    let was_run = |task: &str| session.state.trials.has_run(task);
+    let OpenTasks { given, ids, sealed } =
+        set_aside(session.config.sealed, ids, given.or(taken_over), before, was_run)?;
     if !sealed.is_empty() {
         session
             .ui
@@ -297,7 +299,15 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
         let data = measure::data_digests(session)?;
         if measure::trial_protocol(session, runner.as_ref(), &base, &data)? != prepared.trial_protocol {
             changes.push("the benchmark's program, its version or its packages changed".into());
+        } else {
+            let agent = agent::from_tree(session, &base)?;
+            let log = session.paths.logs().join("list.log");
+            let mut listed: Vec<String> =
+                runner.tasks(&agent.staging, &log, cancel).await?.tasks.into_iter().map(|task| task.id).collect();
+            listed.sort();
+            changes.extend(other_tasks(&listed, &prepared.split));
         }
+        runner.close().await;
     }
     if changes.is_empty() {
         session
@@ -311,6 +321,14 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
     establish(session, cancel, fresh, head, &base, &agent, Some(prepared)).await?;
     session.append(Event::Accepted(Accepted { from, to: head.to_string(), changes }))?;
     Ok(())
+}
+
+/// How many tasks of a benchmark came and went since a split was made, without their names: some may be held out.
+fn other_tasks(listed: &[String], split: &TaskSplit) -> Option<String> {
+    let known: BTreeSet<&String> = split.train.iter().chain(&split.test).chain(&split.sealed).collect();
+    let new = listed.iter().filter(|task| !known.contains(task)).count();
+    let gone = known.len() - (listed.len() - new);
+    (new + gone > 0).then(|| format!("the benchmark lists other tasks: {new} new, {gone} gone"))
 }
 
 /// A second `prepare` changes nothing; it says what no longer fits.

@@ -51,7 +51,7 @@ pub(super) fn run(args: &Record, global: &Global, ui: &Ui) -> Result<i32> {
     }
     let decision = &receipt.verdict.decision;
     let row = Row {
-        iteration: session.state.summary.rows.last().map_or(0, |row| row.iteration + 1),
+        iteration: session.state.summary.rows.last().map_or(0, |row| row.iteration.saturating_add(1)),
         val_score: decision.val_score.unwrap_or(0.0),
         commit: session.repo.short_id(&head)?,
         evals_passed: decision.evals_passed,

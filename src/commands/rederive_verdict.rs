@@ -189,7 +189,8 @@ impl Check<'_> {
         let policy = &verdict.evidence.policy;
         let (config, scan) = (&prepared.config, json!(policy.leak_scan));
         let spent = policy.paired.and_then(|paired| paired.candidate);
-        let number = state.summary.candidate_number(&verdict.agent, verdict.evidence.rules);
+        let incumbent = state.summary.recorded_agent.as_deref().unwrap_or_default();
+        let number = state.summary.candidate_number(&verdict.agent, incumbent, verdict.evidence.rules);
         if !in_force::decides_as(policy, config)
             || !in_force::is_as_configured(config, "leak_scan", &scan)
             || !in_force::is_as_configured(config, "holdout_disclosure", &json!(policy.holdout_disclosure))

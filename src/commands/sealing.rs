@@ -19,22 +19,28 @@ pub(super) struct OpenTasks {
     pub(super) sealed: Vec<String>,
 }
 
-/// Sets a share of the tasks aside. `ids` are all of them, sorted; `earlier` is the split that was in force so far.
+/// Sets a share of the tasks aside. `ids` are all of them, sorted; `earlier` is the split that was in force so far, `was_run`
+/// says whether a task was ever run.
 /// Errors: usage when there are so few tasks that none would be sealed.
 pub(super) fn set_aside(
     share: f64,
     mut ids: Vec<String>,
     mut given: Option<TaskSplit>,
     earlier: Option<&TaskSplit>,
+    was_run: impl Fn(&str) -> bool,
 ) -> Result<OpenTasks> {
     if share == 0.0 {
         return Ok(OpenTasks { given, ids, sealed: Vec::new() });
     }
     let pool = given.as_ref().map_or(&ids, |split| &split.test);
     let count = sealed_count(share, pool.len());
-    let is_seen = |task: &&String| earlier.is_some_and(|split| split.of(task).is_some());
-    let unseen: Vec<String> = pool.iter().filter(|task| !is_seen(task)).cloned().collect();
-    let drawn = sealed(&unseen, count, SPLIT_SEED);
+    // What is sealed stays so, however many other tasks are left.
+    let promised = |task: &&String| earlier.is_some_and(|split| split.sealed.contains(task));
+    let is_seen = |task: &&String| was_run(task) || earlier.is_some_and(|split| split.of(task).is_some());
+    let mut drawn: Vec<String> = pool.iter().filter(promised).cloned().collect();
+    let unseen: Vec<String> = pool.iter().filter(|task| !promised(task) && !is_seen(task)).cloned().collect();
+    drawn.extend(sealed(&unseen, count.saturating_sub(drawn.len()), SPLIT_SEED));
+    drawn.sort_unstable();
     if drawn.is_empty() {
         let (of, tasks) = (if given.is_some() { "hold-out tasks" } else { "tasks" }, pool.len());
         return Err(Error::usage(format!("`sealed: {share}` of {tasks} {of} is not a single one that was never run"))
@@ -74,27 +80,46 @@ mod tests {
 
     #[test]
     fn the_same_tasks_are_sealed_again_and_none_that_was_run() {
-        let first = set_aside(0.2, ids(0..20), None, None).unwrap();
+        let first = set_aside(0.2, ids(0..20), None, None, |_| false).unwrap();
         assert_eq!((first.sealed.len(), first.ids.len()), (4, 16));
         let split = TaskSplit { train: first.ids[..11].to_vec(), test: first.ids[11..].to_vec(), sealed: first.sealed };
-        let again = set_aside(0.2, ids(0..20), None, Some(&split)).unwrap();
+        let again = set_aside(0.2, ids(0..20), None, Some(&split), |_| false).unwrap();
         assert_eq!(again.sealed, split.sealed);
         // The benchmark grows: only tasks that never ran are sealed.
-        let more = set_aside(0.2, ids(0..40), None, Some(&split)).unwrap();
+        let more = set_aside(0.2, ids(0..40), None, Some(&split), |_| false).unwrap();
         assert_eq!(more.sealed.len(), 8);
         assert!(more.sealed.iter().all(|task| split.of(task).is_none()));
         // It shrinks to the tasks that ran.
-        assert!(set_aside(0.2, split.train.clone(), None, Some(&split)).is_err());
+        assert!(set_aside(0.2, split.train.clone(), None, Some(&split), |_| false).is_err());
         // Nothing is asked for.
-        let none = set_aside(0.0, ids(0..20), None, Some(&split)).unwrap();
+        let none = set_aside(0.0, ids(0..20), None, Some(&split), |_| false).unwrap();
         assert_eq!((none.sealed.len(), none.ids.len()), (0, 20));
-        assert!(set_aside(0.2, ids(0..4), None, None).is_err());
+        assert!(set_aside(0.2, ids(0..4), None, None, |_| false).is_err());
+    }
+
+    #[test]
+    fn what_is_sealed_stays_so_when_other_tasks_come_and_go() {
+        let first = set_aside(0.2, ids(0..20), None, None, |_| false).unwrap();
+        let open = |ids: &[String], sealed: &[String]| TaskSplit {
+            train: ids[..8].to_vec(),
+            test: ids[8..].to_vec(),
+            sealed: sealed.to_vec(),
+        };
+        let split = open(&first.ids, &first.sealed);
+        let gone = &first.ids[..6];
+        let rest: Vec<String> = ids(0..20).into_iter().filter(|task| !gone.contains(task)).collect();
+        let fewer = set_aside(0.2, rest, None, Some(&split), |_| false).unwrap();
+        assert_eq!(fewer.sealed, first.sealed);
+        // They come back, and were run before; as many tasks as would be sealed have never been.
+        let split = open(&fewer.ids, &fewer.sealed);
+        let back = set_aside(0.3, ids(0..22), None, Some(&split), |task| gone.contains(&task.to_string())).unwrap();
+        assert_eq!(back.sealed, [&first.sealed[..], &ids(20..22)].concat());
     }
 
     #[test]
     fn of_a_split_that_is_given_the_hold_out_alone_is_sealed() {
         let given = TaskSplit { train: ids(0..10), test: ids(10..20), sealed: Vec::new() };
-        let open = set_aside(0.3, ids(0..20), Some(given), None).unwrap();
+        let open = set_aside(0.3, ids(0..20), Some(given), None, |_| false).unwrap();
         let split = open.given.unwrap();
         assert_eq!((split.train, split.test.len(), split.sealed.len()), (ids(0..10), 7, 3));
         assert_eq!((open.ids.len(), open.sealed), (17, split.sealed));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::state::State;
-use super::trials::{Trials, versus};
+use super::trials::{Trials, aside, versus};
 use crate::model::gate::PairedPolicy;
 use crate::model::paired::{Arm, Pair, Pairs};
 use crate::model::score::{Rewards, TimeoutPolicy, passes};
@@ -74,6 +74,22 @@ impl Sides<'_> {
         if self.is_first { self.confirm_trials.saturating_sub(self.trials) } else { self.confirm_trials }
     }
 
+    /// The protocols of the rounds: the candidate's and the incumbent's. When the incumbent is judged in its turn, what it did
+    /// in this role does not count for it.
+    pub(crate) fn round_protocols(&self) -> [String; 2] {
+        [versus(self.protocol, self.incumbent), aside(self.protocol, &format!("against {}", self.candidate))]
+    }
+
+    /// The tasks of which the incumbent lacks first trials that no fresh ones stand for: lost when the experiment began, or never run
+    /// because the task came later.
+    pub(crate) fn incumbent_lacks(&self, known: &Trials, tasks: &[String]) -> Vec<String> {
+        let has = |task: &&String| {
+            let first = known.first_values(self.incumbent, self.protocol, task, 0..self.trials, self.timeouts);
+            first.iter().flatten().count() >= self.trials as usize
+        };
+        tasks.iter().filter(|task| self.is_first && !has(task)).cloned().collect()
+    }
+
     /// Both agents on every task of the split. Trials without evidence count as not run, except where they were tried. A task
     /// that the candidate has not all of its first trials of was not run, either.
     pub(crate) fn pairs(&self, known: &Trials, split: &TaskSplit, tried: &AlreadyRun) -> Pairs {
@@ -90,33 +106,36 @@ impl Sides<'_> {
         };
         let evidence = |values: Vec<Option<f64>>| values.into_iter().filter(Option::is_some).collect::<Vec<_>>();
         let was_tried = tried.contains(&(if split == Split::Train { 0 } else { 1 }, task.to_string()));
-        let own = |numbers: Range<u32>| evidence(values(self.candidate, self.protocol, numbers));
-        let mut first = own(0..self.trials);
-        if self.rules > 1 {
-            let by_number: Vec<_> = (0..self.trials).map(|number| own(number..number + 1)).collect();
-            if was_tried {
-                first = by_number.into_iter().flat_map(|own| if own.is_empty() { vec![None] } else { own }).collect();
-            } else if by_number.iter().any(Vec::is_empty) {
-                first.clear();
-            }
-        } else if first.is_empty() && was_tried {
-            first.push(None);
+        let own = |numbers: Range<u32>| values(self.candidate, self.protocol, numbers);
+        let first = if self.rules < 2 {
+            let first = evidence(own(0..self.trials));
+            if first.is_empty() && was_tried { vec![None] } else { first }
+        } else {
+            let first = (0..self.trials).map(|number| own(number..number + 1).into_iter().flatten().next());
+            Some(first.collect::<Vec<_>>()).filter(|first| was_tried || !first.contains(&None)).unwrap_or_default()
+        };
+        let its = |numbers: Range<u32>| values(self.incumbent, self.protocol, numbers);
+        let chosen_by_nobody = if self.is_first { its(0..self.trials) } else { Vec::new() };
+        let fresh = its(confirm_numbers(self.confirm_trials));
+        let mut of_incumbent = [chosen_by_nobody, fresh].concat();
+        if self.rules < 2 {
+            of_incumbent.retain(Option::is_some);
         }
-        let chosen_by_nobody =
-            if self.is_first { values(self.incumbent, self.protocol, 0..self.trials) } else { Vec::new() };
-        let fresh = values(self.incumbent, self.protocol, confirm_numbers(self.confirm_trials));
         let mut pair = Pair {
             split,
             candidate: Arm { first, rounds: Vec::new() },
-            incumbent: Arm { first: evidence([chosen_by_nobody, fresh].concat()), rounds: Vec::new() },
+            incumbent: Arm { first: of_incumbent, rounds: Vec::new() },
+        };
+        let roles = match self.rules {
+            0..=1 => [versus(self.protocol, self.incumbent), versus(self.protocol, self.candidate)],
+            _ => self.round_protocols(),
         };
         for round in 2..=self.max_rounds {
-            let of = |agent: &str, other: &str| {
-                let found = evidence(values(agent, &versus(self.protocol, other), round_numbers(round)));
+            let of = |agent: &str, protocol: &str| {
+                let found = evidence(values(agent, protocol, round_numbers(round)));
                 found.first().copied().or_else(|| tried.contains(&(round, task.to_string())).then_some(None))
             };
-            let (Some(candidate), Some(incumbent)) =
-                (of(self.candidate, self.incumbent), of(self.incumbent, self.candidate))
+            let (Some(candidate), Some(incumbent)) = (of(self.candidate, &roles[0]), of(self.incumbent, &roles[1]))
             else {
                 break;
             };
@@ -325,6 +344,26 @@ mod tests {
             best(&[&[(0, Some(0.0)), (0, Some(1.0))], &failed[1..], &[(AGAIN + 1, Some(0.0))]].concat(), RULES),
             Some(0.25)
         );
+    }
+
+    #[test]
+    fn rounds_that_chose_an_agent_are_not_found_when_it_is_the_one_to_beat() {
+        let (one, turned) = (sides(RULES), Sides { candidate: "b", incumbent: "a", ..sides(RULES) });
+        let ([candidate, incumbent], [turned_candidate, turned_incumbent]) =
+            (one.round_protocols(), turned.round_protocols());
+        assert!(candidate != turned_incumbent && incumbent != turned_candidate);
+    }
+
+    #[test]
+    fn what_the_first_agent_lacks_is_known() {
+        let known = known(&[(0, None), (0, Some(1.0)), (1, None)]);
+        let lacks = |is_first: bool, trials: u32| {
+            let sides = Sides { incumbent: "a", is_first, trials, ..sides(RULES) };
+            sides.incumbent_lacks(&known, &["t".into(), "new".into()])
+        };
+        assert_eq!(lacks(true, 1), ["new"]);
+        assert_eq!(lacks(true, 2), ["t", "new"]);
+        assert_eq!(lacks(false, 2), Vec::<String>::new());
     }
 
     #[test]

@@ -167,8 +167,8 @@ impl State {
         summary.undecided_in_a_row = 0;
         summary.gates += 1;
         summary.answers += u32::from(asked_the_holdout(&verdict));
-        if verdict.evidence.compared.as_ref().is_some_and(|one| !one.pairs.is_empty()) {
-            summary.compared(&verdict.agent, verdict.evidence.rules);
+        if let Some(compared) = verdict.evidence.compared.as_ref().filter(|compared| !compared.pairs.is_empty()) {
+            summary.compared(&verdict.agent, &compared.incumbent, verdict.evidence.rules);
         }
         if !verdict.evidence.suite.0.is_empty() {
             summary.suite_results.extend(verdict.evidence.suite.0.clone());

@@ -74,7 +74,8 @@ pub struct Summary {
     /// Gates whose answer depended on the hold-out.
     #[serde(default)]
     pub answers: u32,
-    /// The edits that the rule `paired` compared, in order. By earlier rules an edit is there as often as it was compared.
+    /// What the rule `paired` compared, in order: an edit and the agent to beat. By earlier rules it is there as often as it was
+    /// compared.
     #[serde(default)]
     pub compared: Vec<String>,
     /// How often per-task hold-out results were looked at.
@@ -152,17 +153,19 @@ impl Summary {
         Ok(hash(&serde_json::to_vec(self).infra(|| "cannot render the summary of the ledger".into())?))
     }
 
-    /// The number of an edit among those that the rule `paired` compared, from 1: its own when it was compared before, except
-    /// by earlier rules.
-    pub fn candidate_number(&self, agent: &str, rules: u32) -> u32 {
-        let own = self.compared.iter().rposition(|compared| compared == agent).filter(|_| rules > 1);
+    /// The number of a comparison among those of the rule `paired`, from 1: its own when it was made before, except by earlier
+    /// rules.
+    pub fn candidate_number(&self, agent: &str, incumbent: &str, rules: u32) -> u32 {
+        let this = format!("{agent} {incumbent}");
+        let own = self.compared.iter().rposition(|compared| *compared == this).filter(|_| rules > 1);
         u32::try_from(own.unwrap_or(self.compared.len())).unwrap_or(u32::MAX).saturating_add(1)
     }
 
-    /// An edit was compared.
-    pub(super) fn compared(&mut self, agent: &str, rules: u32) {
-        if rules < 2 || !self.compared.iter().any(|compared| compared == agent) {
-            self.compared.push(agent.into());
+    /// An edit was compared with an agent to beat.
+    pub(super) fn compared(&mut self, agent: &str, incumbent: &str, rules: u32) {
+        let this = format!("{agent} {incumbent}");
+        if rules < 2 || !self.compared.contains(&this) {
+            self.compared.push(this);
         }
     }
 

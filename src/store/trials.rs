@@ -406,6 +406,11 @@ impl Trials {
         tasks.into_iter().filter_map(|task| Some((task.clone(), Some(least(task)?)))).collect()
     }
 
+    /// Whether any trial of the task was read.
+    pub(crate) fn has_run(&self, task: &str) -> bool {
+        self.tasks.contains_key(task)
+    }
+
     /// How long the task took last time, in seconds.
     pub fn seconds(&self, task: &str) -> Option<f64> {
         self.seconds[*self.tasks.get(task)? as usize]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::{LeakScan, Policy};
 use crate::model::compare::Reference;
-use crate::model::paired::{self, Pairs, Rule};
+use crate::model::paired::{Pairs, Rule};
 use crate::model::score::Rewards;
 use crate::model::suite::KnownTask;
 
@@ -70,8 +70,7 @@ pub struct Evidence {
 impl Compared {
     /// The number of tasks that both agents have evidence for, and of all tasks.
     pub fn evaluated(&self) -> (usize, usize) {
-        let any = |arm: &paired::Arm| arm.first.iter().any(Option::is_some);
-        let both = self.pairs.values().filter(|pair| any(&pair.candidate) && any(&pair.incumbent));
+        let both = self.pairs.values().filter(|pair| pair.candidate.is_known() && pair.incumbent.is_known());
         (both.count(), self.pairs.len())
     }
 }

@@ -1,7 +1,6 @@
 //! The hold-out's step, by either rule.
 
 use super::evidence::Evidence;
-use super::policy::Disclosure;
 use super::step::{GateStep, MISSING, Status, left_out, step, too_little};
 use crate::model::compare::{Comparison, EPSILON};
 use crate::model::paired::{self, Answer, Pairs, first_on_holdout};
@@ -38,7 +37,7 @@ pub(super) fn by_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Gat
     match ruling.verdict {
         paired::PairedVerdict::NoEvidence => step(NAME, Status::Undecided, ruling.detail),
         paired::PairedVerdict::Failed | paired::PairedVerdict::Undecided => {
-            let detail = unaccepted(&ruling) + &first_trials(evidence, &compared.pairs);
+            let detail = unaccepted(&ruling, is_told(evidence)) + &first_trials(evidence, &compared.pairs);
             step(NAME, Status::Failed, detail)
         }
         paired::PairedVerdict::Passed => match fresh.mean.filter(|_| fresh.is_enough(evidence.policy.min_evidence)) {
@@ -58,9 +57,14 @@ pub(super) fn by_paired(evidence: &Evidence, suite: Status, fresh: Score) -> Gat
     }
 }
 
+/// Whether numbers of an edit that is not accepted may be shown.
+fn is_told(evidence: &Evidence) -> bool {
+    evidence.policy.holdout_disclosure.is_score()
+}
+
 /// What it earned on the hold-out before anything was run again, if that may be shown.
 fn first_trials(evidence: &Evidence, pairs: &Pairs) -> String {
-    if evidence.policy.holdout_disclosure != Disclosure::Score {
+    if !is_told(evidence) {
         return String::new();
     }
     first_on_holdout(pairs)
@@ -68,13 +72,16 @@ fn first_trials(evidence: &Evidence, pairs: &Pairs) -> String {
         .unwrap_or_default()
 }
 
-/// Why an edit was not accepted, without any number derived from the hold-out.
-fn unaccepted(ruling: &paired::Ruling) -> String {
+/// Why an edit was not accepted; how far away that was is a number of the hold-out.
+fn unaccepted(ruling: &paired::Ruling, is_told: bool) -> String {
     let rounds = ruling.looks.last().map_or(0, |look| look.round);
     let after = format!("after {rounds} {}", if rounds == 1 { "round" } else { "rounds" });
     match (ruling.verdict, rounds) {
         (paired::PairedVerdict::Undecided, _) => {
-            let needed = ruling.needed.map(|needed| format!("; about {needed} more trials would have settled it"));
+            let needed = ruling
+                .needed
+                .filter(|_| is_told)
+                .map(|needed| format!("; about {needed} more trials would have settled it"));
             format!("undecided {after}, so not accepted{}", needed.unwrap_or_default())
         }
         (_, 0) => format!("not better than the recorded agent: {}", ruling.detail),

@@ -42,6 +42,12 @@ pub struct Arm {
 }
 
 impl Arm {
+    /// Whether at least half of the first trials gave evidence: one lucky trial never stands for three.
+    pub(crate) fn is_known(&self) -> bool {
+        let known = self.first.iter().flatten().count();
+        known > 0 && known * 2 >= self.first.len()
+    }
+
     /// The trials up to a round that gave evidence.
     fn until(&self, round: u32) -> impl Iterator<Item = f64> + '_ {
         self.first.iter().chain(self.rounds.iter().take(further(round))).flatten().copied()
@@ -205,18 +211,34 @@ fn wanted(pairs: &Pairs, round: u32) -> Option<Round> {
 
 /// Why a round decides nothing, when it lacks evidence.
 fn too_little(rule: &Rule, pairs: &Pairs, round: u32) -> Option<String> {
-    let any = |arm: &Arm| arm.first.iter().any(Option::is_some);
-    let (split, word) = if round == 0 { (Split::Train, "train") } else { (Split::Test, "hold-out") };
-    let those = || pairs.values().filter(|pair| pair.split == split);
-    let known = those().filter(|pair| rule.of_all || any(&pair.incumbent)).count();
-    let common = those().filter(|pair| any(&pair.incumbent) && any(&pair.candidate)).count();
+    let has = |arm: &Arm| if rule.of_all { arm.is_known() } else { arm.first.iter().any(Option::is_some) };
+    let has_both = |pair: &&Pair| has(&pair.incumbent) && has(&pair.candidate);
+    let of = |split: Split| pairs.values().filter(move |pair| pair.split == split);
+    let (word, known, common) = match round {
+        0 | 1 => {
+            let (split, word) = if round == 0 { (Split::Train, "train ") } else { (Split::Test, "hold-out ") };
+            let known = of(split).filter(|pair| rule.of_all || has(&pair.incumbent)).count();
+            (word, known, of(split).filter(has_both).count())
+        }
+        _ if !rule.of_all => return None,
+        _ => {
+            let at = further(round) - 1;
+            let again = || pairs.values().filter(|pair| pair.is_in_doubt(round - 1));
+            let ended = |arm: &Arm| matches!(arm.rounds.get(at), Some(Some(_)));
+            let both = again().filter(|pair| ended(&pair.candidate) && ended(&pair.incumbent)).count();
+            if again().next().is_none() {
+                return None;
+            }
+            ("repeated ", again().count(), both)
+        }
+    };
     // Without train there is no screen; without a hold-out nothing can be believed.
     if (known == 0 && round == 0) || (known > 0 && common as f64 >= rule.min_evidence * known as f64 - EPSILON) {
         return None;
     }
     let needed = rule.min_evidence;
     Some(format!(
-        "{common} of {known} {word} tasks gave evidence for both agents, {needed:.2} of them is needed; nothing is decided"
+        "{common} of {known} {word}tasks gave evidence for both agents, {needed:.2} of them is needed; nothing is decided"
     ))
 }
 
@@ -257,12 +279,14 @@ fn settle(rule: &Rule, pairs: &Pairs, look: &Look) -> Option<(PairedVerdict, Str
     if accepts(look) {
         // A candidate must not pass by spoiling the trials that would count against it.
         let surely = accepts(&self::look(rule, pairs, look.round, true));
-        let seen = format!("{} ({} after {})", points(look.effect), chance(look.p.unwrap_or(1.0)), rounds(look.round));
         return Some(if surely {
+            let after = rounds(look.round);
+            let seen = format!("{} ({} after {after})", points(look.effect), chance(look.p.unwrap_or(1.0)));
             (PairedVerdict::Passed, seen)
         } else {
-            let hangs = "; whether it is better hangs on trials without evidence, so nothing is decided";
-            (PairedVerdict::NoEvidence, seen + hangs)
+            // No number: the edit is not accepted.
+            let hangs = "whether it is better hangs on trials without evidence; nothing is decided";
+            (PairedVerdict::NoEvidence, hangs.into())
         });
     }
     let other_way = look.p.is_some_and(|p| p <= rule.level) && look.round == rule.max_rounds;

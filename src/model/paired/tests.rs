@@ -162,6 +162,44 @@ fn missing_evidence_decides_nothing_and_is_no_way_up() {
 }
 
 #[test]
+fn an_outage_in_a_further_round_decides_nothing() {
+    // Two of 22 pairs differ: in doubt after the first round, and run again in vain.
+    let mut pairs = panel(11, &[0.0], &[0.0]);
+    for pair in ["train00", "hold00"] {
+        pairs.get_mut(pair).unwrap().candidate.first = vec![Some(1.0)];
+    }
+    let lost = |which: u8| {
+        let (candidate, incumbent) = ((which & 1 == 0).then_some(1.0), (which & 2 == 0).then_some(0.0));
+        let mut pairs = pairs.clone();
+        for pair in ["train00", "hold00"] {
+            let pair = pairs.get_mut(pair).unwrap();
+            (pair.candidate.rounds, pair.incumbent.rounds) = (vec![candidate; 2], vec![incumbent; 2]);
+        }
+        pairs
+    };
+    assert_eq!(ruling(&lost(0)).verdict, PairedVerdict::Passed);
+    for which in 1..4 {
+        let nothing = ruling(&lost(which));
+        assert_eq!((nothing.verdict, nothing.looks.len()), (PairedVerdict::NoEvidence, 2), "{nothing:?}");
+        assert!(nothing.detail.starts_with("0 of 2 repeated tasks"), "{}", nothing.detail);
+    }
+}
+
+#[test]
+fn one_lucky_trial_does_not_stand_for_three() {
+    let mut pairs = panel(10, &[1.0, 1.0, 1.0], &[0.0, 0.0, 0.0]);
+    assert_eq!(ruling(&pairs).verdict, PairedVerdict::Passed);
+    let of_holdout = |pairs: &mut Pairs, first: [Option<f64>; 3]| {
+        let holdout = pairs.values_mut().filter(|pair| pair.split == Split::Test);
+        holdout.for_each(|pair| pair.candidate.first = first.to_vec());
+    };
+    of_holdout(&mut pairs, [Some(1.0), None, None]);
+    assert!(ruling(&pairs).detail.starts_with("0 of 10 hold-out tasks gave evidence for both agents"));
+    of_holdout(&mut pairs, [Some(1.0), None, Some(1.0)]);
+    assert_eq!(ruling(&pairs).verdict, PairedVerdict::Passed);
+}
+
+#[test]
 fn an_experiment_without_train_goes_to_the_hold_out_and_one_without_hold_out_nowhere() {
     let only = |split: Split| -> Pairs {
         panel(8, &[1.0], &[0.0]).into_iter().filter(|(_, pair)| pair.split == split).collect()
