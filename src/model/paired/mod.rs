@@ -211,34 +211,33 @@ fn wanted(pairs: &Pairs, round: u32) -> Option<Round> {
 
 /// Why a round decides nothing, when it lacks evidence.
 fn too_little(rule: &Rule, pairs: &Pairs, round: u32) -> Option<String> {
-    let has = |arm: &Arm| if rule.of_all { arm.is_known() } else { arm.first.iter().any(Option::is_some) };
-    let has_both = |pair: &&Pair| has(&pair.incumbent) && has(&pair.candidate);
-    let of = |split: Split| pairs.values().filter(move |pair| pair.split == split);
-    let (word, known, common) = match round {
-        0 | 1 => {
-            let (split, word) = if round == 0 { (Split::Train, "train ") } else { (Split::Test, "hold-out ") };
-            let known = of(split).filter(|pair| rule.of_all || has(&pair.incumbent)).count();
-            (word, known, of(split).filter(has_both).count())
-        }
-        _ if !rule.of_all => return None,
-        _ => {
-            let at = further(round) - 1;
-            let again = || pairs.values().filter(|pair| pair.is_in_doubt(round - 1));
-            let ended = |arm: &Arm| matches!(arm.rounds.get(at), Some(Some(_)));
-            let both = again().filter(|pair| ended(&pair.candidate) && ended(&pair.incumbent)).count();
-            if again().next().is_none() {
-                return None;
-            }
-            ("repeated ", again().count(), both)
-        }
+    // Earlier rules looked at the tasks that the incumbent has any evidence of, and at no further rounds.
+    let has = |arm: &Arm| match round {
+        0 | 1 if rule.of_all => arm.is_known(),
+        0 | 1 => arm.first.iter().any(Option::is_some),
+        _ => matches!(arm.rounds.get(further(round) - 1), Some(Some(_))),
     };
-    // Without train there is no screen; without a hold-out nothing can be believed.
-    if (known == 0 && round == 0) || (known > 0 && common as f64 >= rule.min_evidence * known as f64 - EPSILON) {
+    let (split, word) = match round {
+        0 => (Some(Split::Train), "train"),
+        1 => (Some(Split::Test), "hold-out"),
+        _ if rule.of_all => (None, "repeated"),
+        _ => return None,
+    };
+    let is_asked = |pair: &&Pair| match split {
+        Some(split) => pair.split == split && (rule.of_all || has(&pair.incumbent)),
+        None => pair.is_in_doubt(round - 1),
+    };
+    let asked: Vec<&Pair> = pairs.values().filter(is_asked).collect();
+    let edit = asked.iter().filter(|pair| has(&pair.candidate)).count();
+    let beaten = asked.iter().filter(|pair| has(&pair.incumbent)).count();
+    let (least, whose) = if edit <= beaten { (edit, "the edit") } else { (beaten, "the agent to beat") };
+    let (all, needed) = (asked.len(), rule.min_evidence);
+    // Without train there is no screen, and if nothing is in doubt nothing runs again; without a hold-out nothing can be believed.
+    if (all == 0 && round != 1) || (all > 0 && least as f64 >= needed * all as f64 - EPSILON) {
         return None;
     }
-    let needed = rule.min_evidence;
     Some(format!(
-        "{common} of {known} {word}tasks gave evidence for both agents, {needed:.2} of them is needed; nothing is decided"
+        "{least} of {all} {word} tasks gave evidence of {whose}, {needed:.2} of them is needed; nothing is decided"
     ))
 }
 

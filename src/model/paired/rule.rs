@@ -24,9 +24,10 @@ pub struct Rule {
     pub goal: f64,
     /// The hold-out alone must not be behind by more standard deviations than this.
     pub bound: f64,
-    /// Share of the tasks for which both agents must have evidence, 0–1.
+    /// Share of the tasks for which each agent must have evidence, 0–1.
     pub min_evidence: f64,
-    /// Whether that is a share of all tasks; by earlier rules it was one of those with evidence of the incumbent.
+    /// Whether that is a share of all tasks; by earlier rules it was one of those with any evidence of the incumbent, which was not
+    /// asked for it in further rounds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_all: bool,
 }

@@ -194,7 +194,7 @@ fn one_lucky_trial_does_not_stand_for_three() {
         holdout.for_each(|pair| pair.candidate.first = first.to_vec());
     };
     of_holdout(&mut pairs, [Some(1.0), None, None]);
-    assert!(ruling(&pairs).detail.starts_with("0 of 10 hold-out tasks gave evidence for both agents"));
+    assert!(ruling(&pairs).detail.starts_with("0 of 10 hold-out tasks gave evidence of the edit"));
     of_holdout(&mut pairs, [Some(1.0), None, Some(1.0)]);
     assert_eq!(ruling(&pairs).verdict, PairedVerdict::Passed);
 }
