@@ -532,9 +532,12 @@ fn a_benchmark_that_lists_other_tasks_is_something_to_accept() {
     bed.run(&["prepare"]).expect(0);
     bed.run(&["prepare", "--accept"]).expect(0).warns("nothing to accept");
     lists(&["easy-1", "hard-1", "odd-1", "odd-3"], &["easy-2", "hard-2"]);
-    let done = bed.run(&["prepare", "--accept"]).expect(0).warns("the benchmark lists other tasks: 2 new, 1 gone");
+    let done = bed.run(&["prepare", "--accept"]).expect(0).warns("other tasks: 2 new, 1 gone, 0 in another split");
     assert!(!done.stderr.contains("odd-2"));
     bed.agent(&["easy", "hard", "odd"]);
     bed.run(&["gate"]).expect(0).says("evals_total=2");
+    bed.git(&["checkout", "-q", "--", "agent/agent.py"]);
+    lists(&["easy-1", "hard-1", "odd-1"], &["easy-2", "hard-2", "odd-3"]);
+    bed.run(&["prepare", "--accept"]).expect(0).warns("other tasks: 0 new, 0 gone, 1 in another split");
     bed.run(&["verify"]).expect(0);
 }

@@ -100,7 +100,7 @@ impl PairedGate<'_> {
         Sides {
             candidate: &self.candidate.fingerprint,
             incumbent: &self.incumbent.fingerprint,
-            is_first: session.state.summary.first_agent.as_ref() == Some(&self.incumbent.fingerprint),
+            is_first: session.state.summary.is_first(&self.incumbent.fingerprint, RULES),
             protocol: self.trial_protocol,
             timeouts: session.config.timeout_policy,
             trials: session.config.trials,

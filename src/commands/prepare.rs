@@ -302,10 +302,10 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
         } else {
             let agent = agent::from_tree(session, &base)?;
             let log = session.paths.logs().join("list.log");
-            let mut listed: Vec<String> =
-                runner.tasks(&agent.staging, &log, cancel).await?.tasks.into_iter().map(|task| task.id).collect();
-            listed.sort();
-            changes.extend(other_tasks(&listed, &prepared.split));
+            let tasks = runner.tasks(&agent.staging, &log, cancel).await?.tasks;
+            let given = measure::given_split(session.config.benchmark, &tasks, session.config.gate_split)?;
+            let listed: Vec<String> = tasks.into_iter().map(|task| task.id).collect();
+            changes.extend(other_tasks(&listed, given.as_ref(), &prepared.split));
         }
         runner.close().await;
     }
@@ -323,12 +323,17 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
     Ok(())
 }
 
-/// How many tasks of a benchmark came and went since a split was made, without their names: some may be held out.
-fn other_tasks(listed: &[String], split: &TaskSplit) -> Option<String> {
+/// How many tasks of a benchmark came, went, or are given to another split since a split was made. Without their names: some may
+/// be held out.
+fn other_tasks(listed: &[String], given: Option<&TaskSplit>, split: &TaskSplit) -> Option<String> {
     let known: BTreeSet<&String> = split.train.iter().chain(&split.test).chain(&split.sealed).collect();
     let new = listed.iter().filter(|task| !known.contains(task)).count();
-    let gone = known.len() - (listed.len() - new);
-    (new + gone > 0).then(|| format!("the benchmark lists other tasks: {new} new, {gone} gone"))
+    let gone = known.len().saturating_sub(listed.len() - new);
+    let is_moved =
+        |task: &&String| split.of(task).is_some() && given.is_some_and(|given| given.of(task) != split.of(task));
+    let moved = listed.iter().filter(is_moved).count();
+    (new + gone + moved > 0)
+        .then(|| format!("the benchmark lists other tasks: {new} new, {gone} gone, {moved} in another split"))
 }
 
 /// A second `prepare` changes nothing; it says what no longer fits.

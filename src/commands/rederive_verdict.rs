@@ -111,7 +111,7 @@ impl Check<'_> {
         let Some(incumbent) = incumbent.or(recorded) else { return };
         let sides = sides(verdict, state).map(|sides| Sides {
             incumbent,
-            is_first: state.summary.first_agent.as_deref() == Some(incumbent),
+            is_first: state.summary.is_first(incumbent, evidence.rules),
             ..sides
         });
         if sides.is_none_or(|sides| suite_known(state, &sides, &tasks) != *known) {
@@ -209,7 +209,7 @@ fn sides<'a>(verdict: &'a Verdict, state: &State) -> Option<Sides<'a>> {
     Some(Sides {
         candidate: &verdict.agent,
         incumbent,
-        is_first: state.summary.first_agent.as_deref() == Some(incumbent),
+        is_first: state.summary.is_first(incumbent, verdict.evidence.rules),
         protocol: &verdict.trial_protocol,
         timeouts: policy.timeout_policy,
         trials: policy.trials,

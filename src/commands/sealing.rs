@@ -37,7 +37,7 @@ pub(super) fn set_aside(
     // What is sealed stays so, however many other tasks are left.
     let promised = |task: &&String| earlier.is_some_and(|split| split.sealed.contains(task));
     let is_seen = |task: &&String| was_run(task) || earlier.is_some_and(|split| split.of(task).is_some());
-    let mut drawn: Vec<String> = pool.iter().filter(promised).cloned().collect();
+    let mut drawn: Vec<String> = ids.iter().filter(promised).cloned().collect();
     let unseen: Vec<String> = pool.iter().filter(|task| !promised(task) && !is_seen(task)).cloned().collect();
     drawn.extend(sealed(&unseen, count.saturating_sub(drawn.len()), SPLIT_SEED));
     drawn.sort_unstable();
@@ -50,6 +50,7 @@ pub(super) fn set_aside(
     let is_open = |task: &String| drawn.binary_search(task).is_err();
     ids.retain(is_open);
     if let Some(split) = &mut given {
+        split.train.retain(is_open);
         split.test.retain(is_open);
         split.sealed.clone_from(&drawn);
     }
@@ -121,8 +122,13 @@ mod tests {
         let given = TaskSplit { train: ids(0..10), test: ids(10..20), sealed: Vec::new() };
         let open = set_aside(0.3, ids(0..20), Some(given), None, |_| false).unwrap();
         let split = open.given.unwrap();
-        assert_eq!((split.train, split.test.len(), split.sealed.len()), (ids(0..10), 7, 3));
-        assert_eq!((open.ids.len(), open.sealed), (17, split.sealed));
+        assert_eq!((split.train.clone(), split.test.len(), split.sealed.len()), (ids(0..10), 7, 3));
+        assert_eq!((open.ids.len(), &open.sealed), (17, &split.sealed));
+        // Listed as a task to learn from afterwards, it stays sealed all the same.
+        let given = TaskSplit { train: split.sealed[..1].to_vec(), test: split.test.clone(), sealed: Vec::new() };
+        let listed = [&split.sealed[..1], &split.test[..]].concat();
+        let again = set_aside(0.3, listed, Some(given), Some(&split), |_| false).unwrap();
+        assert_eq!((again.sealed, again.given.unwrap().train), (split.sealed[..1].to_vec(), Vec::new()));
     }
 
     #[test]

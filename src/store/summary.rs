@@ -153,6 +153,13 @@ impl Summary {
         Ok(hash(&serde_json::to_vec(self).infra(|| "cannot render the summary of the ledger".into())?))
     }
 
+    /// Whether nothing chose an agent, because the experiment began with it. Accepted again after another one, it was chosen; earlier
+    /// rules did not look at that.
+    pub fn is_first(&self, agent: &str, rules: u32) -> bool {
+        let mut later = self.accepted_agents.iter().skip_while(|accepted| *accepted == agent);
+        self.first_agent.as_deref() == Some(agent) && (rules < 2 || !later.any(|accepted| accepted == agent))
+    }
+
     /// The number of a comparison among those of the rule `paired`, from 1: its own when it was made before, except by earlier
     /// rules.
     pub fn candidate_number(&self, agent: &str, incumbent: &str, rules: u32) -> u32 {
@@ -268,5 +275,23 @@ impl Summary {
                 && !crate::model::score::passes(self.accepted_results.get(*task).copied().flatten())
         };
         train.filter(waits).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_agent_accepted_again_after_another_one_was_chosen() {
+        let is_first = |accepted: &[&str], rules: u32| {
+            let accepted_agents = accepted.iter().map(ToString::to_string).collect();
+            let summary = Summary { first_agent: Some("a".into()), accepted_agents, ..Summary::default() };
+            (summary.is_first("a", rules), summary.is_first("b", rules))
+        };
+        assert_eq!(is_first(&["a"], 2), (true, false));
+        assert_eq!(is_first(&["a", "a", "b"], 2), (true, false));
+        assert_eq!(is_first(&["a", "b", "a"], 2), (false, false));
+        assert_eq!(is_first(&["a", "b", "a"], 1), (true, false));
     }
 }

@@ -154,6 +154,12 @@ impl Pair {
         }))
     }
 
+    /// Whether a further round runs it: while it is in doubt. A task that one of the agents has no evidence of says nothing about
+    /// them however often it is run; earlier rules ran it.
+    fn is_asked(&self, rule: &Rule, round: u32) -> bool {
+        self.is_in_doubt(round - 1) && (!rule.of_all || (self.candidate.is_known() && self.incumbent.is_known()))
+    }
+
     /// True when the trials up to `round` did not all earn the same.
     fn is_in_doubt(&self, round: u32) -> bool {
         let mut all = self.candidate.until(round).chain(self.incumbent.until(round)).map(millionths);
@@ -181,7 +187,7 @@ pub(crate) fn first_on_holdout(pairs: &Pairs) -> Option<f64> {
 pub(crate) fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
     let mut looks: Vec<Look> = Vec::new();
     for round in 0..=rule.max_rounds {
-        if let Some(wanted) = wanted(pairs, round) {
+        if let Some(wanted) = wanted(rule, pairs, round) {
             return Answer::Measure(wanted);
         }
         if let Some(detail) = too_little(rule, pairs, round) {
@@ -197,13 +203,13 @@ pub(crate) fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
 }
 
 /// What must be run before a round can be judged.
-fn wanted(pairs: &Pairs, round: u32) -> Option<Round> {
+fn wanted(rule: &Rule, pairs: &Pairs, round: u32) -> Option<Round> {
     let run = further(round);
     let lacks = |pair: &Pair| match round {
         0 => pair.split == Split::Train && pair.candidate.first.is_empty(),
         1 => pair.split == Split::Test && pair.candidate.first.is_empty(),
         // A task once in doubt stays in doubt: its trials already differ.
-        _ => (pair.candidate.rounds.len() < run || pair.incumbent.rounds.len() < run) && pair.is_in_doubt(round - 1),
+        _ => (pair.candidate.rounds.len() < run || pair.incumbent.rounds.len() < run) && pair.is_asked(rule, round),
     };
     let tasks: Vec<String> = pairs.iter().filter(|(_, pair)| lacks(pair)).map(|(task, _)| task.clone()).collect();
     (!tasks.is_empty()).then_some(Round { number: round, tasks, both: round > 1 })
@@ -225,15 +231,18 @@ fn too_little(rule: &Rule, pairs: &Pairs, round: u32) -> Option<String> {
     };
     let is_asked = |pair: &&Pair| match split {
         Some(split) => pair.split == split && (rule.of_all || has(&pair.incumbent)),
-        None => pair.is_in_doubt(round - 1),
+        None => pair.is_asked(rule, round),
     };
     let asked: Vec<&Pair> = pairs.values().filter(is_asked).collect();
     let edit = asked.iter().filter(|pair| has(&pair.candidate)).count();
     let beaten = asked.iter().filter(|pair| has(&pair.incumbent)).count();
     let (least, whose) = if edit <= beaten { (edit, "the edit") } else { (beaten, "the agent to beat") };
     let (all, needed) = (asked.len(), rule.min_evidence);
+    // Of a few tasks that run again, one that is lost for good must not hold up everything; but an outage does.
+    let few =
+        split.is_none() && least * 2 >= all && (all - least) as f64 <= (1.0 - needed) * pairs.len() as f64 + EPSILON;
     // Without train there is no screen, and if nothing is in doubt nothing runs again; without a hold-out nothing can be believed.
-    if (all == 0 && round != 1) || (all > 0 && least as f64 >= needed * all as f64 - EPSILON) {
+    if few || (all == 0 && round != 1) || (all > 0 && least as f64 >= needed * all as f64 - EPSILON) {
         return None;
     }
     Some(format!(

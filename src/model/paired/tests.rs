@@ -178,11 +178,25 @@ fn an_outage_in_a_further_round_decides_nothing() {
         pairs
     };
     assert_eq!(ruling(&lost(0)).verdict, PairedVerdict::Passed);
+    // One of two, and of 22 in all, may be lost.
+    let mut one = lost(1);
+    one.get_mut("hold00").unwrap().candidate.rounds = vec![Some(1.0); 2];
+    assert!(ruling(&one).looks.len() > 2);
     for which in 1..4 {
         let nothing = ruling(&lost(which));
         assert_eq!((nothing.verdict, nothing.looks.len()), (PairedVerdict::NoEvidence, 2), "{nothing:?}");
         assert!(nothing.detail.starts_with("0 of 2 repeated tasks"), "{}", nothing.detail);
     }
+}
+
+#[test]
+fn a_task_without_evidence_of_one_agent_is_not_run_again() {
+    // The incumbent's own trials of hold00 differ; the edit never gives evidence there.
+    let mut pairs = panel(11, &[0.0, 0.0], &[0.0, 0.0]);
+    pairs.get_mut("train00").unwrap().candidate.first = vec![Some(1.0), Some(1.0)];
+    let lost = pairs.get_mut("hold00").unwrap();
+    (lost.candidate.first, lost.incumbent.first) = (vec![None, None], vec![Some(1.0), Some(0.0)]);
+    assert_eq!(measure(&pairs).tasks, ["train00"]);
 }
 
 #[test]
