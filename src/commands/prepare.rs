@@ -326,8 +326,8 @@ async fn accept(session: &mut Session, cancel: &Cancel, fresh: bool, head: &str,
 /// How many tasks of a benchmark came, went, or are given to another split since a split was made. Without their names: some may
 /// be held out.
 fn other_tasks(listed: &[String], given: Option<&TaskSplit>, split: &TaskSplit) -> Option<String> {
-    let known: BTreeSet<&String> = split.train.iter().chain(&split.test).chain(&split.sealed).collect();
-    let new = listed.iter().filter(|task| !known.contains(task)).count();
+    let known: BTreeSet<String> = split.all().into_iter().collect();
+    let new = listed.iter().filter(|task| !known.contains(*task)).count();
     let gone = known.len().saturating_sub(listed.len() - new);
     let is_moved =
         |task: &&String| split.of(task).is_some() && given.is_some_and(|given| given.of(task) != split.of(task));

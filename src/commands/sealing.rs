@@ -35,7 +35,7 @@ pub(super) fn set_aside(
     let pool = given.as_ref().map_or(&ids, |split| &split.test);
     let count = sealed_count(share, pool.len());
     // What is sealed stays so, however many other tasks are left.
-    let promised = |task: &&String| earlier.is_some_and(|split| split.sealed.contains(task));
+    let promised = |task: &&String| earlier.is_some_and(|split| split.sealed.binary_search(task).is_ok());
     let is_seen = |task: &&String| was_run(task) || earlier.is_some_and(|split| split.of(task).is_some());
     let mut drawn: Vec<String> = ids.iter().filter(promised).cloned().collect();
     let unseen: Vec<String> = pool.iter().filter(|task| !promised(task) && !is_seen(task)).cloned().collect();

@@ -75,9 +75,28 @@ impl Sides<'_> {
     }
 
     /// The protocols of the rounds: the candidate's and the incumbent's. When the incumbent is judged in its turn, what it did
-    /// in this role does not count for it.
+    /// in this role does not count for it; by earlier rules it did.
     pub(crate) fn round_protocols(&self) -> [String; 2] {
-        [versus(self.protocol, self.incumbent), aside(self.protocol, &format!("against {}", self.candidate))]
+        let of_incumbent = match self.rules {
+            0..=1 => versus(self.protocol, self.candidate),
+            _ => aside(self.protocol, &format!("against {}", self.candidate)),
+        };
+        [versus(self.protocol, self.incumbent), of_incumbent]
+    }
+
+    /// What an agent earned in these trials, as far as it counts. Run again until it looks well, a trial would carry its luck into
+    /// the verdict; by earlier rules it did.
+    fn values(
+        &self,
+        known: &Trials,
+        (agent, protocol): (&str, &str),
+        task: &str,
+        numbers: Range<u32>,
+    ) -> Vec<Option<f64>> {
+        match self.rules {
+            0..=1 => known.values(agent, protocol, task, numbers, self.timeouts),
+            _ => known.first_values(agent, protocol, task, numbers, self.timeouts),
+        }
     }
 
     /// The tasks of which the incumbent lacks first trials that no fresh ones stand for: lost when the experiment began, or never run
@@ -99,11 +118,7 @@ impl Sides<'_> {
     }
 
     fn pair(&self, known: &Trials, split: Split, task: &str, tried: &AlreadyRun) -> Pair {
-        let values = |agent: &str, protocol: &str, numbers: Range<u32>| match self.rules {
-            0..=1 => known.values(agent, protocol, task, numbers, self.timeouts),
-            // Run again until it looks well, a trial would carry its luck into the comparison.
-            _ => known.first_values(agent, protocol, task, numbers, self.timeouts),
-        };
+        let values = |agent: &str, protocol: &str, numbers| self.values(known, (agent, protocol), task, numbers);
         let evidence = |values: Vec<Option<f64>>| values.into_iter().filter(Option::is_some).collect::<Vec<_>>();
         let was_tried = tried.contains(&(if split == Split::Train { 0 } else { 1 }, task.to_string()));
         let own = |numbers: Range<u32>| values(self.candidate, self.protocol, numbers);
@@ -126,10 +141,7 @@ impl Sides<'_> {
             candidate: Arm { first, rounds: Vec::new() },
             incumbent: Arm { first: of_incumbent, rounds: Vec::new() },
         };
-        let roles = match self.rules {
-            0..=1 => [versus(self.protocol, self.incumbent), versus(self.protocol, self.candidate)],
-            _ => self.round_protocols(),
-        };
+        let roles = self.round_protocols();
         for round in 2..=self.max_rounds {
             let of = |agent: &str, protocol: &str| {
                 let found = evidence(values(agent, protocol, round_numbers(round)));
@@ -166,12 +178,7 @@ pub(crate) fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String], agai
     each(tasks, |task| {
         let earned = TaskTrials::of(known, sides, task, again.clone());
         let lacks = earned.lacks_first || earned.lacks_again;
-        earned
-            .values
-            .iter()
-            .copied()
-            .reduce(f64::min)
-            .filter(|worst| sides.rules < 2 || !passes(Some(*worst)) || !lacks)
+        earned.worst().filter(|worst| sides.rules < 2 || !passes(Some(*worst)) || !lacks)
     })
 }
 
@@ -191,12 +198,8 @@ struct TaskTrials {
 impl TaskTrials {
     fn of(known: &Trials, sides: &Sides<'_>, task: &str, again: Range<u32>) -> TaskTrials {
         let evidence = |number: u32| -> Vec<f64> {
-            let (agent, protocol, number) = (sides.candidate, sides.protocol, number..number + 1);
-            let values = match sides.rules {
-                0..=1 => known.values(agent, protocol, task, number, sides.timeouts),
-                _ => known.first_values(agent, protocol, task, number, sides.timeouts),
-            };
-            values.into_iter().flatten().collect()
+            let of = (sides.candidate, sides.protocol);
+            sides.values(known, of, task, number..number + 1).into_iter().flatten().collect()
         };
         let (first, again): (Vec<_>, Vec<_>) =
             ((0..sides.trials).map(evidence).collect(), again.map(evidence).collect());
@@ -207,6 +210,10 @@ impl TaskTrials {
 
     fn best(&self) -> Option<f64> {
         self.values.iter().copied().reduce(f64::max)
+    }
+
+    fn worst(&self) -> Option<f64> {
+        self.values.iter().copied().reduce(f64::min)
     }
 }
 
@@ -262,11 +269,8 @@ pub(crate) fn suite_known(state: &State, sides: &Sides<'_>, tasks: &[String]) ->
         .map(|(task, history)| (task, KnownTask { history, ..KnownTask::default() }))
         .collect();
     for (task, known) in &mut known {
-        let Sides { candidate, incumbent, is_first, protocol, timeouts, trials, rules, .. } = *sides;
-        let earned = match rules {
-            0..=1 => state.trials.values(candidate, protocol, task, 0..trials, timeouts),
-            _ => state.trials.first_values(candidate, protocol, task, 0..trials, timeouts),
-        };
+        let Sides { candidate, incumbent, is_first, protocol, timeouts, trials, .. } = *sides;
+        let earned = sides.values(&state.trials, (candidate, protocol), task, 0..trials);
         known.candidate = earned.into_iter().flatten().collect();
         if candidate != incumbent {
             known.incumbent = unchosen(&state.trials, incumbent, is_first, protocol, task, timeouts);
