@@ -13,6 +13,7 @@ use self::errors::Errors;
 use super::event::{Event, Trial};
 
 mod errors;
+mod silence;
 
 /// All trials of one agent under one trial protocol, by the number of the task: ordered by trial number, and those of one
 /// number as they were run.
@@ -222,33 +223,6 @@ impl Trials {
         }
     }
 
-    /// Whether no model did anything in the run over `tasks` that is about to end, killed runs that it continues included.
-    /// `reports_tokens`: the benchmark always reports its tokens, so no report means none.
-    pub fn is_void(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
-        let newest = |stored: &[StoredTrial]| match stored.last() {
-            Some(last) if last.replaces => stored.len() - 1,
-            _ => 0,
-        };
-        let set = self.place_of(agent, protocol);
-        let stored = tasks.iter().flat_map(|task| by_number(self.known(set, task)));
-        let stored = stored.flat_map(|stored| &stored[newest(stored)..]);
-        // A crash before the first model call is the agent's own doing, and evidence.
-        let graded = stored.filter(|stored| {
-            let ungraded =
-                matches!(stored.evidence.outcome, Outcome::AgentError | Outcome::InfraError | Outcome::VerifierError);
-            !stored.settled && !ungraded
-        });
-        all_tokenless(graded, reports_tokens)
-    }
-
-    /// Whether no trial of this agent on `tasks` ever used a model token, whatever its outcome. Such a baseline measures
-    /// nothing: its "0.0000" may come from a provider that refuses a parameter, and any edit would beat it.
-    pub fn is_tokenless(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
-        let set = self.place_of(agent, protocol);
-        let stored = tasks.iter().flat_map(|task| self.known(set, task));
-        all_tokenless(stored.filter(|stored| !stored.evidence.outcome.is_no_evidence()), reports_tokens)
-    }
-
     /// Such a baseline's trials become infrastructure errors, those of earlier runs included.
     fn forget(&mut self, agent: &str, protocol: &str, tasks: &[String]) {
         for task in tasks {
@@ -415,17 +389,6 @@ impl Trials {
     pub fn seconds(&self, task: &str) -> Option<f64> {
         self.seconds[*self.tasks.get(task)? as usize]
     }
-}
-
-/// Whether there are trials, and none of them used a token. `reports_tokens`: no report means none.
-fn all_tokenless<'s>(trials: impl Iterator<Item = &'s StoredTrial>, reports_tokens: bool) -> bool {
-    let mut trials = trials.peekable();
-    trials.peek().is_some()
-        && trials.all(|stored| match stored.tokens {
-            Tokens::Unknown => reports_tokens,
-            Tokens::Zero => true,
-            Tokens::Some => false,
-        })
 }
 
 /// What a task has, one slice a trial number.

@@ -208,6 +208,37 @@ fn a_run_is_void_for_what_stands_of_it_and_of_the_killed_run_before() {
 }
 
 #[test]
+fn a_task_that_was_answered_without_a_model_voids_no_run_alone() {
+    let known = |tokens, void| {
+        let mut trials = Trials::default();
+        let other = Trial { task: "other".into(), ..trial("r1", Split::Test, Outcome::Failed, Some(7)) };
+        trials.insert(&other);
+        trials.insert(&trial("r1", Split::Test, Outcome::Failed, tokens));
+        trials.run_finished("a", "p", "r1", &["t".into(), "other".into()], void);
+        trials
+    };
+    // Under the gate's protocol or a comparison's, the agent is the same.
+    for protocol in ["p", "p versus b"] {
+        for (tokens, void, expected) in
+            [(Some(0), false, false), (None, false, false), (Some(7), false, true), (Some(0), true, true)]
+        {
+            let mut trials = known(tokens, void);
+            let alone =
+                Trial { protocol: protocol.into(), trial: 1, ..trial("r2", Split::Test, Outcome::Failed, Some(0)) };
+            trials.insert(&alone);
+            let tasks = ["t".to_string()];
+            assert_eq!(trials.is_void("a", protocol, &tasks, true), expected, "{protocol} {tokens:?} {void}");
+            // Beside one of which nothing is known, that one decides.
+            trials.insert(&Trial { task: "new".into(), ..alone });
+            assert!(trials.is_void("a", protocol, &["t".to_string(), "new".to_string()], true));
+        }
+    }
+    let mut another = known(Some(0), false);
+    another.insert(&Trial { agent: "b".into(), ..trial("r2", Split::Test, Outcome::Failed, Some(0)) });
+    assert!(another.is_void("b", "p", &["t".to_string()], true), "another agent");
+}
+
+#[test]
 fn a_void_run_takes_its_trials_with_it_and_nothing_else() {
     let tasks = ["t".to_string()];
     let mut trials = Trials::default();
