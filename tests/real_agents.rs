@@ -65,7 +65,7 @@ impl Rig {
         if alone() {
             command.args(["--user", "--map-root-user", "--net"]);
         }
-        command.arg("python3").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/model.py"));
+        command.args(["python3", "-B"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/model.py"));
         command.arg(self.place("")).arg(program.get_program()).args(program.get_args());
         let set = program.get_envs().filter_map(|(name, value)| Some((name, value?)));
         command.env_clear().envs(set).env(self.key, KEYS[0]).env("BENCH_API_KEY", KEYS[1]);

@@ -62,7 +62,7 @@ def honest(bed, mode):
     assert "__ah" not in result.stdout and '"Task ID: ah' not in result.stdout, "an alias got out"
     for task, event in result.trials.items():
         calls = [entry["tool"] for entry in event["trace"]["tool_trajectory"]]
-        assert calls and event["tokens_in"] >= 11 and event["detail"]["mode"] == mode, event
+        assert calls and event["tokens_in"] >= 100 and event["detail"]["mode"] == mode, event
         if "Task ID" in str(event["trace"]):
             assert f"Task ID: {task}" in str(event["trace"]), "the alias was not mapped back"
     assert "Only paid orders count." in str(result.trials["shop_1"]["trace"]["dialogue_history"])
@@ -268,7 +268,7 @@ def check_provider(bed):
     expect(result, shop_2=("passed", 0.7), **{case: ("infra_error", None) for case in script if case != "shop_2"})
     for case, event in result.trials.items():
         assert case == "shop_2" or "the agent's model failed: its provider" in event["error"], event
-    assert result.trials["case_limit"]["tokens_in"] == 11 and result.trials["shop_2"]["tokens_in"] == 11, result.trials
+    assert result.trials["case_limit"]["tokens_in"] == 100 and result.trials["shop_2"]["tokens_in"] == 100, result.trials
 
 
 def check_bad_key(bed):

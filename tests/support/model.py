@@ -13,7 +13,6 @@ that ends. In a network namespace of its own, which it was started in or not, it
 """
 
 import fcntl
-import http.server
 import json
 import os
 import pathlib
@@ -25,14 +24,15 @@ import subprocess
 import sys
 import threading
 
+import scripted
+
 PLACE = pathlib.Path(sys.argv[1])
-LOCK = threading.Lock()
 USED = {"read": 1000, "written": 50}
 
 
 def next_step():
     """The step that is to be answered; there is no other after the last."""
-    with LOCK:
+    with scripted.LOCK:
         steps = json.loads((PLACE / "steps.json").read_text(encoding="utf-8"))
         counter = PLACE / "next"
         done = json.loads(counter.read_text()) if counter.exists() else 0
@@ -48,12 +48,7 @@ def replace(path, text):
     new.rename(path)
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
+class Handler(scripted.Handler):
     def do_HEAD(self):
         self.answer(200, b"")
 
@@ -61,16 +56,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(200, b'{"data": [], "models": []}')
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        body = self.request_body()
         path = self.path.partition("?")[0]
         tools = [tool.get("name", tool.get("type")) for tool in body.get("tools") or []]
         # Requests on the side, for a title or a count of tokens, are no turns of the session.
         turn = bool(tools) and path in ("/v1/messages", "/v1/responses")
         number, step = next_step() if turn else (None, {"say": "aside"})
-        with LOCK, open(PLACE / "asked.jsonl", "a", encoding="utf-8") as file:
-            key = self.headers.get("x-api-key") or self.headers.get("Authorization", "").removeprefix("Bearer ")
-            line = {"path": path, "step": number, "tools": tools, "key": key, "model": body.get("model"), "body": body}
-            file.write(json.dumps(line) + "\n")
+        key = self.headers.get("x-api-key") or self.headers.get("Authorization", "").removeprefix("Bearer ")
+        line = {"path": path, "step": number, "tools": tools, "key": key, "model": body.get("model"), "body": body}
+        scripted.note(PLACE / "asked.jsonl", line)
         if "hold" in step:
             (PLACE / "held").touch()
             threading.Event().wait()
@@ -83,13 +77,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/v1/responses":
             return self.openai(body, number, step, tools)
         return self.answer(200, b'{"input_tokens": 1}')
-
-    def answer(self, status, body, kind="application/json"):
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
     def stream(self, events):
         body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
@@ -185,8 +172,7 @@ def loopback():
 def main():
     if sys.platform == "linux":
         loopback()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = scripted.serving(Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     codex = pathlib.Path(os.environ["HOME"], ".codex")

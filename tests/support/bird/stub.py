@@ -11,17 +11,15 @@ instead of JSON), or {"cut"} (an answer that breaks off). With --until-eof it en
 and follow the script "user". Every request is noted in SCRIPTS.log.
 """
 
-import http.server
 import json
 import os
 import sys
 import threading
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [HERE := os.path.dirname(os.path.abspath(__file__)), os.path.dirname(HERE)]
+import scripted  # noqa: E402
 import tasks  # noqa: E402
-
-LOCK = threading.Lock()
 
 
 def content(message):
@@ -30,33 +28,14 @@ def content(message):
 
 
 def completion(model, step):
-    message = {"role": "assistant", "content": step.get("text") if isinstance(step, dict) else None}
     calls = step if isinstance(step, list) else [step] if "tool" in step else []
-    if calls:
-        message["tool_calls"] = [
-            {
-                "id": f"call_{os.urandom(4).hex()}",
-                "type": "function",
-                "function": {"name": one["tool"], "arguments": json.dumps(one.get("args", {}))},
-            }
-            for one in calls
-        ]
-    return {
-        "id": "x",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
-    }
+    text = step.get("text") if isinstance(step, dict) else None
+    return scripted.completion(model, text, [(one["tool"], json.dumps(one.get("args", {}))) for one in calls])
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
+class Handler(scripted.Handler):
     def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        request = self.request_body()
         with open(self.server.scripts, encoding="utf-8") as file:
             scripts = json.load(file)
         messages = request["messages"]
@@ -71,19 +50,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             [{"text": "<s>Only paid orders count.</s>"}] if name == "user" else [{"text": "?"}]
         )
         step = script[min(done, len(script) - 1)]
-        with LOCK, open(self.server.scripts + ".log", "a", encoding="utf-8") as file:
-            file.write(
-                json.dumps(
-                    {
-                        "task": name,
-                        "step": done,
-                        "temperature": request.get("temperature"),
-                        "reasoning_effort": request.get("reasoning_effort"),
-                        "tools": [tool["function"]["name"] for tool in request.get("tools") or []],
-                    }
-                )
-                + "\n"
-            )
+        entry = {
+            "task": name,
+            "step": done,
+            "temperature": request.get("temperature"),
+            "reasoning_effort": request.get("reasoning_effort"),
+            "tools": [tool["function"]["name"] for tool in request.get("tools") or []],
+        }
+        scripted.note(self.server.scripts + ".log", entry)
         if isinstance(step, dict) and "hang" in step:
             open(step["hang"] + ".seen", "w").close()
             while not os.path.exists(step["hang"]):
@@ -99,19 +73,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         data = json.dumps(body).encode()
         if isinstance(step, dict) and "page" in step:
             data = step["page"].encode()
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2] if isinstance(step, dict) and "cut" in step else data)
-        except ConnectionError:
-            pass
+        self.answer(status, data, is_cut=isinstance(step, dict) and "cut" in step)
 
 
 def main():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = scripted.serving(Handler)
     server.scripts = sys.argv[1]
     with open(sys.argv[2] + ".tmp", "w", encoding="utf-8") as file:
         file.write(str(server.server_address[1]))

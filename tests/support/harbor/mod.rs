@@ -45,6 +45,7 @@ struct Model {
 impl Model {
     fn start(directory: &Path) -> Model {
         let mut process = Command::new("python3")
+            .arg("-B")
             .arg(sources().join("stub_model.py"))
             .args(["--log", "requests.jsonl", "--script", "script.json"])
             .current_dir(directory)

@@ -33,14 +33,14 @@ import argparse
 import json
 import re
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import scripted  # noqa: E402
 
 MARKER = re.compile(r"\[stub task=(\S+) behaviour=(\S+) secret=([^\s\]]+)\]")
 ERROR_CODES = {401: "invalid_api_key", 403: "permission_denied", 404: "model_not_found", 429: "rate_limit_exceeded"}
-LOCK = threading.Lock()
 SEEN = {}
 
 
@@ -71,7 +71,7 @@ def decide(behaviour, task, secret, system, turn):
     if kind == "status":
         return int(argument)
     if kind == "status-once":
-        with LOCK:
+        with scripted.LOCK:
             SEEN[task] = SEEN.get(task, 0) + 1
         return int(argument) if SEEN[task] == 1 else decide("solved", task, secret, system, turn)
     if kind == "status-after":
@@ -86,16 +86,9 @@ def decide(behaviour, task, secret, system, turn):
 
 def chat_completion(model, answer):
     """An answer in the format of /chat/completions."""
-    message = {"role": "assistant", "content": answer if isinstance(answer, str) else None}
     if isinstance(answer, dict):
-        message["tool_calls"] = [{"id": f"call_{time.monotonic_ns()}", "type": "function", "function": answer}]
-    return {
-        "id": f"chatcmpl-{time.monotonic_ns()}", "object": "chat.completion", "created": int(time.time()), "model": model,
-        "choices": [{"index": 0, "message": message,
-                     "finish_reason": "tool_calls" if isinstance(answer, dict) else "stop"}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110,
-                  "prompt_tokens_details": {"cached_tokens": 40}},
-    }
+        return scripted.completion(model, None, [(answer["name"], answer["arguments"])])
+    return scripted.completion(model, answer, [])
 
 
 def response_object(model, answer):
@@ -115,14 +108,13 @@ def response_object(model, answer):
     }
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(scripted.Handler):
     """One request of the agent."""
 
-    protocol_version = "HTTP/1.1"
     options = None
 
     def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        request = self.request_body()
         responses = self.path.endswith("/responses")
         messages = request.get("input") if responses else request.get("messages")
         if not isinstance(messages, list):
@@ -145,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
             body = {"error": {"message": f"stub refuses: {code}", "type": code, "param": None, "code": code}}
         else:
             body = (response_object if responses else chat_completion)(request.get("model"), answer)
-        self.reply(status, body)
+        self.answer(status, json.dumps(body).encode())
 
     def record(self, request, **entry):
         if not self.options.log:
@@ -154,22 +146,7 @@ class Handler(BaseHTTPRequestHandler):
                  "model": request.get("model"),
                  "effort": request.get("reasoning_effort") or (request.get("reasoning") or {}).get("effort"),
                  "keys": sorted(request)}
-        with LOCK, self.options.log.open("a") as log:
-            log.write(json.dumps(entry) + "\n")
-
-    def reply(self, status, body):
-        data = json.dumps(body).encode()
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # The agent gave up waiting.
-
-    def log_message(self, *_):
-        """Nothing on stderr."""
+        scripted.note(self.options.log, entry)
 
 
 def main():
@@ -178,8 +155,7 @@ def main():
     parser.add_argument("--log", type=Path)
     parser.add_argument("--script", type=Path)
     Handler.options = parser.parse_args()
-    ThreadingHTTPServer.request_queue_size = 256
-    server = ThreadingHTTPServer(("127.0.0.1", Handler.options.port), Handler)
+    server = scripted.serving(Handler, Handler.options.port)
     port = server.server_address[1]
     print(json.dumps({"port": port, "base": f"http://127.0.0.1:{port}/v1"}), flush=True)
     try:
