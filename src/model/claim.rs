@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::EPSILON;
 use super::paired::mantel::{Chance, Stratum, points};
+use super::score::mean_of;
 
 /// A difference is claimed when equally good agents would look like this, or more so, at most this often (one-sided). It is
 /// the level of a 90 % interval that leaves 0 out.
@@ -202,10 +203,9 @@ impl Arms {
     }
 }
 
-/// The mean reward; `None` when fewer than half of the trials gave evidence, so that one lucky trial never stands for three.
+/// The mean reward; `None` when fewer than half of the trials gave evidence.
 fn mean(trials: &[Option<f64>]) -> Option<f64> {
-    let known = trials.iter().flatten().count();
-    (known > 0 && known * 2 >= trials.len()).then(|| trials.iter().flatten().sum::<f64>() / known as f64)
+    mean_of(trials.iter().flatten().copied(), u32::try_from(trials.len()).unwrap_or(u32::MAX))
 }
 
 fn average(values: impl Iterator<Item = f64>) -> f64 {

@@ -68,12 +68,24 @@ impl TrialResult {
 /// A task's reward: the mean over its trials that count. `None` when fewer than half of the expected trials do, so that
 /// one lucky trial never stands for three.
 pub fn task_reward(trials: impl IntoIterator<Item = TrialEvidence>, scoring: Scoring) -> Option<f64> {
+    mean_of(trials.into_iter().filter_map(|trial| trial.value(scoring.policy)), scoring.trials)
+}
+
+/// What each of these tasks has.
+pub(crate) fn by_task<T>(tasks: &[String], value: impl Fn(&String) -> T) -> BTreeMap<String, T> {
+    let mut all = BTreeMap::new();
+    all.extend(tasks.iter().map(|task| (task.clone(), value(task))));
+    all
+}
+
+/// The mean of what the trials earned that gave evidence; `None` when those are fewer than half of the expected ones.
+pub(crate) fn mean_of(values: impl Iterator<Item = f64>, expected: u32) -> Option<f64> {
     let (mut sum, mut counted) = (0.0, 0u32);
-    for value in trials.into_iter().filter_map(|trial| trial.value(scoring.policy)) {
+    for value in values {
         sum += value;
         counted += 1;
     }
-    (counted > 0 && counted * 2 >= scoring.trials).then(|| sum / f64::from(counted))
+    (counted > 0 && counted * 2 >= expected).then(|| sum / f64::from(counted))
 }
 
 /// The reward of a task with every missing trial counted 0.0; `None` when none is missing, or too many are for a reward.

@@ -11,7 +11,7 @@ use super::event::{Calibrated, Committed, Confirmed, Resampled};
 use super::trials::{Trials, aside};
 use crate::model::calibrate::{Earned, Noise, Repeated};
 use crate::model::claim::{Arms, Claim, MOST};
-use crate::model::score::{Rewards, Scoring, TimeoutPolicy};
+use crate::model::score::{Rewards, Scoring, TimeoutPolicy, by_task, mean_of};
 use crate::model::split::TaskSplit;
 
 /// Where the numbers of these trials begin, so that no gate uses their seeds.
@@ -42,7 +42,7 @@ pub(crate) fn arms(
         known.values(agent, &against(protocol, other), task, numbers(0..MOST), policy)
     };
     let both = |task: &String| Arms { baseline: of(baseline, best, task), best: of(best, baseline, task) };
-    tasks.iter().map(|task| (task.clone(), both(task))).collect()
+    by_task(tasks, both)
 }
 
 /// The protocol of trials that run an agent again, unchanged, to see how noisy it is.
@@ -62,7 +62,7 @@ pub(crate) fn repeated(
     let protocol = again(protocol);
     let earned = |tasks: &[String]| -> Earned {
         let values = |task: &String| known.values(agent, &protocol, task, numbers(0..MOST), policy);
-        tasks.iter().map(|task| (task.clone(), values(task))).collect()
+        by_task(tasks, values)
     };
     Repeated { min_evidence, train: earned(&split.train), test: earned(&split.test) }
 }
@@ -83,13 +83,11 @@ pub(crate) fn run_numbers(run: u32, trials: u32) -> Range<u32> {
 pub(crate) fn run_rewards(known: &Trials, of: &Resampled, tasks: &[String], scoring: Scoring) -> Rewards {
     let protocol = resampled(&of.trial_protocol, &of.protocol);
     let reward = |task: &String| {
-        let values =
-            known.values(&of.agent.agent, &protocol, task, run_numbers(of.run, scoring.trials), scoring.policy);
-        let values: Vec<f64> = values.into_iter().flatten().collect();
-        let is_enough = !values.is_empty() && values.len() * 2 >= scoring.trials as usize;
-        is_enough.then(|| values.iter().sum::<f64>() / values.len() as f64)
+        let numbers = run_numbers(of.run, scoring.trials);
+        let values = known.values(&of.agent.agent, &protocol, task, numbers, scoring.policy);
+        mean_of(values.into_iter().flatten(), scoring.trials)
     };
-    tasks.iter().map(|task| (task.clone(), reward(task))).collect()
+    Rewards(by_task(tasks, reward))
 }
 
 /// The tasks that are measured on.

@@ -8,7 +8,7 @@ use super::state::State;
 use super::trials::{Trials, aside, versus};
 use crate::model::gate::PairedPolicy;
 use crate::model::paired::{Arm, Pair, Pairs};
-use crate::model::score::{Rewards, TimeoutPolicy, passes};
+use crate::model::score::{Rewards, TimeoutPolicy, by_task, mean_of, passes};
 use crate::model::split::TaskSplit;
 use crate::model::suite::{KnownTask, TaskHistory};
 use crate::model::trial::Split;
@@ -160,30 +160,26 @@ impl Sides<'_> {
 
 /// What the suite's tasks earned at best so far.
 pub(crate) fn so_far(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
-    each(tasks, |task| TaskTrials::of(known, sides, task, again_numbers()).best())
+    Rewards(by_task(tasks, |task| TaskTrials::of(known, sides, task, again_numbers()).best()))
 }
 
 /// What the suite's tasks earned at best: a task is broken when it fails each time. Whether one that failed is broken is
 /// unknown until it was run again.
 pub(crate) fn at_best(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
-    each(tasks, |task| {
+    Rewards(by_task(tasks, |task| {
         let earned = TaskTrials::of(known, sides, task, again_numbers());
         earned.best().filter(|best| sides.rules < 2 || passes(Some(*best)) || !earned.lacks_again)
-    })
+    }))
 }
 
 /// What tasks that are to join the suite earned at worst: they join it when they pass each time. A task that failed keeps
 /// what it earned; whether any other one passes is unknown until it was run as often as it has to.
 pub(crate) fn at_worst(known: &Trials, sides: &Sides<'_>, tasks: &[String], again: Range<u32>) -> Rewards {
-    each(tasks, |task| {
+    Rewards(by_task(tasks, |task| {
         let earned = TaskTrials::of(known, sides, task, again.clone());
         let lacks = earned.lacks_first || earned.lacks_again;
         earned.worst().filter(|worst| sides.rules < 2 || !passes(Some(*worst)) || !lacks)
-    })
-}
-
-fn each(tasks: &[String], reward: impl Fn(&str) -> Option<f64>) -> Rewards {
-    tasks.iter().map(|task| (task.clone(), reward(task))).collect()
+    }))
 }
 
 /// What the candidate earned on a task in its first trials and in those that show whether that was chance.
@@ -221,15 +217,10 @@ impl TaskTrials {
 pub(crate) fn confirmed(known: &Trials, sides: &Sides<'_>, tasks: &[String]) -> Rewards {
     let reward = |task: &String| {
         let numbers = confirm_numbers(sides.confirm_trials);
-        let values: Vec<f64> = known
-            .values(sides.candidate, sides.protocol, task, numbers, sides.timeouts)
-            .into_iter()
-            .flatten()
-            .collect();
-        let enough = values.len() * 2 >= sides.confirm_trials as usize && !values.is_empty();
-        enough.then(|| values.iter().sum::<f64>() / values.len() as f64)
+        let values = known.values(sides.candidate, sides.protocol, task, numbers, sides.timeouts);
+        mean_of(values.into_iter().flatten(), sides.confirm_trials)
     };
-    tasks.iter().map(|task| (task.clone(), reward(task))).collect()
+    Rewards(by_task(tasks, reward))
 }
 
 /// What an agent earned on a task in trials that did not choose it, one by one: for the first agent all of them, for a chosen
@@ -256,9 +247,9 @@ pub(crate) fn histories(state: &State, of: &WhatCounts<'_>, tasks: &[String]) ->
             values.reverse();
             values
         });
-        (task.clone(), TaskHistory::of(newest.map(|reward| passes(Some(reward)))))
+        TaskHistory::of(newest.map(|reward| passes(Some(reward))))
     };
-    tasks.iter().map(history).collect()
+    by_task(tasks, history)
 }
 
 /// What is known of the suite's tasks when a candidate is judged.
