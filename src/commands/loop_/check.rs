@@ -1,5 +1,6 @@
 //! Whether a proposal may go to the gate: all checks that cost nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -13,9 +14,10 @@ use crate::drive::state::{Current, Rival, Stage};
 use crate::drive::worktree::too_deep;
 use crate::error::{Error, Result};
 use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
-use crate::guard::{BaseTree, Difference, Editable, EditableFiles, Repo, differing, scan, violations};
+use crate::guard::{BaseTree, Difference, Editable, EditableFiles, Repo, differing, scan, show_path, violations};
 use crate::model::proposal::Proposal;
 use crate::paths::Paths;
+use crate::process::Redactor;
 use crate::report::text::one_line;
 use crate::store::beneath::Dir;
 
@@ -23,6 +25,8 @@ use crate::store::beneath::Dir;
 const SHOWN: usize = 10;
 /// The most characters of a problem that are reported.
 const LONGEST_PROBLEM: usize = 1000;
+/// The shortest secret that no file holds by chance, in bytes.
+const SHORTEST_KEY: usize = 16;
 /// Directories that coding agents create for themselves where they work.
 const OWN: [&[u8]; 4] = [b".claude/", b".codex/", b".gemini/", b".opencode/"];
 
@@ -77,6 +81,7 @@ impl Loop<'_> {
             return Ok(Err(problems));
         };
         let before = read_editable_from_tree(&base, &editable)?;
+        problems.extend(keys_in(&session, &before, &files));
         if files == before {
             problems.push(format!("no editable file was changed ({})", session.config.editable.join(", ")));
         }
@@ -178,13 +183,31 @@ fn read_proposal(session: &Session, current: &Current, problems: &mut Vec<String
         }
     };
     let train: BTreeSet<&str> = session.prepared()?.split.train.iter().map(String::as_str).collect();
+    // All of it goes into the ledger, into commits and to the next proposer.
+    let redactor = Redactor::new(session.environment.secret_values());
+    let hide = |text: &mut String| *text = redactor.redact(text).into_owned();
     match proposal::parse(&text, &train) {
-        Ok(proposal) => Ok(Some(proposal)),
-        Err(why) => {
+        Ok(mut proposal) => {
+            let texts = [&mut proposal.hypothesis, &mut proposal.failure_pattern, &mut proposal.change];
+            texts.into_iter().for_each(hide);
+            Ok(Some(proposal))
+        }
+        Err(mut why) => {
+            why.iter_mut().for_each(hide);
             problems.extend(why);
             Ok(None)
         }
     }
+}
+
+/// Changed files that hold a key in clear: they are committed and shown. Shorter secrets may be words.
+fn keys_in(session: &Session, before: &EditableFiles, files: &EditableFiles) -> Vec<String> {
+    let keys = session.environment.secret_values().into_iter().filter(|value| value.len() >= SHORTEST_KEY);
+    let redactor = Redactor::new(keys);
+    let holds = |text: &str| matches!(redactor.redact(text), Cow::Owned(_));
+    let changed = files.iter().filter(|(path, file)| before.get(*path).is_none_or(|was| was.bytes != file.bytes));
+    let held = changed.filter(|(_, file)| holds(&String::from_utf8_lossy(&file.bytes)));
+    held.map(|(path, _)| format!("{} holds a secret: read it from the environment", show_path(path))).collect()
 }
 
 /// Other files than the editable ones that were changed.
