@@ -44,6 +44,7 @@ mod loop_;
 mod loop_astray;
 mod loop_desk;
 mod loop_kills;
+mod loop_trouble;
 mod packaging;
 mod paired;
 mod paired_corners;

@@ -462,7 +462,7 @@ fn it_goes_on_after_a_kill_at_any_point() {
         if signals == 1 {
             std::fs::write(&release, "").unwrap();
         }
-        running.end().expect(130).warns("run `autoharness loop` again");
+        running.end().expect(130).warns("run `autoharness loop --with fake --iterations 1` again");
         nobody_left(bed);
         let stage: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
         assert_eq!(stage["current"]["stage"] == "proposed", expected == 1, "{stage}");

@@ -123,14 +123,11 @@ pub(crate) async fn run(driver: &Driver, invocation: Invocation, place: &Session
         _ => child.stop(GRACE).await?,
     };
     let seconds = began.elapsed().as_secs_f64();
-    if let Driver::Own(_, agent) = driver
-        && let Some(path) = &agent.usage
-    {
-        add_usage(place.worktree, Path::new(path), &mut seen);
-    }
     if let Some(signal) = interrupted {
+        // What it used stays where it is, for the loop that picks this session up.
         return Err(Error::interrupted(signal));
     }
+    read_usage(driver, place.worktree, &mut seen);
     let said = files::read_text_if_there(stderr.path(), LARGEST_STDERR * 2).ok().flatten().unwrap_or_default();
     let said = place.redactor.redact(&tail(&format!("{loose}\n{said}"))).into_owned();
     let failure = stop.clone().or_else(|| failure(exit, &seen, said.trim()));
@@ -194,7 +191,16 @@ fn tail(text: &str) -> String {
     text.chars().skip(skipped).collect()
 }
 
-/// Adds up the usage that a user's own program reports in a file below the work tree. Unreadable lines count as not reported.
+/// Adds what a user's own program says that it used, once.
+pub(crate) fn read_usage(driver: &Driver, worktree: &Path, seen: &mut Seen) {
+    if let Driver::Own(_, agent) = driver
+        && let Some(path) = &agent.usage
+    {
+        add_usage(worktree, Path::new(path), seen);
+    }
+}
+
+/// Adds up the usage that is reported in a file below the work tree. Unreadable lines count as not reported.
 fn add_usage(worktree: &Path, path: &Path, seen: &mut Seen) {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -238,6 +238,19 @@ impl Repo {
         Ok(())
     }
 
+    /// Refuses to go on in the middle of a merge or something like it, where git commits all of it or nothing. Errors: usage.
+    pub fn require_no_merge(&self) -> Result<()> {
+        use git2::RepositoryState::{CherryPick, CherryPickSequence, Merge, Rebase, RebaseInteractive, RebaseMerge};
+        let under_way = match self.git().state() {
+            Merge => "merge",
+            CherryPick | CherryPickSequence => "cherry-pick",
+            Rebase | RebaseInteractive | RebaseMerge => "rebase",
+            _ => return Ok(()),
+        };
+        Err(Error::usage(format!("a {under_way} is under way in this repository"))
+            .hint(format!("finish it, or give it up with `git {under_way} --abort`; then run the command again.")))
+    }
+
     pub(super) fn commit_id(&self, commit: &str) -> Result<Oid> {
         let full = self.resolve(commit)?;
         Oid::from_str(&full).map_err(Error::from)

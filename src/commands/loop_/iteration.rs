@@ -1,19 +1,21 @@
 //! The beginning of an iteration: everything clean, evidence current, a work tree for the coding agent.
 
 use super::context::Loop;
+use super::plan::cost;
 use crate::commands::missing::not_prepared;
+use crate::commands::plan::{Conditions, Plan};
 use crate::commands::session::{Reading, Session};
 use crate::drive::budget::Reason;
 use crate::drive::learnings::Learnings;
 use crate::drive::proposal::FORM;
-use crate::drive::spending::Spending;
 use crate::drive::state::{Current, Stage};
 use crate::drive::worktree::{self, Maker};
 use crate::error::{Code, EXIT_OK, Error, Kind, Result};
 use crate::files;
 use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
-use crate::guard::{BaseTree, Editable, scan, show_path, violations};
+use crate::guard::{BaseTree, Change, Editable, scan, show_path, violations};
 use crate::store::event::SessionUsage;
+use crate::store::trials::TrialsOf;
 use crate::templates;
 
 /// How many characters of earlier learnings a proposer gets.
@@ -22,13 +24,13 @@ const ALLOWANCE: usize = 6000;
 impl Loop<'_> {
     /// Begins an iteration, or says why none may begin.
     pub(super) async fn begin(&mut self) -> Result<Option<Reason>> {
-        let (number, base) = {
-            let session = self.open(Reading::Summary)?;
+        let (number, base, lacking) = {
+            let session = self.open(Reading::Trials)?;
             let base = base_of(&session)?;
             require_clean(&session, &base)?;
-            (session.state.summary.proposals.last + 1, base.commit().to_string())
+            (session.state.summary.proposals.last + 1, base.commit().to_string(), lacking(&session)?)
         };
-        if let Some(reason) = self.over(|_| Spending::default())? {
+        if let Some(reason) = self.over(|summary| cost(summary, lacking))? {
             return Ok(Some(reason));
         }
         self.ui.status(format!("iteration {number}: evidence of the committed agent"));
@@ -115,6 +117,7 @@ pub(super) fn base_of(session: &Session) -> Result<BaseTree> {
 /// The loop writes the editable files and commits them, so no other edit may be there.
 fn require_clean(session: &Session, base: &BaseTree) -> Result<()> {
     let editable = Editable::new(&session.config.editable)?;
+    session.repo.require_no_merge()?;
     let changes = scan(&session.repo, base)?;
     let edited = changes.iter().find(|change| editable.contains(&change.path));
     let hint =
@@ -123,11 +126,7 @@ fn require_clean(session: &Session, base: &BaseTree) -> Result<()> {
         let what = format!("the work tree is not clean: {} is not the base commit's", show_path(&change.path));
         return Err(Error::usage(what).code(Code::AgentNotCommitted).hint(hint));
     }
-    if session.config.file_guard
-        && let Some(violation) = violations(&changes, &editable).first()
-    {
-        return Err(Error::usage(format!("the work tree is not clean: {violation}")).hint(hint));
-    }
+    require_guarded(session, &changes, &editable, hint)?;
     let head = session.repo.tree(&session.repo.require_head()?)?;
     let (head, on_disk) =
         (read_editable_from_tree(&head, &editable)?, read_editable_from_disk(&session.repo, base, &editable)?);
@@ -138,6 +137,32 @@ fn require_clean(session: &Session, base: &BaseTree) -> Result<()> {
             .hint("run `autoharness gate` and `autoharness record`, or revert the commit."));
     }
     Ok(())
+}
+
+/// No file may have changed that the gate would hold against the edit.
+fn require_guarded(session: &Session, changes: &[Change], editable: &Editable, hint: &str) -> Result<()> {
+    match violations(changes, editable).first().filter(|_| session.config.file_guard) {
+        Some(violation) => Err(Error::usage(format!("the work tree is not clean: {violation}")).hint(hint)),
+        None => Ok(()),
+    }
+}
+
+/// Somebody else may have left something while the coding agent was at work.
+pub(super) fn require_others_kept(session: &Session) -> Result<()> {
+    let editable = Editable::new(&session.config.editable)?;
+    let changes = scan(&session.repo, &base_of(session)?)?;
+    let hint = "take that back, or move it away; then run the loop again: it goes on where it stopped.";
+    require_guarded(session, &changes, &editable, hint)
+}
+
+/// How many trials of the committed agent on train the ledger lacks.
+fn lacking(session: &Session) -> Result<u64> {
+    let (prepared, summary) = (session.prepared()?, &session.state.summary);
+    let scoring = summary.scoring();
+    let agent = summary.recorded_agent.as_deref().unwrap_or_default();
+    let of = TrialsOf { agent, protocol: &prepared.trial_protocol, policy: scoring.policy };
+    let conditions = Conditions { of, numbers: 0..scoring.trials, fresh: false, current: None, traced: true };
+    Ok(Plan::new(&prepared.split.train, &conditions, &session.state.trials).count() as u64)
 }
 
 /// Whether an error is the infrastructure's.

@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::check::title;
 use super::context::Loop;
-use super::iteration::{base_of, ended};
+use super::iteration::{base_of, ended, require_others_kept};
 use super::plan::gate_cost;
 use crate::commands::agent;
 use crate::commands::session::{Reading, Session};
@@ -31,6 +31,7 @@ impl Loop<'_> {
         }
         let mut verdict = {
             let session = self.open(Reading::Summary)?;
+            require_others_kept(&session)?;
             let candidate = candidate_files(&session, &current)?;
             put_files(&session, &current, &candidate)?;
             judged(&session, &current)

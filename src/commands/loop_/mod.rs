@@ -21,7 +21,7 @@ use serde_json::json;
 use self::context::{Loop, not_begun, taken};
 use super::experiment::Experiment;
 use super::missing::not_prepared;
-use super::session::command_line;
+use super::session::{Reading, command_line};
 use crate::cli::{Global, LoopArgs, LoopArm};
 use crate::config::{CodingAgent, Config};
 use crate::drive::budget::{Budget, Reason};
@@ -153,6 +153,8 @@ impl Loop<'_> {
         self.sweep()?;
         if let Some(current) = self.state.current.as_ref().filter(|_| self.args.arm == LoopArm::Search) {
             self.ui.status(format!("going on with iteration {}", current.iteration));
+            // Before a session is paid for.
+            self.open(Reading::Summary)?;
         }
         if self.night().is_err() {
             if self.args.arm == LoopArm::Resample {
@@ -230,8 +232,7 @@ impl Loop<'_> {
     fn broken_off(&mut self, error: Error) -> Error {
         self.ui.close_screen();
         if error.is_interruption() {
-            let arm = if self.args.arm == LoopArm::Search { "" } else { " --arm resample" };
-            return error.hint(format!("run `autoharness loop{arm}` again: it goes on where it stopped."));
+            return error.hint(format!("run `{}` again: it goes on where it stopped.", command_line()));
         }
         *self.night_mut() = None;
         match self.save() {

@@ -82,7 +82,10 @@ impl Loop<'_> {
             if let Some((input, output)) = self.config.loop_prices {
                 session.seen.price(input, output);
             }
-            let usage = session.seen.usage(session.seconds);
+            let mut usage = session.seen.usage(session.seconds);
+            if session.failure.is_some() {
+                usage.unpriced = 0; // As in `pick_up`.
+            }
             info!(seconds = session.seconds, turns = usage.turns, tokens = usage.tokens, "session ended");
             atomic::replace(&directory.join("usage.json"), &serde_json::to_vec_pretty(&usage).unwrap_or_default())?;
             current.usage = current.usage.plus(usage);
@@ -185,9 +188,13 @@ impl Loop<'_> {
             let text = files::read_text_if_there(&records.join("transcript.jsonl"), LARGEST).ok().flatten();
             let mut seen = Seen::default();
             text.unwrap_or_default().lines().for_each(|line| self.driver.read(line.as_bytes(), &mut seen));
+            session::read_usage(&self.driver, &current.worktree, &mut seen);
             seen.count_once(&mut current.counted);
+            if let Some((input, output)) = self.config.loop_prices {
+                seen.price(input, output);
+            }
             let mut usage = seen.usage(0.0);
-            // It was killed before it could report its cost; that is no reason for a budget to stop the loop.
+            // It had no time to report its cost; that is no reason for a budget to stop the loop.
             usage.unpriced = 0;
             current.usage = current.usage.plus(usage);
             current.session = seen.session.or(current.session.take());
@@ -195,6 +202,9 @@ impl Loop<'_> {
         current.begun = false;
         if written(&current.worktree).is_ok_and(|text| whole(&text)) {
             current.stage = Stage::Proposed;
+        } else if current.session.is_none() && current.sent_back.is_none() {
+            // Nobody knows any more what the edit in there was to become.
+            worktree::retire(&current.worktree)?;
         }
         Ok(())
     }
