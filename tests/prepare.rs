@@ -117,6 +117,26 @@ fn files_that_are_not_committed_are_named_before_anything_is_run() {
 }
 
 #[test]
+fn a_submodule_that_is_checked_out_names_the_way_out() {
+    let bed = Bed::table(json!({}), "");
+    let library = bed.outside().join("library");
+    std::fs::create_dir(&library).unwrap();
+    std::fs::write(library.join("x.py"), "").unwrap();
+    let path = library.to_str().unwrap();
+    for words in [&["init", "-q"][..], &["add", "-A"], &["commit", "-qm", "library"]] {
+        bed.git(&[&["-C", path], words].concat());
+    }
+    bed.git(&["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", path, "lib"]);
+    bed.git(&["commit", "-qm", "library"]);
+    let done = bed.run(&["prepare"]).expect(2).warns("lib: checked-out submodule");
+    assert!(!done.stderr.contains("git add -A"), "git sees nothing to commit: {}", done.stderr);
+    done.warns("`git submodule deinit -- lib`");
+    bed.git(&["submodule", "--quiet", "deinit", "--", "lib"]);
+    bed.run(&["prepare"]).expect(0);
+    bed.accept(&["easy", "hard"]);
+}
+
+#[test]
 fn an_agent_that_cannot_be_imported_is_refused_before_anything_is_run() {
     let bed = Bed::table(json!({}), "agent_symbol: Agent");
     bed.run(&["prepare"]).expect(2).warns("agent/agent.py: ").warns("Agent").warns("--reset-agent");

@@ -33,6 +33,7 @@ enum Cause {
     Ident,
     Modes,
     Filter,
+    Submodule,
 }
 
 /// Names the reason why files that git takes for unchanged differ from the base commit.
@@ -44,7 +45,7 @@ pub fn causes(repo: &Repo, base: &BaseTree, violations: &[Violation]) -> Causes 
         }
     }
     let mut causes = Causes { explained: found.len(), hints: Vec::new() };
-    for kind in [Cause::Endings, Cause::Ident, Cause::Modes, Cause::Filter] {
+    for kind in [Cause::Endings, Cause::Ident, Cause::Modes, Cause::Filter, Cause::Submodule] {
         let paths: Vec<&str> =
             found.iter().filter(|(cause, _)| *cause == kind).map(|(_, path)| path.as_str()).collect();
         if !paths.is_empty() {
@@ -74,11 +75,19 @@ fn way_out(cause: Cause, paths: &str) -> String {
             "a git filter (as of Git LFS) makes {paths} other bytes than those committed: keep such files out of the \
              experiment, or name them in `data:` and .gitignore."
         ),
+        Cause::Submodule => format!(
+            "the files of a checked-out submodule are in another repository, so nobody can tell whether they changed: copy \
+             them into this one; or have them outside of the experiment, named in `data:`, and run \
+             `git submodule deinit -- {paths}`."
+        ),
     }
 }
 
 fn cause(repo: &Repo, base: &BaseTree, violation: &Violation) -> Option<Cause> {
     let path = violation.path.as_slice();
+    if violation.difference == Difference::Submodule {
+        return Some(Cause::Submodule);
+    }
     if violation.difference == Difference::ModeChanged {
         let config = repo.git().config().ok()?;
         return (!config.get_bool("core.fileMode").unwrap_or(true)).then_some(Cause::Modes);

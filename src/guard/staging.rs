@@ -57,6 +57,8 @@ pub fn stage(base: &BaseTree, editable: &Editable, files: &EditableFiles, links:
     export(&wanted, &root, |path, entry, full| {
         let bytes = match files.get(path) {
             Some(file) => &file.bytes,
+            // Its commit is in another repository; here it is an empty directory.
+            None if entry.mode == Mode::Submodule => &Vec::new(),
             None => &base.content(path, entry)?,
         };
         write_entry(path, entry.mode, full, bytes)
