@@ -124,3 +124,16 @@ fn a_key_gets_neither_into_the_history_nor_into_the_next_prompt() {
     }
     assert!(!bed.git(&["log", "-p", "--all"]).contains(KEY));
 }
+
+#[test]
+fn a_coding_agent_that_is_not_there_is_named() {
+    let night = Night::new(json!({}), "");
+    let config = night.bed.read("experiment_config.yaml");
+    night.bed.write(
+        "experiment_config.yaml",
+        &config.replace("coding_agents: {", "coding_agents: {\"gone\": {\"command\": [\"not-there\"]}, "),
+    );
+    night.bed.run(&["prepare", "--accept"]).expect(0);
+    let done = night.bed.run(&["loop", "--with", "gone", "--iterations", "1"]).expect(3).warns("not-there");
+    assert!(!done.stderr.contains("Read PROGRAM.md"), "the prompt is no news: {}", done.stderr);
+}

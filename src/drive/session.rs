@@ -74,7 +74,8 @@ pub(crate) async fn run(driver: &Driver, invocation: Invocation, place: &Session
         words.extend(fence.iter().cloned());
         if !stdin.is_empty() {
             // Behind a fence stdin is empty. The prompt is not a file either: anything in the work tree can be a link to anywhere.
-            words.extend(["sh", "-c", "printf %s \"$0\" | \"$@\""].map(OsString::from));
+            let script = "prompt=$1; shift; printf %s \"$prompt\" | \"$@\"";
+            words.extend(["sh", "-c", script, "sh"].map(OsString::from));
             words.push(OsString::from_vec(std::mem::take(&mut stdin)));
         }
     }
