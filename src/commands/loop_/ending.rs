@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::check::{name, title};
 use super::context::Loop;
 use super::judging::restore;
+use crate::commands::agent;
 use crate::commands::learnings::LARGEST;
 use crate::commands::session::{Reading, Session};
 use crate::drive::learnings::{Learning, Learnings};
@@ -184,7 +185,10 @@ fn judgement(session: &Session, current: &Current) -> Result<Option<ToldVerdict>
         after.insert(task.clone(), reward);
     }
     after.retain(|task, _| train.binary_search(task).is_ok());
-    let predicted = PredictionOutcome::new(proposal, &summary.train_results, &after);
+    // Once the edit is recorded, the results on train are its own.
+    let edited = agent::fingerprint(session, &session.repo.tree(&current.base)?)?;
+    let before = session.state.trials.rewards(&edited, &receipt.verdict.trial_protocol, train, scoring);
+    let predicted = PredictionOutcome::new(proposal, &before.0, &after);
     Ok(Some(ToldVerdict { verdict, line: receipt.verdict.told().line(), predicted }))
 }
 
