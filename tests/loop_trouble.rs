@@ -49,6 +49,9 @@ fn an_interrupted_session_is_paid_for_and_its_half_an_edit_goes() {
         night.run(&["--iterations", "1"]).expect(2);
         assert_eq!(night.sessions().len(), 1);
         bed.write("experiment_config.yaml", &config);
+        // Nor is one paid for when there is nothing left to reach.
+        night.run(&["--target", "0.1"]).expect(0).says("is reached; iterations=0");
+        assert_eq!(night.sessions().len(), 1);
 
         let done = night.run(&["--iterations", "1"]).expect(0).warns("sent back: no editable file was changed");
         done.says("iteration 1: accepted");
@@ -136,4 +139,36 @@ fn a_coding_agent_that_is_not_there_is_named() {
     night.bed.run(&["prepare", "--accept"]).expect(0);
     let done = night.bed.run(&["loop", "--with", "gone", "--iterations", "1"]).expect(3).warns("not-there");
     assert!(!done.stderr.contains("Read PROGRAM.md"), "the prompt is no news: {}", done.stderr);
+}
+
+#[test]
+fn predictions_are_held_against_the_agent_that_was_edited() {
+    let of = |numbers: std::ops::RangeInclusive<u32>| -> Vec<String> {
+        ["easy", "hard", "odd"]
+            .iter()
+            .flat_map(|kind| numbers.clone().map(move |number| format!("{kind}-{number}")))
+            .collect()
+    };
+    for rule in ["best", "paired"] {
+        let tasks = json!({"tasks": {"train": of(1..=8), "test": of(9..=12)}});
+        let night = Night::new(tasks, &format!("gate_rule: {rule}\nconfirm_trials: 1"));
+        night.plan(json!([{"skills": ["easy", "hard"]}]));
+        night.run(&["--iterations", "1"]).expect(0).says("iteration 1: accepted");
+        let predicted = &night.bed.events("proposed")[0]["predicted"];
+        assert_eq!(predicted["fixed"], json!(["hard-1"]), "{rule}: {predicted}");
+        assert_eq!(predicted["not_fixed"], json!(["odd-1"]), "{rule}: {predicted}");
+        night.bed.run(&["status"]).expect(0).says("1 of 2 predicted fixes came true");
+    }
+}
+
+#[test]
+fn a_night_that_fails_says_so_to_whoever_waits_for_its_end() {
+    let night = Night::new(json!({}), "");
+    night.plan(json!([{"exit": 1, "stderr": "boom"}]));
+    let told = night.bed.outside().join("told.json");
+    let hook = format!("sh -c 'cp \"$1\" {}' sh", told.display());
+    night.run(&["--iterations", "1", "--on-complete", &hook]).expect(3);
+    let said: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(told).unwrap()).unwrap();
+    assert_eq!((&said["end"], &said["exit_code"], &said["iterations"]), (&json!("failed"), &json!(3), &json!(0)));
+    assert!(said["message"].as_str().unwrap().contains("boom"), "{said}");
 }

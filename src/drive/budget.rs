@@ -102,12 +102,16 @@ impl Budget {
         counts || hours.is_some() || usd.is_some() || target.is_some()
     }
 
+    /// Whether the score to reach is reached. `best`: the val_score so far.
+    pub(crate) fn at_target(&self, best: Option<f64>) -> Option<Reason> {
+        let best = best.filter(|best| self.target.is_some_and(|target| *best >= target));
+        best.map(Reason::Target)
+    }
+
     /// Whether to begin another iteration. `best`: the val_score so far.
     pub(crate) fn before_iteration(&self, night: &Night, best: Option<f64>) -> Option<Reason> {
-        if let (Some(target), Some(best)) = (self.target, best)
-            && best >= target
-        {
-            return Some(Reason::Target(best));
+        if let Some(reason) = self.at_target(best) {
+            return Some(reason);
         }
         if self.iterations.is_some_and(|most| night.done >= most) {
             return Some(Reason::Iterations(night.done));

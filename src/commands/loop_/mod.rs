@@ -122,7 +122,7 @@ pub(super) async fn run(args: &LoopArgs, global: &Global, ui: &Ui) -> Result<i32
     match (ended, args.arm) {
         (Ok(reason), LoopArm::Search) => this.end(&reason).await,
         (Ok(reason), LoopArm::Resample) => this.end_resampling(&reason).await,
-        (Err(error), _) => Err(this.broken_off(error)),
+        (Err(error), _) => Err(this.broken_off(error).await),
     }
 }
 
@@ -187,7 +187,10 @@ impl Loop<'_> {
                 }
             };
             let stop = match current.stage {
-                Stage::Proposing => self.propose().await?,
+                Stage::Proposing => match self.budget.at_target(self.best()?) {
+                    Some(reason) => Some(reason),
+                    None => self.propose().await?,
+                },
                 Stage::Proposed => self.check().await.map(|()| None)?,
                 Stage::Racing => self.race().await?,
                 Stage::Gating => self.gate().await?,
@@ -229,15 +232,17 @@ impl Loop<'_> {
     }
 
     /// The loop was interrupted: if killed by hand it resumes as the same loop, otherwise the next one begins anew.
-    fn broken_off(&mut self, error: Error) -> Error {
+    async fn broken_off(&mut self, error: Error) -> Error {
         self.ui.close_screen();
         if error.is_interruption() {
             return error.hint(format!("run `{}` again: it goes on where it stopped.", command_line()));
         }
-        *self.night_mut() = None;
-        match self.save() {
-            Ok(()) => error,
-            Err(worse) => worse,
-        }
+        let night = self.night_mut().take();
+        let (done, accepted) = night.map_or((0, 0), |night| (night.done, night.accepted));
+        let error = self.save().err().unwrap_or(error);
+        let said = json!({"type": "loop", "end": "failed", "iterations": done, "accepted": accepted,
+            "exit_code": error.exit_code(), "message": error.to_string()});
+        self.hook(self.args.on_complete.as_deref(), "complete", &said).await;
+        error
     }
 }
