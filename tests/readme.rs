@@ -321,6 +321,7 @@ fn the_book_is_whole_and_the_program_prints_it() {
         let name = path.rsplit('/').next().unwrap().trim_end_matches(".md");
         list = list.says(&format!("{name} "));
         assert_eq!(bed.run(&["docs", name]).expect(0).stdout, text);
+        assert_eq!(bed.run(&["docs", &format!("benchmarks/{name}.md")]).expect(0).stdout, text);
     }
     assert_eq!(rest, "");
     bed.run(&["docs", "nothing"]).expect(2).warns("there is no page \"nothing\"").warns("`autoharness docs` lists");

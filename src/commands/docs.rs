@@ -41,7 +41,9 @@ pub(super) fn run(args: &Docs, ui: &Ui) -> Result<i32> {
     let print = |page: &Page| ui.json(&json!({ "type": "page", "page": page.name, "text": page.text }));
     match &args.page {
         Some(wanted) => {
-            let page = pages.iter().find(|page| page.name == wanted).ok_or_else(|| {
+            // As pages link to each other, it is a path.
+            let file = wanted.rsplit('/').next().unwrap_or(wanted);
+            let page = pages.iter().find(|page| page.name == file.trim_end_matches(".md")).ok_or_else(|| {
                 Error::usage(format!("there is no page {wanted:?}"))
                     .hint("`autoharness docs` lists the pages; `autoharness docs --all` prints them all.")
             })?;
