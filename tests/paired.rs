@@ -57,6 +57,24 @@ fn an_edit_that_changes_nothing_is_not_better_and_hears_no_number() {
 }
 
 #[test]
+fn a_lead_on_train_alone_is_called_that_and_is_no_improvement() {
+    let mut split = tasks();
+    split["tasks"]["test"] = json!(["easy-9", "easy-10", "odd-9", "odd-10"]);
+    let bed = Bed::prepared(split, "gate_rule: paired\nconfirm_trials: 1");
+    bed.agent(&["easy", "hard"]);
+    let done = bed.run(&["gate"]).expect(0).says("run afresh: val_score 0.5000 (2/4 pass)");
+    done.warns("the lead is on train alone: on the hold-out the edit is not ahead");
+    let without = || bed.run(&["status", "--format", "json"]).expect(0).json()[0]["gates_without_improvement"].clone();
+    assert_eq!(without(), json!(1));
+    bed.commit_agent();
+    bed.run(&["record"]).expect(0);
+    bed.agent(&["easy", "hard", "odd"]);
+    assert!(!bed.run(&["gate"]).expect(0).stderr.contains("train alone"));
+    assert_eq!(without(), json!(0));
+    bed.run(&["verify"]).expect(0);
+}
+
+#[test]
 fn an_edit_that_is_behind_on_train_never_looks_at_the_hold_out() {
     let bed = prepared();
     bed.ran();

@@ -38,7 +38,7 @@ pub(super) fn run(args: &SuiteArgs, global: &Global, ui: &Ui) -> Result<i32> {
     for task in changed.iter().filter(|_| change == SuiteChange::Add) {
         if !has_passed(task) {
             ui.warn(format!(
-                "{} did not pass with the recorded agent when last run: gates fail until it does",
+                "{} did not pass with the recorded agent when last run: until it does, gates count it as broken",
                 show(task)
             ));
         }

@@ -11,7 +11,9 @@ use super::step::StepReport;
 use super::{flips, hints, outcomes};
 use crate::error::{EXIT_OK, EXIT_REJECTED, Result};
 use crate::guard::BaseTree;
+use crate::model::compare::EPSILON;
 use crate::model::gate::{Decision, Evidence, Status};
+use crate::model::paired::lead_on_holdout;
 use crate::model::score::Rewards;
 use crate::model::trial::Split;
 use crate::report::flips::Flips;
@@ -41,6 +43,12 @@ pub(super) fn print(
     }
     flips::tell(&session.ui, flips);
     tell_outcomes(session, verdict);
+    if leads_on_train_alone(verdict) {
+        session.ui.warn(
+            "the lead is on train alone: on the hold-out the edit is not ahead. A table of train answers looks like this; read \
+             the edit before you believe it",
+        );
+    }
     session.ui.line(decision.line());
     let mut words = json!({
         "type": "verdict",
@@ -64,6 +72,15 @@ pub(super) fn print(
     if let Some(hint) = hints::after(session, verdict, base, found) {
         session.ui.hint(hint);
     }
+}
+
+/// Whether the rule `paired` passed an edit for what it does on train. Only when the score of the hold-out is told, which says
+/// as much.
+fn leads_on_train_alone(verdict: &Verdict) -> bool {
+    let decision = &verdict.decision;
+    let is_told = decision.status == Status::Passed && verdict.told().val_score == decision.val_score;
+    let compared = verdict.evidence.compared.as_ref().filter(|_| is_told);
+    compared.and_then(|compared| lead_on_holdout(&compared.pairs)).is_some_and(|lead| lead <= EPSILON)
 }
 
 fn tell_outcomes(session: &Session, verdict: &Verdict) {

@@ -43,7 +43,7 @@ fn stored_bytes(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// What a summary holds and how it is added up. A checkpoint of another format is made again from the ledger.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 impl Checkpoint {
     /// Reads the checkpoint; `None` when it is missing or not understood, because it can always be made again.

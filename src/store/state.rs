@@ -13,7 +13,7 @@ use super::trials::Trials;
 use crate::error::Result;
 use crate::model::compare::{Comparison, EPSILON, Reference};
 use crate::model::gate::Status;
-use crate::model::paired::Pair;
+use crate::model::paired::{Pair, lead_on_holdout};
 use crate::model::score::Rewards;
 use crate::model::trial::Split;
 
@@ -245,7 +245,9 @@ fn asked_the_holdout(verdict: &Verdict) -> bool {
 fn improved(verdict: &Verdict) -> bool {
     let evidence = &verdict.evidence;
     if evidence.policy.paired.is_some() {
-        return evidence.compared.as_ref().is_some_and(|compared| !compared.pairs.is_empty());
+        let compared = evidence.compared.as_ref().filter(|compared| !compared.pairs.is_empty());
+        // A lead on train alone raises no score, however often it passes.
+        return compared.is_some_and(|compared| lead_on_holdout(&compared.pairs).is_none_or(|lead| lead > EPSILON));
     }
     match (verdict.decision.val_score, &evidence.best) {
         (Some(_), Some(best)) if !best.rewards.is_empty() => {

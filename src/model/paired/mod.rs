@@ -183,6 +183,15 @@ pub(crate) fn first_on_holdout(pairs: &Pairs) -> Option<f64> {
     (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
 }
 
+/// How far the candidate is ahead on the hold-out alone, by all trials of the comparison: a difference of mean rewards. `None`
+/// without a hold-out.
+pub(crate) fn lead_on_holdout(pairs: &Pairs) -> Option<f64> {
+    let mut held_out = pairs.values().filter(|pair| pair.split == Split::Test).peekable();
+    held_out.peek()?;
+    let strata: Vec<Stratum> = held_out.flat_map(|pair| pair.strata(u32::MAX, false)).collect();
+    Some(Mantel::of(&strata).effect)
+}
+
 /// What the rule says. It asks for the hold-out once the screen is passed.
 pub(crate) fn decide(rule: &Rule, pairs: &Pairs) -> Answer {
     let mut looks: Vec<Look> = Vec::new();
