@@ -45,6 +45,7 @@ mod loop_astray;
 mod loop_desk;
 mod loop_kills;
 mod loop_trouble;
+mod output_files;
 mod packaging;
 mod paired;
 mod paired_corners;

@@ -1,13 +1,16 @@
 //! `export`: the ledger as tables.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::experiment::Experiment;
 use super::missing::not_prepared;
+use super::output_file;
 use super::session::{Reading, Session, command_line};
 use crate::cli::{Export, Global};
 use crate::error::{Code, EXIT_OK, Error, Result};
-use crate::report::export::Gathered;
+use crate::report::export::{Gathered, TABLES};
 use crate::store::atomic;
 use crate::store::event::{Event, Revealed};
 use crate::ui::Ui;
@@ -24,6 +27,9 @@ pub(super) fn run(args: &Export, global: &Global, ui: &Ui) -> Result<i32> {
             .code(Code::ReportUnwritable)
             .hint("name a directory; it is made when it is missing."));
     }
+    let files: Vec<PathBuf> =
+        TABLES.iter().map(|table| args.dir.join(format!("{table}.{}", args.to.extension()))).collect();
+    output_file::refuse_ours(&experiment, files.iter().map(PathBuf::as_path))?;
     let tasks = prepared.split.test.len();
     if args.reveal_held_out {
         ui.warn(

@@ -129,7 +129,7 @@ impl FileGuard<'_> {
 }
 
 /// Whether a gate before this one wrote the file as its JUnit report.
-fn starts_as_report(path: &Path) -> bool {
+pub(super) fn starts_as_report(path: &Path) -> bool {
     let xml = path.extension() == Some(OsStr::new("xml"));
     if !xml || !fs_err::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
         return false;

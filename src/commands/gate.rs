@@ -32,7 +32,13 @@ use crate::ui::Ui;
 /// Errors: usage for state the user must fix; infrastructure when nothing could be decided.
 pub(super) async fn run(args: &Gate, global: &Global, ui: &Ui) -> Result<i32> {
     let reports = Reports::new(args, ui);
-    let experiment = Experiment::find(global, ui).inspect_err(|error| reports.fail(error))?;
+    let experiment = match Experiment::find(global, ui) {
+        Ok(experiment) => experiment,
+        Err(error) => {
+            reports.fail_early(&error);
+            return Err(error);
+        }
+    };
     reports.begin(&experiment)?;
     let (decision, evidence, steps) =
         judge(args, experiment, &reports).await.inspect_err(|error| reports.fail(error))?;

@@ -34,6 +34,7 @@ mod measure;
 mod missing;
 mod outcomes;
 mod outlook;
+mod output_file;
 mod paired;
 mod plan;
 mod prepare;

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::experiment::Experiment;
-use super::file_guard::JUNIT_START;
+use super::file_guard::{JUNIT_START, starts_as_report};
+use super::output_file;
 use super::report_file::{self, ReportTarget};
 use super::session::Session;
 use crate::cli::Gate;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::model::gate::{Decision, Status};
 use crate::model::interval::wilson;
 use crate::report::flips::Flips;
@@ -37,7 +38,7 @@ impl Reports {
     /// Checks before anything is run whether the reports can be written, and replaces those of an earlier run. Errors:
     /// usage, naming the file; a file of the experiment is left alone.
     pub(super) fn begin(&self, experiment: &Experiment) -> Result<()> {
-        self.refuse_files_of(experiment)?;
+        output_file::refuse_ours(experiment, self.paths().iter().map(PathBuf::as_path))?;
         for path in self.paths() {
             report_file::check(&path)?;
         }
@@ -47,36 +48,11 @@ impl Reports {
         Ok(())
     }
 
-    /// A report must not take the place of a file that is judged.
-    fn refuse_files_of(&self, experiment: &Experiment) -> Result<()> {
-        use std::os::unix::ffi::OsStrExt;
-        let repo = &experiment.repo;
-        let inside: Vec<(PathBuf, Vec<u8>)> = self
-            .paths()
-            .into_iter()
-            .filter_map(|path| {
-                let real = fs_err::canonicalize(&path).ok()?;
-                let relative = real.strip_prefix(repo.experiment()).ok()?.as_os_str().as_bytes().to_vec();
-                Some((path, relative))
-            })
-            .collect();
-        if inside.is_empty() {
-            return Ok(());
-        }
-        let head = repo.head()?.map(|head| repo.tree(&head)).transpose()?;
-        for (path, relative) in inside {
-            let ours = relative == b"experiment_config.yaml"
-                || head.as_ref().is_some_and(|head| head.get(&relative).is_some());
-            if ours {
-                return Err(Error::usage(format!(
-                    "the report {} would replace a file of the experiment",
-                    path.display()
-                ))
-                .code(Code::ReportUnwritable)
-                .hint("name a file outside the checkout."));
-            }
-        }
-        Ok(())
+    /// There is no experiment to judge, and so nobody knows what these files are: those that may be somebody's are left alone.
+    pub(super) fn fail_early(mut self, error: &Error) {
+        let may = |path: &PathBuf| output_file::is_free(path) || starts_as_report(path);
+        (self.junit, self.summary) = (self.junit.filter(may), self.summary.filter(may));
+        self.fail(error);
     }
 
     /// The gate broke off with this error.

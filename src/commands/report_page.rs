@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::experiment::Experiment;
 use super::missing::not_prepared;
+use super::output_file;
 use super::report_edits::edits;
 use crate::cli::{Global, ReportArgs};
 use crate::error::{Code, EXIT_OK, Error, Result};
@@ -30,6 +31,7 @@ const LEARNINGS: u64 = 4 << 20;
 /// Errors: usage before the experiment is prepared, and when the file cannot be placed there; infrastructure when the disk refuses.
 pub(super) fn run(args: &ReportArgs, global: &Global, ui: &Ui) -> Result<i32> {
     let experiment = Experiment::find(global, ui)?;
+    output_file::refuse_ours(&experiment, args.out.as_deref())?;
     let history = experiment.read_history()?;
     let prepared = history.summary().prepared.as_ref().ok_or_else(not_prepared)?;
     let place = args.out.clone().unwrap_or_else(|| experiment.paths.workspace().join("report.html"));

@@ -113,8 +113,8 @@ codes! {
         "Do not revert. Read the message and the log that it names, fix the cause, run the same command again.";
     ChildTimeout "child_timeout": "a program did not end within its time",
         "Run the same command again. If it keeps happening, run that program by hand and see why.";
-    ReportUnwritable "report_unwritable": "a report of the gate cannot be written where it was asked for",
-        "Name another file, outside the checkout.";
+    ReportUnwritable "report_unwritable": "a report, a page or a table cannot be written where it was asked for",
+        "Name another file, outside the checkout. Nothing takes the place of a file of the experiment or of this program's own.";
 
     // record.
     NoPassingGate "no_passing_gate": "no gate has passed that could be recorded, or the experiment was changed after it",

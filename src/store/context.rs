@@ -6,7 +6,7 @@ use super::beneath::Dir;
 use crate::error::Result;
 
 /// Where the texts are, below the workspace.
-const DIRECTORY: &str = "task_context";
+pub(crate) const DIRECTORY: &str = "task_context";
 
 /// Writes these texts, by their plain file names. Without any there is no directory.
 /// Errors: usage when a link leads elsewhere, infrastructure when the disk refuses.

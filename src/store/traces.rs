@@ -16,6 +16,8 @@ use crate::model::trial::{Outcome, TrialResult};
 use crate::model::usage::Usage;
 
 /// Where traces are, below the workspace.
+/// Where traces are, below the workspace.
+pub(crate) const DIRECTORY: &str = "traces";
 const LATEST: &str = "traces/latest";
 const BASELINE: &str = "traces/baseline";
 const BEST: &str = "traces/best";

@@ -18,7 +18,7 @@ use crate::model::trial::Split;
 
 pub const RESULTS_HEADER: [&str; 6] = ["iteration", "val_score", "commit", "evals_passed", "evals_total", "timestamp"];
 
-const NAMES: [&str; 4] = ["suite.json", "train_results.json", "results.tsv", "gate.json"];
+pub(crate) const NAMES: [&str; 4] = ["suite.json", "train_results.json", "results.tsv", "gate.json"];
 
 /// Stands for a view that was not there when it was about to be written.
 const NOT_YET: &str = "nothing";

@@ -44,6 +44,8 @@ pub(crate) const TRIALS: [Column; 16] = [
     ("cost_usd", CellKind::Number),
     ("error", CellKind::Text),
 ];
+/// The names of the tables, in the order in which they are written.
+pub(crate) const TABLES: [&str; 3] = ["trials", "verdicts", "iterations"];
 pub(crate) const VERDICTS: [Column; 16] = [
     ("seq", CellKind::Count),
     ("at", CellKind::Time),
@@ -143,7 +145,7 @@ impl Gathered {
     /// The three tables. With `reveal` hold-out tasks appear under their names. Errors: when a table cannot be written.
     pub(crate) fn tables(self, history: &History, form: Form, reveal: bool) -> Result<Vec<Table>> {
         let secret = Secrecy::of(history, reveal);
-        let mut trials = TableWriter::new("trials", &TRIALS, form)?;
+        let mut trials = TableWriter::new(TABLES[0], &TRIALS, form)?;
         let mut held = Vec::new();
         for trial in &self.trials {
             if !secret.hides(trial) {
@@ -157,9 +159,9 @@ impl Gathered {
         for (_, alias, trial) in held {
             trials.row(trial.hidden_row(&alias))?;
         }
-        let mut verdicts = TableWriter::new("verdicts", &VERDICTS, form)?;
+        let mut verdicts = TableWriter::new(TABLES[1], &VERDICTS, form)?;
         self.verdicts.into_iter().try_for_each(|row| verdicts.row(row))?;
-        let mut rows = TableWriter::new("iterations", &ITERATIONS, form)?;
+        let mut rows = TableWriter::new(TABLES[2], &ITERATIONS, form)?;
         iterations(history).try_for_each(|row| rows.row(row))?;
         [trials, verdicts, rows].into_iter().map(TableWriter::finish).collect()
     }
