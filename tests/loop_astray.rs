@@ -110,3 +110,15 @@ fn the_next_work_tree_is_as_if_nobody_had_been_there() {
     assert_eq!(seen[0].trim(), seen[1].trim());
     night.tidy();
 }
+
+#[test]
+fn names_that_are_no_text_are_committed_as_they_are() {
+    let night = Night::new(json!({}), "editable: [agent/agent.py, agent/prompts]");
+    let bed = &night.bed;
+    let first = "mkdir -p agent/prompts; printf hi > \"agent/prompts/$(printf '\\377\\376').txt\"";
+    night.plan(json!([{"skills": ["easy", "hard"], "first": [first]}, {"skills": ["easy"]}]));
+    night.run(&["--iterations", "2"]).expect(0).says("iteration 1: accepted").says("iteration 2: rejected");
+    assert_eq!(bed.git(&["ls-files", "agent/prompts"]), "\"agent/prompts/\\377\\376.txt\"");
+    bed.run(&["verify"]).expect(0);
+    night.tidy();
+}

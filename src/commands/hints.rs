@@ -5,7 +5,7 @@ use std::path::Path;
 use super::file_guard::GuardFindings;
 use super::session::Session;
 use crate::guard::agent_files::{read_editable_from_disk, read_editable_from_tree};
-use crate::guard::{BaseTree, Editable, EditableFiles, Violation, is_staged, shell_path};
+use crate::guard::{BaseTree, Editable, Violation, differing, is_staged, shell_path};
 use crate::model::gate::Status;
 use crate::store::event::Verdict;
 
@@ -159,12 +159,6 @@ fn plan(session: &Session, base: &BaseTree) -> Option<String> {
         return Some(format!("the edit is committed: revert with `{}` and try something else.", commands.join(" && ")));
     }
     Some(format!("revert with `{}` and try something else.", commands.join(" && ")))
-}
-
-fn differing<'f>(was: &'f EditableFiles, now: &'f EditableFiles) -> Vec<&'f [u8]> {
-    let gone = was.keys().filter(|path| !now.contains_key(*path));
-    let other = now.iter().filter(|(path, file)| was.get(*path) != Some(*file)).map(|(path, _)| path);
-    gone.chain(other).map(Vec::as_slice).collect()
 }
 
 fn words<'p>(paths: impl Iterator<Item = &'p [u8]>) -> String {

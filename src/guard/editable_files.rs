@@ -15,8 +15,8 @@ pub struct EditableFile {
 pub type EditableFiles = BTreeMap<Vec<u8>, EditableFile>;
 
 /// The paths whose files are not the same in both.
-pub(crate) fn differing(was: &EditableFiles, is: &EditableFiles) -> Vec<String> {
+pub(crate) fn differing<'f>(was: &'f EditableFiles, is: &'f EditableFiles) -> Vec<&'f [u8]> {
     let gone = was.keys().filter(|path| !is.contains_key(*path));
     let other = is.iter().filter(|(path, file)| was.get(*path) != Some(*file)).map(|(path, _)| path);
-    gone.chain(other).map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+    gone.chain(other).map(Vec::as_slice).collect()
 }

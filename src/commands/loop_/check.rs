@@ -104,8 +104,9 @@ impl Loop<'_> {
         let message = format!("{}\n\n{}\n", title(&proposal), proposal.change);
         let candidate = session.repo.keep_candidate(&name, &base, &editable, &files, &message)?;
         let receipt_before = session.state.summary.last_decided.as_ref().map(|receipt| receipt.seq);
-        let changed = differing(&before, &files);
-        let touched = touched(&session.config.surfaces, changed.iter().map(String::as_str));
+        // The paths of `surfaces` are text.
+        let changed = differing(&before, &files).into_iter().map(String::from_utf8_lossy).collect::<Vec<_>>();
+        let touched = touched(&session.config.surfaces, changed.iter().map(|path| &**path));
         let rival =
             Rival { number: current.number, proposal, candidate, agent: staged.fingerprint, touched, train: None };
         Ok(Ok((rival, receipt_before)))

@@ -1,6 +1,7 @@
 //! The gate, the commit and the record of a candidate, each by this program's own commands in the main work tree.
 
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -71,17 +72,15 @@ impl Loop<'_> {
             put_files(&session, &current, &candidate)?;
             let head = session.repo.tree(&session.repo.require_head()?)?;
             let was = agent::files_of(&session, &head)?;
-            (was == candidate, differing(&was, &candidate))
+            (was == candidate, differing(&was, &candidate).into_iter().map(literal).collect::<Vec<_>>())
         };
         if !is_committed {
             self.ui.status(format!("iteration {}: commit", current.iteration));
             let (supervisor, environment, cancel) = (&self.supervisor, &self.environment, &self.now);
             let git = Git { supervisor, environment, directory: &self.paths.root, cancel };
             git.ensure_identity().await?;
-            // Taken literally: a name may contain what git reads as a pattern.
-            let paths: Vec<String> = paths.iter().map(|path| format!(":(literal){path}")).collect();
-            let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-            git.run(&[&["add", "--all", "--force", "--"], &paths[..]].concat()).await?;
+            let add = ["add", "--all", "--force", "--"].iter().map(OsString::from);
+            git.run(&add.chain(paths.iter().cloned()).collect::<Vec<_>>()).await?;
             git.commit(&message(&current), &paths).await?;
         }
         current.stage = Stage::Committed;
@@ -103,6 +102,11 @@ impl Loop<'_> {
         self.state.current = Some(current);
         self.save()
     }
+}
+
+/// A path as git takes it literally: a name may contain what it reads as a pattern, and need not be UTF-8.
+fn literal(path: &[u8]) -> OsString {
+    OsString::from_vec([b":(literal)", path].concat())
 }
 
 /// The candidate's editable files, as its commit has them.
