@@ -319,6 +319,20 @@ fn there_may_be_nothing_to_accept() {
 }
 
 #[test]
+fn prepare_names_the_base_in_force() {
+    let bed = Bed::prepared(json!({}), "");
+    let base = format!("base       {}\n", bed.git(&["rev-parse", "--short", "HEAD"]));
+    bed.agent(&["hard"]);
+    bed.commit_agent();
+    bed.run(&["prepare"]).expect(0).says(&base);
+    bed.run(&["prepare", "--accept"]).expect(0).warns("nothing to accept").says(&base);
+    bed.write("bench.py", &format!("{}\n# changed\n", bed.read("bench.py")));
+    bed.git(&["commit", "-qam", "change"]);
+    let head = bed.git(&["rev-parse", "--short", "HEAD"]);
+    bed.run(&["prepare", "--accept"]).expect(0).says(&format!("base       {head}\n"));
+}
+
+#[test]
 fn changed_data_is_refused_until_accepted() {
     let bed = Bed::table(json!({}), "data: [workspace/table.csv]");
     bed.write("workspace/table.csv", "1\n");

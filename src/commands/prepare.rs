@@ -62,7 +62,7 @@ pub(super) async fn run(args: &Prepare, global: &Global, ui: &Ui) -> Result<i32>
     session.finish()?;
     let base = session.state.summary.base.clone().unwrap_or_else(|| head.clone());
     split_file::write(&session, &session.repo.tree(&base)?)?;
-    print(&session, &head);
+    print(&session, &base);
     Ok(EXIT_OK)
 }
 
@@ -358,9 +358,10 @@ fn check_again(session: &Session, prepared: &Prepared) -> Result<()> {
     Ok(())
 }
 
-fn print(session: &Session, head: &str) {
+/// `base`: the commit that gates compare with. HEAD may be ahead of it.
+fn print(session: &Session, base: &str) {
     let Some(prepared) = &session.state.summary.prepared else { return };
-    let short = session.repo.short_id(head).unwrap_or_else(|_| head.to_string());
+    let short = session.repo.short_id(base).unwrap_or_else(|_| base.to_string());
     let baseline = &prepared.baseline;
     let mut values = BTreeMap::new();
     values.insert("type", serde_json::json!("prepared"));
