@@ -330,7 +330,7 @@ fn failures_of_the_coding_agent_are_no_iterations_and_three_are_enough() {
     night.plan(json!([
         {"exit": 1, "stderr": "API key sk-of-the-proposer is invalid"},
         {"hang": true},
-        {"skills": ["odd"], "exit": 7},
+        {"skills": ["odd"], "exit": 7, "stderr": "line 429, in <module>\nKeyError"},
         {"exit": 1, "stderr": "429 Too Many Requests; retry after 0.01 s"},
         {"skills": ["easy", "hard"]},
     ]));
