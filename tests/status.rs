@@ -17,6 +17,19 @@ fn before_prepare_status_names_the_next_command() {
 }
 
 #[test]
+fn a_configuration_that_is_named_must_be_there() {
+    let bed = Bed::prepared(json!({}), "");
+    for command in ["status", "report", "verify"] {
+        let done = bed.run(&[command, "--config", "nosuch.yaml"]).expect(2);
+        done.warns("nosuch.yaml does not exist").warns("hint: correct `--config`");
+    }
+    // The ledger alone says where an experiment stands.
+    std::fs::rename(bed.root.join("experiment_config.yaml"), bed.root.join("other.yaml")).unwrap();
+    bed.run(&["status"]).expect(0).says("benchmark   command");
+    bed.run(&["status", "--config", "other.yaml"]).expect(0).says("benchmark   command");
+}
+
+#[test]
 fn status_is_one_screen() {
     let bed = Bed::session();
     let head = bed.git(&["rev-parse", "--short", "HEAD"]);

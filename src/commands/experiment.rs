@@ -33,6 +33,12 @@ impl Experiment {
     pub(super) fn find(global: &Global, ui: &Ui) -> Result<Experiment> {
         let here = Paths::new(global.here(), global.config.as_deref())?;
         let is_told = global.directory.is_some() || global.config.is_some();
+        // An experiment may have lost its configuration; one that is named is a typing error.
+        if global.config.is_some() && !here.config.exists() {
+            return Err(Error::usage(format!("{} does not exist", here.config.display()))
+                .code(Code::ConfigMissing)
+                .hint("correct `--config`: it names a file from where you are."));
+        }
         match above(&here.root).filter(|_| !is_told) {
             Some(above) if !has_ledger(&here.root) => {
                 ui.status(format!("experiment: {} (files are named from there)", above.display()));
