@@ -178,7 +178,9 @@ fn several_proposals_race_on_train_for_one_look_at_the_hold_out() {
     assert!(proposed["outdone"][0]["train"].as_f64().unwrap() < 1.0);
     let refs = bed.git(&["for-each-ref", "--format=%(refname:lstrip=3)", "refs/autoharness/candidates"]);
     assert_eq!(refs, "1-1\n1-3", "what was left behind stays");
-    assert!(bed.read("workspace/learnings.md").contains("Behind it on train ("));
+    let learnings = bed.read("workspace/learnings.md");
+    let before = learnings.split_once(" Behind it on train (").unwrap().0;
+    assert!(before.ends_with('.'), "{learnings}");
     let ran = bed.events("trial");
     let different: std::collections::BTreeSet<String> = ran
         .iter()

@@ -154,7 +154,7 @@ struct ToldVerdict {
 fn outdone(current: &Current) -> String {
     let each = |one: &Outdone| {
         let train = one.train.map_or_else(|| "unmeasured".into(), |mean| format!("{mean:.2}"));
-        format!(" Behind it on train ({train}): {}.", one.hypothesis.trim_end_matches('.'))
+        format!(". Behind it on train ({train}): {}", one.hypothesis.trim_end_matches('.'))
     };
     current.outdone.iter().map(each).collect()
 }
