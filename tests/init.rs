@@ -180,6 +180,20 @@ fn init_makes_no_repository_inside_one_it_cannot_open() {
 }
 
 #[test]
+fn init_writes_nothing_into_the_directory_of_git() {
+    let bed = Bed::empty();
+    bed.git(&["init", "-q"]);
+    std::os::unix::fs::symlink(".git", bed.root.join("link")).unwrap();
+    let before = bed.list(".git");
+    for place in [".git/lab", ".git/refs", "link/lab/one", ".git"] {
+        let done = bed.run(&["init", place, "--benchmark", "command"]).expect(2);
+        done.warns("in the directory where git keeps its own files").warns("hint: ");
+        assert_eq!(bed.list(".git"), before, "{place}");
+        assert_eq!(std::fs::read_dir(bed.root.join(".git/refs")).unwrap().count(), 2);
+    }
+}
+
+#[test]
 fn init_gives_the_repository_an_identity_of_its_own() {
     let config = |bed: &Bed| {
         ["user.name", "user.email"].map(|key| bed.git(&["config", "--local", "--default", "none", "--get", key]))
