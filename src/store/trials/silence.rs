@@ -7,18 +7,22 @@ impl Trials {
     /// Whether no model did anything in the run over `tasks` that is about to end, killed runs that it continues included.
     /// `reports_tokens`: the benchmark always reports its tokens, so no report means none.
     ///
-    /// A trial of a task that this agent has answered without a model before, in a run that counted, says nothing either way:
-    /// alone in its run it would otherwise void it each time.
+    /// A silent trial of a task that this agent has answered without a model before, in a run that counted, says nothing
+    /// either way: alone in its run it would otherwise void it each time.
     pub fn is_void(&self, agent: &str, protocol: &str, tasks: &[String], reports_tokens: bool) -> bool {
         let newest = |stored: &[StoredTrial]| match stored.last() {
             Some(last) if last.replaces => stored.len() - 1,
             _ => 0,
         };
         let set = self.place_of(agent, protocol);
-        let asked = tasks.iter().filter(|task| !self.was_silent(agent, protocol, task, reports_tokens));
-        let stored = asked.flat_map(|task| by_number(self.known(set, task)));
-        let stored = stored.flat_map(|stored| &stored[newest(stored)..]);
-        all_tokenless(stored.filter(|stored| !stored.settled && stored.is_graded()), reports_tokens)
+        let stored = tasks.iter().flat_map(|task| by_number(self.known(set, task)).map(move |stored| (task, stored)));
+        let newest =
+            stored.flat_map(|(task, stored)| stored[newest(stored)..].iter().map(move |stored| (task, stored)));
+        let graded = newest.filter(|(_, stored)| !stored.settled && stored.is_graded());
+        let telling = graded.filter(|(task, stored)| {
+            !stored.is_silent(reports_tokens) || !self.was_silent(agent, protocol, task, reports_tokens)
+        });
+        all_tokenless(telling.map(|(_, stored)| stored), reports_tokens)
     }
 
     /// Whether a trial of this agent on the task, for whatever purpose, counts although it used no token.

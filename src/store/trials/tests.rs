@@ -233,6 +233,11 @@ fn a_task_that_was_answered_without_a_model_voids_no_run_alone() {
             assert!(trials.is_void("a", protocol, &["t".to_string(), "new".to_string()], true));
         }
     }
+    // It says that the model works once it uses it.
+    let mut speaks = known(Some(0), false);
+    speaks.insert(&Trial { trial: 1, ..trial("r2", Split::Test, Outcome::Failed, Some(7)) });
+    speaks.insert(&Trial { task: "new".into(), ..trial("r2", Split::Test, Outcome::Failed, Some(0)) });
+    assert!(!speaks.is_void("a", "p", &["t".to_string(), "new".to_string()], true));
     let mut another = known(Some(0), false);
     another.insert(&Trial { agent: "b".into(), ..trial("r2", Split::Test, Outcome::Failed, Some(0)) });
     assert!(another.is_void("b", "p", &["t".to_string()], true), "another agent");
