@@ -46,8 +46,8 @@ pub(super) async fn run(args: &Init, global: &Global, ui: &Ui) -> Result<i32> {
     // A repository that cannot be used is refused before anything is written: a second one inside it would hide the
     // experiment from the first.
     let existing = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
-    let outer = Repo::find(if existing.as_os_str().is_empty() { Path::new(".") } else { existing })?;
-    let real = fs_err::canonicalize(if existing.as_os_str().is_empty() { Path::new(".") } else { existing })?;
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    let (outer, real) = (Repo::find(existing)?, fs_err::canonicalize(existing)?);
     if outer.as_ref().is_some_and(|outer| real.starts_with(outer.common_dir())) {
         return Err(Error::usage(format!("{} is in the directory where git keeps its own files", args.dir.display()))
             .hint("name a directory in the work tree, or outside the repository: `autoharness init DIR --benchmark NAME`."));

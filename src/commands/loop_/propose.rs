@@ -9,7 +9,7 @@ use tracing::info;
 use super::check::written;
 use super::context::{Loop, records};
 use crate::drive::budget::Reason;
-use crate::drive::drivers::{Assignment, Invocation, Seen, limit};
+use crate::drive::drivers::{Assignment, Counted, Invocation, Seen, limit};
 use crate::drive::fencing::SessionFence;
 use crate::drive::session::{self, SessionBounds};
 use crate::drive::spending::Spending;
@@ -19,6 +19,7 @@ use crate::error::{EXIT_OK, Error, Result};
 use crate::files;
 use crate::process::Redactor;
 use crate::store::atomic;
+use crate::store::event::SessionUsage;
 
 /// Larger than any transcript, in bytes.
 const LARGEST: u64 = 128 << 20;
@@ -78,14 +79,7 @@ impl Loop<'_> {
             // Counts what it has tried, even if the loop ends now.
             self.state.current = Some(current.clone());
             let mut session = attended?;
-            session.seen.count_once(&mut current.counted);
-            if let Some((input, output)) = self.config.loop_prices {
-                session.seen.price(input, output);
-            }
-            let mut usage = session.seen.usage(session.seconds);
-            if session.failure.is_some() {
-                usage.unpriced = 0; // As in `pick_up`.
-            }
+            let usage = self.usage(&mut session.seen, &mut current.counted, session.seconds, session.failure.is_none());
             info!(seconds = session.seconds, turns = usage.turns, tokens = usage.tokens, "session ended");
             atomic::replace(&directory.join("usage.json"), &serde_json::to_vec_pretty(&usage).unwrap_or_default())?;
             current.usage = current.usage.plus(usage);
@@ -181,6 +175,20 @@ impl Loop<'_> {
         }
     }
 
+    /// What a session used beyond what is `counted` of it.
+    fn usage(&self, seen: &mut Seen, counted: &mut Option<Counted>, seconds: f64, ended_well: bool) -> SessionUsage {
+        seen.count_once(counted);
+        if let Some((input, output)) = self.config.loop_prices {
+            seen.price(input, output);
+        }
+        let mut usage = seen.usage(seconds);
+        if !ended_well {
+            // It may have had no time to report its cost; that is no reason for a budget to stop the loop.
+            usage.unpriced = 0;
+        }
+        usage
+    }
+
     /// A session was killed together with the loop. Its usage is counted if its transcript shows it, and it is not asked
     /// again for what it had finished.
     fn pick_up(&self, current: &mut Current) -> Result<()> {
@@ -189,13 +197,7 @@ impl Loop<'_> {
             let mut seen = Seen::default();
             text.unwrap_or_default().lines().for_each(|line| self.driver.read(line.as_bytes(), &mut seen));
             session::read_usage(&self.driver, &current.worktree, &mut seen);
-            seen.count_once(&mut current.counted);
-            if let Some((input, output)) = self.config.loop_prices {
-                seen.price(input, output);
-            }
-            let mut usage = seen.usage(0.0);
-            // It had no time to report its cost; that is no reason for a budget to stop the loop.
-            usage.unpriced = 0;
+            let usage = self.usage(&mut seen, &mut current.counted, 0.0, false);
             current.usage = current.usage.plus(usage);
             current.session = seen.session.or(current.session.take());
         }
